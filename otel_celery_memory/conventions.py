@@ -1,0 +1,262 @@
+"""Every metric, attribute and event this package sends, as data: the contract with its users.
+
+The README's tables are generated from here, and a test compares. Sizes are integers in bytes
+(unit ``By``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SCOPE = "otel_celery_memory"
+
+# Attributes
+TASK_NAME = "celery.task.name"
+TASK_ID = "celery.task.id"
+TASK_STATE = "celery.task.state"
+TASK_AGE = "celery.task.age"
+DIRECTION = "celery.memory.direction"
+EXCLUSIVE = "celery.memory.exclusive"
+SLOT = "celery.worker.slot"
+LIMIT_KIND = "celery.memory.limit.kind"
+EXIT_REASON = "celery.worker.exit.reason"
+EXIT_SIGNAL = "celery.worker.exit.signal"
+PROCESS_RSS = "celery.worker.process.rss"
+PROCESS_RSS_PEAK = "celery.worker.process.rss_peak"
+PROCESS_PID = "process.pid"
+SITE_RANK = "celery.memory.site.rank"
+SITE_NAME = "celery.memory.site.name"
+SITE_SIZE = "celery.memory.site.size"
+SITE_BLOCKS = "celery.memory.site.blocks"
+SITE_SIZE_CHANGE = "celery.memory.site.size_change"
+SITE_RUNS = "celery.memory.site.runs"
+SITE_RATE = "celery.memory.site.rate"
+CODE_FILE = "code.file.path"
+CODE_LINE = "code.line.number"
+CODE_FUNCTION = "code.function.name"
+CODE_STACKTRACE = "code.stacktrace"
+
+# Attributes of spans
+SPAN_RSS_START = "celery.task.memory.rss.start"
+SPAN_RSS_DELTA = "celery.task.memory.rss.delta"
+SPAN_RSS_PEAK = "celery.task.memory.rss.peak"
+SPAN_TRACED_DELTA = "celery.task.memory.traced.delta"
+SPAN_TRACED_PEAK = "celery.task.memory.traced.peak"
+SPAN_EXCLUSIVE = "celery.task.memory.exclusive"
+
+GROW, SHRINK = "grow", "shrink"
+OTHER = "_other"
+"""The name of what did not fit in a bounded set."""
+
+TASK_NAMES_MAX = 200
+BUCKET_BOUNDS_BYTES = tuple(64 * 1024 * 4**power for power in range(9))
+"""64 Ki to 4 Gi in powers of 4: the SDK's default bounds end at 10,000, useless for bytes."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One instrument: ``kind`` is the instrument's name in OpenTelemetry's API."""
+
+    name: str
+    kind: str
+    unit: str
+    attributes: tuple[str, ...]
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Event:
+    """One log event: ``when`` it is sent, at which ``severity``, with which attributes."""
+
+    name: str
+    severity: str
+    attributes: tuple[str, ...]
+    when: str
+
+
+@dataclass(frozen=True)
+class SpanAttribute:
+    """One attribute on the task's span."""
+
+    name: str
+    type: str
+    meaning: str
+
+
+RSS_DELTA = Metric(
+    "celery.task.memory.rss.delta",
+    "Histogram",
+    "By",
+    (TASK_NAME, DIRECTION),
+    "Size of the RSS change over the task; net = grow - shrink",
+)
+RSS_PEAK = Metric(
+    "celery.task.memory.rss.peak",
+    "Histogram",
+    "By",
+    (TASK_NAME,),
+    "Highest RSS inside the task, above RSS at its start",
+)
+RSS_RETAINED = Metric(
+    "celery.task.memory.rss.retained",
+    "Histogram",
+    "By",
+    (TASK_NAME, DIRECTION),
+    "RSS change from one task's start to the next one's start in that process, or to the "
+    "process's orderly end",
+)
+TRACED_DELTA = Metric(
+    "celery.task.memory.traced.delta",
+    "Histogram",
+    "By",
+    (TASK_NAME, DIRECTION),
+    "Traced memory still held at the end of a traced task",
+)
+TRACED_PEAK = Metric(
+    "celery.task.memory.traced.peak",
+    "Histogram",
+    "By",
+    (TASK_NAME,),
+    "Highest traced memory inside a traced task, above that at its start",
+)
+MEASURED = Metric(
+    "celery.task.memory.measured",
+    "Counter",
+    "{task}",
+    (TASK_NAME, TASK_STATE, EXCLUSIVE),
+    "Tasks measured; exclusive is false where they overlapped another",
+)
+TASK_METRICS = (RSS_DELTA, RSS_PEAK, RSS_RETAINED, TRACED_DELTA, TRACED_PEAK, MEASURED)
+
+MEMORY = Metric("celery.worker.memory", "UpDownCounter", "By", (SLOT,), "RSS")
+MEMORY_UNIQUE = Metric(
+    "celery.worker.memory.unique", "UpDownCounter", "By", (SLOT,), "Memory no other process shares"
+)
+MEMORY_PROPORTIONAL = Metric(
+    "celery.worker.memory.proportional",
+    "UpDownCounter",
+    "By",
+    (SLOT,),
+    "Memory with shared pages divided among those who share them",
+)
+MEMORY_SWAP = Metric("celery.worker.memory.swap", "UpDownCounter", "By", (SLOT,), "Swapped out")
+MEMORY_VIRTUAL = Metric(
+    "celery.worker.memory.virtual", "UpDownCounter", "By", (SLOT,), "Address space"
+)
+MEMORY_LIMIT = Metric(
+    "celery.worker.memory.limit",
+    "UpDownCounter",
+    "By",
+    (LIMIT_KIND,),
+    "Limit of kind cgroup or host for the worker as a whole, rlimit_as or "
+    "max_memory_per_child for each of its processes",
+)
+MEMORY_CGROUP = Metric(
+    "celery.worker.memory.cgroup", "UpDownCounter", "By", (), "What the worker's cgroup is charged"
+)
+OPEN_FILES = Metric(
+    "celery.worker.open_files", "UpDownCounter", "{file}", (SLOT,), "Descriptors in use"
+)
+OPEN_FILES_LIMIT = Metric(
+    "celery.worker.open_files.limit", "UpDownCounter", "{file}", (SLOT,), "Soft descriptor limit"
+)
+HEAP_BLOCKS = Metric(
+    "celery.worker.heap.blocks",
+    "UpDownCounter",
+    "{block}",
+    (SLOT,),
+    "Blocks allocated by the interpreter",
+)
+MALLOC_USED = Metric(
+    "celery.worker.heap.malloc.used", "UpDownCounter", "By", (SLOT,), "malloc: in use"
+)
+MALLOC_FREE = Metric(
+    "celery.worker.heap.malloc.free", "UpDownCounter", "By", (SLOT,), "malloc: free but kept"
+)
+PROCESS_EXITS = Metric(
+    "celery.worker.process.exits",
+    "Counter",
+    "{process}",
+    (SLOT, EXIT_REASON),
+    "Processes that ended: max_tasks, max_memory, shutdown, time_limit, killed, crashed",
+)
+PROCESS_METRICS = (
+    MEMORY,
+    MEMORY_UNIQUE,
+    MEMORY_PROPORTIONAL,
+    MEMORY_SWAP,
+    MEMORY_VIRTUAL,
+    MEMORY_LIMIT,
+    MEMORY_CGROUP,
+    OPEN_FILES,
+    OPEN_FILES_LIMIT,
+    HEAP_BLOCKS,
+    MALLOC_USED,
+    MALLOC_FREE,
+    PROCESS_EXITS,
+)
+
+FRAMES_DROPPED = Metric(
+    "celery.memory.frames.dropped",
+    "Counter",
+    "{frame}",
+    (),
+    "Records that did not reach the reporter: the pipe was full, or the frame was damaged",
+)
+REPORTER_RESTARTS = Metric(
+    "celery.memory.reporter.restarts",
+    "Counter",
+    "{restart}",
+    (),
+    "Times the worker started its reporter again",
+)
+SELF_METRICS = (FRAMES_DROPPED, REPORTER_RESTARTS)
+
+METRICS = TASK_METRICS + PROCESS_METRICS + SELF_METRICS
+
+ALLOCATION_SITE = Event(
+    "celery.memory.allocation_site",
+    "INFO",
+    (
+        SITE_RANK,
+        SITE_NAME,
+        CODE_FILE,
+        CODE_LINE,
+        CODE_FUNCTION,
+        CODE_STACKTRACE,
+        TASK_NAME,
+        SITE_SIZE,
+        SITE_BLOCKS,
+        SITE_SIZE_CHANGE,
+        SITE_RUNS,
+        SITE_RATE,
+    ),
+    "Every `sites_interval`, one for each of the `sites_top` sites that grow fastest",
+)
+PROCESS_LOST = Event(
+    "celery.worker.process_lost",
+    "ERROR",
+    (
+        SLOT,
+        PROCESS_PID,
+        EXIT_REASON,
+        EXIT_SIGNAL,
+        PROCESS_RSS,
+        PROCESS_RSS_PEAK,
+        TASK_NAME,
+        TASK_ID,
+        TASK_AGE,
+        SPAN_RSS_START,
+    ),
+    "A process of the worker ended otherwise than by shutdown or recycling",
+)
+EVENTS = (ALLOCATION_SITE, PROCESS_LOST)
+
+SPAN_ATTRIBUTES = (
+    SpanAttribute(SPAN_RSS_START, "int", "RSS at the task's start"),
+    SpanAttribute(SPAN_RSS_DELTA, "int", "RSS at its end less RSS at its start"),
+    SpanAttribute(SPAN_RSS_PEAK, "int", "Highest RSS inside it, above its start"),
+    SpanAttribute(SPAN_TRACED_DELTA, "int", "Traced memory at its end less that at its start"),
+    SpanAttribute(SPAN_TRACED_PEAK, "int", "Highest traced memory inside it, above its start"),
+    SpanAttribute(SPAN_EXCLUSIVE, "bool", "Whether it had the process to itself"),
+)

@@ -1,0 +1,156 @@
+"""Delivery in the process that runs the tasks: the same records to the same emitter, no pipe."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Lock, Thread
+
+from opentelemetry import _logs, metrics
+from opentelemetry._logs import Logger, LoggerProvider
+from opentelemetry.metrics import Histogram, Meter, MeterProvider
+
+from otel_celery_memory import conventions as c
+from otel_celery_memory.probes.limits import read_limits
+from otel_celery_memory.probes.proc import read_process
+from otel_celery_memory.records import ProcessReading, Record, slot_name
+from otel_celery_memory.reporter.code import CodeNames
+from otel_celery_memory.reporter.emitter import Emitter, Surroundings
+from otel_celery_memory.reporter.sites import SiteTotals
+from otel_celery_memory.reporter.state import WorkerState
+from otel_celery_memory.settings import Settings
+from otel_celery_memory.telemetry.pipeline import open_pipeline
+from otel_celery_memory.version import __version__
+
+logger = logging.getLogger(__name__)
+
+FLUSH_TIMEOUT_S = 2.0
+"""A child that is being recycled holds its slot for as long as it flushes."""
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where an emitter in this process sends, and how to have it sent before the process ends."""
+
+    meter: Meter
+    logger: Logger
+    histogram: Callable[..., Histogram]
+    flush: Callable[[], object]
+    shutdown: Callable[[], object]
+
+
+def given_destination(
+    meter_provider: MeterProvider | None, logger_provider: LoggerProvider | None
+) -> Destination:
+    """The caller's providers; the global ones for what the caller did not give."""
+    meters = meter_provider or metrics.get_meter_provider()
+    logs = logger_provider or _logs.get_logger_provider()
+    meter = meters.get_meter(c.SCOPE, __version__)
+
+    def flush() -> None:
+        for provider in (meters, logs):
+            force_flush = getattr(provider, "force_flush", None)
+            if force_flush is not None:
+                force_flush(int(FLUSH_TIMEOUT_S * 1000))
+
+    # Shutting down what is the caller's is the caller's.
+    return Destination(
+        meter, logs.get_logger(c.SCOPE, __version__), meter.create_histogram, flush, flush
+    )
+
+
+def own_destination(node_name: str, settings: Settings) -> Destination:
+    """A pipeline of our own in this process."""
+    pipeline = open_pipeline(node_name, settings.export_interval)
+    return Destination(
+        pipeline.meter, pipeline.logger, pipeline.histogram, pipeline.shutdown, pipeline.shutdown
+    )
+
+
+def has_global_sdk() -> bool:
+    """Whether somebody has set up OpenTelemetry's SDK for metrics in this process."""
+    from opentelemetry.sdk.metrics import MeterProvider as SdkMeterProvider
+
+    return isinstance(metrics.get_meter_provider(), SdkMeterProvider)
+
+
+class InProcessSink:
+    """Takes records from any thread of this process; fails once, aloud, and then never again."""
+
+    def __init__(
+        self,
+        destination: Destination,
+        settings: Settings,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._destination = destination
+        self._interval_s = settings.sites_interval
+        self._clock_s = clock_s
+        self._ranked_s = clock_s()
+        self._lock = Lock()
+        self._pid = os.getpid()
+        self._on = True
+        self._state = WorkerState()
+        self._emitter = Emitter(
+            destination.meter,
+            destination.logger,
+            destination.histogram,
+            self._state,
+            SiteTotals(CodeNames().describe, settings.sites_top),
+            Surroundings(
+                processes=self._processes,
+                limits=lambda: read_limits(os.getpid()),
+                max_memory_per_child_bytes=None,
+                frames_dropped=lambda: 0,
+                reporter_restarts=0,
+            ),
+        )
+
+    def send(self, record: Record) -> None:
+        """Emit at once; there is no thread of ours, so sites are told between tasks as well."""
+        if not self._on:
+            return
+        if os.getpid() != self._pid:
+            self._forked()
+        try:
+            with self._lock:
+                self._emitter.apply(record)
+                now_s = self._clock_s()
+                if now_s - self._ranked_s >= self._interval_s:
+                    self._emitter.emit_sites(now_s - self._ranked_s, time.time_ns())
+                    self._ranked_s = now_s
+        except Exception:
+            self._on = False
+            logger.exception("otel_celery_memory: in-process delivery failed and is switched off")
+
+    def end(self) -> None:
+        """The process ends: what has been measured is sent, within a bounded time."""
+        if not self._on or os.getpid() != self._pid:
+            return
+        self._on = False
+        now_ns = time.time_ns()
+        with self._lock:
+            self._state.gone(self._pid, now_ns)
+            for end in self._state.judge(now_ns, all_now=True):
+                self._emitter.ended(end)
+            self._emitter.emit_sites(max(self._clock_s() - self._ranked_s, 0.001), now_ns)
+        thread = Thread(target=self._destination.shutdown, daemon=True)
+        thread.start()
+        thread.join(FLUSH_TIMEOUT_S)
+
+    def _forked(self) -> None:
+        self._pid = os.getpid()
+        self._lock = Lock()
+        self._ranked_s = self._clock_s()
+        self._emitter.forget()
+
+    def _processes(self) -> dict[str, ProcessReading]:
+        pid = os.getpid()
+        process = self._state.processes.get(pid)
+        reading = read_process(pid)
+        if reading is None:
+            return {}
+        return {slot_name(process.slot) if process else "main": reading}

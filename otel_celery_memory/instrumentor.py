@@ -1,0 +1,160 @@
+"""`CeleryMemoryInstrumentor`: settings become wiring, by where and how it is called."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Collection
+from dataclasses import fields
+from typing import Any
+
+from celery import signals
+from celery.concurrency.prefork import TaskPool as PreforkPool
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
+
+from otel_celery_memory.inprocess import (
+    Destination,
+    InProcessSink,
+    given_destination,
+    has_global_sdk,
+    own_destination,
+)
+from otel_celery_memory.settings import Settings
+from otel_celery_memory.worker.embedded import EmbeddedLifecycle
+from otel_celery_memory.worker.lifecycle import WorkerLifecycle
+from otel_celery_memory.worker.signals import connect, disconnect, signal_being_sent
+from otel_celery_memory.worker.spans import TaskSpans
+from otel_celery_memory.worker.supervisor import can_start_again
+
+logger = logging.getLogger(__name__)
+
+_PROVIDERS = ("meter_provider", "logger_provider", "tracer_provider")
+
+
+class CeleryMemoryInstrumentor(BaseInstrumentor):  # type: ignore[misc]
+    """Measures the memory of Celery tasks and tells it over OTLP.
+
+    ``instrument()`` belongs in the module that makes the Celery app. It starts nothing there:
+    the web application imports that module too. A worker that starts is measured, by default
+    with a reporter process beside it. Keywords are the settings of `Settings`; with
+    ``meter_provider``, ``logger_provider`` or ``tracer_provider`` the telemetry goes to these,
+    in this process, and eager tasks are measured too.
+
+    Raises `SettingError` for a setting that cannot be used, but under auto-instrumentation.
+    """
+
+    # BaseInstrumentor is a singleton whose __init__ runs at every construction: class attributes.
+    _wiring: _Wiring | None = None
+    _strict = True
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        return ("celery >= 5.3, < 6",)
+
+    def instrument(self, **kwargs: Any) -> None:
+        # Auto-instrumentation is the one caller that skips this check; nobody could catch there.
+        self._strict = not kwargs.get("skip_dep_check", False)
+        super().instrument(**kwargs)
+
+    def _instrument(self, **kwargs: Any) -> None:
+        if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+            return
+        settings = Settings.load(kwargs, os.environ, strict=self._strict)
+        for unknown in kwargs.keys() - {item.name for item in fields(Settings)} - {*_PROVIDERS}:
+            logger.warning("otel_celery_memory: %s is no setting, it is ignored", unknown)
+        providers = {name: kwargs.get(name) for name in _PROVIDERS}
+        self._wiring = _Wiring(settings, providers)
+        self._wiring.connect()
+
+    def _uninstrument(self, **kwargs: Any) -> None:
+        if self._wiring is not None:
+            self._wiring.disconnect()
+            self._wiring = None
+
+
+class _Wiring:
+    """What `instrument` connected, and how to undo it."""
+
+    def __init__(self, settings: Settings, providers: dict[str, Any]) -> None:
+        self._settings = settings
+        self._providers = providers
+        self._spans = TaskSpans(providers["tracer_provider"])
+        self._worker = WorkerLifecycle(settings, self._spans)
+        self._embedded: EmbeddedLifecycle | None = None
+        self._has_reporter = settings.delivery == "reporter"
+
+    def connect(self) -> None:
+        """Begin at once where the caller says so or it is late, else wait for a worker."""
+        if any(self._providers.values()):
+            self._embed(self._given())
+            return
+        sent, sender = signal_being_sent() or (None, None)
+        if sent is signals.worker_process_init:
+            self._warn_of_place("worker_process_init")
+            self._embed(self._best())
+            return
+        connect(signals.worker_init, self._worker_init)
+        connect(signals.worker_process_init, self._process_init)
+        connect(signals.worker_ready, self._worker_ready)
+        if sent is signals.worker_init:
+            # The receivers of this very sending are chosen already.
+            self._worker_init(sender)
+
+    def disconnect(self) -> None:
+        """Leave no receiver, step, descriptor or process."""
+        disconnect(signals.worker_init, self._worker_init)
+        disconnect(signals.worker_process_init, self._process_init)
+        disconnect(signals.worker_ready, self._worker_ready)
+        self._worker.detach()
+        if self._embedded is not None:
+            self._embedded.end()
+            self._embedded = None
+
+    def _worker_init(self, sender: Any = None, **_: object) -> None:
+        if not self._has_reporter or sender is None:
+            return
+        try:
+            if not can_start_again():
+                raise OSError("this interpreter cannot be started again")
+            self._worker.attach(sender)
+        except OSError as error:
+            self._has_reporter = False
+            logger.warning("otel_celery_memory: no reporter (%s), delivery is in process", error)
+
+    def _process_init(self, **_: object) -> None:
+        """In a child of the pool, or in the solo pool's only process."""
+        if not self._worker.attached and self._embedded is None:
+            self._embed(self._best())
+
+    def _worker_ready(self, sender: Any = None, **_: object) -> None:
+        """Threads, gevent and eventlet run tasks in the main process."""
+        pool = getattr(sender, "pool", None)
+        if self._worker.attached or self._embedded or isinstance(pool, PreforkPool):
+            return
+        self._embed(self._best())
+
+    def _embed(self, destination: Destination) -> None:
+        sink = InProcessSink(destination, self._settings)
+        self._embedded = EmbeddedLifecycle(sink, sink.end, self._settings, self._spans)
+        self._embedded.begin()
+
+    def _given(self) -> Destination:
+        return given_destination(
+            self._providers["meter_provider"], self._providers["logger_provider"]
+        )
+
+    def _best(self) -> Destination:
+        """The global SDK providers, else a pipeline of our own."""
+        if has_global_sdk():
+            return given_destination(None, None)
+        from celery.utils.nodenames import default_nodename
+
+        return own_destination(default_nodename(None), self._settings)
+
+    @staticmethod
+    def _warn_of_place(signal_name: str) -> None:
+        logger.warning(
+            "otel_celery_memory: instrument() was called in %s, so every child measures and "
+            "exports by itself and what it has not sent is lost when it is killed; call it in "
+            "the module that makes the Celery app to have one reporter for the worker",
+            signal_name,
+        )

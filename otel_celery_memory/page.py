@@ -1,0 +1,51 @@
+"""The control page: memory that the worker's processes and the reporter share.
+
+One cell of eight bytes for each slot counts the frames its process had to drop. A slot has one
+process at a time, so no cell has two writers and no lock is needed.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import tempfile
+
+CELLS = 512
+_CELL = struct.Struct("<Q")
+PAGE_BYTES = CELLS * _CELL.size
+
+
+class ControlPage:
+    """The page, mapped; made by `create` in the main process, `attach`\\ ed by descriptor."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._map = mmap.mmap(fd, PAGE_BYTES)
+
+    @classmethod
+    def create(cls) -> ControlPage:
+        """A new page, zeroed, in memory only; raises `OSError` where there is no room for it."""
+        if hasattr(os, "memfd_create"):
+            fd = os.memfd_create("otel_celery_memory", os.MFD_CLOEXEC)
+        else:
+            with tempfile.TemporaryFile() as file:
+                fd = os.dup(file.fileno())
+        os.ftruncate(fd, PAGE_BYTES)
+        return cls(fd)
+
+    def count_dropped(self, slot: int) -> None:
+        """One more frame dropped by the process in this slot (main is -1)."""
+        # Slots beyond the page share its last cell.
+        at = min(slot + 1, CELLS - 1) * _CELL.size
+        (count,) = _CELL.unpack_from(self._map, at)
+        _CELL.pack_into(self._map, at, (count + 1) % 2**64)
+
+    def dropped(self) -> int:
+        """Frames dropped by all processes since the worker started."""
+        return sum(cell for (cell,) in _CELL.iter_unpack(self._map[:PAGE_BYTES]))
+
+    def close(self) -> None:
+        """Give back the mapping and the descriptor."""
+        self._map.close()
+        os.close(self.fd)

@@ -1,0 +1,1 @@
+"""What the kernel and the interpreter say about memory: no Celery, no OpenTelemetry."""

@@ -1,0 +1,112 @@
+"""This process's own RSS and its peak, by the cheapest reads there are.
+
+Cost on Linux: ``statm`` through a kept descriptor 1.5 us (psutil: 11 to 14), resetting the peak
+0.6 us, reading it 0.9 us.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+
+class ProcessProbe(Protocol):
+    """What the meter asks of this process."""
+
+    def rss_bytes(self) -> int:
+        """Resident set size now."""
+
+    def reset_peak(self) -> bool:
+        """Start a new peak; ``False`` where the platform has no peak that can be started anew."""
+
+    def peak_bytes(self) -> int:
+        """Highest RSS since `reset_peak` said ``True``."""
+
+    def close(self) -> None:
+        """Give back what the probe keeps open."""
+
+
+class LinuxProcessProbe:
+    """Reads ``/proc/self``; belongs to the process that opened it and must be reopened after fork.
+
+    Raises `OSError` when it cannot be opened. The peak is Linux's high-water mark: writing ``5``
+    to ``clear_refs`` resets it (proc_pid_clear_refs(5)). Other readers of ``ru_maxrss`` in the
+    process see the reset too; billiard's ``max_memory_per_child`` compares it after each task,
+    where the task's own peak still counts.
+    """
+
+    def __init__(self, proc: Path = Path("/proc")) -> None:
+        self._page_bytes = os.sysconf("SC_PAGE_SIZE")
+        self._statm = os.open(proc / "self" / "statm", os.O_RDONLY | os.O_CLOEXEC)
+        self._clear_refs = -1
+        try:
+            self.rss_bytes()
+            # The file of this very process, not of whoever reuses the descriptor: see reset_peak.
+            self._clear_refs = os.open(proc / "self" / "clear_refs", os.O_WRONLY | os.O_CLOEXEC)
+            self._clear_refs_inode = os.fstat(self._clear_refs).st_ino
+        except OSError:
+            # A read-only /proc or a kernel built without it: no peak then, RSS all the same.
+            if self._clear_refs < 0:
+                self.rss_bytes()
+
+    def rss_bytes(self) -> int:
+        fields = os.pread(self._statm, 128, 0).split(None, 2)
+        return int(fields[1]) * self._page_bytes
+
+    def reset_peak(self) -> bool:
+        if self._clear_refs < 0:
+            return False
+        try:
+            # A task may have closed descriptors it does not own, and opened a socket in our
+            # number since: what we write must not land there.
+            if os.fstat(self._clear_refs).st_ino != self._clear_refs_inode:
+                self._clear_refs = -1
+                return False
+            os.write(self._clear_refs, b"5")
+        except OSError:
+            return False
+        return True
+
+    def peak_bytes(self) -> int:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    def close(self) -> None:
+        for descriptor in (self._statm, self._clear_refs):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._statm = self._clear_refs = -1
+
+
+class PsutilProcessProbe:
+    """RSS by psutil, for systems without ``/proc``; they have no peak that can be reset."""
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+
+    def rss_bytes(self) -> int:
+        return int(self._process.memory_info().rss)
+
+    def reset_peak(self) -> bool:
+        return False
+
+    def peak_bytes(self) -> int:
+        raise OSError("this platform has no resettable peak")
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+
+def open_process_probe(proc: Path = Path("/proc")) -> ProcessProbe:
+    """The cheapest probe that works here."""
+    try:
+        return LinuxProcessProbe(proc)
+    except (OSError, ValueError, IndexError):
+        return PsutilProcessProbe()

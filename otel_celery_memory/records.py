@@ -1,0 +1,184 @@
+"""The records that leave a process which runs tasks: what happened, when, in which process.
+
+They are named tuples and not dataclasses because two are made in every task: immutable all the
+same, and made in a third of the time. Sizes are in bytes, ``None`` is "could not be measured",
+times are nanoseconds since the epoch. How they are written to the pipe is the business of
+:mod:`otel_celery_memory.wire`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+MAIN_SLOT = -1
+"""The slot number of a worker's main process; children of the pool count from 0."""
+
+NO_SPAN = bytes(25)
+"""The ``span`` of a record that belongs to no span."""
+
+
+class ExitReason(str, Enum):
+    """Why a process of a worker ended: the values of ``celery.worker.exit.reason``."""
+
+    MAX_TASKS = "max_tasks"
+    MAX_MEMORY = "max_memory"
+    SHUTDOWN = "shutdown"
+    TIME_LIMIT = "time_limit"
+    KILLED = "killed"
+    CRASHED = "crashed"
+
+
+class ProcessUp(NamedTuple):
+    """A process that runs tasks, or the worker's main process, is ready."""
+
+    pid: int
+    time_ns: int
+    slot: int
+    rss_bytes: int
+
+
+class ProcessDown(NamedTuple):
+    """A process ends in an orderly way; says what its last task left behind.
+
+    ``retained_bytes`` is RSS now less RSS at the start of the last task, whose name is
+    ``previous_task``: without it a child that runs one task would never tell.
+    """
+
+    pid: int
+    time_ns: int
+    slot: int
+    exit_code: int
+    rss_bytes: int
+    retained_bytes: int | None
+    reason: str
+    previous_task: str
+
+
+class TaskStarted(NamedTuple):
+    """A task begins; says what the one before it in this process left behind.
+
+    ``retained_bytes`` is RSS at this start less RSS at the start of ``previous_task``; ``None``
+    where there was none, or where tasks overlapped so that growth belongs to nobody.
+    """
+
+    pid: int
+    time_ns: int
+    rss_bytes: int
+    retained_bytes: int | None
+    nested: int
+    task_id: str
+    task: str
+    previous_task: str
+
+
+class TaskFinished(NamedTuple):
+    """A task ended, with what it did to its process's memory.
+
+    ``rss_delta_bytes`` is RSS at the end less RSS at the start (negative when memory was given
+    back); ``rss_peak_bytes`` and ``traced_peak_bytes`` are highest values above the start.
+    ``exclusive`` is 0 where another task ran in the process meanwhile. ``span`` is the trace id
+    (16 bytes), span id (8) and trace flags (1) of the task's span, zero where there is none.
+    """
+
+    pid: int
+    time_ns: int
+    rss_start_bytes: int
+    rss_delta_bytes: int
+    rss_peak_bytes: int | None
+    traced_delta_bytes: int | None
+    traced_peak_bytes: int | None
+    exclusive: int
+    nested: int
+    span: bytes
+    task_id: str
+    task: str
+    state: str
+
+
+class SitesWindow(NamedTuple):
+    """One traced run of a task was examined; ``sites`` records of kind `Site` follow."""
+
+    pid: int
+    time_ns: int
+    sites: int
+    task: str
+
+
+class Site(NamedTuple):
+    """A place in the code whose allocations a traced run of a task left alive.
+
+    ``size_bytes`` and ``blocks`` are negative where the run freed more than it left. ``stack``
+    has one ``file:line`` a line, most recent call last, and is empty where one frame was traced.
+    """
+
+    pid: int
+    size_bytes: int
+    blocks: int
+    line: int
+    task: str
+    path: str
+    stack: str
+
+
+class HeapSampled(NamedTuple):
+    """What the interpreter and malloc say of one process's heap."""
+
+    pid: int
+    time_ns: int
+    blocks: int
+    malloc_used_bytes: int | None
+    malloc_free_bytes: int | None
+
+
+class TaskLost(NamedTuple):
+    """The main process saw a task fail because its child died or was killed for its time limit.
+
+    ``signal`` is 0 where none is known.
+    """
+
+    pid: int
+    time_ns: int
+    signal: int
+    time_limit: int
+    task_id: str
+    task: str
+
+
+class Goodbye(NamedTuple):
+    """The main process ends in an orderly way: no record follows."""
+
+    pid: int
+    time_ns: int
+
+
+Record = (
+    ProcessUp
+    | ProcessDown
+    | TaskStarted
+    | TaskFinished
+    | SitesWindow
+    | Site
+    | HeapSampled
+    | TaskLost
+    | Goodbye
+)
+
+
+@dataclass(frozen=True)
+class ProcessReading:
+    """One process's memory as seen from outside, or from itself; ``None`` is left out."""
+
+    rss_bytes: int
+    virtual_bytes: int | None = None
+    swap_bytes: int | None = None
+    unique_bytes: int | None = None
+    proportional_bytes: int | None = None
+    open_files: int | None = None
+    open_files_limit: int | None = None
+
+
+def slot_name(slot: int) -> str:
+    """The value of ``celery.worker.slot`` for a slot number."""
+    return "main" if slot == MAIN_SLOT else str(slot)

@@ -1,0 +1,1 @@
+"""The process beside the worker: records in, state and telemetry out."""

@@ -1,0 +1,94 @@
+"""The reporter's entry: descriptors and names from the command line, settings from the environment.
+
+Started by the worker; not meant to be started by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from selectors import DefaultSelector
+from threading import Thread
+
+from otel_celery_memory.page import ControlPage
+from otel_celery_memory.probes.limits import read_limits
+from otel_celery_memory.records import slot_name
+from otel_celery_memory.reporter.code import CodeNames
+from otel_celery_memory.reporter.emitter import Emitter, Surroundings
+from otel_celery_memory.reporter.quiet import set_up_logging
+from otel_celery_memory.reporter.service import ReporterService
+from otel_celery_memory.reporter.sites import SiteTotals
+from otel_celery_memory.reporter.state import WorkerState
+from otel_celery_memory.reporter.watch import ProcessReadings, ProcessWatch
+from otel_celery_memory.settings import Settings
+from otel_celery_memory.telemetry.pipeline import open_pipeline
+from otel_celery_memory.wire import FrameDecoder
+
+FLUSH_TIMEOUT_S = 5.0
+"""Less than the worker waits for its reporter."""
+
+
+def main(argv: list[str]) -> None:
+    """Run until the worker has ended, flush within a bounded time, exit."""
+    # Process groups and cgroups send these to everyone: the end of the pipe is our signal.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    set_up_logging()
+    options = _parse(argv)
+    settings = Settings.load({}, os.environ, strict=False)
+    state = WorkerState()
+    decoder = FrameDecoder()
+    page = ControlPage(options.page)
+
+    def pids() -> dict[str, int]:
+        found = {slot_name(process.slot): pid for pid, process in list(state.processes.items())}
+        return {**found, "main": options.main_pid, "reporter": os.getpid()}
+
+    pipeline = open_pipeline(options.worker, settings.export_interval)
+    emitter = Emitter(
+        pipeline.meter,
+        pipeline.logger,
+        pipeline.histogram,
+        state,
+        SiteTotals(CodeNames().describe, settings.sites_top),
+        Surroundings(
+            processes=ProcessReadings(pids).read,
+            limits=lambda: read_limits(options.main_pid),
+            max_memory_per_child_bytes=options.max_memory_kib * 1024 or None,
+            frames_dropped=lambda: page.dropped() + decoder.bad_frames,
+            reporter_restarts=options.restarts,
+        ),
+    )
+    selector = DefaultSelector()
+    ReporterService(
+        options.pipe,
+        options.main_pid,
+        decoder,
+        emitter,
+        ProcessWatch(selector),
+        selector,
+        settings.sites_interval,
+    ).run()
+    flush = Thread(target=pipeline.shutdown, daemon=True)
+    flush.start()
+    flush.join(FLUSH_TIMEOUT_S)
+    sys.stdout.flush()
+    # Exporters that still retry have threads that would hold the interpreter back.
+    os._exit(0)
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="otel_celery_memory.reporter", description=__doc__)
+    parser.add_argument("--worker", required=True, help="the worker's node name")
+    parser.add_argument("--main-pid", type=int, required=True)
+    parser.add_argument("--pipe", type=int, required=True, help="descriptor to read frames from")
+    parser.add_argument("--page", type=int, required=True, help="descriptor of the control page")
+    parser.add_argument("--restarts", type=int, default=0)
+    parser.add_argument("--max-memory-kib", type=int, default=0)
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

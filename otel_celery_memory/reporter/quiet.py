@@ -1,0 +1,58 @@
+"""Log lines of the reporter: the first of a kind is told, its repetitions are counted.
+
+A Collector that is down makes the SDK's exporters log at every try, for days.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+REPEAT_AFTER_S = 600.0
+
+
+class RepetitionFilter(logging.Filter):
+    """Lets one record of a logger and level pass in `REPEAT_AFTER_S`."""
+
+    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock_s = clock_s
+        self._told: dict[tuple[str, int], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        key = (_family(record.name), record.levelno)
+        now_s = self._clock_s()
+        told_s, held = self._told.get(key, (-REPEAT_AFTER_S, 0))
+        if now_s - told_s < REPEAT_AFTER_S:
+            self._told[key] = (told_s, held + 1)
+            return False
+        self._told[key] = (now_s, 0)
+        record.msg = _one_line(record, held)
+        record.args = ()
+        record.exc_info = record.exc_text = None
+        return True
+
+
+def _family(logger_name: str) -> str:
+    """Exporters of metrics and of logs, their sessions and retries all mean one dead endpoint."""
+    return logger_name.split(".", 1)[0]
+
+
+def _one_line(record: logging.LogRecord, held: int) -> str:
+    message = record.getMessage().replace("\n", " ")[:500]
+    if record.exc_info and record.exc_info[1] is not None:
+        message = f"{message}: {record.exc_info[1]!r}"[:1000]
+    more = f" ({held} more like it before)" if held else ""
+    return f"{message}{more}; not repeated for {REPEAT_AFTER_S / 60:.0f} minutes"
+
+
+def set_up_logging() -> None:
+    """Warnings and worse to standard error, which is the worker's, each kind once in a while."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        logging.Formatter("[%(asctime)s: %(levelname)s/memory reporter] %(message)s")
+    )
+    handler.addFilter(RepetitionFilter())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.captureWarnings(True)

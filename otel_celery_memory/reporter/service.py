@@ -1,0 +1,133 @@
+"""The reporter's loop: read frames, notice deaths, tick, and end when the worker has ended."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from selectors import EVENT_READ, BaseSelector
+
+from otel_celery_memory.records import MAIN_SLOT, ProcessUp
+from otel_celery_memory.reporter.emitter import Emitter
+from otel_celery_memory.reporter.watch import ProcessWatch
+from otel_celery_memory.wire import FrameDecoder
+
+TICK_S = 1.0
+_READ_BYTES = 1 << 20
+_PAUSE_S = 0.02
+"""Frames gather for this long before they are read: one wake-up serves many tasks. At 5,000
+tasks a second this is some 25 KiB in a pipe of 1 MiB."""
+_LINGER_S = 1.0
+"""How long the pipe may stay open after the main process is gone or has said goodbye: somebody
+that a task forked may hold an end of it for ever."""
+_PIPE = "pipe"
+
+
+class ReporterService:
+    """Runs until the pipe ends, or the main process is gone and the pipe is silent."""
+
+    def __init__(
+        self,
+        pipe_fd: int,
+        main_pid: int,
+        decoder: FrameDecoder,
+        emitter: Emitter,
+        watch: ProcessWatch,
+        selector: BaseSelector,
+        sites_interval_s: float,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._pipe_fd = pipe_fd
+        self._main_pid = main_pid
+        self._decoder = decoder
+        self._emitter = emitter
+        self._watch = watch
+        self._selector = selector
+        self._sites_interval_s = sites_interval_s
+        self._clock_s = clock_s
+        self._ranked_s = clock_s()
+        self._end_by_s: float | None = None
+
+    def run(self) -> None:
+        """The whole life of the reporter, but for the last flush."""
+        self._selector.register(self._pipe_fd, EVENT_READ, _PIPE)
+        self._meet(self._main_pid, MAIN_SLOT)
+        next_tick_s = self._clock_s() + TICK_S
+        open_ended = True
+        while open_ended and not self._overdue():
+            ready = self._selector.select(max(next_tick_s - self._clock_s(), 0))
+            gone = [key.data for key, _ in ready if key.data != _PIPE]
+            if ready:
+                # All that a process wrote before it died is read before its death is noted.
+                open_ended = self._read()
+            for pid in gone:
+                self._gone(pid)
+            now_s = self._clock_s()
+            if now_s >= next_tick_s:
+                next_tick_s = now_s + TICK_S
+                self._tick(now_s)
+            elif ready:
+                time.sleep(_PAUSE_S)
+        self._finish()
+
+    def _read(self) -> bool:
+        """Take in what is in the pipe; ``False`` at its end."""
+        # A pipe's worth and more, but no end of it: ticks must go on under a flood.
+        for _ in range(4):
+            try:
+                data = os.read(self._pipe_fd, _READ_BYTES)
+            except BlockingIOError:
+                return True
+            if not data:
+                return False
+            for record in self._decoder.feed(data):
+                self._emitter.apply(record)
+                if isinstance(record, ProcessUp):
+                    self._meet(record.pid, record.slot)
+            if len(data) < _READ_BYTES // 4:
+                break
+        if self._emitter.state.said_goodbye and self._end_by_s is None:
+            self._end_by_s = self._clock_s() + _LINGER_S
+        return True
+
+    def _meet(self, pid: int, slot: int) -> None:
+        """A process of the worker is up; it may be gone again by the time we hear of it."""
+        self._emitter.apply(ProcessUp(pid, time.time_ns(), slot, 0))
+        if not self._watch.add(pid):
+            self._gone(pid)
+
+    def _gone(self, pid: int) -> None:
+        self._watch.drop(pid)
+        self._emitter.state.gone(pid, time.time_ns())
+        if pid == self._main_pid:
+            self._end_by_s = self._clock_s() + _LINGER_S
+
+    def _tick(self, now_s: float) -> None:
+        state = self._emitter.state
+        for pid in self._watch.gone_without_notice():
+            self._gone(pid)
+        for pid, rss_bytes in self._watch.rss_bytes().items():
+            if pid in state.processes:
+                state.processes[pid].saw_rss(rss_bytes)
+        now_ns = time.time_ns()
+        for end in state.judge(now_ns):
+            self._emitter.ended(end)
+        if now_s - self._ranked_s >= self._sites_interval_s:
+            self._rank(now_s, now_ns)
+
+    def _rank(self, now_s: float, now_ns: int) -> None:
+        self._emitter.emit_sites(max(now_s - self._ranked_s, 0.001), now_ns)
+        self._ranked_s = now_s
+
+    def _overdue(self) -> bool:
+        return self._end_by_s is not None and self._clock_s() >= self._end_by_s
+
+    def _finish(self) -> None:
+        """The worker has ended: tell of its last processes and sites."""
+        state = self._emitter.state
+        now_ns = time.time_ns()
+        for pid in list(state.processes):
+            state.gone(pid, now_ns)
+        for end in state.judge(now_ns, all_now=True):
+            self._emitter.ended(end)
+        self._rank(self._clock_s(), now_ns)

@@ -1,0 +1,167 @@
+"""The settings: one frozen dataclass, read from keywords of ``instrument()`` and the environment.
+
+A keyword wins over ``OTEL_CELERY_MEMORY_<NAME>``, which wins over the default.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+ENVIRONMENT_PREFIX = "OTEL_CELERY_MEMORY_"
+
+logger = logging.getLogger(__name__)
+
+
+class SettingError(ValueError):
+    """A value that cannot be used; the message names the setting, the value and what is allowed."""
+
+    def __init__(self, name: str, value: object, allowed: str) -> None:
+        super().__init__(f"otel_celery_memory: {name}={value!r} cannot be used: {allowed}")
+        self.name = name
+
+
+def _choice(*allowed: str) -> Callable[[object], str]:
+    def parse(value: object) -> str:
+        if value in allowed:
+            return str(value)
+        raise ValueError
+
+    return parse
+
+
+def _integer(low: int, high: int) -> Callable[[object], int]:
+    def parse(value: object) -> int:
+        if isinstance(value, (bool, float)):
+            raise ValueError
+        number = int(str(value))
+        if not low <= number <= high:
+            raise ValueError
+        return number
+
+    return parse
+
+
+def _seconds(low: float, high: float) -> Callable[[object], float]:
+    def parse(value: object) -> float:
+        if isinstance(value, bool):
+            raise ValueError
+        number = float(str(value))
+        if not low <= number <= high:  # also refuses NaN
+            raise ValueError
+        return number
+
+    return parse
+
+
+def _patterns(value: object) -> tuple[str, ...]:
+    """File patterns: a comma-separated string, or a sequence of strings."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, (list, tuple)) or not all(isinstance(part, str) for part in parts):
+        raise ValueError
+    return tuple(part.strip() for part in parts if part.strip())
+
+
+def _setting(
+    default: Any, parse: Callable[[object], Any], unit: str, allowed: str, meaning: str
+) -> Any:
+    metadata = {"parse": parse, "unit": unit, "allowed": allowed, "meaning": meaning}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user can set, each with its unit, its bounds and its meaning in ``metadata``."""
+
+    tracing: str = _setting(
+        "off",
+        _choice("off", "always"),
+        "",
+        "one of off, always",
+        "whether `tracemalloc` runs; `always` traces every task from process start and slows "
+        "allocation-heavy tasks 3 to 12 times",
+    )
+    frames: int = _setting(
+        1, _integer(1, 25), "frames", "an integer from 1 to 25", "stack depth of a traced site"
+    )
+    sites_interval: float = _setting(
+        60.0,
+        _seconds(1, 86_400),
+        "s",
+        "a number from 1 to 86400",
+        "time between allocation site events",
+    )
+    sites_top: int = _setting(
+        10, _integer(1, 100), "sites", "an integer from 1 to 100", "sites told at each interval"
+    )
+    sites_include: tuple[str, ...] = _setting(
+        (),
+        _patterns,
+        "",
+        "comma-separated file patterns, such as */app/*",
+        "files whose sites are told; empty is all",
+    )
+    sites_exclude: tuple[str, ...] = _setting(
+        (),
+        _patterns,
+        "",
+        "comma-separated file patterns, such as */site-packages/*",
+        "files whose sites are not told",
+    )
+    export_interval: float = _setting(
+        15.0, _seconds(0.1, 3_600), "s", "a number from 0.1 to 3600", "time between metric exports"
+    )
+    delivery: str = _setting(
+        "reporter",
+        _choice("reporter", "inprocess"),
+        "",
+        "one of reporter, inprocess",
+        "who talks OTLP: a process beside the worker, or the process that runs the tasks",
+    )
+
+    @classmethod
+    def load(
+        cls, keywords: Mapping[str, object], environ: Mapping[str, str], *, strict: bool = True
+    ) -> Settings:
+        """Settings from keywords and environment.
+
+        Raises `SettingError` for a value that cannot be used. With ``strict=False``, as under
+        auto-instrumentation where nobody could catch it, such a value from the environment is
+        logged and the default is used.
+        """
+        values: dict[str, Any] = {}
+        for item in fields(cls):
+            if keywords.get(item.name) is not None:
+                values[item.name] = _parsed(item.name, keywords[item.name], item.metadata)
+                continue
+            variable = ENVIRONMENT_PREFIX + item.name.upper()
+            text = environ.get(variable, "").strip()
+            if not text:
+                continue
+            try:
+                values[item.name] = _parsed(variable, text, item.metadata)
+            except SettingError as error:
+                if strict:
+                    raise
+                logger.error("%s; the default %r is used", error, item.default)
+        return cls(**values)
+
+    def to_environ(self) -> dict[str, str]:
+        """The environment from which `load` makes the same settings again."""
+        return {
+            ENVIRONMENT_PREFIX + item.name.upper(): _text(getattr(self, item.name))
+            for item in fields(self)
+        }
+
+
+def _parsed(name: str, value: object, metadata: Mapping[str, Any]) -> Any:
+    try:
+        return metadata["parse"](value)
+    except (TypeError, ValueError):
+        raise SettingError(name, value, f"it must be {metadata['allowed']}") from None
+
+
+def _text(value: object) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value)

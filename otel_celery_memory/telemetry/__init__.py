@@ -1,0 +1,1 @@
+"""Records become OpenTelemetry metrics and log events; the only user of the SDK."""

@@ -1,0 +1,125 @@
+"""The metrics, as instruments of OpenTelemetry's API on whatever meter they are given.
+
+Distributions are recorded as they come. Counts and levels are kept by the emitter and read by
+callbacks when somebody collects: a count costs a dictionary entry instead of a measurement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.metrics import CallbackOptions, Histogram, Meter, Observation
+
+from otel_celery_memory import conventions as c
+from otel_celery_memory.records import NO_SPAN, TaskFinished
+
+Level = tuple[int, Mapping[str, str | bool]]
+"""A value and its attributes."""
+
+
+@dataclass(frozen=True)
+class Levels:
+    """What the callbacks read: each gives the current values of one metric."""
+
+    of: Mapping[c.Metric, Callable[[], Iterable[Level]]]
+
+
+class TaskNames:
+    """At most `limit` task names as attributes; those that come later become ``_other``."""
+
+    def __init__(self, limit: int = c.TASK_NAMES_MAX) -> None:
+        self._limit = limit
+        self._names: set[str] = set()
+
+    def bounded(self, name: str) -> str:
+        """The name to use as an attribute's value."""
+        if name in self._names:
+            return name
+        if len(self._names) >= self._limit:
+            return c.OTHER
+        self._names.add(name)
+        return name
+
+
+class TaskMetrics:
+    """The distributions of what tasks did to memory."""
+
+    def __init__(self, histogram: Callable[..., Histogram]) -> None:
+        def make(metric: c.Metric) -> Histogram:
+            return histogram(
+                metric.name,
+                unit=metric.unit,
+                description=metric.meaning,
+                explicit_bucket_boundaries_advisory=list(c.BUCKET_BOUNDS_BYTES),
+            )
+
+        self._rss_delta = make(c.RSS_DELTA)
+        self._rss_peak = make(c.RSS_PEAK)
+        self._rss_retained = make(c.RSS_RETAINED)
+        self._traced_delta = make(c.TRACED_DELTA)
+        self._traced_peak = make(c.TRACED_PEAK)
+
+    def finished(self, record: TaskFinished, task: str) -> None:
+        """Count a finished task that had its process to itself; `task` is the bounded name."""
+        context = span_context(record.span)
+        plain = {c.TASK_NAME: task}
+        _record_change(self._rss_delta, record.rss_delta_bytes, task, context)
+        if record.rss_peak_bytes is not None:
+            self._rss_peak.record(record.rss_peak_bytes, plain, context)
+        if record.traced_delta_bytes is not None:
+            _record_change(self._traced_delta, record.traced_delta_bytes, task, context)
+        if record.traced_peak_bytes is not None:
+            self._traced_peak.record(record.traced_peak_bytes, plain, context)
+
+    def retained(self, task: str, retained_bytes: int) -> None:
+        """Count what a task left behind until the next one started."""
+        _record_change(self._rss_retained, retained_bytes, task, _NO_CONTEXT)
+
+
+_NO_CONTEXT = Context()
+
+
+def _record_change(histogram: Histogram, change: int, task: str, context: Context) -> None:
+    """Size and direction: a histogram takes no negative value, the SDK drops it."""
+    direction = c.GROW if change >= 0 else c.SHRINK
+    histogram.record(abs(change), {c.TASK_NAME: task, c.DIRECTION: direction}, context)
+
+
+def span_context(span: bytes) -> Context:
+    """A context with the span that a record names, for exemplars and for events."""
+    if span == NO_SPAN:
+        return _NO_CONTEXT
+    identity = trace.SpanContext(
+        trace_id=int.from_bytes(span[:16], "big"),
+        span_id=int.from_bytes(span[16:24], "big"),
+        is_remote=True,
+        trace_flags=trace.TraceFlags(span[24]),
+    )
+    return trace.set_span_in_context(trace.NonRecordingSpan(identity), _NO_CONTEXT)
+
+
+def observe_levels(meter: Meter, levels: Levels) -> None:
+    """Make the observable instruments of all metrics that are read and not recorded."""
+    for metric, read in levels.of.items():
+        create = (
+            meter.create_observable_counter
+            if metric.kind == "Counter"
+            else meter.create_observable_up_down_counter
+        )
+        create(
+            metric.name,
+            callbacks=[_callback(read)],
+            unit=metric.unit,
+            description=metric.meaning,
+        )
+
+
+def _callback(read: Callable[[], Iterable[Level]]) -> Callable[[CallbackOptions], Any]:
+    def observe(_: CallbackOptions) -> Iterable[Observation]:
+        return [Observation(value, dict(attributes)) for value, attributes in read()]
+
+    return observe

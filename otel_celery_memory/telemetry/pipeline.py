@@ -1,0 +1,151 @@
+"""A pipeline of our own: SDK providers set by OpenTelemetry's standard variables.
+
+Used where the caller gave no providers: in the reporter always, in process as a last resort.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from threading import Thread
+from typing import Any
+
+from opentelemetry._logs import Logger
+from opentelemetry.metrics import Histogram, Meter
+from opentelemetry.sdk import _logs as sdk_logs
+from opentelemetry.sdk._logs import export as sdk_logs_export
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, MetricExporter
+from opentelemetry.sdk.resources import Resource
+
+from otel_celery_memory import conventions as c
+from otel_celery_memory.telemetry.histogram import (
+    TaskHistogram,
+    TaskHistogramReader,
+    wants_delta,
+    wants_sdk_histogram,
+)
+from otel_celery_memory.version import __version__
+
+logger = logging.getLogger(__name__)
+
+_GRPC, _HTTP = "grpc", "http/protobuf"
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Where metrics and events go, and how to have them sent."""
+
+    meter: Meter
+    logger: Logger
+    histogram: Callable[..., Histogram]
+    shutdown: Callable[[], None]
+
+
+def open_pipeline(
+    node_name: str, export_interval_s: float, environ: Mapping[str, str] = os.environ
+) -> Pipeline:
+    """Providers, exporters and the threads that drive them; nothing raises for a dead endpoint."""
+    resource = worker_resource(node_name, environ)
+    histograms: list[TaskHistogram] = []
+    readers = [
+        TaskHistogramReader(
+            exporter, export_interval_millis=export_interval_s * 1000, histograms=histograms
+        )
+        for exporter in _metric_exporters(environ)
+    ]
+    meters = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
+    logs = sdk_logs.LoggerProvider(resource, shutdown_on_exit=False)
+    for exporter in _log_exporters(environ):
+        logs.add_log_record_processor(sdk_logs_export.BatchLogRecordProcessor(exporter))
+    meter = meters.get_meter(c.SCOPE, __version__)
+
+    def make_histogram(name: str, **options: Any) -> Histogram:
+        # With two readers a delta that one collects is gone for the other.
+        if len(readers) != 1 or wants_sdk_histogram(environ):
+            return meter.create_histogram(name, **options)
+        histogram = TaskHistogram(name, delta=wants_delta(environ), **options)
+        histograms.append(histogram)
+        return histogram
+
+    def shutdown() -> None:
+        # Side by side: a hanging endpoint must not cost the other signal its time.
+        threads = [Thread(target=provider.shutdown, daemon=True) for provider in (logs, meters)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    return Pipeline(meter, logs.get_logger(c.SCOPE, __version__), make_histogram, shutdown)
+
+
+def worker_resource(node_name: str, environ: Mapping[str, str]) -> Resource:
+    """The user's resource; ``service.instance.id`` is the worker's node name.
+
+    That name is the same after a restart, and two workers on a host have two: one writer a
+    stream, no new series for every pid. A user who sets an id of his own keeps it.
+    """
+    ours = {"host.name": socket.gethostname(), "service.instance.id": node_name}
+    given = environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
+    named = {part.partition("=")[0].strip() for part in given.split(",")}
+    return Resource.create({key: value for key, value in ours.items() if key not in named})
+
+
+def _metric_exporters(environ: Mapping[str, str]) -> list[MetricExporter]:
+    exporters: list[MetricExporter] = []
+    for kind in _kinds("OTEL_METRICS_EXPORTER", environ):
+        if kind == "console":
+            exporters.append(ConsoleMetricExporter())
+        elif kind == "otlp":
+            protocol = _protocol("METRICS", environ)
+            module = (
+                "opentelemetry.exporter.otlp.proto.grpc.metric_exporter"
+                if protocol == _GRPC
+                else "opentelemetry.exporter.otlp.proto.http.metric_exporter"
+            )
+            exporters.append(importlib.import_module(module).OTLPMetricExporter())
+    return exporters
+
+
+def _log_exporters(environ: Mapping[str, str]) -> list[Any]:
+    exporters: list[Any] = []
+    for kind in _kinds("OTEL_LOGS_EXPORTER", environ):
+        if kind == "console":
+            # Renamed in 1.39.
+            name = "ConsoleLogRecordExporter"
+            console = getattr(sdk_logs_export, name, None) or sdk_logs_export.ConsoleLogExporter
+            exporters.append(console())
+        elif kind == "otlp":
+            protocol = _protocol("LOGS", environ)
+            module = (
+                "opentelemetry.exporter.otlp.proto.grpc._log_exporter"
+                if protocol == _GRPC
+                else "opentelemetry.exporter.otlp.proto.http._log_exporter"
+            )
+            exporters.append(importlib.import_module(module).OTLPLogExporter())
+    return exporters
+
+
+def _kinds(variable: str, environ: Mapping[str, str]) -> list[str]:
+    """The exporters that a variable asks for; what cannot be had is told and left out."""
+    kinds = [part.strip().lower() for part in environ.get(variable, "").split(",") if part.strip()]
+    known = [kind for kind in kinds if kind in ("otlp", "console", "none")]
+    for kind in kinds:
+        if kind not in known:
+            logger.warning("%s=%s is not otlp, console or none: ignored", variable, kind)
+    if "none" in known:
+        return []
+    return known or ["otlp"]
+
+
+def _protocol(signal: str, environ: Mapping[str, str]) -> str:
+    """HTTP by default: gRPC is heavier, and a channel does not survive a fork."""
+    general = environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "").strip()
+    wanted = environ.get(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", "").strip() or general
+    if wanted and wanted not in (_GRPC, _HTTP):
+        logger.warning("OTLP protocol %r is not %s or %s: %s is used", wanted, _GRPC, _HTTP, _HTTP)
+    return _GRPC if wanted == _GRPC else _HTTP

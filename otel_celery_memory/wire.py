@@ -1,0 +1,153 @@
+"""How a record becomes a frame in the pipe, and frames become records again.
+
+A frame is at most ``PIPE_BUF`` bytes, so the kernel never interleaves two writers (pipe(7)):
+magic, version, kind, length of the payload, CRC-32 of the payload; then the payload: the
+record's numbers packed little-endian, then its strings in UTF-8, separated by NUL. ``struct``
+and not ``marshal``, which is as fast but may crash the reader on bytes it did not write
+("never unmarshal data received from an untrusted source").
+"""
+
+from __future__ import annotations
+
+import struct
+import types
+import typing
+from zlib import crc32
+
+from otel_celery_memory import records
+from otel_celery_memory.records import Record
+
+MAGIC = b"\xce\x4d"
+VERSION = 1
+MAX_FRAME_BYTES = 4096
+"""Linux's ``PIPE_BUF``. POSIX asks for 512 only; macOS has 512 and may tear larger frames there,
+which the decoder then skips and counts."""
+
+_HEADER = struct.Struct("<2sBBHI")
+_ABSENT = -(2**63)
+_STRING_LIMIT_BYTES = {"task_id": 256, "stack": 2048, "path": 1024, "state": 64, "reason": 64}
+_STRING_LIMIT_DEFAULT_BYTES = 512
+
+
+class _Layout:
+    """Where a record type's numbers, bytes and strings lie."""
+
+    def __init__(self, kind: int, record_type: type[Record]) -> None:
+        self.kind = kind
+        self.type = record_type
+        hints = typing.get_type_hints(record_type)
+        fields: tuple[str, ...] = record_type._fields
+        self.strings = tuple(name for name in fields if hints[name] is str)
+        self.number_count = len(fields) - len(self.strings)
+        # The numbers come first in every record, so that both parts are slices.
+        assert fields[self.number_count :] == self.strings, record_type
+        numbers = fields[: self.number_count]
+        self.numbers = struct.Struct(
+            "<" + "".join("25s" if hints[name] is bytes else "q" for name in numbers)
+        )
+        self.optional = tuple(
+            index for index, name in enumerate(numbers) if hints[name] == (int | types.NoneType)
+        )
+
+
+_LAYOUTS = [
+    _Layout(kind, record_type)
+    for kind, record_type in enumerate(typing.get_args(records.Record), start=1)
+]
+_BY_TYPE = {layout.type: layout for layout in _LAYOUTS}
+_BY_KIND = {layout.kind: layout for layout in _LAYOUTS}
+
+
+def encode(record: Record) -> bytes:
+    """The frame of a record: never more than `MAX_FRAME_BYTES`, over-long strings are clipped."""
+    layout = _BY_TYPE[type(record)]
+    count = layout.number_count
+    numbers: typing.Any = record[:count]
+    if layout.optional and None in numbers:
+        numbers = [_ABSENT if value is None else value for value in numbers]
+    text = "\0".join(record[count:])  # type: ignore[arg-type]
+    body = text.encode("utf-8", "replace")
+    if len(body) > _STRING_LIMIT_DEFAULT_BYTES or text.count("\0") >= max(len(layout.strings), 1):
+        body = _clipped(layout, typing.cast("tuple[str, ...]", record[count:]))
+    payload = layout.numbers.pack(*numbers) + body
+    return _HEADER.pack(MAGIC, VERSION, layout.kind, len(payload), crc32(payload)) + payload
+
+
+def _clipped(layout: _Layout, strings: tuple[str, ...]) -> bytes:
+    parts = []
+    for name, value in zip(layout.strings, strings, strict=True):
+        limit = _STRING_LIMIT_BYTES.get(name, _STRING_LIMIT_DEFAULT_BYTES)
+        encoded = value.replace("\0", "").encode("utf-8", "replace")[:limit]
+        # A cut in the middle of a character leaves bytes that are no UTF-8: drop them.
+        parts.append(encoded.decode("utf-8", "ignore").encode())
+    return b"\0".join(parts)
+
+
+def decode(kind: int, payload: bytes) -> Record | None:
+    """The record of one payload, or ``None`` where it is not one of ours."""
+    layout = _BY_KIND.get(kind)
+    if layout is None or len(payload) < layout.numbers.size:
+        return None
+    numbers: typing.Any = layout.numbers.unpack_from(payload)
+    if layout.optional:
+        numbers = list(numbers)
+        for index in layout.optional:
+            if numbers[index] == _ABSENT:
+                numbers[index] = None
+    strings: list[str] = []
+    if layout.strings:
+        try:
+            strings = payload[layout.numbers.size :].decode("utf-8").split("\0")
+        except UnicodeDecodeError:
+            return None
+    if len(strings) != len(layout.strings):
+        return None
+    return layout.type(*numbers, *strings)
+
+
+class FrameDecoder:
+    """Turns the bytes of a pipe into records; skips and counts what is not a frame.
+
+    ``bad_frames`` counts runs of bytes that were skipped, not the bytes. Never raises, and keeps
+    less than one frame between calls.
+    """
+
+    def __init__(self) -> None:
+        self.bad_frames = 0
+        self._rest = b""
+        self._in_garbage = False
+
+    def feed(self, data: bytes) -> list[Record]:
+        """Records that are complete with `data` appended to what came before."""
+        buffer = self._rest + data if self._rest else data
+        found: list[Record] = []
+        at, end = 0, len(buffer)
+        while end - at >= _HEADER.size:
+            magic, version, kind, length, checksum = _HEADER.unpack_from(buffer, at)
+            stop = at + _HEADER.size + length
+            if magic != MAGIC or version != VERSION or stop - at > MAX_FRAME_BYTES:
+                at = self._skip(buffer, at)
+                continue
+            if stop > end:
+                break
+            payload = buffer[at + _HEADER.size : stop]
+            record = decode(kind, payload) if crc32(payload) == checksum else None
+            if record is None:
+                at = self._skip(buffer, at)
+                continue
+            self._in_garbage = False
+            found.append(record)
+            at = stop
+        self._rest = buffer[at:]
+        return found
+
+    def _skip(self, buffer: bytes, at: int) -> int:
+        """The next place where a frame may begin; counts a run of garbage once."""
+        if not self._in_garbage:
+            self._in_garbage = True
+            self.bad_frames += 1
+        following = buffer.find(MAGIC, at + 1)
+        if following >= 0:
+            return following
+        # The last byte may be the first half of the magic.
+        return max(at + 1, len(buffer) - len(MAGIC) + 1)

@@ -1,0 +1,1 @@
+"""The part inside the Celery worker: measure, write a record, never wait."""

@@ -1,0 +1,63 @@
+"""The worker side without a reporter: one process measures itself and tells what it measured."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from billiard.process import current_process
+from celery import signals
+
+from otel_celery_memory.records import MAIN_SLOT
+from otel_celery_memory.settings import Settings
+from otel_celery_memory.worker.recorder import Recorder
+from otel_celery_memory.worker.signals import TaskSignals, connect, disconnect
+from otel_celery_memory.worker.sink import Sink
+from otel_celery_memory.worker.spans import TaskSpans
+
+
+class EmbeddedLifecycle:
+    """Begins at once, follows the pool's forks into its children, ends with the process."""
+
+    def __init__(
+        self, sink: Sink, end_sink: Callable[[], None], settings: Settings, spans: TaskSpans
+    ) -> None:
+        self._end_sink = end_sink
+        self._recorder = Recorder(sink, settings, spans)
+        self._signals = TaskSignals(self._recorder)
+        self._pid = 0
+
+    def begin(self) -> None:
+        """Measure the tasks of this process from now on."""
+        self._signals.connect()
+        connect(signals.worker_process_init, self._process_up)
+        connect(signals.worker_process_shutdown, self._process_down)
+        connect(signals.worker_shutdown, self._worker_down)
+        self._announce()
+
+    def end(self) -> None:
+        """Measure no more; send what has been measured."""
+        self._signals.disconnect()
+        disconnect(signals.worker_process_init, self._process_up)
+        disconnect(signals.worker_process_shutdown, self._process_down)
+        disconnect(signals.worker_shutdown, self._worker_down)
+        self._recorder.end(0)
+        self._recorder.stop()
+        self._end_sink()
+
+    def _announce(self) -> None:
+        self._pid = os.getpid()
+        self._recorder.begin(int(getattr(current_process(), "index", MAIN_SLOT)))
+
+    def _process_up(self, **_: object) -> None:
+        if os.getpid() != self._pid:
+            self._announce()
+
+    def _process_down(self, exitcode: int | None = None, **_: object) -> None:
+        if os.getpid() == self._pid:
+            self._recorder.end(exitcode or 0)
+            self._end_sink()
+
+    def _worker_down(self, **_: object) -> None:
+        if os.getpid() == self._pid:
+            self.end()

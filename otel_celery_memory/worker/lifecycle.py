@@ -1,0 +1,184 @@
+"""When things begin and end in a worker: its bootstep, its children's signals, its goodbyes."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import re
+import time
+from typing import Any
+
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from billiard.process import current_process
+from celery import bootsteps, signals
+from celery.concurrency.prefork import TaskPool as PreforkPool
+
+from otel_celery_memory.records import MAIN_SLOT, Goodbye, TaskLost
+from otel_celery_memory.settings import Settings
+from otel_celery_memory.worker.channel import Channel
+from otel_celery_memory.worker.recorder import Recorder
+from otel_celery_memory.worker.signals import TaskSignals, connect, disconnect
+from otel_celery_memory.worker.spans import TaskSpans
+from otel_celery_memory.worker.supervisor import CHECK_INTERVAL_S, Supervisor
+
+logger = logging.getLogger(__name__)
+
+_SIGNAL_NUMBER = re.compile(r"signal (\d+)")
+
+
+class WorkerLifecycle:
+    """The worker side with a reporter, for one worker of this process at a time."""
+
+    def __init__(self, settings: Settings, spans: TaskSpans) -> None:
+        self._settings = settings
+        self._spans = spans
+        self._worker: Any = None
+        self._step: type[bootsteps.StartStopStep] | None = None
+        self._channel: Channel | None = None
+        self._supervisor: Supervisor | None = None
+        self._recorder: Recorder | None = None
+        self._signals: TaskSignals | None = None
+        self._timer: Any = None
+        self._main_pid = 0
+
+    @property
+    def attached(self) -> bool:
+        """Whether a worker is being measured."""
+        return self._channel is not None
+
+    def attach(self, worker: Any) -> None:
+        """Take part in the start of a worker; called while ``worker_init`` is sent.
+
+        Raises `OSError` where there is no pipe or no memory for it: nothing is attached then.
+        """
+        if self.attached:
+            logger.warning("otel_celery_memory: one worker in a process is measured, not two")
+            return
+        self._channel = Channel()
+        self._main_pid = os.getpid()
+        self._worker = worker
+        self._recorder = Recorder(self._channel, self._settings, self._spans)
+        self._recorder.max_memory_kib = int(getattr(worker, "max_memory_per_child", None) or 0)
+        self._supervisor = Supervisor(
+            self._channel, self._settings, worker.hostname, self._recorder.max_memory_kib
+        )
+        # Before the pool builds its tasks' tracers, which look for receivers once.
+        self._signals = TaskSignals(self._recorder)
+        self._signals.connect()
+        connect(signals.worker_process_init, self._child_up)
+        connect(signals.worker_process_shutdown, self._child_down)
+        connect(signals.task_failure, self._task_failed)
+        connect(signals.worker_shutdown, self._worker_shutdown)
+        atexit.register(self.detach)
+        self._step = _step_of(self)
+        worker.app.steps["worker"].add(self._step)
+
+    def start(self, worker: Any) -> None:
+        """The worker starts: the reporter first, so that it sees all."""
+        assert self._recorder is not None and self._supervisor is not None
+        self._supervisor.start()
+        self._recorder.begin(MAIN_SLOT, runs_tasks=not _runs_tasks_in_children(worker))
+        self._timer = worker.timer.call_repeatedly(CHECK_INTERVAL_S, self._supervisor.check)
+
+    def detach(self, *_: object) -> None:
+        """The worker ends: say goodbye, let the reporter send what it has, leave nothing."""
+        if not self.attached or os.getpid() != self._main_pid:
+            return
+        assert self._channel is not None and self._supervisor is not None
+        channel, self._channel = self._channel, None
+        if self._timer is not None:
+            with contextlib.suppress(Exception):
+                self._timer.cancel()
+        self._disconnect()
+        if self._recorder is not None:
+            self._recorder.end(0)
+            self._recorder.stop()
+        channel.send(Goodbye(os.getpid(), time.time_ns()))
+        channel.close()
+        self._supervisor.stop()
+        atexit.unregister(self.detach)
+
+    def _disconnect(self) -> None:
+        if self._signals is not None:
+            self._signals.disconnect()
+        disconnect(signals.worker_process_init, self._child_up)
+        disconnect(signals.worker_process_shutdown, self._child_down)
+        disconnect(signals.task_failure, self._task_failed)
+        disconnect(signals.worker_shutdown, self._worker_shutdown)
+        if self._step is not None and self._worker is not None:
+            self._worker.app.steps["worker"].discard(self._step)
+
+    def _child_up(self, **_: object) -> None:
+        # The solo pool sends this from the main process, which `start` announces.
+        if os.getpid() == self._main_pid or self._channel is None or self._recorder is None:
+            return
+        self._channel.close_read_end()
+        self._channel.slot = int(getattr(current_process(), "index", 0))
+        self._recorder.begin(self._channel.slot)
+
+    def _child_down(self, exitcode: int | None = None, **_: object) -> None:
+        if os.getpid() != self._main_pid and self._recorder is not None:
+            self._recorder.end(exitcode or 0)
+
+    def _worker_shutdown(self, **_: object) -> None:
+        """Also sent where the worker fails before all its steps are up, and none is stopped."""
+        self.detach()
+
+    def _task_failed(
+        self, sender: Any = None, task_id: str = "", exception: object = None, **_: object
+    ) -> None:
+        """In the main process: a task failed with its child, which could not tell."""
+        if not isinstance(exception, (WorkerLostError, TimeLimitExceeded)):
+            return
+        if os.getpid() != self._main_pid or self._channel is None:
+            return
+        number = _SIGNAL_NUMBER.search(str(exception))
+        self._channel.send(
+            TaskLost(
+                self._main_pid,
+                time.time_ns(),
+                int(number.group(1)) if number else 0,
+                1 if isinstance(exception, TimeLimitExceeded) else 0,
+                str(task_id),
+                getattr(sender, "name", ""),
+            )
+        )
+
+
+class _MemoryStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Starts before every other step of the worker and stops after them."""
+
+    label = "Memory"
+    lifecycle: WorkerLifecycle
+
+    def include(self, parent: Any) -> bool:
+        # The order of steps that do not require one another changes with the hash seed. First to
+        # start is last to stop: the pool's children have said goodbye by then.
+        self.obj = self
+        parent.steps.insert(0, self)
+        return True
+
+    def start(self, parent: Any) -> None:
+        try:
+            self.lifecycle.start(parent)
+        except Exception:
+            logger.exception("otel_celery_memory: the worker runs without being measured")
+            self.lifecycle.detach()
+
+    def stop(self, parent: Any) -> None:
+        self.lifecycle.detach()
+
+    def terminate(self, parent: Any) -> None:
+        self.lifecycle.detach()
+
+
+def _step_of(lifecycle: WorkerLifecycle) -> type[bootsteps.StartStopStep]:
+    """A step class of its own: Celery makes the instance and passes it nothing of ours."""
+    return type("MemoryStep", (_MemoryStep,), {"lifecycle": lifecycle, "name": "Memory"})
+
+
+def _runs_tasks_in_children(worker: Any) -> bool:
+    pool = worker.pool_cls
+    return isinstance(pool, type) and issubclass(pool, PreforkPool)

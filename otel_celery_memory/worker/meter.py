@@ -1,0 +1,202 @@
+"""What one task did to its process's memory: probes read at its start and its end.
+
+Two ways of being inside one another are told apart. An eager call runs *nested* in the task that
+made it: both numbers are exact, the outer one includes the inner one. In threads, gevent and
+eventlet tasks *overlap*: growth of the process belongs to nobody, and both are marked shared.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from threading import get_ident
+from typing import Protocol
+
+from otel_celery_memory.probes.process import ProcessProbe
+from otel_celery_memory.records import NO_SPAN, TaskFinished, TaskStarted
+
+
+class Tracer(Protocol):
+    """What the meter asks of ``tracemalloc``."""
+
+    @property
+    def tracing(self) -> bool:
+        """Whether traced numbers can be had now."""
+
+    def begin(self) -> int:
+        """Traced bytes now; a new traced peak begins."""
+
+    def read(self) -> tuple[int, int]:
+        """Traced bytes now, and the highest since `begin`."""
+
+
+class Run:
+    """A task between its start and its end."""
+
+    __slots__ = (
+        "epoch",
+        "has_peak",
+        "nested",
+        "peak_bytes",
+        "rss_bytes",
+        "shared",
+        "started_ns",
+        "task",
+        "task_id",
+        "traced",
+        "traced_bytes",
+        "traced_peak_bytes",
+    )
+
+    def __init__(self, task_id: str, task: str, nested: bool, started_ns: int) -> None:
+        self.task_id = task_id
+        self.task = task
+        self.nested = nested
+        self.started_ns = started_ns
+        self.rss_bytes = 0
+        self.peak_bytes = 0
+        self.has_peak = False
+        self.traced = False
+        self.traced_bytes = 0
+        self.traced_peak_bytes = 0
+        self.shared = False
+        self.epoch = 0
+
+
+class Meter:
+    """Measures the tasks of one process; knows nothing of Celery."""
+
+    def __init__(
+        self,
+        probe: ProcessProbe,
+        tracer: Tracer,
+        clock_ns: Callable[[], int] = time.time_ns,
+        thread: Callable[[], int] = get_ident,
+    ) -> None:
+        self._probe = probe
+        self._tracer = tracer
+        self._clock_ns = clock_ns
+        self._thread = thread
+        self._pid = os.getpid()
+        self._runs: dict[int, list[Run]] = {}
+        # Counts the starts that overlapped: a run during which it moved had company.
+        self._epoch = 0
+        self._previous: Run | None = None
+
+    def start(self, task_id: str, task: str, nested: bool) -> TaskStarted:
+        """A task starts in the calling thread."""
+        thread = self._thread()
+        runs = self._runs.get(thread)
+        if runs and not nested:
+            # Its end was never told: it is over all the same.
+            runs = None
+        if not runs:
+            runs = self._runs[thread] = []
+        alone = len(self._runs) == 1
+        run = Run(task_id, task, bool(runs), self._clock_ns())
+        rss_bytes = run.rss_bytes = run.peak_bytes = self._probe.rss_bytes()
+        if alone:
+            if runs:
+                self._fold_peaks(runs[-1])
+            self._begin_peaks(run)
+        else:
+            self._epoch += 1
+            run.shared = True
+        run.epoch = self._epoch
+        previous, retained_bytes = "", None
+        if not run.nested:
+            if alone and self._previous is not None:
+                previous = self._previous.task
+                retained_bytes = rss_bytes - self._previous.rss_bytes
+            self._previous = None
+        runs.append(run)
+        return TaskStarted(
+            self._pid,
+            run.started_ns,
+            rss_bytes,
+            retained_bytes,
+            1 if run.nested else 0,
+            task_id,
+            task,
+            previous,
+        )
+
+    def rebase(self) -> None:
+        """Begin the numbers of the run that just started from here."""
+        runs = self._runs.get(self._thread())
+        if runs and not runs[-1].shared:
+            run = runs[-1]
+            run.rss_bytes = run.peak_bytes = self._probe.rss_bytes()
+            self._begin_peaks(run)
+
+    def finish(self, task_id: str) -> Run | None:
+        """The task that ends in the calling thread; ``None`` where its start was not seen."""
+        thread = self._thread()
+        runs = self._runs.get(thread)
+        if not runs or runs[-1].task_id != task_id:
+            return None
+        run = runs.pop()
+        if not runs:
+            del self._runs[thread]
+        return run
+
+    def result(self, run: Run, state: str, span: bytes = NO_SPAN) -> TaskFinished:
+        """The numbers of a run that `finish` gave; call at once."""
+        rss_bytes = self._probe.rss_bytes()
+        exclusive = not run.shared and run.epoch == self._epoch
+        peak_bytes = traced_delta = traced_peak = None
+        if exclusive:
+            if run.has_peak:
+                peak_bytes = max(run.peak_bytes, self._probe.peak_bytes(), rss_bytes)
+            if run.traced and self._tracer.tracing:
+                traced_bytes, peak = self._tracer.read()
+                traced_delta = traced_bytes - run.traced_bytes
+                traced_peak = max(run.traced_peak_bytes, peak) - run.traced_bytes
+                run.traced_peak_bytes = max(run.traced_peak_bytes, peak)
+            if not run.nested:
+                self._previous = run
+            elif runs := self._runs.get(self._thread()):
+                self._hand_peaks_up(run, runs[-1], peak_bytes)
+        return TaskFinished(
+            self._pid,
+            self._clock_ns(),
+            run.rss_bytes,
+            rss_bytes - run.rss_bytes,
+            None if peak_bytes is None else peak_bytes - run.rss_bytes,
+            traced_delta,
+            traced_peak,
+            1 if exclusive else 0,
+            1 if run.nested else 0,
+            span,
+            run.task_id,
+            run.task,
+            state,
+        )
+
+    def retained_until_now(self) -> tuple[str, int | None, int]:
+        """The last task's name, what it retained until now, and RSS now: at the process's end."""
+        rss_bytes = self._probe.rss_bytes()
+        if self._previous is None:
+            return "", None, rss_bytes
+        return self._previous.task, rss_bytes - self._previous.rss_bytes, rss_bytes
+
+    def _begin_peaks(self, run: Run) -> None:
+        run.has_peak = self._probe.reset_peak()
+        if self._tracer.tracing:
+            run.traced = True
+            run.traced_bytes = run.traced_peak_bytes = self._tracer.begin()
+
+    def _fold_peaks(self, outer: Run) -> None:
+        """Keep the outer run's peaks so far: the inner run is about to reset the marks."""
+        if outer.has_peak:
+            outer.peak_bytes = max(outer.peak_bytes, self._probe.peak_bytes())
+        if outer.traced and self._tracer.tracing:
+            outer.traced_peak_bytes = max(outer.traced_peak_bytes, self._tracer.read()[1])
+
+    @staticmethod
+    def _hand_peaks_up(inner: Run, outer: Run, peak_bytes: int | None) -> None:
+        """The inner run's peak is the outer one's too."""
+        if peak_bytes is not None:
+            outer.peak_bytes = max(outer.peak_bytes, peak_bytes)
+        outer.traced_peak_bytes = max(outer.traced_peak_bytes, inner.traced_peak_bytes)

@@ -1,0 +1,244 @@
+"""One process's recorder: turns the starts and ends of its tasks into records.
+
+The order inside a task: measure first at the end and last at the start, so that our own work
+falls between tasks. Each part that fails is logged once and switched off; the others go on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from billiard.pool import EX_RECYCLE
+from celery.exceptions import SoftTimeLimitExceeded
+
+from otel_celery_memory.probes.heap import HeapTracer, NoTracer, read_heap
+from otel_celery_memory.probes.process import ProcessProbe, open_process_probe
+from otel_celery_memory.probes.sites import SiteFilter
+from otel_celery_memory.records import (
+    MAIN_SLOT,
+    ExitReason,
+    HeapSampled,
+    ProcessDown,
+    ProcessUp,
+)
+from otel_celery_memory.settings import Settings
+from otel_celery_memory.worker.meter import Meter
+from otel_celery_memory.worker.sink import Sink
+from otel_celery_memory.worker.spans import TaskSpans, span_bytes
+from otel_celery_memory.worker.windows import SiteWindows
+
+logger = logging.getLogger(__name__)
+
+_REOPEN_LIMIT = 3
+_HEAP_COST_FACTOR = 200
+"""Reading the heap may take at most a two-hundredth of the time between two readings."""
+
+
+class Recorder:
+    """Measures the tasks of the process it is in; follows a fork into the child."""
+
+    def __init__(
+        self,
+        sink: Sink,
+        settings: Settings,
+        spans: TaskSpans,
+        open_probe: Callable[[], ProcessProbe] = open_process_probe,
+    ) -> None:
+        self._sink = sink
+        self._settings = settings
+        self._spans: TaskSpans | None = spans
+        self._open_probe = open_probe
+        self._tracer: HeapTracer | NoTracer = (
+            HeapTracer(settings.frames) if settings.tracing == "always" else NoTracer()
+        )
+        self.slot = MAIN_SLOT
+        self.max_memory_kib = 0
+        """``worker_max_memory_per_child``: what billiard compares with the peak, in KiB."""
+        self._pid = 0
+        self._meter: Meter | None = None
+        self._probe: ProcessProbe | None = None
+        self._windows: SiteWindows | None = None
+        self._heap_due_ns = 0
+        self._reopened = 0
+        self._failed: set[str] = set()
+
+    def begin(self, slot: int, *, runs_tasks: bool = True) -> None:
+        """This process is up; everything that a fork left behind is made anew."""
+        self.slot = slot
+        if runs_tasks:
+            self._tracer.start()
+        self._open()
+        assert self._probe is not None
+        self._sink.send(ProcessUp(self._pid, time.time_ns(), slot, self._probe.rss_bytes()))
+
+    def end(self, exit_code: int) -> None:
+        """This process ends in an orderly way."""
+        if os.getpid() != self._pid:
+            return
+        previous, retained_bytes, rss_bytes = "", None, 0
+        if self._meter is not None:
+            previous, retained_bytes, rss_bytes = self._meter.retained_until_now()
+        self._close_window(previous)
+        self._sink.send(
+            ProcessDown(
+                self._pid,
+                time.time_ns(),
+                self.slot,
+                exit_code,
+                rss_bytes,
+                retained_bytes,
+                self._reason(exit_code).value,
+                previous,
+            )
+        )
+
+    def stop(self) -> None:
+        """Measure no more, and give back what is held."""
+        self._meter = None
+        self._windows = None
+        self._tracer.stop()
+        if self._probe is not None:
+            self._probe.close()
+            self._probe = None
+
+    def prerun(self, task_id: str, task: Any) -> None:
+        """A task is about to run."""
+        if os.getpid() != self._pid:
+            self._open()
+        meter = self._meter
+        if meter is None:
+            return
+        try:
+            started = meter.start(task_id, task.name, bool(task.request.is_eager))
+        except SoftTimeLimitExceeded:
+            raise
+        except Exception:
+            self._meter_failed()
+            return
+        self._sink.send(started)
+        if self._windows is not None and not started.nested:
+            self._turn_window(started.task, started.previous_task)
+            # What looking at the heap cost is not the task's: its numbers begin behind it.
+            meter.rebase()
+
+    def postrun(self, task_id: str, task: Any, state: str | None) -> None:
+        """A task has run."""
+        meter = self._meter
+        if meter is None:
+            return
+        try:
+            run = meter.finish(task_id)
+            if run is None:
+                return
+            span, own = self._span(task, run.started_ns)
+            finished = meter.result(run, state or "TERMINATED", span_bytes(span))
+        except SoftTimeLimitExceeded:
+            raise
+        except Exception:
+            self._meter_failed()
+            return
+        self._sink.send(finished)
+        if span is not None and self._spans is not None:
+            try:
+                self._spans.write(span, own, finished)
+            except Exception:
+                self._switch_off("spans")
+                self._spans = None
+        if finished.time_ns >= self._heap_due_ns:
+            self._sample_heap(finished.time_ns)
+
+    def _span(self, task: Any, started_ns: int) -> tuple[Any, bool]:
+        if self._spans is None:
+            return None, False
+        try:
+            return self._spans.of(task, started_ns)
+        except Exception:
+            self._switch_off("spans")
+            self._spans = None
+            return None, False
+
+    def _open(self) -> None:
+        """Open the probes of the process we are in now."""
+        self._pid = os.getpid()
+        if self._probe is not None:
+            self._probe.close()
+        self._probe = self._open_probe()
+        self._meter = Meter(self._probe, self._tracer)
+        self._windows = None
+        if self._settings.tracing == "always":
+            self._windows = SiteWindows(
+                SiteFilter(self._settings.sites_include, self._settings.sites_exclude)
+            )
+
+    def _meter_failed(self) -> None:
+        """Open the probes again: a task may have closed our descriptors; give up in the end."""
+        self._reopened += 1
+        self._meter = None
+        if self._reopened > _REOPEN_LIMIT:
+            self._switch_off("meter")
+            return
+        logger.debug("otel_celery_memory: probes opened again", exc_info=True)
+        self._probe = None  # its descriptors may be somebody else's by now: not closed
+        try:
+            self._open()
+        except Exception:
+            self._switch_off("meter")
+
+    def _turn_window(self, task: str, previous_task: str) -> None:
+        try:
+            assert self._windows is not None
+            for record in self._windows.task_starts(task, previous_task):
+                self._sink.send(record)
+        except SoftTimeLimitExceeded:
+            raise
+        except Exception:
+            self._switch_off("allocation sites")
+            self._windows = None
+
+    def _close_window(self, previous_task: str) -> None:
+        if self._windows is None:
+            return
+        try:
+            for record in self._windows.close(previous_task):
+                self._sink.send(record)
+        except Exception:
+            self._switch_off("allocation sites")
+
+    def _sample_heap(self, now_ns: int) -> None:
+        interval_ns = int(self._settings.export_interval * 1e9)
+        try:
+            began_ns = time.perf_counter_ns()
+            heap = read_heap()
+            cost_ns = time.perf_counter_ns() - began_ns
+            self._heap_due_ns = now_ns + max(interval_ns, cost_ns * _HEAP_COST_FACTOR)
+            self._sink.send(
+                HeapSampled(
+                    self._pid, now_ns, heap.blocks, heap.malloc_used_bytes, heap.malloc_free_bytes
+                )
+            )
+        except Exception:
+            self._heap_due_ns = 2**63
+            self._switch_off("heap")
+
+    def _reason(self, exit_code: int) -> ExitReason:
+        if exit_code != EX_RECYCLE:
+            return ExitReason.SHUTDOWN
+        try:
+            # The comparison that billiard made.
+            if (
+                self._probe is not None
+                and 0 < self.max_memory_kib * 1024 < self._probe.peak_bytes()
+            ):
+                return ExitReason.MAX_MEMORY
+        except OSError:
+            pass
+        return ExitReason.MAX_TASKS
+
+    def _switch_off(self, part: str) -> None:
+        if part not in self._failed:
+            self._failed.add(part)
+            logger.exception("otel_celery_memory: %s failed and is switched off", part)
