@@ -24,6 +24,7 @@ MAX_FRAME_BYTES = 4096
 which the decoder then skips and counts."""
 
 _HEADER = struct.Struct("<2sBBHI")
+_pack_header = _HEADER.pack
 _ABSENT = -(2**63)
 _STRING_LIMIT_BYTES = {"task_id": 256, "stack": 2048, "path": 1024, "state": 64, "reason": 64}
 _STRING_LIMIT_DEFAULT_BYTES = 512
@@ -38,6 +39,7 @@ class _Layout:
         hints = typing.get_type_hints(record_type)
         fields: tuple[str, ...] = record_type._fields
         self.strings = tuple(name for name in fields if hints[name] is str)
+        self.separators = max(len(self.strings) - 1, 0)
         self.number_count = len(fields) - len(self.strings)
         # The numbers come first in every record, so that both parts are slices.
         assert fields[self.number_count :] == self.strings, record_type
@@ -45,6 +47,7 @@ class _Layout:
         self.numbers = struct.Struct(
             "<" + "".join("25s" if hints[name] is bytes else "q" for name in numbers)
         )
+        self.pack = self.numbers.pack
         self.optional = tuple(
             index for index, name in enumerate(numbers) if hints[name] == (int | types.NoneType)
         )
@@ -63,14 +66,17 @@ def encode(record: Record) -> bytes:
     layout = _BY_TYPE[type(record)]
     count = layout.number_count
     numbers: typing.Any = record[:count]
-    if layout.optional and None in numbers:
-        numbers = [_ABSENT if value is None else value for value in numbers]
-    text = "\0".join(record[count:])  # type: ignore[arg-type]
+    if layout.optional:
+        numbers = list(numbers)
+        for index in layout.optional:
+            if numbers[index] is None:
+                numbers[index] = _ABSENT
+    text: str = "\0".join(record[count:])  # type: ignore[arg-type]
     body = text.encode("utf-8", "replace")
-    if len(body) > _STRING_LIMIT_DEFAULT_BYTES or text.count("\0") >= max(len(layout.strings), 1):
+    if len(body) > _STRING_LIMIT_DEFAULT_BYTES or text.count("\0") != layout.separators:
         body = _clipped(layout, typing.cast("tuple[str, ...]", record[count:]))
-    payload = layout.numbers.pack(*numbers) + body
-    return _HEADER.pack(MAGIC, VERSION, layout.kind, len(payload), crc32(payload)) + payload
+    payload = layout.pack(*numbers) + body
+    return _pack_header(MAGIC, VERSION, layout.kind, len(payload), crc32(payload)) + payload
 
 
 def _clipped(layout: _Layout, strings: tuple[str, ...]) -> bytes:

@@ -6,11 +6,14 @@ Cost on Linux: ``statm`` through a kept descriptor 1.5 us (psutil: 11 to 14), re
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Protocol
 
 import psutil
+
+from otel_celery_memory.probes.descriptor import moved_high
 
 try:
     import resource
@@ -45,17 +48,16 @@ class LinuxProcessProbe:
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
         self._page_bytes = os.sysconf("SC_PAGE_SIZE")
-        self._statm = os.open(proc / "self" / "statm", os.O_RDONLY | os.O_CLOEXEC)
+        self._statm = _open(proc / "self" / "statm", os.O_RDONLY)
         self._clear_refs = -1
         try:
             self.rss_bytes()
-            # The file of this very process, not of whoever reuses the descriptor: see reset_peak.
-            self._clear_refs = os.open(proc / "self" / "clear_refs", os.O_WRONLY | os.O_CLOEXEC)
-            self._clear_refs_inode = os.fstat(self._clear_refs).st_ino
-        except OSError:
-            # A read-only /proc or a kernel built without it: no peak then, RSS all the same.
-            if self._clear_refs < 0:
-                self.rss_bytes()
+        except (OSError, ValueError, IndexError):
+            self.close()
+            raise
+        # A read-only /proc or a kernel built without it: no peak then, RSS all the same.
+        with contextlib.suppress(OSError):
+            self._clear_refs = _open(proc / "self" / "clear_refs", os.O_WRONLY)
 
     def rss_bytes(self) -> int:
         fields = os.pread(self._statm, 128, 0).split(None, 2)
@@ -65,11 +67,6 @@ class LinuxProcessProbe:
         if self._clear_refs < 0:
             return False
         try:
-            # A task may have closed descriptors it does not own, and opened a socket in our
-            # number since: what we write must not land there.
-            if os.fstat(self._clear_refs).st_ino != self._clear_refs_inode:
-                self._clear_refs = -1
-                return False
             os.write(self._clear_refs, b"5")
         except OSError:
             return False
@@ -83,6 +80,10 @@ class LinuxProcessProbe:
             if descriptor >= 0:
                 os.close(descriptor)
         self._statm = self._clear_refs = -1
+
+
+def _open(path: Path, flags: int) -> int:
+    return moved_high(os.open(path, flags | os.O_CLOEXEC))
 
 
 class PsutilProcessProbe:

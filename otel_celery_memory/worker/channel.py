@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import struct
 
 from otel_celery_memory.page import ControlPage
+from otel_celery_memory.probes.descriptor import moved_high
 from otel_celery_memory.records import MAIN_SLOT, Record
 from otel_celery_memory.wire import encode
 
@@ -28,7 +30,8 @@ class Channel:
 
     def __init__(self) -> None:
         """Raises `OSError` where no pipe can be made."""
-        self.read_fd, self.write_fd = os.pipe()
+        self.read_fd, write_fd = os.pipe()
+        self.write_fd = moved_high(write_fd)
         try:
             self.page = ControlPage.create()
         except OSError:
@@ -37,7 +40,6 @@ class Channel:
             raise
         os.set_blocking(self.write_fd, False)
         os.set_blocking(self.read_fd, False)
-        self._inode = os.fstat(self.write_fd).st_ino
         self.slot = MAIN_SLOT
         self._closed = False
         self._enlarge()
@@ -47,15 +49,10 @@ class Channel:
         if self._closed:
             return
         try:
-            # A task may have closed descriptors that are not its own (os.closerange) and hold a
-            # socket under our number by now: nothing of ours may be written there.
-            if os.fstat(self.write_fd).st_ino == self._inode:
-                os.write(self.write_fd, encode(record))
-                return
-        except (OSError, ValueError, UnicodeError):
-            pass
-        with contextlib.suppress(OSError, ValueError):
-            self.page.count_dropped(self.slot)
+            os.write(self.write_fd, encode(record))
+        except (OSError, ValueError, struct.error):
+            with contextlib.suppress(OSError, ValueError):
+                self.page.count_dropped(self.slot)
 
     def close_read_end(self) -> None:
         """For children of the pool: only the main process keeps it."""

@@ -84,14 +84,12 @@ class Meter:
         self._epoch = 0
         self._previous: Run | None = None
 
-    def start(self, task_id: str, task: str, nested: bool) -> TaskStarted:
-        """A task starts in the calling thread."""
+    def start(self, task_id: str, task: str, is_nested: Callable[[], bool]) -> TaskStarted:
+        """A task starts in the calling thread; `is_nested` is asked where one runs there."""
         thread = self._thread()
         runs = self._runs.get(thread)
-        if runs and not nested:
-            # Its end was never told: it is over all the same.
-            runs = None
-        if not runs:
+        # A run that is not nested in the one before: that one's end was never told.
+        if not runs or not is_nested():
             runs = self._runs[thread] = []
         alone = len(self._runs) == 1
         run = Run(task_id, task, bool(runs), self._clock_ns())

@@ -113,7 +113,8 @@ class Recorder:
         if meter is None:
             return
         try:
-            started = meter.start(task_id, task.name, bool(task.request.is_eager))
+            # Asking the request costs more than a probe: only where a task is running already.
+            started = meter.start(task_id, task.name, lambda: bool(task.request.is_eager))
         except SoftTimeLimitExceeded:
             raise
         except Exception:

@@ -51,11 +51,12 @@ class TaskSpans:
         ``None`` where tracing is not set up, or has decided not to record this task.
         """
         current = trace.get_current_span()
-        if current.is_recording():
-            return current, False
-        if current.get_span_context().is_valid and not current.get_span_context().is_remote:
-            # Somebody traces this task and sampled it out.
-            return None, False
+        if current is not trace.INVALID_SPAN:
+            if current.is_recording():
+                return current, False
+            if current.get_span_context().is_valid and not current.get_span_context().is_remote:
+                # Somebody traces this task and sampled it out.
+                return None, False
         provider = self._provider or trace.get_tracer_provider()
         if isinstance(provider, (trace.ProxyTracerProvider, trace.NoOpTracerProvider)):
             return None, False

@@ -1,0 +1,1 @@
+"""Overhead, side by side in one run: ratios, never pass or fail."""

@@ -1,0 +1,36 @@
+"""Descriptors where nobody else's will ever be.
+
+A task may close descriptors it does not own (``os.closerange``, a double close) and open a socket
+that gets the same number, since the kernel gives out the lowest one free. What we then wrote
+would land there. Under a high number that does not happen; looking before each write (``fstat``)
+would cost as much as the write.
+"""
+
+from __future__ import annotations
+
+import os
+
+try:
+    import fcntl
+    import resource
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_LOWEST = 900
+_MARGIN = 100
+
+
+def moved_high(fd: int) -> int:
+    """The same open file under a high number; `fd` itself is closed. Where none is free: `fd`."""
+    if fcntl is None or not hasattr(fcntl, "F_DUPFD_CLOEXEC"):
+        return fd
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < 2 * _MARGIN:
+        return fd
+    lowest = _LOWEST if soft == resource.RLIM_INFINITY else min(_LOWEST, soft - _MARGIN)
+    try:
+        high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, lowest)
+    except OSError:
+        return fd
+    os.close(fd)
+    return high

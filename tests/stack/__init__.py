@@ -1,0 +1,1 @@
+"""Tests against a real Collector, Prometheus and Redis: see conftest.py for what runs where."""

@@ -1,0 +1,40 @@
+"""The stack's fixtures: real servers on free ports of the loopback, one of each a test session.
+
+A part that is missing or does not start is an error, never a skip: a test that did not run has
+shown nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from .collector import Collector, running_collector
+from .collector_build import collector_binary
+from .prometheus import Prometheus, running_prometheus
+from .redis_server import running_redis
+
+
+@pytest.fixture(scope="session")
+def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
+    """The Collector of this repository, running on this repository's configuration."""
+    with running_collector(collector_binary(), tmp_path_factory.mktemp("collector")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def prometheus(
+    collector: Collector, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Prometheus]:
+    """A Prometheus that scrapes the Collector."""
+    directory = tmp_path_factory.mktemp("prometheus")
+    with running_prometheus(collector.prometheus_scrape_port, directory) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of an empty Redis."""
+    with running_redis(tmp_path_factory.mktemp("redis")) as url:
+        yield url

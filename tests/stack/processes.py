@@ -1,0 +1,127 @@
+"""Starts the servers of the stack, waits for them within bounds, and ends them by their pid."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+from urllib.request import ProxyHandler, build_opener
+
+T = TypeVar("T")
+LOOPBACK = "127.0.0.1"
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 10.0
+POLL_S = 0.05
+
+# A proxy of the environment has no way to this machine's loopback.
+_opener = build_opener(ProxyHandler({}))
+
+
+class StackError(Exception):
+    """A part of the stack is missing or does not work. It fails a test, and never skips one."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A process of the stack with the file that its output goes to."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def log_tail(self) -> str:
+        """The end of its output, for an error message."""
+        return self.log.read_text(encoding="utf-8", errors="replace")[-4000:]
+
+    def wait_ready(self, probe: Callable[[], object]) -> None:
+        """Return once ``probe`` is true; fail at once when the process has ended instead."""
+
+        def alive_and_ready() -> object:
+            code = self.process.poll()
+            if code is not None:
+                raise StackError(f"{self.name} ended with {code} at start:\n{self.log_tail()}")
+            return probe()
+
+        try:
+            wait_until(f"{self.name} is ready", alive_and_ready, START_TIMEOUT_S)
+        except TimeoutError as error:
+            raise StackError(f"{error}:\n{self.log_tail()}") from None
+
+
+def require(program: str, package: str) -> str:
+    """The path of ``program``, which ``package`` provides."""
+    path = shutil.which(program)
+    if path is None:
+        raise StackError(f"{program} is not on PATH; it comes with {package}")
+    return path
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports nobody listens on; held together while choosing, so that they differ."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind((LOOPBACK, 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def get(url: str) -> str:
+    """The body of ``url``; `OSError` where it does not answer with success."""
+    with _opener.open(url, timeout=5) as response:
+        body: bytes = response.read()
+    return body.decode()
+
+
+def answers(url: str) -> bool:
+    """Whether ``url`` answers with success."""
+    try:
+        get(url)
+    except OSError:
+        return False
+    return True
+
+
+def wait_until(what: str, probe: Callable[[], T], timeout_s: float) -> T:
+    """The first true value of ``probe``; `TimeoutError`, naming ``what``, after ``timeout_s``."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        value = probe()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {timeout_s:.0f} s: {what}; last seen: {value!r}")
+        time.sleep(POLL_S)
+
+
+@contextmanager
+def running(
+    name: str, command: Sequence[str], directory: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """Run a server in ``directory`` for as long as the context lasts."""
+    log = directory / f"{name}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=directory,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            # Its own group: Ctrl-C is for pytest, which then ends the servers in order.
+            start_new_session=True,
+        )
+    try:
+        yield Server(name, process, log)
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(STOP_TIMEOUT_S)
