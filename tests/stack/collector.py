@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .processes import LOOPBACK, StackError, answers, free_ports, running, wait_until
+from .processes import LOOPBACK, ComponentError, answers, free_ports, running, wait_until
 
 CONFIG = Path(__file__).parents[2] / "collector-config" / "collector.yaml"
 EVENT_TIMEOUT_S = 15.0
@@ -107,7 +107,7 @@ def validate(binary: Path, environment: Mapping[str, str]) -> None:
         check=False,
     )
     if done.returncode != 0:
-        raise StackError(f"{CONFIG.name} is not valid:\n{done.stderr}")
+        raise ComponentError(f"{CONFIG.name} is not valid:\n{done.stderr}")
 
 
 def _events(request: dict[str, Any]) -> Iterator[Event]:

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .processes import StackError, require
+from .processes import ComponentError, require
 
 MANIFEST = Path(__file__).parents[2] / "collector-config" / "builder.yaml"
 OCB = "go.opentelemetry.io/collector/cmd/builder"
@@ -53,13 +53,13 @@ class Manifest:
         def field(name: str) -> str:
             found = re.search(rf"^  {name}: (\S+)$", text, re.MULTILINE)
             if found is None:
-                raise StackError(f"{path.name} has no dist.{name}")
+                raise ComponentError(f"{path.name} has no dist.{name}")
             return found[1]
 
         release = field("version")
         modules = dict(re.findall(r"^  - gomod: (\S+) (v\S+)$", text, re.MULTILINE))
         if len(modules) != text.count("gomod:"):
-            raise StackError(f"{path.name}: each component is a line `- gomod: module vX.Y.Z`")
+            raise ComponentError(f"{path.name}: each component is a line `- gomod: module vX.Y.Z`")
         modules.update(dict.fromkeys(CORE, f"v{release}"))
         return cls(text, field("name"), release, field("output_path"), modules)
 
@@ -110,7 +110,7 @@ def _check_versions(go: str, manifest: Manifest, built: Path) -> None:
     dependencies = dict(re.findall(r"^\tdep\t(\S+)\t(\S+)", listing, re.MULTILINE))
     for module, version in manifest.modules.items():
         if dependencies.get(module) != version:
-            raise StackError(f"{module}: pinned {version}, built {dependencies.get(module)}")
+            raise ComponentError(f"{module}: pinned {version}, built {dependencies.get(module)}")
 
 
 def _run(command: Sequence[str], directory: Path) -> str:
@@ -129,7 +129,7 @@ def _run(command: Sequence[str], directory: Path) -> str:
         check=False,
     )
     if done.returncode != 0:
-        raise StackError(f"{' '.join(command)}: exit {done.returncode}\n{done.stderr[-4000:]}")
+        raise ComponentError(f"{' '.join(command)}: exit {done.returncode}\n{done.stderr[-4000:]}")
     return done.stdout
 
 
@@ -151,7 +151,7 @@ def _locked(path: Path) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise StackError(f"{path} is held by another build") from None
+                    raise ComponentError(f"{path} is held by another build") from None
                 time.sleep(0.2)
         yield
 

@@ -1,4 +1,4 @@
-"""Starts the servers of the stack, waits for them within bounds, and ends them by their pid."""
+"""Starts the servers that tests need, waits for them within bounds, and ends them by their pid."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ POLL_S = 0.05
 _opener = build_opener(ProxyHandler({}))
 
 
-class StackError(Exception):
-    """A part of the stack is missing or does not work. It fails a test, and never skips one."""
+class ComponentError(Exception):
+    """A component is missing or does not work. It fails a test, and never skips one."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """A process of the stack with the file that its output goes to."""
+    """A process with the file that its output goes to."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -45,20 +45,20 @@ class Server:
         def alive_and_ready() -> object:
             code = self.process.poll()
             if code is not None:
-                raise StackError(f"{self.name} ended with {code} at start:\n{self.log_tail()}")
+                raise ComponentError(f"{self.name} ended with {code} at start:\n{self.log_tail()}")
             return probe()
 
         try:
             wait_until(f"{self.name} is ready", alive_and_ready, START_TIMEOUT_S)
         except TimeoutError as error:
-            raise StackError(f"{error}:\n{self.log_tail()}") from None
+            raise ComponentError(f"{error}:\n{self.log_tail()}") from None
 
 
 def require(program: str, package: str) -> str:
     """The path of ``program``, which ``package`` provides."""
     path = shutil.which(program)
     if path is None:
-        raise StackError(f"{program} is not on PATH; it comes with {package}")
+        raise ComponentError(f"{program} is not on PATH; it comes with {package}")
     return path
 
 
