@@ -70,13 +70,13 @@ class Received:
     requests: int = 0
 
     def latest(self, metric: str) -> list[Point]:
-        """The newest point of every stream of a metric: resource instance and attributes."""
+        """The newest point of every stream of a metric: who sent it, since when, attributes."""
         newest: dict[tuple[Any, ...], Point] = {}
         for point in list(self.points):
             if point.metric == metric:
                 key = (
                     point.resource.get("service.instance.id"),
-                    point.start_ns if point.count else 0,
+                    point.start_ns,
                     *sorted(point.attributes.items()),
                 )
                 newest[key] = point

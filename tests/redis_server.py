@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .processes import LOOPBACK, free_ports, require, running
+from tests.processes import LOOPBACK, free_ports, require, running
 
 
 @contextmanager

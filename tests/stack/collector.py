@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .processes import LOOPBACK, ComponentError, answers, free_ports, running, wait_until
+from tests.processes import LOOPBACK, ComponentError, answers, free_ports, running, wait_until
 
 CONFIG = Path(__file__).parents[2] / "collector-config" / "collector.yaml"
 EVENT_TIMEOUT_S = 15.0

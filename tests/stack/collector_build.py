@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .processes import ComponentError, require
+from tests.processes import ComponentError, require
 
 MANIFEST = Path(__file__).parents[2] / "collector-config" / "builder.yaml"
 OCB = "go.opentelemetry.io/collector/cmd/builder"

@@ -13,7 +13,7 @@ import pytest
 from .collector import Collector, running_collector
 from .collector_build import collector_binary
 from .prometheus import Prometheus, running_prometheus
-from .redis_server import running_redis
+from tests.redis_server import running_redis
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode
 
-from .processes import LOOPBACK, answers, free_ports, get, require, running, wait_until
+from tests.processes import LOOPBACK, answers, free_ports, get, require, running, wait_until
 
 QUERY_TIMEOUT_S = 20.0
 CONFIG = """\

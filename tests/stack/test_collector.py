@@ -26,7 +26,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from .collector import Collector
-from .processes import wait_until
+from tests.processes import wait_until
 from .prometheus import Prometheus
 
 NODE = "celery@synthetic"

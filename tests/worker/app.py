@@ -1,0 +1,131 @@
+"""The Celery app that the test workers run; the environment says where and how it is instrumented."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from typing import Any
+
+from celery import Celery, signals
+
+from otel_celery_memory import CeleryMemoryInstrumentor
+
+app = Celery("tests")
+app.conf.update(
+    broker_url=os.environ["TEST_BROKER"],
+    result_backend=os.environ["TEST_BACKEND"],
+    broker_transport_options=json.loads(os.environ.get("TEST_TRANSPORT_OPTIONS", "{}")),
+    broker_connection_retry_on_startup=True,
+    worker_hijack_root_logger=False,
+    worker_enable_remote_control=False,
+)
+
+KEPT: list[bytearray] = []
+MIB = 1 << 20
+
+
+@app.task
+def noop() -> None:
+    """Does nothing."""
+
+
+@app.task
+def keep(size_bytes: int) -> None:
+    """Keeps memory for good."""
+    KEPT.append(bytearray(size_bytes))  # the leaking line
+
+
+@app.task
+def free(size_bytes: int) -> None:
+    """Takes memory and gives it back."""
+    bytearray(size_bytes)
+
+
+@app.task
+def sleep(seconds: float) -> int:
+    """Takes its time; tells its process."""
+    time.sleep(seconds)
+    return os.getpid()
+
+
+@app.task
+def die(number: int) -> None:
+    """Dies of a signal."""
+    os.kill(os.getpid(), number)
+    time.sleep(10)
+
+
+@app.task
+def fail() -> None:
+    """Raises."""
+    raise ValueError("as it should")
+
+
+@app.task
+def outer(size_bytes: int) -> None:
+    """Calls another task eagerly."""
+    keep.apply(args=(size_bytes,))
+
+
+@app.task(soft_time_limit=1)
+def overdue() -> str:
+    """Runs into its soft time limit."""
+    try:
+        time.sleep(20)
+    except BaseException as error:
+        return type(error).__name__
+    return "in time"
+
+
+@app.task(time_limit=1)
+def stuck() -> None:
+    """Runs into its hard time limit."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(20)
+
+
+@app.task
+def close_descriptors() -> None:
+    """Closes what it does not own, as a careless daemon library does."""
+    os.closerange(800, 1024)
+
+
+def _instrument_opentelemetry(**_: Any) -> None:
+    from opentelemetry import trace
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)
+
+
+def _instrument_celery() -> None:
+    from opentelemetry.instrumentation.celery import CeleryInstrumentor
+
+    CeleryInstrumentor().instrument()  # type: ignore[no-untyped-call]
+
+
+def _instrument_memory(**_: Any) -> None:
+    CeleryMemoryInstrumentor().instrument()
+
+
+HOW = os.environ.get("TEST_INSTRUMENT", "module")
+if HOW == "module":
+    _instrument_memory()
+elif HOW == "worker_process_init":
+    signals.worker_process_init.connect(_instrument_memory, weak=False)
+elif HOW == "spans only":
+    signals.worker_process_init.connect(_instrument_opentelemetry, weak=False)
+    _instrument_memory()
+elif HOW == "celery first":
+    signals.worker_process_init.connect(_instrument_opentelemetry, weak=False)
+    _instrument_celery()
+    _instrument_memory()
+elif HOW == "memory first":
+    signals.worker_process_init.connect(_instrument_opentelemetry, weak=False)
+    _instrument_memory()
+    _instrument_celery()

@@ -1,0 +1,172 @@
+"""Starts real workers, sends them tasks, and finds what they told the receiver."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+
+from demo.receiver import Received
+from tests.processes import Server, running, wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+READY_S = 30.0
+
+
+@dataclass(frozen=True)
+class Broker:
+    """Where tasks and results go, as the test app's environment wants it."""
+
+    url: str
+    backend: str
+    transport_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def environ(self) -> dict[str, str]:
+        """The variables that `tests.worker.app` reads."""
+        return {
+            "TEST_BROKER": self.url,
+            "TEST_BACKEND": self.backend,
+            "TEST_TRANSPORT_OPTIONS": json.dumps(self.transport_options),
+        }
+
+    def client(self) -> Celery:
+        """An app that sends tasks and is not instrumented."""
+        app = Celery("client", broker=self.url, backend=self.backend, set_as_current=False)
+        app.conf.broker_transport_options = dict(self.transport_options)
+        return app
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A running worker and the client to send it tasks."""
+
+    server: Server
+    client: Celery
+    node: str
+    queue: str
+
+    @property
+    def pid(self) -> int:
+        """The main process."""
+        return self.server.process.pid
+
+    def send(self, task: str, *args: Any, **options: Any) -> Any:
+        """Send a task of `tests.worker.app` to this worker."""
+        return self.client.send_task(f"tests.worker.app.{task}", args, queue=self.queue, **options)
+
+    def run(self, task: str, *args: Any, timeout_s: float = 30, **options: Any) -> Any:
+        """Send a task and wait for its result."""
+        return self.send(task, *args, **options).get(timeout=timeout_s)
+
+    def stop(self, timeout_s: float = 20) -> float:
+        """Warm shutdown; seconds it took."""
+        began_s = time.monotonic()
+        self.server.process.send_signal(signal.SIGTERM)
+        self.server.process.wait(timeout_s)
+        return time.monotonic() - began_s
+
+    def log(self) -> str:
+        """All it said."""
+        return self.server.log.read_text(errors="replace")
+
+    def reporter(self) -> int | None:
+        """The pid of its reporter."""
+        return next(iter(reporters_of(self.pid)), None)
+
+
+@contextmanager
+def running_worker(
+    broker: Broker,
+    directory: Path,
+    endpoint: str,
+    *,
+    arguments: Sequence[str] = ("--concurrency=2",),
+    environ: Mapping[str, str] | None = None,
+    prefix: Sequence[str] = (),
+    name: str = "w",
+) -> Iterator[Worker]:
+    """A real ``celery worker`` until the context ends; ready when this returns."""
+    node = f"{name}@test"
+    queue = f"{name}-{os.getpid()}-{time.monotonic_ns()}"
+    command = [
+        *(prefix or (str(Path(sys.executable).parent / "celery"),)),
+        "--app=tests.worker.app",
+        "worker",
+        f"--hostname={node}",
+        f"--queues={queue}",
+        "--loglevel=INFO",
+        "--without-mingle",
+        "--without-gossip",
+        *arguments,
+    ]
+    with running(name, command, directory, worker_environ(broker, endpoint, environ)) as server:
+        server.wait_ready(lambda: f"{node} ready" in server.log.read_text(errors="replace"))
+        yield Worker(server, broker.client(), node, queue)
+
+
+def worker_environ(
+    broker: Broker, endpoint: str, environ: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """This process's environment, less its OpenTelemetry, plus what a test worker needs."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
+    return {
+        **kept,
+        **broker.environ(),
+        "PYTHONPATH": str(ROOT),
+        "NO_PROXY": "127.0.0.1,localhost",
+        "no_proxy": "127.0.0.1,localhost",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+        "OTEL_SERVICE_NAME": "tests",
+        "OTEL_CELERY_MEMORY_EXPORT_INTERVAL": "0.5",
+        **(environ or {}),
+    }
+
+
+def reporters_of(main_pid: int) -> list[int]:
+    """Pids of reporters whose worker is `main_pid`, from their command lines."""
+    wanted = f"--main-pid={main_pid}".encode()
+    found = []
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (directory / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if wanted in words and b"otel_celery_memory.reporter" in words:
+            found.append(int(directory.name))
+    return found
+
+
+def children_of(pid: int) -> list[int]:
+    """Pids of a process's children, less its reporter."""
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+    ).stdout
+    return [int(word) for word in listed.split() if int(word) not in reporters_of(pid)]
+
+
+def measured(received: Received) -> dict[str, int]:
+    """Tasks measured by short name, over all states, workers and reporters."""
+    counts: dict[str, int] = {}
+    for point in received.latest("celery.task.memory.measured"):
+        task = point.attributes["celery.task.name"].rpartition(".")[2]
+        counts[task] = counts.get(task, 0) + int(point.value)
+    return counts
+
+
+def wait_measured(received: Received, wanted: Mapping[str, int], timeout_s: float = 30) -> None:
+    """Return once the receiver has counted what is wanted, of each task."""
+    wait_until(
+        f"measured {dict(wanted)}",
+        lambda: all(measured(received).get(task, 0) >= count for task, count in wanted.items()),
+        timeout_s,
+    )
