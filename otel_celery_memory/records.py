@@ -132,18 +132,21 @@ class HeapSampled(NamedTuple):
     malloc_free_bytes: int | None
 
 
-class TaskLost(NamedTuple):
-    """The main process saw a task fail because its child died or was killed for its time limit.
-
-    ``signal`` is 0 where none is known.
-    """
+class TaskOverdue(NamedTuple):
+    """The main process ends a child because its task ran into the hard time limit."""
 
     pid: int
     time_ns: int
-    signal: int
-    time_limit: int
     task_id: str
     task: str
+
+
+class ProcessExited(NamedTuple):
+    """The main process has reaped a child; ``exit_code`` is negative for a signal, as in POSIX."""
+
+    pid: int
+    time_ns: int
+    exit_code: int
 
 
 class Goodbye(NamedTuple):
@@ -161,7 +164,8 @@ Record = (
     | SitesWindow
     | Site
     | HeapSampled
-    | TaskLost
+    | TaskOverdue
+    | ProcessExited
     | Goodbye
 )
 

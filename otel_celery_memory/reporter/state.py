@@ -17,18 +17,22 @@ from otel_celery_memory.records import (
     Goodbye,
     HeapSampled,
     ProcessDown,
+    ProcessExited,
     ProcessUp,
     Record,
     TaskFinished,
-    TaskLost,
+    TaskOverdue,
     TaskStarted,
 )
 
-JUDGE_AFTER_NS = 2_000_000_000
+JUDGE_AFTER_NS = 1_000_000_000
+"""How long all sides have to speak of a process that is gone."""
+GIVE_UP_AFTER_NS = 6_000_000_000
+"""How long to wait for the main process, which reaps a child when it gets to it."""
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 _PROCESSES_MAX = 4_096
-_LOST_MAX = 1_024
+_OVERDUE_MAX = 1_024
 _CRASH_SIGNALS = frozenset((4, 6, 7, 8, 11))
 """SIGILL, SIGABRT, SIGBUS, SIGFPE and SIGSEGV: the process's own doing."""
 
@@ -45,12 +49,19 @@ class ProcessState:
     last_task_id: str = ""
     heap: HeapSampled | None = None
     down: ProcessDown | None = None
+    exit_code: int | None = None
     gone_ns: int | None = None
 
     def saw_rss(self, rss_bytes: int) -> None:
         """Note a value of RSS, from a record or from outside."""
         self.rss_bytes = rss_bytes
         self.rss_peak_bytes = max(self.rss_peak_bytes or 0, rss_bytes)
+
+    @property
+    def judge_after_ns(self) -> int:
+        """How long after it was gone its end is judged."""
+        told = self.down is not None or self.exit_code is not None
+        return JUDGE_AFTER_NS if told else GIVE_UP_AFTER_NS
 
 
 @dataclass(frozen=True)
@@ -75,7 +86,7 @@ class WorkerState:
     def __init__(self) -> None:
         self.processes: dict[int, ProcessState] = {}
         self.said_goodbye = False
-        self._lost_tasks: dict[str, TaskLost] = {}
+        self._overdue: dict[str, TaskOverdue] = {}
 
     def apply(self, record: Record) -> None:
         """Take in one record."""
@@ -101,9 +112,11 @@ class WorkerState:
                 process.saw_rss(record.rss_bytes)
         elif isinstance(record, HeapSampled):
             self._process(record.pid).heap = record
-        elif isinstance(record, TaskLost):
-            self._lost_tasks[record.task_id] = record
-            _trim(self._lost_tasks, _LOST_MAX)
+        elif isinstance(record, TaskOverdue):
+            self._overdue[record.task_id] = record
+            _trim(self._overdue, _OVERDUE_MAX)
+        elif isinstance(record, ProcessExited):
+            self._process(record.pid).exit_code = record.exit_code
         elif isinstance(record, Goodbye):
             self.said_goodbye = True
 
@@ -114,12 +127,12 @@ class WorkerState:
             process.gone_ns = now_ns
 
     def judge(self, now_ns: int, *, all_now: bool = False) -> list[ProcessEnd]:
-        """The ends of processes that went `JUDGE_AFTER_NS` ago; each is told once."""
+        """The ends of processes that are gone and of which enough is known; each is told once."""
         ended = [
             process
             for process in self.processes.values()
             if process.gone_ns is not None
-            and (all_now or now_ns - process.gone_ns >= JUDGE_AFTER_NS)
+            and (all_now or now_ns - process.gone_ns >= process.judge_after_ns)
         ]
         for process in ended:
             del self.processes[process.pid]
@@ -128,8 +141,7 @@ class WorkerState:
     def _end_of(self, process: ProcessState) -> ProcessEnd:
         assert process.gone_ns is not None
         task = process.in_flight[0] if process.in_flight else None
-        known = self._lost_tasks.pop(task.task_id if task else process.last_task_id, None)
-        if known is not None and known.time_limit:
+        if self._overdue.pop(task.task_id if task else process.last_task_id, None) is not None:
             # The child begins its goodbye before the SIGKILL comes.
             return ProcessEnd(process, ExitReason.TIME_LIMIT, None, task, process.gone_ns)
         if process.down is not None:
@@ -137,9 +149,7 @@ class WorkerState:
             return ProcessEnd(process, reason, None, None, process.gone_ns)
         if process.slot == MAIN_SLOT and self.said_goodbye:
             return ProcessEnd(process, ExitReason.SHUTDOWN, None, None, process.gone_ns)
-        signal = known.signal if known and known.signal else None
-        reason = ExitReason.CRASHED if signal in _CRASH_SIGNALS else ExitReason.KILLED
-        return ProcessEnd(process, reason, signal, task, process.gone_ns)
+        return ProcessEnd(process, *_unannounced(process.exit_code), task, process.gone_ns)
 
     def _finished(self, record: TaskFinished) -> None:
         process = self._process(record.pid)
@@ -160,6 +170,16 @@ class WorkerState:
             process = self.processes[pid] = ProcessState(pid, MAIN_SLOT)
             _trim(self.processes, _PROCESSES_MAX)
         return process
+
+
+def _unannounced(exit_code: int | None) -> tuple[ExitReason, int | None]:
+    """Reason and signal of an end without goodbye, by the exit code, if it is known."""
+    if exit_code is None:
+        return ExitReason.KILLED, None
+    if exit_code >= 0:
+        return ExitReason.CRASHED, None
+    crashed = -exit_code in _CRASH_SIGNALS
+    return (ExitReason.CRASHED if crashed else ExitReason.KILLED), -exit_code
 
 
 def _trim(bounded: dict[_Key, _Value], limit: int) -> None:

@@ -6,26 +6,24 @@ import atexit
 import contextlib
 import logging
 import os
-import re
 import time
 from typing import Any
 
-from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from billiard.exceptions import TimeLimitExceeded
 from billiard.process import current_process
 from celery import bootsteps, signals
 from celery.concurrency.prefork import TaskPool as PreforkPool
 
-from otel_celery_memory.records import MAIN_SLOT, Goodbye, TaskLost
+from otel_celery_memory.records import MAIN_SLOT, Goodbye, ProcessUp, TaskOverdue
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.channel import Channel
+from otel_celery_memory.worker.reaper import Reaper
 from otel_celery_memory.worker.recorder import Recorder
 from otel_celery_memory.worker.signals import TaskSignals, connect, disconnect
 from otel_celery_memory.worker.spans import TaskSpans
 from otel_celery_memory.worker.supervisor import CHECK_INTERVAL_S, Supervisor
 
 logger = logging.getLogger(__name__)
-
-_SIGNAL_NUMBER = re.compile(r"signal (\d+)")
 
 
 class WorkerLifecycle:
@@ -40,6 +38,7 @@ class WorkerLifecycle:
         self._supervisor: Supervisor | None = None
         self._recorder: Recorder | None = None
         self._signals: TaskSignals | None = None
+        self._reaper: Reaper | None = None
         self._timer: Any = None
         self._main_pid = 0
 
@@ -59,6 +58,7 @@ class WorkerLifecycle:
         self._channel = Channel()
         self._main_pid = os.getpid()
         self._worker = worker
+        self._reaper = Reaper(self._channel)
         self._recorder = Recorder(self._channel, self._settings, self._spans)
         self._recorder.max_memory_kib = int(getattr(worker, "max_memory_per_child", None) or 0)
         self._supervisor = Supervisor(
@@ -80,7 +80,24 @@ class WorkerLifecycle:
         assert self._recorder is not None and self._supervisor is not None
         self._supervisor.start()
         self._recorder.begin(MAIN_SLOT, runs_tasks=not _runs_tasks_in_children(worker))
-        self._timer = worker.timer.call_repeatedly(CHECK_INTERVAL_S, self._supervisor.check)
+        self._timer = worker.timer.call_repeatedly(CHECK_INTERVAL_S, self._check)
+
+    def follow_pool(self) -> None:
+        """Hear of the pool's children as they are reaped."""
+        if self._reaper is not None and self._worker is not None:
+            self._reaper.follow(self._worker.pool)
+
+    def _check(self) -> None:
+        """Now and then, in the main process."""
+        if self._channel is None or self._supervisor is None or self._reaper is None:
+            return
+        self.follow_pool()
+        if self._supervisor.check():
+            # The new one has not met anybody.
+            now_ns = time.time_ns()
+            self._channel.send(ProcessUp(self._main_pid, now_ns, MAIN_SLOT, 0))
+            for pid, slot in self._reaper.children():
+                self._channel.send(ProcessUp(pid, now_ns, slot, 0))
 
     def detach(self, *_: object) -> None:
         """The worker ends: say goodbye, let the reporter send what it has, leave nothing."""
@@ -92,6 +109,9 @@ class WorkerLifecycle:
             with contextlib.suppress(Exception):
                 self._timer.cancel()
         self._disconnect()
+        if self._reaper is not None:
+            self._reaper.release()
+            self._reaper = None
         if self._recorder is not None:
             self._recorder.end(0)
             self._recorder.stop()
@@ -129,22 +149,12 @@ class WorkerLifecycle:
     def _task_failed(
         self, sender: Any = None, task_id: str = "", exception: object = None, **_: object
     ) -> None:
-        """In the main process: a task failed with its child, which could not tell."""
-        if not isinstance(exception, (WorkerLostError, TimeLimitExceeded)):
+        """In the main process: a child is about to be killed, which cannot tell why."""
+        if not isinstance(exception, TimeLimitExceeded):
             return
-        if os.getpid() != self._main_pid or self._channel is None:
-            return
-        number = _SIGNAL_NUMBER.search(str(exception))
-        self._channel.send(
-            TaskLost(
-                self._main_pid,
-                time.time_ns(),
-                int(number.group(1)) if number else 0,
-                1 if isinstance(exception, TimeLimitExceeded) else 0,
-                str(task_id),
-                getattr(sender, "name", ""),
-            )
-        )
+        if os.getpid() == self._main_pid and self._channel is not None:
+            name = getattr(sender, "name", "")
+            self._channel.send(TaskOverdue(self._main_pid, time.time_ns(), str(task_id), name))
 
 
 class _MemoryStep(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -166,6 +176,10 @@ class _MemoryStep(bootsteps.StartStopStep):  # type: ignore[misc]
         except Exception:
             logger.exception("otel_celery_memory: the worker runs without being measured")
             self.lifecycle.detach()
+
+    def register_with_event_loop(self, parent: Any, hub: Any) -> None:
+        # Called after the pool, which makes its callbacks anew whenever it is called.
+        self.lifecycle.follow_pool()
 
     def stop(self, parent: Any) -> None:
         self.lifecycle.detach()

@@ -77,13 +77,16 @@ class Supervisor:
             start_new_session=True,
         )
 
-    def check(self) -> None:
-        """Start the reporter again if it died; called every `CHECK_INTERVAL_S`."""
+    def check(self) -> bool:
+        """Start the reporter again if it died; called every `CHECK_INTERVAL_S`.
+
+        Says whether it was started again.
+        """
         if self._process is None or self._process.poll() is None:
-            return
+            return False
         now_s = self._clock_s()
         if now_s - self._started_s < self._pause_s:
-            return
+            return False
         if now_s - self._started_s < _QUICK_DEATH_S:
             self._pause_s = min(max(2 * self._pause_s, CHECK_INTERVAL_S), _LONGEST_PAUSE_S)
         else:
@@ -97,6 +100,8 @@ class Supervisor:
             self.start()
         except OSError as error:
             logger.error("otel_celery_memory: the reporter cannot be started: %s", error)
+            return False
+        return True
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
         """Wait for the reporter to send what it has and end; kill it when it takes too long."""

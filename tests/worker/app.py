@@ -1,4 +1,4 @@
-"""The Celery app that the test workers run; the environment says where and how it is instrumented."""
+"""The Celery app that the test workers run; the environment says how it is instrumented."""
 
 from __future__ import annotations
 

@@ -1,0 +1,67 @@
+"""`python -m demo`: arguments in, exit code out.
+
+0 is a run to its end, 1 a worker that failed or telemetry that did not arrive, and 130 is Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from demo.interruption import Interrupted, Interruption
+
+
+def main() -> int:
+    """Run the demo as the command line asks."""
+    # Before everything that takes its time, the imports of Celery above all.
+    interruption = Interruption()
+    from demo.run import Options, run
+    from demo.worker import WorkerError
+
+    parser = argparse.ArgumentParser(prog="python -m demo", description=_DESCRIPTION)
+    parser.add_argument(
+        "--endpoint",
+        default="",
+        metavar="URL",
+        help="send to this OTLP endpoint, such as http://127.0.0.1:4318, and not to the receiver "
+        "inside the demo; other OTEL_EXPORTER_OTLP_* variables are obeyed then",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=_seconds,
+        default=25.0,
+        metavar="N",
+        help="how long tasks are published (default 25)",
+    )
+    arguments = parser.parse_args()
+    try:
+        print(run(Options(arguments.seconds, arguments.endpoint), interruption), flush=True)
+    except Interrupted as interrupted:
+        print(f"{interrupted}: the demo has ended and left nothing behind", file=sys.stderr)
+        return interrupted.exit_code
+    except WorkerError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # Whoever read the output has gone. Python would complain once more when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+_DESCRIPTION = (
+    "A real Celery worker with a leaking, a spiking and a healthy task, and what its memory "
+    "instrumentation says of them."
+)
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 1 <= value <= 3_600:
+        raise argparse.ArgumentTypeError("from 1 to 3600")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""One run of the demo: start all parts, keep the load going, end all parts, say what was seen."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from demo.environment import demo_environment
+from demo.interruption import Interruption
+from demo.load import Load
+from demo.numbers import Numbers, numbers_of
+from demo.receiver import Received, Receiver
+from demo.summary import endpoint_summary, summary
+from demo.table import View, open_view
+from demo.worker import Worker, WorkerError
+
+_START_TIMEOUT_S = 40.0
+_STEP_S = 0.1
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for; an empty endpoint is a receiver inside the demo."""
+
+    seconds: float
+    endpoint: str
+
+
+def run(options: Options, interruption: Interruption) -> str:
+    """The summary. Raises `WorkerError` or `Interrupted`; leaves nothing behind in any case."""
+    with ExitStack() as stack:
+        directory = Path(
+            stack.enter_context(
+                TemporaryDirectory(prefix="otel-celery-memory-demo-", ignore_cleanup_errors=True)
+            )
+        )
+        receiver = None if options.endpoint else stack.enter_context(Receiver())
+        received = receiver.received if receiver else Received()
+        environment = demo_environment(
+            os.environ,
+            directory,
+            receiver.endpoint if receiver else options.endpoint,
+            embedded=receiver is not None,
+        )
+        os.environ.clear()
+        os.environ.update(environment)
+        with Worker(environment, directory) as worker:
+            with open_view() as view:
+                load = Load(options.seconds)
+                _start(load, worker, view, interruption)
+                _keep_going(load, worker, view, interruption, options.seconds, received)
+                view.show("the worker shuts down", numbers_of(received))
+                worker.stop()
+            interruption.check()
+            if receiver is None:
+                return _sent(worker, options.endpoint, load.published)
+            return _received(worker, numbers_of(received))
+
+
+def _start(load: Load, worker: Worker, view: View, interruption: Interruption) -> None:
+    """Publish a first handful and wait until the worker takes of it."""
+    deadline_s = time.monotonic() + _START_TIMEOUT_S
+    load.publish_until(_STEP_S)
+    while load.waiting == load.published:
+        view.show("the worker starts", Numbers())
+        worker.check()
+        if time.monotonic() > deadline_s:
+            raise WorkerError(f"the worker takes no task; the end of its log:\n{worker.tail()}")
+        interruption.sleep(_STEP_S)
+
+
+def _keep_going(
+    load: Load,
+    worker: Worker,
+    view: View,
+    interruption: Interruption,
+    seconds: float,
+    received: Received,
+) -> None:
+    began_s = time.monotonic()
+    while (elapsed_s := time.monotonic() - began_s) < seconds:
+        load.publish_until(elapsed_s)
+        worker.check()
+        view.show("tasks run", numbers_of(received))
+        interruption.sleep(_STEP_S)
+
+
+def _received(worker: Worker, numbers: Numbers) -> str:
+    if not numbers.runs:
+        raise WorkerError(f"no telemetry arrived; the end of the worker's log:\n{worker.tail()}")
+    return summary(numbers)
+
+
+def _sent(worker: Worker, endpoint: str, published: int) -> str:
+    complaints = worker.complaints()
+    if complaints:
+        raise WorkerError("\n".join(("not all telemetry was delivered:", *complaints)))
+    return endpoint_summary(endpoint, published)

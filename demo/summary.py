@@ -1,0 +1,98 @@
+"""The closing summary: what each task did to memory, who leaks, and where. From telemetry alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from demo.numbers import Numbers, SiteRow, TaskRow
+from demo.table import HEADINGS, cells, size
+from otel_celery_memory import conventions as c
+
+_LEAK_BYTES = 64 * 1024
+"""Less than this retained by a run, on average over a short demo, may be warm-up."""
+_SPIKE_BYTES = 16 * 1024 * 1024
+
+
+def summary(numbers: Numbers) -> str:
+    """The whole summary of what arrived."""
+    return "\n".join(
+        [
+            "",
+            *_table(numbers.tasks),
+            "",
+            *_verdict(numbers),
+            *_others(numbers),
+            "",
+            f"{numbers.runs} tasks measured, {numbers.recycled} processes recycled, "
+            f"{numbers.lost} lost, {numbers.frames_dropped} frames dropped, "
+            f"{numbers.requests} OTLP requests received.",
+        ]
+    )
+
+
+def endpoint_summary(endpoint: str, published: int) -> str:
+    """What to look for in the backend that the telemetry was sent to."""
+    return f"""
+{published} tasks were published, and what they did to memory was sent to {endpoint}.
+In its backend, under service.name otel-celery-memory-demo, look for
+  {c.RSS_RETAINED.name}   by {c.TASK_NAME}: one task leaks; less what has
+      {c.DIRECTION}=shrink (Prometheus: celery_task_memory_rss_retained_bytes_sum)
+  {c.RSS_PEAK.name}       by {c.TASK_NAME}: another one spikes, and gives it back
+  {c.MEMORY.name}              by {c.SLOT}: children grow until they are recycled
+  {c.ALLOCATION_SITE.name}   log events; {c.SITE_RANK} 1 names the leaking line"""
+
+
+def _table(tasks: tuple[TaskRow, ...]) -> Iterator[str]:
+    rows = [HEADINGS, *map(cells, tasks)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
+    for row in rows:
+        yield "  ".join(
+            text.ljust(width) if column == 0 else text.rjust(width)
+            for column, (text, width) in enumerate(zip(row, widths, strict=True))
+        )
+    yield "The peak is the highest above a run's start; the other sizes are means of a run."
+
+
+def _verdict(numbers: Numbers) -> Iterator[str]:
+    leaking = _leaking(numbers)
+    site = numbers.sites[0] if numbers.sites else None
+    if leaking is None:
+        yield "No task leaks."
+        return
+    yield f"{leaking.name} leaks: a run retains {size(leaking.retained_bytes or 0)} of RSS."
+    if site is None:
+        yield "  No allocation site has arrived."
+    elif site.task != leaking.name:
+        yield f"  The line that left most alive is another task's, so none is named: {site.place}"
+    else:
+        yield f"  {site.place}"
+        yield f"  {_evidence(site, numbers)}"
+
+
+def _evidence(site: SiteRow, numbers: Numbers) -> str:
+    return (
+        f"left {size(site.run_bytes)} in {site.blocks} blocks alive in each of {site.runs} traced "
+        f"runs; first in {site.firsts} of {numbers.rankings} rankings"
+    )
+
+
+def _others(numbers: Numbers) -> Iterator[str]:
+    leaking = _leaking(numbers)
+    for task in numbers.tasks:
+        if task is leaking:
+            continue
+        retained = size(task.retained_bytes or 0)
+        peak_bytes = task.rss_peak_bytes or 0
+        if peak_bytes >= _SPIKE_BYTES:
+            yield (
+                f"{task.name} spikes: up to {size(peak_bytes)} above its start, of which a run "
+                f"retains {retained}."
+            )
+        else:
+            yield f"{task.name}: a run retains {retained}."
+
+
+def _leaking(numbers: Numbers) -> TaskRow | None:
+    """The task whose runs retain most, where that is much."""
+    most = max(numbers.tasks, key=lambda task: task.retained_bytes or 0, default=None)
+    return most if most is not None and (most.retained_bytes or 0) >= _LEAK_BYTES else None

@@ -1,0 +1,103 @@
+"""The demo's worker: a real `celery worker` with two children, started and ended within bounds."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+
+from demo.environment import ROOT
+
+CHILDREN = 2
+_LOG_LINES = 25
+_PATIENCE = ((signal.SIGTERM, 12.0), (signal.SIGQUIT, 4.0), (signal.SIGKILL, 4.0))
+"""Warm shutdown, cold shutdown, the end: each with its time in seconds."""
+_REPORTER_PATIENCE_S = 8.0
+"""A reporter whose worker was killed notices, flushes and ends; no longer than this."""
+
+
+class WorkerError(Exception):
+    """The worker did not do its part; the message has the end of its log."""
+
+
+class Worker:
+    """Use as a context manager: no process of the worker is left behind it."""
+
+    def __init__(self, environment: Mapping[str, str], directory: Path) -> None:
+        self._log = directory / "worker.log"
+        self._family: set[psutil.Process] = set()
+        with self._log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "celery", "--app=demo.app", "worker"),
+                    *("--pool=prefork", f"--concurrency={CHILDREN}", "--hostname=demo@%h"),
+                    *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+                    "--loglevel=INFO",
+                ],
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                # Ctrl-C goes to the whole process group, and the demo ends the worker in order.
+                start_new_session=True,
+            )
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def check(self) -> None:
+        """Raise `WorkerError` if the worker has ended by itself."""
+        code = self._process.poll()
+        if code is not None:
+            raise WorkerError(f"the worker ended with {code}; the end of its log:\n{self.tail()}")
+
+    def stop(self) -> None:
+        """End the worker, its children and its reporter: warmly, else coldly, else by force."""
+        for number, patience_s in _PATIENCE:
+            if self._process.poll() is not None:
+                break
+            self._meet_family()
+            self._process.send_signal(number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(patience_s)
+        deadline_s = time.monotonic() + _REPORTER_PATIENCE_S
+        while self._family_left() and time.monotonic() < deadline_s:
+            time.sleep(0.05)
+        for process in self._family_left():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+                process.wait(1.0)
+
+    def tail(self) -> str:
+        """The end of the worker's log."""
+        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join(lines[-_LOG_LINES:])
+
+    def complaints(self) -> list[str]:
+        """What the reporter wrote to the worker's log: it writes only when something is wrong."""
+        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return [line for line in lines if "/memory reporter]" in line]
+
+    def _meet_family(self) -> None:
+        with contextlib.suppress(psutil.Error):
+            self._family.update(psutil.Process(self._process.pid).children(recursive=True))
+
+    def _family_left(self) -> list[psutil.Process]:
+        # is_running compares start times too: a pid that was given to somebody else is not ours.
+        return [process for process in self._family if process.is_running()]

@@ -1,0 +1,58 @@
+"""The exit codes of the pool's children, from the one who reaps them: the main process.
+
+``task_failure`` tells of a dead child ten seconds late, and not at all of an idle one or where
+the task is put back into the queue. billiard calls ``on_process_down`` for each as it reaps it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from otel_celery_memory.records import ProcessExited
+from otel_celery_memory.worker.sink import Sink
+
+logger = logging.getLogger(__name__)
+
+
+class Reaper:
+    """Stands before a billiard pool's ``on_process_down``."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._pool: Any = None
+        self._before: Callable[[Any], None] | None = None
+
+    def follow(self, task_pool: Any) -> None:
+        """Be called for the children of Celery's pool; again after a reconnect undid that."""
+        pool = getattr(task_pool, "_pool", None)
+        # Pools of threads and greenlets have no such thing.
+        if pool is None or not hasattr(pool, "on_process_down"):
+            return
+        if pool.on_process_down == self._process_down:
+            return
+        self._pool, self._before = pool, pool.on_process_down
+        pool.on_process_down = self._process_down
+
+    def release(self) -> None:
+        """Put back what was there."""
+        if self._pool is not None and self._pool.on_process_down == self._process_down:
+            self._pool.on_process_down = self._before
+        self._pool = None
+
+    def children(self) -> list[tuple[int, int]]:
+        """(pid, slot) of the pool's children now."""
+        processes = getattr(self._pool, "_pool", None) or []
+        return [(process.pid, int(getattr(process, "index", 0))) for process in processes]
+
+    def _process_down(self, process: Any) -> None:
+        try:
+            code = process.exitcode
+            if code is not None:
+                self._sink.send(ProcessExited(process.pid, time.time_ns(), int(code)))
+        except Exception:
+            logger.exception("otel_celery_memory: the end of a child was not understood")
+        if self._before is not None:
+            self._before(process)

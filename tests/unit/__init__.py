@@ -1,0 +1,1 @@
+"""Tests of one module each, in the package's own order; nothing outlives a test."""

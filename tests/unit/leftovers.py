@@ -1,0 +1,60 @@
+"""What a test must leave as it found it: receivers, descriptors, threads and tracing."""
+
+from __future__ import annotations
+
+import os
+import threading
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from celery import signals
+from celery.utils.dispatch import Signal
+
+_DESCRIPTORS = Path("/proc/self/fd")
+
+
+@dataclass(frozen=True)
+class ProcessWideState:
+    """What all tests of a process share."""
+
+    receivers: dict[str, list[Any]]
+    descriptors: dict[str, str]
+    threads: set[threading.Thread]
+    tracing: bool
+
+
+def process_wide_state() -> ProcessWideState:
+    """The state now."""
+    return ProcessWideState(
+        receivers={
+            name: [key for key, _ in signal.receivers]
+            for name, signal in vars(signals).items()
+            if isinstance(signal, Signal)
+        },
+        descriptors=open_descriptors(),
+        threads=set(threading.enumerate()),
+        tracing=tracemalloc.is_tracing(),
+    )
+
+
+def open_descriptors() -> dict[str, str]:
+    """What each descriptor of this process is open on."""
+    found = {}
+    for name in os.listdir(_DESCRIPTORS) if _DESCRIPTORS.exists() else ():
+        try:
+            found[name] = os.readlink(_DESCRIPTORS / name)
+        except OSError:
+            continue  # the descriptor of the listing itself
+    return found
+
+
+@contextmanager
+def no_leftovers() -> Iterator[None]:
+    """Fail where the state after the block is not the state before it."""
+    before = process_wide_state()
+    yield
+    assert process_wide_state() == before

@@ -1,0 +1,1 @@
+"""Tests of the probes: on this process, and on frozen /proc and cgroup trees."""

@@ -1,0 +1,138 @@
+"""Live allocations grouped by the place in the code that made them."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import otel_celery_memory
+from otel_celery_memory.probes import sites
+from otel_celery_memory.probes.sites import (
+    Frames,
+    SiteDelta,
+    SiteFilter,
+    changed_sites,
+    live_sites,
+)
+
+OURS = str(Path(otel_celery_memory.__file__).parent)
+APP, LIB = "/srv/app/feeds.py", "/venv/site-packages/lib.py"
+EVERYTHING = SiteFilter()
+
+
+def one(path: str, line: int = 1) -> Frames:
+    """A trace of one frame."""
+    return ((path, line),)
+
+
+@pytest.fixture(params=["raw", "snapshot"])
+def frames_traced(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Tracing with three frames, read both ways that there are."""
+    if request.param == "snapshot":
+        monkeypatch.setattr(sites, "_tracemalloc", None)
+    tracemalloc.start(3)
+    yield
+    tracemalloc.stop()
+
+
+def make(size: int) -> bytes:
+    return bytes(size)  # the place
+
+
+@pytest.mark.usefixtures("frames_traced")
+def test_live_traces_are_found_with_their_callers_most_recent_first() -> None:
+    before = live_sites()
+    kept = [make(100_000), make(100_000)]
+    deltas = changed_sites(before, live_sites(), SiteFilter([__file__]))
+    delta = deltas[0]
+    line = make.__code__.co_firstlineno + 1
+    assert (delta.path, delta.line, delta.blocks, len(kept)) == (__file__, line, 2, 2)
+    assert 200_000 <= delta.size_bytes < 201_000
+    assert [place[0] for place in delta.stack[:2]] == [__file__, __file__]
+    assert delta.stack[0][1] == line
+    assert delta.stack[1][1] == kept_line()
+
+
+def kept_line() -> int:
+    """The line in the test above that calls `make`."""
+    lines = Path(__file__).read_text().splitlines()
+    return lines.index("    kept = [make(100_000), make(100_000)]") + 1
+
+
+def test_growth_and_shrinkage_are_told_largest_growth_first_and_what_stayed_is_not() -> None:
+    before = {one(APP, 1): (100, 1), one(APP, 2): (50, 5), one(APP, 3): (70, 7)}
+    after = {one(APP, 1): (100, 1), one(APP, 2): (10, 1), one(APP, 4): (900, 9)}
+    assert changed_sites(before, after, EVERYTHING) == [
+        SiteDelta(APP, 4, 900, 9, ()),
+        SiteDelta(APP, 2, -40, -4, ()),
+        SiteDelta(APP, 3, -70, -7, ()),
+    ]
+
+
+def test_a_site_that_keeps_its_size_in_fewer_blocks_has_changed() -> None:
+    assert changed_sites({one(APP): (8, 2)}, {one(APP): (8, 1)}, EVERYTHING) == [
+        SiteDelta(APP, 1, 0, -1, ())
+    ]
+
+
+def test_traces_of_several_frames_keep_their_stacks_apart() -> None:
+    first: Frames = ((APP, 1), (APP, 10))
+    second: Frames = ((APP, 1), (APP, 20))
+    assert changed_sites({}, {first: (5, 1), second: (7, 1)}, EVERYTHING) == [
+        SiteDelta(APP, 1, 7, 1, second),
+        SiteDelta(APP, 1, 5, 1, first),
+    ]
+
+
+def test_a_site_belongs_to_the_most_recent_frame_that_is_chosen() -> None:
+    stack: Frames = ((LIB, 5), (LIB, 6), (APP, 7), (APP, 8))
+    assert SiteFilter(exclude=["*/site-packages/*"]).owner(stack) == (APP, 7)
+    assert SiteFilter(include=["/srv/*"]).owner(stack) == (APP, 7)
+    assert EVERYTHING.owner(stack) == (LIB, 5)
+
+
+def test_a_site_without_a_chosen_frame_is_not_told() -> None:
+    assert SiteFilter(include=["/srv/*"]).owner(one(LIB)) is None
+    assert SiteFilter(exclude=["*"]).owner(one(APP)) is None
+    assert changed_sites({}, {one(LIB): (5, 1)}, SiteFilter(include=["/srv/*"])) == []
+
+
+def test_exclude_wins_over_include_and_case_matters() -> None:
+    chosen = SiteFilter(include=["*.py"], exclude=["*/App/*"])
+    assert chosen.owner(one(APP)) == (APP, 1)
+    assert chosen.owner(one("/srv/App/x.py")) is None
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{OURS}/worker/meter.py",
+        tracemalloc.__file__,
+        "<frozen importlib._bootstrap>",
+        "<frozen importlib._bootstrap_external>",
+        "<unknown>",
+    ],
+)
+def test_what_we_and_the_import_machinery_allocate_is_never_told(path: str) -> None:
+    assert EVERYTHING.owner(((path, 1), (APP, 2))) is None
+
+
+def test_our_frames_do_not_name_a_site_that_somebody_else_allocated() -> None:
+    stack: Frames = ((LIB, 1), (f"{OURS}/worker/recorder.py", 2), (APP, 3))
+    assert SiteFilter(exclude=["*/site-packages/*"]).owner(stack) == (APP, 3)
+
+
+def test_a_neighbour_whose_name_begins_like_ours_is_not_ours() -> None:
+    assert EVERYTHING.owner(one(f"{OURS}_plugin/x.py")) == (f"{OURS}_plugin/x.py", 1)
+
+
+def test_what_is_remembered_of_paths_is_bounded_and_the_answer_the_same_beyond() -> None:
+    chosen = SiteFilter(exclude=["*9.py"])
+    answers = [chosen.owner(one(f"/generated/{number}.py")) for number in range(12_000)]
+    assert sum(answer is None for answer in answers) == 1_200
+    assert len(chosen._allowed) == 10_000

@@ -1,0 +1,1 @@
+"""Tests of the reporter's parts, and of its loop on a real pipe."""

@@ -1,0 +1,68 @@
+"""The control page: one cell a slot, seen by everybody who has its descriptor."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from otel_celery_memory.page import CELLS, PAGE_BYTES, ControlPage
+
+
+@pytest.fixture
+def page() -> Iterator[ControlPage]:
+    made = ControlPage.create()
+    yield made
+    made.close()
+
+
+def cells(page: ControlPage) -> dict[int, int]:
+    """The cells that are not zero."""
+    content = os.pread(page.fd, PAGE_BYTES, 0)
+    values = [int.from_bytes(content[at : at + 8], "little") for at in range(0, PAGE_BYTES, 8)]
+    return {cell: value for cell, value in enumerate(values) if value}
+
+
+def test_a_new_page_has_dropped_nothing(page: ControlPage) -> None:
+    assert (page.dropped(), cells(page)) == (0, {})
+
+
+def test_each_slot_counts_in_a_cell_of_its_own(page: ControlPage) -> None:
+    for slot in (-1, 0, 0, 7, 7, 7):
+        page.count_dropped(slot)
+    assert cells(page) == {0: 1, 1: 2, 8: 3}
+    assert page.dropped() == 6
+
+
+def test_slots_beyond_the_page_share_its_last_cell(page: ControlPage) -> None:
+    for slot in (CELLS - 2, CELLS - 1, 10_000):
+        page.count_dropped(slot)
+    assert cells(page) == {CELLS - 1: 3}
+
+
+def test_a_count_wraps_and_does_not_raise(page: ControlPage) -> None:
+    os.pwrite(page.fd, b"\xff" * 8, 0)
+    page.count_dropped(-1)
+    assert cells(page) == {}
+
+
+def test_who_maps_the_descriptor_sees_the_same_counts(page: ControlPage) -> None:
+    other = ControlPage(os.dup(page.fd))
+    other.count_dropped(3)
+    page.count_dropped(3)
+    assert (page.dropped(), other.dropped()) == (2, 2)
+    other.close()
+
+
+def test_a_forked_child_s_counts_are_seen_by_its_parent(page: ControlPage) -> None:
+    pid = os.fork()
+    if pid == 0:
+        page.count_dropped(0)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert cells(page) == {1: 1}
+
+
+def test_the_page_is_not_handed_to_programs_that_a_task_starts(page: ControlPage) -> None:
+    assert os.get_inheritable(page.fd) is False

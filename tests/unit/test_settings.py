@@ -1,0 +1,163 @@
+"""Settings: a keyword wins over the environment, which wins over the default."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import FrozenInstanceError, fields
+from typing import Any
+
+import pytest
+
+from otel_celery_memory.settings import SettingError, Settings
+
+DEFAULTS = {
+    "tracing": "off",
+    "frames": 1,
+    "sites_interval": 60.0,
+    "sites_top": 10,
+    "sites_include": (),
+    "sites_exclude": (),
+    "export_interval": 15.0,
+    "delivery": "reporter",
+}
+
+CHANGED: dict[str, Any] = {
+    "tracing": "always",
+    "frames": 25,
+    "sites_interval": 1.5,
+    "sites_top": 100,
+    "sites_include": ("*/app/*", "*/lib/*"),
+    "sites_exclude": ("*/tests/*",),
+    "export_interval": 0.1,
+    "delivery": "inprocess",
+}
+
+UNUSABLE: list[tuple[str, Any]] = [
+    ("tracing", "sometimes"),
+    ("tracing", "ALWAYS"),
+    ("tracing", True),
+    ("frames", 0),
+    ("frames", 26),
+    ("frames", 2.0),
+    ("frames", True),
+    ("frames", "many"),
+    ("sites_interval", 0.5),
+    ("sites_interval", 86_401),
+    ("sites_interval", float("nan")),
+    ("sites_interval", float("inf")),
+    ("sites_interval", "soon"),
+    ("sites_interval", True),
+    ("sites_top", 0),
+    ("sites_top", 101),
+    ("sites_include", 5),
+    ("sites_include", ["*", 5]),
+    ("sites_exclude", {"*": 1}),
+    ("export_interval", 0),
+    ("export_interval", [15]),
+    ("delivery", "pigeon"),
+]
+
+
+def values(settings: Settings) -> dict[str, Any]:
+    """A setting's values by name."""
+    return {item.name: getattr(settings, item.name) for item in fields(settings)}
+
+
+def test_nothing_said_is_the_defaults() -> None:
+    assert values(Settings.load({}, {})) == DEFAULTS
+
+
+def test_every_setting_has_a_unit_its_bounds_and_a_meaning() -> None:
+    for item in fields(Settings):
+        assert set(item.metadata) == {"parse", "unit", "allowed", "meaning"}
+        assert item.metadata["allowed"], item.name
+        assert item.metadata["meaning"], item.name
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(FrozenInstanceError):
+        Settings().frames = 3  # type: ignore[misc]
+
+
+def test_keywords_are_taken() -> None:
+    assert values(Settings.load(CHANGED, {})) == CHANGED
+
+
+def test_the_environment_is_taken() -> None:
+    environ = {
+        "OTEL_CELERY_MEMORY_TRACING": "always",
+        "OTEL_CELERY_MEMORY_FRAMES": " 25 ",
+        "OTEL_CELERY_MEMORY_SITES_INTERVAL": "1.5",
+        "OTEL_CELERY_MEMORY_SITES_TOP": "100",
+        "OTEL_CELERY_MEMORY_SITES_INCLUDE": "*/app/*, */lib/*,",
+        "OTEL_CELERY_MEMORY_SITES_EXCLUDE": "*/tests/*",
+        "OTEL_CELERY_MEMORY_EXPORT_INTERVAL": "0.1",
+        "OTEL_CELERY_MEMORY_DELIVERY": "inprocess",
+    }
+    assert values(Settings.load({}, environ)) == CHANGED
+
+
+def test_a_keyword_wins_over_the_environment() -> None:
+    environ = {"OTEL_CELERY_MEMORY_FRAMES": "7", "OTEL_CELERY_MEMORY_SITES_TOP": "3"}
+    assert values(Settings.load({"frames": 2}, environ)) == {
+        **DEFAULTS,
+        "frames": 2,
+        "sites_top": 3,
+    }
+
+
+def test_a_keyword_that_is_none_and_a_variable_that_is_empty_say_nothing() -> None:
+    environ = {"OTEL_CELERY_MEMORY_FRAMES": "  "}
+    assert values(Settings.load({"frames": None}, environ)) == DEFAULTS
+
+
+def test_other_keywords_and_variables_are_not_ours() -> None:
+    loaded = Settings.load({"colour": "red"}, {"OTEL_CELERY_MEMORY_COLOUR": "red"})
+    assert values(loaded) == DEFAULTS
+
+
+@pytest.mark.parametrize(("name", "value"), UNUSABLE)
+def test_a_keyword_that_cannot_be_used_is_an_error_naming_name_value_and_what_is_allowed(
+    name: str, value: Any
+) -> None:
+    allowed = next(item.metadata["allowed"] for item in fields(Settings) if item.name == name)
+    for strict in (True, False):
+        with pytest.raises(SettingError) as caught:
+            Settings.load({name: value}, {}, strict=strict)
+        assert caught.value.name == name
+        assert str(caught.value) == (
+            f"otel_celery_memory: {name}={value!r} cannot be used: it must be {allowed}"
+        )
+
+
+def test_a_variable_that_cannot_be_used_is_the_same_error() -> None:
+    with pytest.raises(SettingError) as caught:
+        Settings.load({}, {"OTEL_CELERY_MEMORY_FRAMES": "0"})
+    assert str(caught.value) == (
+        "otel_celery_memory: OTEL_CELERY_MEMORY_FRAMES='0' cannot be used: "
+        "it must be an integer from 1 to 25"
+    )
+
+
+def test_where_nobody_could_catch_it_a_bad_variable_is_logged_and_the_default_used(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    environ = {"OTEL_CELERY_MEMORY_FRAMES": "0", "OTEL_CELERY_MEMORY_SITES_TOP": "3"}
+    loaded = Settings.load({}, environ, strict=False)
+    assert values(loaded) == {**DEFAULTS, "sites_top": 3}
+    assert caplog.record_tuples == [
+        (
+            "otel_celery_memory.settings",
+            logging.ERROR,
+            "otel_celery_memory: OTEL_CELERY_MEMORY_FRAMES='0' cannot be used: "
+            "it must be an integer from 1 to 25; the default 1 is used",
+        )
+    ]
+
+
+@pytest.mark.parametrize("keywords", [{}, CHANGED, {"sites_include": ["*/a,b/*", "*/c/*"]}])
+def test_what_is_handed_to_the_reporter_makes_the_same_settings_again(
+    keywords: dict[str, Any],
+) -> None:
+    settings = Settings.load(keywords, {})
+    assert values(Settings.load({}, settings.to_environ())) == values(settings)

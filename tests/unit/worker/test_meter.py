@@ -1,0 +1,217 @@
+"""What one task did to memory, on a memory, a tracer, a clock and threads that the test moves."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+import pytest
+
+from otel_celery_memory.records import NO_SPAN, TaskFinished, TaskStarted
+from otel_celery_memory.worker.meter import Meter, Run
+from tests.unit.examples import SPAN
+from tests.unit.fakes import FakeMemory, FakeTracer
+
+PID = os.getpid()
+
+
+def yes() -> bool:
+    return True
+
+
+def no() -> bool:
+    return False
+
+
+@dataclass
+class Bench:
+    """A meter and all that it looks at; the clock counts its looks."""
+
+    memory: FakeMemory = field(default_factory=FakeMemory)
+    tracer: FakeTracer = field(default_factory=FakeTracer)
+    thread: int = 1
+
+    def __post_init__(self) -> None:
+        self.looks = 0
+        self.meter = Meter(self.memory, self.tracer, self._look, lambda: self.thread)
+
+    def _look(self) -> int:
+        self.looks += 1
+        return self.looks
+
+    def start(self, task_id: str, *, nested: bool = False) -> TaskStarted:
+        """A task whose name is its id starts in the current thread."""
+        return self.meter.start(task_id, f"app.{task_id}", yes if nested else no)
+
+    def finish(self, task_id: str) -> TaskFinished:
+        """It ends there."""
+        run = self.meter.finish(task_id)
+        assert run is not None
+        return self.meter.result(run, "SUCCESS")
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+@pytest.fixture
+def traced() -> Bench:
+    return Bench(tracer=FakeTracer(tracing=True))
+
+
+def test_a_task_s_start_and_end_are_told_whole(traced: Bench) -> None:
+    started = traced.start("a")
+    traced.memory.use(5_000)
+    traced.tracer.use(700)
+    traced.memory.use(1_200)
+    traced.tracer.use(50)
+    run = traced.meter.finish("a")
+    assert run is not None
+    finished = traced.meter.result(run, "FAILURE", SPAN)
+
+    assert started == TaskStarted(
+        pid=PID,
+        time_ns=1,
+        rss_bytes=1_000,
+        retained_bytes=None,
+        nested=0,
+        task_id="a",
+        task="app.a",
+        previous_task="",
+    )
+    assert finished == TaskFinished(
+        pid=PID,
+        time_ns=2,
+        rss_start_bytes=1_000,
+        rss_delta_bytes=200,
+        rss_peak_bytes=4_000,
+        traced_delta_bytes=50,
+        traced_peak_bytes=700,
+        exclusive=1,
+        nested=0,
+        span=SPAN,
+        task_id="a",
+        task="app.a",
+        state="FAILURE",
+    )
+
+
+def test_memory_given_back_is_negative_and_the_peak_never_is(bench: Bench) -> None:
+    bench.start("a")
+    bench.memory.use(400)
+    finished = bench.finish("a")
+    assert (finished.rss_delta_bytes, finished.rss_peak_bytes) == (-600, 0)
+
+
+def test_without_tracing_there_are_no_traced_numbers_and_no_span_is_all_zero(bench: Bench) -> None:
+    bench.start("a")
+    finished = bench.finish("a")
+    assert finished[5:7] == (None, None)
+    assert finished.span == NO_SPAN
+
+
+def test_a_peak_of_before_the_task_is_not_the_task_s() -> None:
+    bench = Bench()
+    bench.memory.use(9_000)
+    bench.memory.use(1_000)
+    bench.start("a")
+    assert bench.finish("a").rss_peak_bytes == 0
+
+
+def test_where_no_peak_can_be_started_there_is_none() -> None:
+    bench = Bench(memory=FakeMemory(has_peak=False))
+    bench.start("a")
+    bench.memory.use(3_000)
+    finished = bench.finish("a")
+    assert (finished.rss_delta_bytes, finished.rss_peak_bytes) == (2_000, None)
+
+
+def test_a_mark_that_lags_behind_rss_is_not_below_it(bench: Bench) -> None:
+    bench.start("a")
+    bench.memory.now_bytes = 1_800
+    assert bench.finish("a").rss_peak_bytes == 800
+
+
+def test_tracing_that_began_or_ended_inside_a_task_gives_it_no_traced_numbers(bench: Bench) -> None:
+    bench.start("a")
+    bench.tracer.tracing = True
+    assert bench.finish("a")[5:7] == (None, None)
+    bench.start("b")
+    bench.tracer.tracing = False
+    assert bench.finish("b")[5:7] == (None, None)
+
+
+def test_retained_is_from_one_start_to_the_next_whatever_was_alive_between(bench: Bench) -> None:
+    bench.start("a")
+    bench.memory.use(5_000)
+    bench.finish("a")
+    bench.memory.use(1_300)
+    started = bench.start("b")
+    assert (started.retained_bytes, started.previous_task) == (300, "app.a")
+
+
+def test_the_last_task_s_retained_is_told_at_the_process_s_end(bench: Bench) -> None:
+    assert bench.meter.retained_until_now() == ("", None, 1_000)
+    bench.start("a")
+    assert bench.meter.retained_until_now() == ("", None, 1_000)
+    bench.finish("a")
+    bench.memory.use(1_700)
+    assert bench.meter.retained_until_now() == ("app.a", 700, 1_700)
+
+
+def test_a_rebase_begins_the_run_s_numbers_from_there(traced: Bench) -> None:
+    traced.start("a")
+    traced.memory.use(2_000)
+    traced.tracer.use(100)
+    traced.meter.rebase()
+    traced.memory.use(2_500)
+    traced.tracer.use(130)
+    finished = traced.finish("a")
+    assert finished[2:7] == (2_000, 500, 500, 30, 30)
+    traced.memory.use(2_100)
+    assert traced.start("b").retained_bytes == 100
+
+
+def test_a_rebase_without_a_run_does_nothing(bench: Bench) -> None:
+    bench.meter.rebase()
+    assert bench.start("a").retained_bytes is None
+
+
+def test_an_end_whose_start_was_not_seen_is_nobody_s(bench: Bench) -> None:
+    assert bench.meter.finish("a") is None
+    bench.start("a")
+    assert bench.meter.finish("other") is None
+    assert bench.finish("a").exclusive == 1
+
+
+def test_a_run_whose_end_was_never_told_is_forgotten_at_the_next_start(bench: Bench) -> None:
+    bench.start("lost")
+    bench.memory.use(3_000)
+    started = bench.start("b")
+    assert (started.nested, started.retained_bytes, started.previous_task) == (0, None, "")
+    bench.memory.use(3_500)
+    finished = bench.finish("b")
+    assert (finished.exclusive, finished.nested, finished.rss_delta_bytes) == (1, 0, 500)
+    assert bench.meter.finish("lost") is None
+
+
+def test_whether_a_run_is_nested_is_asked_only_where_one_runs(bench: Bench) -> None:
+    def never() -> bool:
+        raise AssertionError("asked without need")
+
+    bench.meter.start("a", "app.a", never)
+    bench.finish("a")
+    bench.meter.start("b", "app.b", never)
+    bench.finish("b")
+
+
+def test_a_run_that_reads_its_memory_is_a_plain_object_without_a_dictionary() -> None:
+    assert not hasattr(Run("a", "app.a", False, 0), "__dict__")
+
+
+def test_the_clock_is_not_looked_at_more_than_once_a_record() -> None:
+    bench = Bench()
+    bench.start("a")
+    bench.finish("a")
+    assert bench.looks == 2

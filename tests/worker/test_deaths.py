@@ -1,0 +1,170 @@
+"""Children, reporters and whole workers that are killed: nothing measured before is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+
+from demo.receiver import Event, Receiver
+from tests.processes import wait_until
+from tests.worker.harness import (
+    Worker,
+    children_of,
+    measured,
+    reporters_of,
+    wait_measured,
+)
+
+Start = Callable[..., AbstractContextManager[Worker]]
+
+
+def losses(receiver: Receiver) -> list[Event]:
+    """The events of lost processes so far."""
+    return [e for e in list(receiver.received.events) if e.name == "celery.worker.process_lost"]
+
+
+def test_a_child_killed_in_a_task_then_its_reporter_then_the_worker_lose_nothing_measured(
+    start: Start, receiver: Receiver
+) -> None:
+    with start(arguments=["--concurrency=2"]) as worker:
+        for _ in range(20):
+            worker.run("noop")
+        lost = worker.send("die", signal.SIGKILL)
+        wait_until("the loss is told", lambda: losses(receiver), 15)
+        (event,) = losses(receiver)
+        told = {**event.attributes}
+        assert told.pop("celery.task.age") >= 0
+        assert told.pop("process.pid") not in children_of(worker.pid)
+        assert told.pop("celery.worker.slot") in ("0", "1")
+        for size in ("process.rss", "process.rss_peak"):
+            assert told.pop(f"celery.worker.{size}") > 10 << 20
+        assert told.pop("celery.task.memory.rss.start") > 10 << 20
+        assert told == {
+            "celery.worker.exit.reason": "killed",
+            "celery.worker.exit.signal": 9,
+            "celery.task.name": "tests.worker.app.die",
+            "celery.task.id": lost.id,
+        }
+        assert event.severity == "ERROR"
+        for _ in range(20):
+            worker.run("noop")
+
+        # What the reporter had was exported: an interval of silence passes first.
+        wait_measured(receiver.received, {"noop": 40})
+        reporter = worker.reporter()
+        assert reporter is not None
+        os.kill(reporter, signal.SIGKILL)
+        for _ in range(20):
+            worker.run("noop")  # waits in the pipe meanwhile
+        wait_until("a new reporter", lambda: worker.reporter() not in (None, reporter), 5)
+        wait_measured(receiver.received, {"noop": 60})
+        wait_until(
+            "the restart is counted",
+            lambda: (
+                1 in [p.value for p in receiver.received.latest("celery.memory.reporter.restarts")]
+            ),
+            10,
+        )
+
+        for _ in range(20):
+            worker.run("noop")
+        os.kill(worker.pid, signal.SIGKILL)
+        worker.server.process.wait(10)
+        wait_until("the reporter has ended", lambda: not reporters_of(worker.pid), 15)
+    assert measured(receiver.received) == {"noop": 80}
+    main = [e for e in losses(receiver) if e.attributes["celery.worker.slot"] == "main"]
+    assert [(e.attributes["celery.worker.exit.reason"], e.severity) for e in main] == [
+        ("killed", "ERROR")
+    ]
+    assert all(
+        point.value == 0 for point in receiver.received.latest("celery.memory.frames.dropped")
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "arguments", "reason", "number"),
+    [
+        ("die", (int(signal.SIGSEGV),), "crashed", int(signal.SIGSEGV)),
+        ("die", (int(signal.SIGKILL),), "killed", int(signal.SIGKILL)),
+        ("stuck", (), "time_limit", None),
+    ],
+)
+def test_a_lost_child_is_told_with_its_reason_and_task(
+    start: Start,
+    receiver: Receiver,
+    task: str,
+    arguments: tuple[Any, ...],
+    reason: str,
+    number: int | None,
+) -> None:
+    with start(arguments=["--concurrency=1"]) as worker:
+        worker.send(task, *arguments)
+        wait_until("the loss is told", lambda: losses(receiver), 20)
+        worker.run("noop")
+        worker.stop()
+    (event,) = losses(receiver)
+    assert event.attributes["celery.worker.exit.reason"] == reason
+    assert event.attributes.get("celery.worker.exit.signal") == number
+    exits = {
+        point.attributes["celery.worker.exit.reason"]: point.value
+        for point in receiver.received.latest("celery.worker.process.exits")
+        if point.attributes["celery.worker.slot"] == "0"
+    }
+    assert exits == {reason: 1, "shutdown": 1}
+
+
+def test_a_child_over_its_memory_limit_is_counted_as_recycled_and_not_as_lost(
+    start: Start, receiver: Receiver
+) -> None:
+    limited = ["--concurrency=1", "--max-memory-per-child=150000"]
+    with start(arguments=limited) as worker:
+        worker.run("free", 200 << 20)
+        worker.run("noop")
+        worker.stop()
+    exits = {
+        point.attributes["celery.worker.exit.reason"]: point.value
+        for point in receiver.received.latest("celery.worker.process.exits")
+        if point.attributes["celery.worker.slot"] == "0"
+    }
+    assert exits == {"max_memory": 1, "shutdown": 1}
+    assert losses(receiver) == []
+
+
+def test_a_cold_shutdown_leaves_no_process_and_says_goodbye(
+    start: Start, receiver: Receiver
+) -> None:
+    with start(arguments=["--concurrency=2"]) as worker:
+        worker.run("noop")
+        worker.send("sleep", 30)
+        wait_until("the task has come", lambda: "sleep[" in worker.log(), 10)
+        worker.server.process.send_signal(signal.SIGQUIT)
+        worker.server.process.wait(30)
+        assert reporters_of(worker.pid) == []
+    assert measured(receiver.received)["noop"] == 1
+    ends = {
+        (point.attributes["celery.worker.slot"], point.attributes["celery.worker.exit.reason"])
+        for point in receiver.received.latest("celery.worker.process.exits")
+    }
+    assert ("main", "shutdown") in ends
+
+
+def test_a_soft_time_limit_is_raised_in_the_task_as_ever(start: Start) -> None:
+    with start(arguments=["--concurrency=1"]) as worker:
+        assert worker.run("overdue") == "SoftTimeLimitExceeded"
+        worker.stop()
+
+
+def test_a_task_that_closes_our_descriptors_does_no_harm_and_measuring_goes_on(
+    start: Start, receiver: Receiver
+) -> None:
+    with start(arguments=["--concurrency=1"]) as worker:
+        worker.run("close_descriptors")
+        for _ in range(5):
+            worker.run("noop")
+        worker.stop()
+    assert "Traceback" not in worker.log()
