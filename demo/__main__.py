@@ -38,7 +38,7 @@ def main() -> int:
     try:
         print(run(Options(arguments.seconds, arguments.endpoint), interruption), flush=True)
     except Interrupted as interrupted:
-        print(f"{interrupted}: the demo has ended and left nothing behind", file=sys.stderr)
+        print("The demo has ended and left nothing behind.", file=sys.stderr)
         return interrupted.exit_code
     except WorkerError as error:
         print(error, file=sys.stderr)
@@ -57,9 +57,12 @@ _DESCRIPTION = (
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 1 <= value <= 3_600:
-        raise argparse.ArgumentTypeError("from 1 to 3600")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 3600")
     return value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from demo.environment import demo_environment
-from demo.interruption import Interruption
+from demo.interruption import Interrupted, Interruption
 from demo.load import Load
 from demo.numbers import Numbers, numbers_of
 from demo.receiver import Received, Receiver
@@ -49,13 +50,17 @@ def run(options: Options, interruption: Interruption) -> str:
         os.environ.clear()
         os.environ.update(environment)
         with Worker(environment, directory) as worker:
-            with open_view() as view:
-                load = Load(options.seconds)
-                _start(load, worker, view, interruption)
-                _keep_going(load, worker, view, interruption, options.seconds, received)
-                view.show("the worker shuts down", numbers_of(received))
-                worker.stop()
-            interruption.check()
+            load = Load(options.seconds)
+            try:
+                with open_view() as view:
+                    _start(load, worker, view, interruption)
+                    _keep_going(load, worker, view, interruption, options.seconds, received)
+                    view.show("the worker shuts down", numbers_of(received))
+                    worker.stop()
+                interruption.check()
+            except Interrupted as interrupted:
+                print(f"{interrupted}: the worker is being ended.", file=sys.stderr)
+                raise
             if receiver is None:
                 return _sent(worker, options.endpoint, load.published)
             return _received(worker, numbers_of(received))

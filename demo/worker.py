@@ -17,8 +17,9 @@ from demo.environment import ROOT
 
 CHILDREN = 2
 _LOG_LINES = 25
-_PATIENCE = ((signal.SIGTERM, 12.0), (signal.SIGQUIT, 4.0), (signal.SIGKILL, 4.0))
-"""Warm shutdown, cold shutdown, the end: each with its time in seconds."""
+_PATIENCE = ((signal.SIGTERM, 16.0), (signal.SIGQUIT, 4.0), (signal.SIGKILL, 4.0))
+"""Warm shutdown, cold shutdown, the end: each with its time in seconds. A warm one may have to wait
+for a reporter that cannot reach its endpoint."""
 _REPORTER_PATIENCE_S = 8.0
 """A reporter whose worker was killed notices, flushes and ends; no longer than this."""
 
@@ -80,7 +81,7 @@ class Worker:
         while self._family_left() and time.monotonic() < deadline_s:
             time.sleep(0.05)
         for process in self._family_left():
-            with contextlib.suppress(psutil.NoSuchProcess):
+            with contextlib.suppress(psutil.Error):
                 process.kill()
                 process.wait(1.0)
 
@@ -99,5 +100,13 @@ class Worker:
             self._family.update(psutil.Process(self._process.pid).children(recursive=True))
 
     def _family_left(self) -> list[psutil.Process]:
-        # is_running compares start times too: a pid that was given to somebody else is not ours.
-        return [process for process in self._family if process.is_running()]
+        return [process for process in self._family if _runs(process)]
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        # is_running compares start times: a pid that was given to somebody else is not ours. In a
+        # container whose first process reaps nobody, what ended stays as a zombie.
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

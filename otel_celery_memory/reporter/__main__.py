@@ -6,6 +6,7 @@ Started by the worker; not meant to be started by hand.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -25,6 +26,8 @@ from otel_celery_memory.reporter.watch import ProcessReadings, ProcessWatch
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.telemetry.pipeline import open_pipeline
 from otel_celery_memory.wire import FrameDecoder
+
+logger = logging.getLogger(__name__)
 
 FLUSH_TIMEOUT_S = 5.0
 """Less than the worker waits for its reporter."""
@@ -74,6 +77,8 @@ def main(argv: list[str]) -> None:
     flush = Thread(target=pipeline.shutdown, daemon=True)
     flush.start()
     flush.join(FLUSH_TIMEOUT_S)
+    if flush.is_alive():
+        logger.warning("the last telemetry could not be sent within %.0f s", FLUSH_TIMEOUT_S)
     sys.stdout.flush()
     # Exporters that still retry have threads that would hold the interpreter back.
     os._exit(0)

@@ -13,15 +13,15 @@ REPEAT_AFTER_S = 600.0
 
 
 class RepetitionFilter(logging.Filter):
-    """Lets one record of a logger and level pass in `REPEAT_AFTER_S`."""
+    """Lets one record of a family of loggers pass in `REPEAT_AFTER_S`."""
 
     def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._clock_s = clock_s
-        self._told: dict[tuple[str, int], tuple[float, int]] = {}
+        self._told: dict[str, tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        key = (_family(record.name), record.levelno)
+        key = _family(record.name)
         now_s = self._clock_s()
         told_s, held = self._told.get(key, (-REPEAT_AFTER_S, 0))
         if now_s - told_s < REPEAT_AFTER_S:

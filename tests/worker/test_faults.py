@@ -1,0 +1,129 @@
+"""Collectors in trouble, full pipes, no rights: tasks do not notice, the worker ends in time."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from demo.receiver import Receiver
+from tests.processes import free_ports
+from tests.worker.harness import Worker, measured, reporters_of
+
+Start = Callable[..., AbstractContextManager[Worker]]
+STOP_S = 15.0
+REPORTER_LINE = re.compile(r"/memory reporter\]")
+
+
+@contextmanager
+def hanging() -> Iterator[str]:
+    """An endpoint that accepts and never answers."""
+    held: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    held.append(server.accept()[0])
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+    for connection in held:
+        connection.close()
+
+
+@contextmanager
+def refused() -> Iterator[str]:
+    """An endpoint where nobody listens."""
+    (port,) = free_ports(1)
+    yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def answering(status: int) -> Iterator[str]:
+    """An endpoint that answers every request with a status."""
+    with Receiver(status) as receiver:
+        yield receiver.endpoint
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [hanging, refused, lambda: answering(400), lambda: answering(503)],
+    ids=["hanging", "refused", "400", "503"],
+)
+def test_a_collector_in_trouble_costs_no_task_a_bounded_stop_and_a_line_of_log(
+    start: Start, endpoint: Callable[[], AbstractContextManager[str]]
+) -> None:
+    with endpoint() as url, start(arguments=["--concurrency=2"], endpoint=url) as worker:
+        for _ in range(20):
+            worker.run("noop", timeout_s=10)
+        time.sleep(3)  # several exports come to nothing
+        for _ in range(20):
+            worker.run("noop", timeout_s=10)
+        assert worker.stop(STOP_S + 5) < STOP_S
+        assert reporters_of(worker.pid) == []
+        lines = [line for line in worker.log().splitlines() if REPORTER_LINE.search(line)]
+        assert 1 <= len(lines) <= 2, lines
+        assert "Traceback" not in worker.log()
+
+
+def test_after_an_outage_the_cumulative_counts_are_right(start: Start, receiver: Receiver) -> None:
+    with start(arguments=["--concurrency=2"]) as worker:
+        receiver.status = 503
+        for _ in range(20):
+            worker.run("noop")
+        time.sleep(2)
+        receiver.status = 200
+        for _ in range(20):
+            worker.run("noop")
+        worker.stop()
+    assert measured(receiver.received) == {"noop": 40}
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make a read-only mount")
+def test_a_worker_that_may_write_nowhere_is_measured_all_the_same(
+    start: Start, receiver: Receiver
+) -> None:
+    script = 'mount -o remount,ro,bind / && ! touch $HOME/x && exec celery "$@"'
+    prefix = ["unshare", "--mount", "sh", "-c", script, "sh"]
+    environ = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    # The prefork pool itself needs a directory for temporary files.
+    with start(arguments=["--pool=solo"], prefix=prefix, environ=environ) as worker:
+        for _ in range(10):
+            worker.run("noop")
+        worker.stop()
+    assert "Read-only file system" in worker.log()
+    assert measured(receiver.received) == {"noop": 10}
+    peaks = receiver.received.latest("celery.task.memory.rss.peak")
+    assert sum(point.count for point in peaks) == 10
+
+
+def test_a_reporter_that_cannot_keep_up_makes_frames_drop_and_be_counted(
+    start: Start, receiver: Receiver
+) -> None:
+    with start(arguments=["--concurrency=2"]) as worker:
+        worker.run("noop")
+        reporter = worker.reporter()
+        assert reporter is not None
+        os.kill(reporter, signal.SIGSTOP)
+        results = [worker.send("noop") for _ in range(9_000)]
+        for result in results:
+            result.get(timeout=120)
+        os.kill(reporter, signal.SIGCONT)
+        worker.stop()
+    (dropped,) = receiver.received.latest("celery.memory.frames.dropped")
+    finished = measured(receiver.received)["noop"]
+    assert finished < 9_001
+    # Of each task two frames; a lost start is no lost count.
+    assert dropped.value >= 9_001 - finished
+    assert dropped.value <= 2 * 9_001
