@@ -10,10 +10,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.redis_server import running_redis
+
 from .collector import Collector, running_collector
 from .collector_build import collector_binary
 from .prometheus import Prometheus, running_prometheus
-from tests.redis_server import running_redis
 
 
 @pytest.fixture(scope="session")

@@ -25,8 +25,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from .collector import Collector
 from tests.processes import wait_until
+
+from .collector import Collector
 from .prometheus import Prometheus
 
 NODE = "celery@synthetic"

@@ -26,10 +26,11 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 @contextmanager
 def child() -> Iterator[subprocess.Popen[bytes]]:
     """A process that lives until its input ends."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
+    command = [sys.executable, "-c", "print(flush=True); input()"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
+        assert process.stdout is not None
+        process.stdout.readline()
         yield process
     finally:
         process.kill()
