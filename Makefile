@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 REDIS_SKIP := $(if $(CI),--require-redis,)
 
-.PHONY: demo test unit stack bench lint types check docs clean
+.PHONY: demo test unit stack bench lint types check-docs docs lowest clean
 
 demo: $(STAMP)  ## The main job on embedded defaults, about 30 seconds
 	@$(BIN)/python -m demo $(ARGS)
@@ -28,6 +28,9 @@ lint: $(STAMP)  ## ruff: rules and format
 
 types: $(STAMP)  ## mypy, strict
 	$(BIN)/mypy
+
+check-docs: $(STAMP)  ## Whether the README says what the code says
+	$(BIN)/python -m docs.tables
 
 docs: $(STAMP)  ## Write the README's tables again from conventions.py and settings.py
 	$(BIN)/python -m docs.tables --write

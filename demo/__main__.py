@@ -61,8 +61,8 @@ def _seconds(text: str) -> float:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 1 <= value <= 3_600:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 3600")
+    if not 1 <= value <= 600:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 600")
     return value
 
 

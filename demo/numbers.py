@@ -68,6 +68,7 @@ class Numbers:
 
 def numbers_of(received: Received) -> Numbers:
     """The numbers as of now, from the newest point of every stream and all events."""
+    requests = received.requests
     exits = received.latest(c.PROCESS_EXITS.name)
     memory = received.latest(c.MEMORY.name)
     sites = [event for event in list(received.events) if event.name == c.ALLOCATION_SITE.name]
@@ -80,7 +81,7 @@ def numbers_of(received: Received) -> Numbers:
         recycled=_count(exits, "max_tasks", "max_memory"),
         lost=_count(exits, "killed", "crashed", "time_limit"),
         frames_dropped=int(sum(p.value for p in received.latest(c.FRAMES_DROPPED.name))),
-        requests=received.requests,
+        requests=requests,
     )
 
 

@@ -56,10 +56,11 @@ def run(options: Options, interruption: Interruption) -> str:
                     _start(load, worker, view, interruption)
                     _keep_going(load, worker, view, interruption, options.seconds, received)
                     view.show("the worker shuts down", numbers_of(received))
-                    worker.stop()
+                    _end(load, worker)
                 interruption.check()
             except Interrupted as interrupted:
                 print(f"{interrupted}: the worker is being ended.", file=sys.stderr)
+                _end(load, worker)
                 raise
             if receiver is None:
                 return _sent(worker, options.endpoint, load.published)
@@ -86,12 +87,21 @@ def _keep_going(
     seconds: float,
     received: Received,
 ) -> None:
+    numbers = Numbers()
     began_s = time.monotonic()
     while (elapsed_s := time.monotonic() - began_s) < seconds:
         load.publish_until(elapsed_s)
         worker.check()
-        view.show("tasks run", numbers_of(received))
+        if numbers.requests != received.requests:
+            numbers = numbers_of(received)
+        view.show("tasks run", numbers)
         interruption.sleep(_STEP_S)
+
+
+def _end(load: Load, worker: Worker) -> None:
+    worker.ask_to_end()
+    load.wake()
+    worker.stop()
 
 
 def _received(worker: Worker, numbers: Numbers) -> str:

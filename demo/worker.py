@@ -17,11 +17,13 @@ from demo.environment import ROOT
 
 CHILDREN = 2
 _LOG_LINES = 25
-_PATIENCE = ((signal.SIGTERM, 16.0), (signal.SIGQUIT, 4.0), (signal.SIGKILL, 4.0))
-"""Warm shutdown, cold shutdown, the end: each with its time in seconds. A warm one may have to wait
-for a reporter that cannot reach its endpoint."""
+_PATIENCE = ((16.0, signal.SIGQUIT), (4.0, signal.SIGKILL))
+"""Seconds for a warm shutdown, which may wait for a reporter that cannot reach its endpoint, then
+for a cold one; and what is sent when they are over."""
 _REPORTER_PATIENCE_S = 8.0
 """A reporter whose worker was killed notices, flushes and ends; no longer than this."""
+
+_MEET_INTERVAL_S = 1.0
 
 
 class WorkerError(Exception):
@@ -34,6 +36,8 @@ class Worker:
     def __init__(self, environment: Mapping[str, str], directory: Path) -> None:
         self._log = directory / "worker.log"
         self._family: set[psutil.Process] = set()
+        self._met_s = 0.0
+        self._asked = False
         with self._log.open("wb") as output:
             self._process = subprocess.Popen(
                 [
@@ -65,18 +69,26 @@ class Worker:
     def check(self) -> None:
         """Raise `WorkerError` if the worker has ended by itself."""
         code = self._process.poll()
-        if code is not None:
+        if code is None:
+            self._meet_family()
+        else:
             raise WorkerError(f"the worker ended with {code}; the end of its log:\n{self.tail()}")
+
+    def ask_to_end(self) -> None:
+        """Begin a warm shutdown, once."""
+        if not self._asked:
+            self._asked = True
+            self._send(signal.SIGTERM)
 
     def stop(self) -> None:
         """End the worker, its children and its reporter: warmly, else coldly, else by force."""
-        for number, patience_s in _PATIENCE:
-            if self._process.poll() is not None:
-                break
-            self._meet_family()
-            self._process.send_signal(number)
+        self.ask_to_end()
+        for patience_s, number_after in _PATIENCE:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(patience_s)
+                break
+            self._send(number_after)
+        self._process.wait()
         deadline_s = time.monotonic() + _REPORTER_PATIENCE_S
         while self._family_left() and time.monotonic() < deadline_s:
             time.sleep(0.05)
@@ -95,7 +107,16 @@ class Worker:
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
         return [line for line in lines if "/memory reporter]" in line]
 
+    def _send(self, number: int) -> None:
+        self._met_s = 0.0
+        self._meet_family()
+        self._process.send_signal(number)
+
     def _meet_family(self) -> None:
+        """Note the worker's processes now and then: when it is gone nobody knows whose they are."""
+        if time.monotonic() - self._met_s < _MEET_INTERVAL_S:
+            return
+        self._met_s = time.monotonic()
         with contextlib.suppress(psutil.Error):
             self._family.update(psutil.Process(self._process.pid).children(recursive=True))
 

@@ -12,3 +12,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="fail where redis-server is missing, instead of using the file system broker",
     )
+    parser.addoption(
+        "--strict-skips",
+        action="store_true",
+        help="a test that is skipped fails the run: in CI a missing component is an error",
+    )
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Make a run that skipped something fail where that was asked for."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if session.config.getoption("--strict-skips") and reporter and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

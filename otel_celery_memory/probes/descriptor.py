@@ -1,4 +1,4 @@
-"""Descriptors where nobody else's will ever be.
+"""Descriptors where nobody else's will ever be, and a write that never waits for a greenlet.
 
 A task may close descriptors it does not own (``os.closerange``, a double close) and open a socket
 that gets the same number, since the kernel gives out the lowest one free. What we then wrote
@@ -13,8 +13,16 @@ import os
 try:
     import fcntl
     import resource
+
+    # eventlet puts its own in the place of os.write: that one switches to other greenlets where
+    # this one says EAGAIN, and raises where two of them write at once.
+    from posix import write
 except ImportError:  # Windows
+    from os import write
+
     fcntl = None  # type: ignore[assignment]
+
+__all__ = ["moved_high", "write"]
 
 _LOWEST = 900
 _MARGIN = 100

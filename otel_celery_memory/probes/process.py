@@ -13,7 +13,7 @@ from typing import Protocol
 
 import psutil
 
-from otel_celery_memory.probes.descriptor import moved_high
+from otel_celery_memory.probes.descriptor import moved_high, write
 
 try:
     import resource
@@ -67,7 +67,7 @@ class LinuxProcessProbe:
         if self._clear_refs < 0:
             return False
         try:
-            os.write(self._clear_refs, b"5")
+            write(self._clear_refs, b"5")
         except OSError:
             return False
         return True

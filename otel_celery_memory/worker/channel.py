@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import struct
 
 from otel_celery_memory.page import ControlPage
-from otel_celery_memory.probes.descriptor import moved_high
+from otel_celery_memory.probes.descriptor import moved_high, write
 from otel_celery_memory.records import MAIN_SLOT, Record
 from otel_celery_memory.wire import encode
 
@@ -49,9 +48,9 @@ class Channel:
         if self._closed:
             return
         try:
-            os.write(self.write_fd, encode(record))
-        except (OSError, ValueError, struct.error):
-            with contextlib.suppress(OSError, ValueError):
+            write(self.write_fd, encode(record))
+        except Exception:  # full, closed, or a record that cannot be encoded: never the task's
+            with contextlib.suppress(Exception):
                 self.page.count_dropped(self.slot)
 
     def close_read_end(self) -> None:

@@ -105,7 +105,7 @@ def importing(prefix: str, *, lazy: bool | None = None) -> set[str]:
 
 
 def part_of(module: str) -> str:
-    return module.split(".")[0]
+    return module.split(".", maxsplit=1)[0]
 
 
 @pytest.mark.parametrize("group", MAY_IMPORT)

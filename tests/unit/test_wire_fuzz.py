@@ -81,9 +81,7 @@ def test_a_stream_of_any_bytes_never_raises(seed: int) -> None:
     parts = [
         lambda: chance.randbytes(chance.randrange(200)),
         lambda: MAGIC + bytes((1,)) + chance.randbytes(chance.randrange(60)),
-        lambda: flipped(
-            frame := encode(chance.choice(EXAMPLES)), chance.randrange(len(frame) * 8)
-        ),
+        lambda: flipped(frame := encode(chance.choice(EXAMPLES)), chance.randrange(len(frame) * 8)),
         lambda: encode(chance.choice(EXAMPLES)),
     ]
     stream = b"".join(chance.choice(parts)() for _ in range(500))

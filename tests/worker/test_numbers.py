@@ -146,10 +146,11 @@ def test_an_eager_call_is_measured_inside_its_caller(start: Start, receiver: Rec
     assert total(receiver, "celery.task.memory.rss.retained", "keep") == (0, 0)
 
 
-def test_tasks_that_overlap_in_threads_are_counted_as_shared_and_kept_out_of_distributions(
-    start: Start, receiver: Receiver
+@pytest.mark.parametrize("pool", ["threads", "gevent", "eventlet"])
+def test_tasks_that_overlap_are_counted_as_shared_and_kept_out_of_distributions(
+    start: Start, receiver: Receiver, pool: str
 ) -> None:
-    with start(arguments=["--pool=threads", "--concurrency=4"]) as worker:
+    with start(arguments=[f"--pool={pool}", "--concurrency=4"]) as worker:
         for result in [worker.send("sleep", 1.0) for _ in range(4)]:
             result.get(timeout=30)
         worker.run("keep", SIZE)

@@ -31,9 +31,7 @@ class Totals:
 
     def rates(self, interval_s: float = 60.0) -> list[tuple[str, int, int]]:
         """Task, line and rate of the ranked sites."""
-        return [
-            (s.task, s.line, s.rate_bytes_per_minute) for s in self.totals.rank(interval_s)
-        ]
+        return [(s.task, s.line, s.rate_bytes_per_minute) for s in self.totals.rank(interval_s)]
 
 
 def test_a_ranked_site_says_everything_about_it() -> None:

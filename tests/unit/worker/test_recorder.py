@@ -64,9 +64,7 @@ class Bench:
     def __init__(self, spans: TaskSpans | None = None, **settings: Any) -> None:
         self.sink = ListSink()
         self.probes = Probes()
-        self.recorder = Recorder(
-            self.sink, Settings(**settings), spans or TaskSpans(), self.probes
-        )
+        self.recorder = Recorder(self.sink, Settings(**settings), spans or TaskSpans(), self.probes)
 
     def take(self) -> list[Any]:
         """The records since the last time, but those of the heap."""

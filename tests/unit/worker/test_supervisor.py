@@ -233,7 +233,8 @@ def test_auto_instrumentation_is_not_on_the_reporter_s_path(
 
 
 @pytest.mark.parametrize(
-    ("executable", "frozen", "can"), [("/py", False, True), ("", False, False), ("/py", True, False)]
+    ("executable", "frozen", "can"),
+    [("/py", False, True), ("", False, False), ("/py", True, False)],
 )
 def test_only_an_interpreter_that_is_not_frozen_can_be_started_again(
     monkeypatch: pytest.MonkeyPatch, executable: str, frozen: bool, can: bool

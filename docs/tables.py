@@ -1,0 +1,100 @@
+"""The README's tables, generated from ``conventions.py`` and ``settings.py``.
+
+``python -m docs.tables`` says whether the README is up to date; ``--write`` brings it there.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from pathlib import Path
+
+from otel_celery_memory import conventions as c
+from otel_celery_memory.settings import ENVIRONMENT_PREFIX, Settings
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+
+
+def tables() -> dict[str, str]:
+    """The text of each generated part by its name."""
+    return {
+        "task-metrics": _metrics(c.TASK_METRICS),
+        "process-metrics": _metrics(c.PROCESS_METRICS),
+        "self-metrics": _metrics(c.SELF_METRICS),
+        "events": _table(
+            ("event", "severity", "when", "attributes"),
+            (
+                (f"`{event.name}`", event.severity, event.when, _names(event.attributes))
+                for event in c.EVENTS
+            ),
+        ),
+        "span-attributes": _table(
+            ("attribute", "type", "meaning"),
+            ((f"`{item.name}`", item.type, item.meaning) for item in c.SPAN_ATTRIBUTES),
+        ),
+        "settings": _table(
+            ("keyword", "environment", "default", "allowed", "meaning"),
+            (
+                (
+                    f"`{item.name}`",
+                    f"`{ENVIRONMENT_PREFIX}{item.name.upper()}`",
+                    _default(item.default, item.metadata["unit"]),
+                    item.metadata["allowed"],
+                    item.metadata["meaning"],
+                )
+                for item in fields(Settings)
+            ),
+        ),
+    }
+
+
+def updated(text: str) -> str:
+    """A text with every part between its markers made anew; raises `KeyError` for a stranger."""
+    parts = tables()
+
+    def replace(match: re.Match[str]) -> str:
+        return f"<!-- {match[1]} -->\n{parts[match[1]]}\n<!-- end -->"
+
+    return re.sub(r"<!-- (\S+) -->\n.*?\n<!-- end -->", replace, text, flags=re.DOTALL)
+
+
+def _metrics(metrics: Sequence[c.Metric]) -> str:
+    return _table(
+        ("metric", "instrument", "unit", "attributes", "meaning"),
+        ((f"`{m.name}`", m.kind, m.unit, _names(m.attributes) or "-", m.meaning) for m in metrics),
+    )
+
+
+def _names(attributes: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in attributes)
+
+
+def _default(value: object, unit: str) -> str:
+    if value == ():
+        return "-"
+    shown = f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{shown} {unit}".strip() if unit == "s" else shown
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Compare or write; 1 where the README is not up to date and was not written."""
+    text = README.read_text()
+    wanted = updated(text)
+    if text == wanted:
+        return 0
+    if "--write" in arguments:
+        README.write_text(wanted)
+        return 0
+    print("README.md: its tables are not what conventions.py and settings.py say: make docs")
+    return 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,115 @@
+"""Tell what can be measured on this machine, and whether the OTLP endpoint can be reached.
+
+Run it where the worker runs, with the worker's environment. Exits with 1 where nothing would
+arrive.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import fields
+from urllib.parse import urlsplit
+
+from otel_celery_memory.cli.errors import CommandError
+from otel_celery_memory.probes.heap import read_heap
+from otel_celery_memory.probes.limits import read_limits
+from otel_celery_memory.probes.proc import read_process, read_shared
+from otel_celery_memory.probes.process import LinuxProcessProbe, open_process_probe
+from otel_celery_memory.settings import SettingError, Settings
+
+_MIB = 1 << 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument(
+        "--timeout", type=float, default=3.0, metavar="S", help="wait for the endpoint (default 3)"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the findings."""
+    try:
+        settings = Settings.load({}, os.environ)
+    except SettingError as error:
+        raise CommandError(str(error)) from None
+    _section("Settings", {item.name: getattr(settings, item.name) for item in fields(settings)})
+    _section("Measured here", measurable())
+    limits = read_limits(os.getpid())
+    _section(
+        "Limits",
+        {
+            item.name.removesuffix("_bytes"): _mib(getattr(limits, item.name))
+            for item in fields(limits)
+        },
+    )
+    host, port = endpoint(os.environ)
+    trouble = _unreachable(host, port, options.timeout)
+    _section("OTLP endpoint", {f"{host}:{port}": trouble or "reached"})
+    return 1 if trouble else 0
+
+
+def measurable() -> dict[str, str]:
+    """What of the telemetry can be had in this process, and by which read."""
+    probe = open_process_probe()
+    peak = probe.reset_peak()
+    reading = read_process(os.getpid())
+    shared = read_shared(os.getpid())
+    heap = read_heap()
+    source = "/proc" if isinstance(probe, LinuxProcessProbe) else "psutil"
+    probe.close()
+    return {
+        "RSS of a task": f"yes, by {source}",
+        "peak RSS of a task": _yes(peak, "/proc/self/clear_refs cannot be written"),
+        "USS and PSS": _yes(shared.unique_bytes is not None, "no smaps_rollup"),
+        "open files": _yes(reading is not None and reading.open_files is not None, "no /proc"),
+        "malloc in use and free": _yes(heap.malloc_used_bytes is not None, "no mallinfo2"),
+        "deaths at once": _yes(hasattr(os, "pidfd_open"), "no pidfd: seen within a second"),
+    }
+
+
+def endpoint(environ: Mapping[str, str]) -> tuple[str, int]:
+    """Host and port that metrics go to, by OpenTelemetry's standard variables."""
+    grpc = (
+        environ.get("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL")
+        or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "")
+    ) == "grpc"
+    url = (
+        environ.get("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
+        or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+        or ("http://localhost:4317" if grpc else "http://localhost:4318")
+    )
+    parts = urlsplit(url if "//" in url else f"//{url}")
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 4317 if grpc else 80)
+    except ValueError:
+        raise CommandError(f"the OTLP endpoint {url!r} has no usable port") from None
+    if not parts.hostname:
+        raise CommandError(f"the OTLP endpoint {url!r} has no host")
+    return parts.hostname, port
+
+
+def _unreachable(host: str, port: int, timeout_s: float) -> str | None:
+    try:
+        with socket.create_connection((host, port), timeout_s):
+            return None
+    except OSError as error:
+        return f"not reached: {error}"
+
+
+def _yes(can: bool, why_not: str) -> str:
+    return "yes" if can else f"no: {why_not}"
+
+
+def _mib(size_bytes: int | None) -> str:
+    return "none" if size_bytes is None else f"{size_bytes / _MIB:,.0f} MiB"
+
+
+def _section(title: str, lines: Mapping[str, object]) -> None:
+    print(title)
+    for name, value in lines.items():
+        shown = ", ".join(value) or "-" if isinstance(value, tuple) else value
+        print(f"  {name:24} {shown}")
