@@ -6,6 +6,7 @@ demo therefore writes into ``outbox`` and renames into ``inbox``, where the work
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,8 @@ def _outlive_parent_thread(**_: Any) -> None:
     # With a broker that has no event loop, billiard forks the successor of a recycled child from
     # a thread. Celery has the kernel kill a child when its parent ends, and for the kernel that
     # is the thread, which ends first in a warm shutdown: the child would die in its task.
-    set_pdeathsig(0)
+    with contextlib.suppress(OSError):  # Linux alone has it
+        set_pdeathsig(0)
 
 
 signals.worker_process_init.connect(_outlive_parent_thread, weak=False)

@@ -9,6 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 """What `demo` is imported from, and what the paths of sites are shown relative to."""
 
+SERVICE_NAME = "otel-celery-memory-demo"
+
 _NEVER = ("CELERY_", "OTEL_CELERY_MEMORY_", "DJANGO_SETTINGS_MODULE", "FORKED_BY_MULTIPROCESSING")
 """Celery lets ``CELERY_BROKER_URL`` win over an application's broker: the demo's tasks would go
 to the user's. Settings and a Django project of the user's do not belong here either."""
@@ -33,8 +35,8 @@ def demo_environment(
     past_proxies = ",".join(filter(None, (_no_proxy(environ), "127.0.0.1,localhost")))
     path = os.pathsep.join(filter(None, (str(ROOT), environ.get("PYTHONPATH"))))
     return {
-        "OTEL_SERVICE_NAME": "otel-celery-memory-demo",
         **kept,
+        "OTEL_SERVICE_NAME": SERVICE_NAME,
         "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
         "PYTHONPATH": path,
         # Both spellings are read, and the lower one wins.

@@ -6,6 +6,7 @@ import gzip
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from threading import Lock, Thread
 from typing import Any
 
@@ -83,6 +84,17 @@ class Received:
         return list(newest.values())
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        # HTTPServer's own asks the name service for this host's name, which may take seconds.
+        TCPServer.server_bind(self)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A sender that was killed in the middle of a request is no news here."""
+
+
 class Receiver:
     """Listens on a free port of 127.0.0.1; use as a context manager."""
 
@@ -100,8 +112,7 @@ class Receiver:
             def log_message(self, format: str, *args: Any) -> None:
                 """No access log."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._thread = Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from demo.environment import SERVICE_NAME
 from demo.numbers import Numbers, SiteRow, TaskRow
 from demo.table import HEADINGS, cells, size
 from otel_celery_memory import conventions as c
@@ -34,12 +35,13 @@ def endpoint_summary(endpoint: str, published: int) -> str:
     """What to look for in the backend that the telemetry was sent to."""
     return f"""
 {published} tasks were published, and what they did to memory was sent to {endpoint}.
-In its backend, under service.name otel-celery-memory-demo, look for
-  {c.RSS_RETAINED.name}   by {c.TASK_NAME}: one task leaks; less what has
-      {c.DIRECTION}=shrink (Prometheus: celery_task_memory_rss_retained_bytes_sum)
-  {c.RSS_PEAK.name}       by {c.TASK_NAME}: another one spikes, and gives it back
-  {c.MEMORY.name}              by {c.SLOT}: children grow until they are recycled
-  {c.ALLOCATION_SITE.name}   log events; {c.SITE_RANK} 1 names the leaking line"""
+In its backend, under service.name {SERVICE_NAME}, look for
+  {c.RSS_RETAINED.name}  by {c.TASK_NAME}: one task leaks. Sizes that have
+      {c.DIRECTION}=shrink count as negative (celery_task_memory_rss_retained_bytes_sum in
+      Prometheus).
+  {c.RSS_PEAK.name}  by {c.TASK_NAME}: another task spikes, and gives it back.
+  {c.MEMORY.name}  by {c.SLOT}: children grow until they are recycled.
+  {c.ALLOCATION_SITE.name}  log events: {c.SITE_RANK} 1 names the leaking line."""
 
 
 def _table(tasks: tuple[TaskRow, ...]) -> Iterator[str]:
@@ -85,7 +87,7 @@ def _others(numbers: Numbers) -> Iterator[str]:
         peak_bytes = task.rss_peak_bytes or 0
         if peak_bytes >= _SPIKE_BYTES:
             yield (
-                f"{task.name} spikes: up to {size(peak_bytes)} above its start, of which a run "
+                f"{task.name} spikes: up to {size(peak_bytes)} above its start; a run "
                 f"retains {retained}."
             )
         else:

@@ -93,19 +93,26 @@ class _Mallinfo2(ctypes.Structure):
     ]
 
 
-def _find_mallinfo2() -> Callable[[], Any] | None:
-    """glibc's mallinfo2 (2.33 and later); musl, macOS and older glibc have none."""
+def _find(name: str, result: Any, *arguments: Any) -> Callable[..., Any] | None:
+    """A function of glibc; musl, macOS and older glibc do not have all of them."""
     try:
-        function = ctypes.CDLL(None).mallinfo2
+        function = getattr(ctypes.CDLL(None), name)
     except (AttributeError, OSError, TypeError):
         return None
-    function.restype = _Mallinfo2
-    function.argtypes = []
-    found: Callable[[], Any] = function
+    function.restype = result
+    function.argtypes = arguments
+    found: Callable[..., Any] = function
     return found
 
 
-_mallinfo2 = _find_mallinfo2()
+_mallinfo2 = _find("mallinfo2", _Mallinfo2)
+_malloc_trim = _find("malloc_trim", ctypes.c_int, ctypes.c_size_t)
+
+
+def give_back_free_memory() -> None:
+    """Return malloc's free pages to the kernel (0.1 to 0.2 ms), where the C library can."""
+    if _malloc_trim is not None:
+        _malloc_trim(0)
 
 
 def read_heap() -> HeapReading:

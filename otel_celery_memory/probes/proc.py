@@ -25,7 +25,8 @@ def read_rss_bytes(pid: int, proc: Path = PROC) -> int | None:
     """RSS of a process, ``None`` where it is gone or hidden."""
     try:
         text = (proc / str(pid) / "statm").read_bytes()
-        return int(text.split(None, 2)[1]) * os.sysconf("SC_PAGE_SIZE")
+        # A zombie has no memory any more, nor a line to tell.
+        return int(text.split(None, 2)[1]) * os.sysconf("SC_PAGE_SIZE") or None
     except (OSError, ValueError, IndexError):
         pass
     if (proc / "self").exists():

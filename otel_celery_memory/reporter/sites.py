@@ -55,7 +55,7 @@ class SiteTotals:
     def rank(self, interval_s: float) -> list[RankedSite]:
         """The sites that grow fastest in this interval; a new interval begins."""
         rates = {
-            key: size / self._traced_runs[key[0]] * self._runs[key[0]] * 60 / interval_s
+            key: size / self._traced_runs[key[0]] * self._all_runs(key[0]) * 60 / interval_s
             for key, size in self._size_bytes.items()
             if size > 0 and self._traced_runs[key[0]]
         }
@@ -66,6 +66,10 @@ class SiteTotals:
         for counter in (self._runs, self._traced_runs, self._size_bytes, self._blocks):
             counter.clear()
         return ranked
+
+    def _all_runs(self, task: str) -> int:
+        """Runs in this interval; a window that closed in it may be of a run before it."""
+        return max(self._runs[task], self._traced_runs[task])
 
     def _mean(self, key: SiteKey) -> int:
         return round(self._size_bytes[key] / self._traced_runs[key[0]])

@@ -70,6 +70,7 @@ class WorkerLifecycle:
         connect(signals.worker_process_init, self._child_up)
         connect(signals.worker_process_shutdown, self._child_down)
         connect(signals.task_failure, self._task_failed)
+        connect(signals.worker_ready, self._worker_ready)
         connect(signals.worker_shutdown, self._worker_shutdown)
         atexit.register(self.detach)
         self._step = _step_of(self)
@@ -80,7 +81,11 @@ class WorkerLifecycle:
         assert self._recorder is not None and self._supervisor is not None
         self._supervisor.start()
         self._recorder.begin(MAIN_SLOT, runs_tasks=not _runs_tasks_in_children(worker))
-        self._timer = worker.timer.call_repeatedly(CHECK_INTERVAL_S, self._check)
+
+    def _worker_ready(self, **_: object) -> None:
+        """The pool has been forked: with some brokers the timer is a thread from its first use."""
+        if self._worker is not None and self._timer is None:
+            self._timer = self._worker.timer.call_repeatedly(CHECK_INTERVAL_S, self._check)
 
     def follow_pool(self) -> None:
         """Hear of the pool's children as they are reaped."""
@@ -108,6 +113,7 @@ class WorkerLifecycle:
         if self._timer is not None:
             with contextlib.suppress(Exception):
                 self._timer.cancel()
+            self._timer = None
         self._disconnect()
         if self._reaper is not None:
             self._reaper.release()
@@ -126,6 +132,7 @@ class WorkerLifecycle:
         disconnect(signals.worker_process_init, self._child_up)
         disconnect(signals.worker_process_shutdown, self._child_down)
         disconnect(signals.task_failure, self._task_failed)
+        disconnect(signals.worker_ready, self._worker_ready)
         disconnect(signals.worker_shutdown, self._worker_shutdown)
         if self._step is not None and self._worker is not None:
             self._worker.app.steps["worker"].discard(self._step)

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable
 
+from otel_celery_memory.probes.heap import give_back_free_memory
 from otel_celery_memory.probes.sites import LiveSites, SiteFilter, changed_sites, live_sites
 from otel_celery_memory.records import Record, Site, SitesWindow
 
@@ -28,10 +29,12 @@ class SiteWindows:
         self,
         chosen: SiteFilter,
         look: Callable[[], LiveSites] = live_sites,
+        settle: Callable[[], None] = give_back_free_memory,
         clock_s: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._chosen = chosen
         self._look = look
+        self._settle = settle
         self._clock_s = clock_s
         self._pid = os.getpid()
         self._before: LiveSites | None = None
@@ -44,16 +47,22 @@ class SiteWindows:
 
         `previous_task` is empty where what happened since its start is not its own doing.
         """
+        looked = self._before is not None
         found = self.close(previous_task)
-        now_s = self._clock_s()
+        began_s = self._clock_s()
         # A task that was never looked at goes first, however busy its process is.
-        if now_s < self._rest_until_s and (task in self._seen or len(self._seen) >= _NAMES_MAX):
-            return found
-        if len(self._seen) < _NAMES_MAX:
-            self._seen.add(task)
-        self._before = self._look()
-        self._task = task
-        self._rest(now_s)
+        new = task not in self._seen and len(self._seen) < _NAMES_MAX
+        if new or began_s >= self._rest_until_s:
+            looked = True
+            if new:
+                self._seen.add(task)
+            self._before = self._look()
+            self._task = task
+        if looked:
+            # The list of all traces is freed again; left in the heap, its room would take up
+            # what the task is about to leak, and RSS would not show it.
+            self._settle()
+            self._rest(began_s)
         return found
 
     def close(self, previous_task: str) -> list[Record]:

@@ -111,18 +111,20 @@ def metrics_payload(data: MetricsData) -> dict[str, Plain]:
     return {metric.name: metric_payload(metric) for metric in metrics}
 
 
-def metric_payload(metric: Metric) -> Plain:
-    """One metric: its unit, its kind and its points in the order of their attributes."""
+def metric_payload(metric: Metric, *, ordered: bool = True) -> Plain:
+    """One metric: its unit, its kind and its points, in the order of their attributes."""
     data: Any = metric.data
     if isinstance(data, HistogramData):
         kind = "histogram"
     else:
         kind = "counter" if data.is_monotonic else "up-down counter"
     points = [point_payload(point) for point in data.data_points]
+    if ordered:
+        points.sort(key=lambda point: sorted(map(str, point["attributes"].items())))
     return {
         "unit": metric.unit,
         "kind": f"{data.aggregation_temporality.name.lower()} {kind}",
-        "points": sorted(points, key=lambda point: sorted(map(str, point["attributes"].items()))),
+        "points": points,
     }
 
 

@@ -8,15 +8,14 @@ from collections.abc import Iterator
 import pytest
 
 from otel_celery_memory import conventions as c
-from tests.telemetry.payload import Telemetry, in_memory, metrics_of
-from tests.telemetry.test_emitter import (
+from tests.telemetry.expected import (
     EXPECTED_EXITS,
     EXPECTED_LOSS,
     EXPECTED_METRICS,
     EXPECTED_SITES,
-    emitter_on,
-    fed,
 )
+from tests.telemetry.payload import Telemetry, in_memory, metrics_of
+from tests.telemetry.test_emitter import emitter_on, fed
 from tests.unit.examples import finished, started
 
 KINDS = {

@@ -1,238 +1,29 @@
-"""A fixed list of records, and every metric and event that comes of it, down to the last value."""
+"""A fixed list of records, and every metric and event that comes of it, whole."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
 from otel_celery_memory import conventions as c
 from otel_celery_memory.probes.limits import Limits
-from otel_celery_memory.records import (
-    Goodbye,
-    HeapSampled,
-    ProcessDown,
-    ProcessExited,
-    ProcessReading,
-    ProcessUp,
-    Record,
-    Site,
-    SitesWindow,
-)
+from otel_celery_memory.records import ProcessReading
 from otel_celery_memory.reporter.emitter import Emitter, Surroundings
 from otel_celery_memory.reporter.sites import CodePlace, SiteTotals
 from otel_celery_memory.reporter.state import WorkerState
-from tests.telemetry.payload import Plain, Telemetry, distribution, in_memory, points
-from tests.unit.examples import finished, started
-
-TRACE, SPAN_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-SAMPLED = bytes.fromhex(TRACE + SPAN_ID + "01")
-UNSAMPLED = bytes.fromhex(TRACE + SPAN_ID + "00")
-MAIN, FIRST, SECOND = 100, 101, 102
-S = 1_000_000_000
-
-RECORDS: tuple[Record, ...] = (
-    ProcessUp(MAIN, 0, -1, 50_000_000),
-    ProcessUp(FIRST, 0, 0, 50_000_000),
-    ProcessUp(SECOND, 0, 1, 50_000_000),
-    started(FIRST, "1", "app.grow", rss_bytes=50_000_000),
-    finished(
-        FIRST,
-        "1",
-        "app.grow",
-        start_bytes=50_000_000,
-        delta_bytes=70_000,
-        peak_bytes=300_000,
-        traced_delta_bytes=60_000,
-        traced_peak_bytes=250_000,
-        span=SAMPLED,
-    ),
-    SitesWindow(FIRST, 0, 2, "app.grow"),
-    Site(FIRST, 60_000, 3, 41, "app.grow", "/srv/app/feeds.py", ""),
-    Site(FIRST, 50, 1, 9, "app.grow", "/srv/app/lib.py", "/srv/app/feeds.py:2\n/srv/app/lib.py:9"),
-    HeapSampled(FIRST, 0, 1_234, 5_000, 600),
-    started(
-        FIRST,
-        "2",
-        "app.shrink",
-        rss_bytes=50_065_536,
-        retained_bytes=65_536,
-        previous_task="app.grow",
-    ),
-    finished(
-        FIRST,
-        "2",
-        "app.shrink",
-        start_bytes=50_065_536,
-        delta_bytes=-4_000_000,
-        peak_bytes=0,
-        span=UNSAMPLED,
-        state="FAILURE",
-    ),
-    ProcessDown(FIRST, 3 * S, 0, 155, 46_000_000, -4_065_536, "max_tasks", "app.shrink"),
-    started(SECOND, "3", "app.shared"),
-    finished(SECOND, "3", "app.shared", delta_bytes=999, exclusive=0),
-    finished(SECOND, "5", "app.grow", delta_bytes=0, peak_bytes=5_000_000_000),
-    HeapSampled(SECOND, 0, 4_321, None, None),
-    started(SECOND, "4", "app.die", time_ns=2 * S, rss_bytes=60_000_000),
-    ProcessExited(SECOND, 0, -9),
-    Goodbye(MAIN, 0),
+from tests.telemetry.expected import (
+    EXPECTED_EXITS,
+    EXPECTED_LOSS,
+    EXPECTED_METRICS,
+    EXPECTED_SITES,
 )
-
-GROW = {"celery.task.name": "app.grow"}
-SHRINK = {"celery.task.name": "app.shrink"}
-UP, DOWN = {"celery.memory.direction": "grow"}, {"celery.memory.direction": "shrink"}
-MAIN_SLOT, FIRST_SLOT, SECOND_SLOT = ({"celery.worker.slot": slot} for slot in ("main", "0", "1"))
-
-
-def exemplar(value: int) -> dict[str, Any]:
-    return {"exemplars": [(value, TRACE, SPAN_ID, {})]}
-
-
-def histogram(*distributions: Plain) -> Plain:
-    return {"unit": "By", "kind": "cumulative histogram", "points": list(distributions)}
-
-
-def level(unit: str, *values: tuple[Plain, int]) -> Plain:
-    return {"unit": unit, "kind": "cumulative up-down counter", "points": points(*values)}
-
-
-def counter(unit: str, *values: tuple[Plain, int]) -> Plain:
-    return {"unit": unit, "kind": "cumulative counter", "points": points(*values)}
-
-
-def measured(task: str, state: str, exclusive: bool) -> Plain:
-    return {
-        "celery.task.name": task,
-        "celery.task.state": state,
-        "celery.memory.exclusive": exclusive,
-    }
-
-
-EXPECTED_METRICS = {
-    "celery.task.memory.rss.delta": histogram(
-        distribution(UP | GROW, [70_000, 0], **exemplar(70_000)),
-        distribution(DOWN | SHRINK, [4_000_000]),
-    ),
-    "celery.task.memory.rss.peak": histogram(
-        distribution(GROW, [300_000, 5_000_000_000], **exemplar(300_000)),
-        distribution(SHRINK, [0]),
-    ),
-    "celery.task.memory.rss.retained": histogram(
-        distribution(UP | GROW, [65_536]),
-        distribution(DOWN | SHRINK, [4_065_536]),
-    ),
-    "celery.task.memory.traced.delta": histogram(
-        distribution(UP | GROW, [60_000], **exemplar(60_000))
-    ),
-    "celery.task.memory.traced.peak": histogram(distribution(GROW, [250_000], **exemplar(250_000))),
-    "celery.task.memory.measured": counter(
-        "{task}",
-        (measured("app.shared", "SUCCESS", False), 1),
-        (measured("app.grow", "SUCCESS", True), 2),
-        (measured("app.shrink", "FAILURE", True), 1),
-    ),
-    "celery.worker.memory": level("By", (FIRST_SLOT, 11), (MAIN_SLOT, 21)),
-    "celery.worker.memory.virtual": level("By", (FIRST_SLOT, 12)),
-    "celery.worker.memory.swap": level("By", (FIRST_SLOT, 0)),
-    "celery.worker.memory.unique": level("By", (FIRST_SLOT, 14)),
-    "celery.worker.memory.proportional": level("By", (FIRST_SLOT, 15)),
-    "celery.worker.open_files": level("{file}", (FIRST_SLOT, 16)),
-    "celery.worker.open_files.limit": level("{file}", (FIRST_SLOT, 17)),
-    "celery.worker.memory.limit": level(
-        "By",
-        ({"celery.memory.limit.kind": "cgroup"}, 1_000),
-        ({"celery.memory.limit.kind": "host"}, 4_000),
-        ({"celery.memory.limit.kind": "max_memory_per_child"}, 3_000),
-    ),
-    "celery.worker.memory.cgroup": level("By", ({}, 900)),
-    "celery.worker.heap.blocks": level("{block}", (FIRST_SLOT, 1_234), (SECOND_SLOT, 4_321)),
-    "celery.worker.heap.malloc.used": level("By", (FIRST_SLOT, 5_000)),
-    "celery.worker.heap.malloc.free": level("By", (FIRST_SLOT, 600)),
-    "celery.memory.frames.dropped": counter("{frame}", ({}, 7)),
-    "celery.memory.reporter.restarts": counter("{restart}", ({}, 2)),
-}
-
-EXPECTED_EXITS = counter(
-    "{process}",
-    ({"celery.worker.exit.reason": "killed", **SECOND_SLOT}, 1),
-    ({"celery.worker.exit.reason": "max_tasks", **FIRST_SLOT}, 1),
-    ({"celery.worker.exit.reason": "shutdown", **MAIN_SLOT}, 1),
-)
-
-EXPECTED_LOSS = {
-    "name": "celery.worker.process_lost",
-    "severity": ("ERROR", 17),
-    "body": (
-        "worker process 1 (pid 102) was lost in app.die [4]: killed, RSS last seen 60,000,000 bytes"
-    ),
-    "time_ns": (5 * S, 5 * S),
-    "attributes": {
-        "celery.worker.slot": "1",
-        "process.pid": 102,
-        "celery.worker.exit.reason": "killed",
-        "celery.worker.exit.signal": 9,
-        "celery.worker.process.rss": 60_000_000,
-        "celery.worker.process.rss_peak": 5_000_001_000,
-        "celery.task.name": "app.die",
-        "celery.task.id": "4",
-        "celery.task.age": 3.0,
-        "celery.task.memory.rss.start": 60_000_000,
-    },
-    "span": (0, 0),
-}
-
-
-def site_event(rank: int, body: str, **attributes: Any) -> Plain:
-    return {
-        "name": "celery.memory.allocation_site",
-        "severity": ("INFO", 9),
-        "body": body,
-        "time_ns": (6 * S, 6 * S),
-        "attributes": {
-            "celery.memory.site.rank": rank,
-            "celery.task.name": "app.grow",
-            "celery.memory.site.runs": 1,
-            **attributes,
-        },
-        "span": (0, 0),
-    }
-
-
-EXPECTED_SITES = [
-    site_event(
-        1,
-        "app/feeds.py:41 left 60,000 bytes in 3 blocks alive in each of 1 traced runs of app.grow",
-        **{
-            "celery.memory.site.name": "app/feeds.py:41",
-            "code.file.path": "/srv/app/feeds.py",
-            "code.line.number": 41,
-            "code.function.name": "load",
-            "celery.memory.site.size": 60_000,
-            "celery.memory.site.blocks": 3,
-            "celery.memory.site.size_change": 60_000,
-            "celery.memory.site.rate": 240_000,
-        },
-    ),
-    site_event(
-        2,
-        "app/lib.py:9 left 50 bytes in 1 blocks alive in each of 1 traced runs of app.grow",
-        **{
-            "celery.memory.site.name": "app/lib.py:9",
-            "code.file.path": "/srv/app/lib.py",
-            "code.line.number": 9,
-            "code.stacktrace": "/srv/app/feeds.py:2\n/srv/app/lib.py:9",
-            "celery.memory.site.size": 50,
-            "celery.memory.site.blocks": 1,
-            "celery.memory.site.size_change": 50,
-            "celery.memory.site.rate": 200,
-        },
-    ),
-]
+from tests.telemetry.history import FIRST, MAIN, RECORDS, SECOND, S
+from tests.telemetry.payload import Telemetry, in_memory
 
 
 @pytest.fixture(params=["the SDK's histograms", "our histograms"])
-def telemetry(request: pytest.FixtureRequest) -> Any:
+def telemetry(request: pytest.FixtureRequest) -> Iterator[Telemetry]:
     made = in_memory(own_histograms=request.param == "our histograms")
     yield made
     made.meters.shutdown()

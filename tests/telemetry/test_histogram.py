@@ -14,25 +14,13 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
     InMemoryMetricReader,
-    MetricsData,
 )
 
 from otel_celery_memory.conventions import BUCKET_BOUNDS_BYTES
 from otel_celery_memory.records import NO_SPAN
-from otel_celery_memory.telemetry.histogram import (
-    TaskHistogram,
-    TaskHistogramReader,
-    wants_delta,
-    wants_sdk_histogram,
-)
+from otel_celery_memory.telemetry.histogram import TaskHistogram
 from otel_celery_memory.telemetry.metrics import span_context
-from tests.telemetry.payload import (
-    MemoryExporter,
-    Plain,
-    metric_payload,
-    metrics_of,
-    metrics_payload,
-)
+from tests.telemetry.payload import Plain, metric_payload, metrics_of
 from tests.unit.fakes import FakeClock
 
 OPTIONS: dict[str, Any] = {
@@ -62,23 +50,25 @@ class Pair:
         ours = self.ours.collect()
         data = self.reader.get_metrics_data()
         theirs = metrics_of(data)[0] if data and data.resource_metrics else None
-        return ours and metric_payload(ours), theirs and metric_payload(theirs)
+        return (
+            metric_payload(ours) if ours else None,
+            metric_payload(theirs) if theirs else None,
+        )
 
 
 def sizes(chance: random.Random) -> float:
     """A size: anything, a bound, one beside it, zero, beyond the last bound."""
     bound = chance.choice(BUCKET_BOUNDS_BYTES)
-    return chance.choice(
-        [
-            chance.randrange(1 << chance.randrange(1, 36)),
-            bound,
-            bound + 1,
-            bound - 1,
-            0,
-            2**40,
-            chance.randrange(1_000) + 0.5,
-        ]
-    )
+    amounts: list[float] = [
+        chance.randrange(1 << chance.randrange(1, 36)),
+        bound,
+        bound + 1,
+        bound - 1,
+        0,
+        2**40,
+        chance.randrange(1_000) + 0.5,
+    ]
+    return chance.choice(amounts)
 
 
 @pytest.mark.parametrize("delta", [False, True], ids=["cumulative", "delta"])
@@ -140,70 +130,8 @@ def test_attribute_sets_without_end_overflow_into_one() -> None:
         histogram.record(1, {"n": number})
     metric = histogram.collect()
     assert metric is not None
-    counts = [(dict(p.attributes or {}), p.count) for p in metric.data.data_points]
+    counts = [
+        (p["attributes"], p["count"]) for p in metric_payload(metric, ordered=False)["points"]
+    ]
     assert len(counts) == 2_001
     assert counts[-1] == ({"otel.metric.overflow": True}, 500)
-
-
-class Reading:
-    """A reader with one of our histograms beside the SDK's instruments."""
-
-    def __init__(self) -> None:
-        self.exporter = MemoryExporter()
-        self.histogram = TaskHistogram("ours", **OPTIONS)
-        reader = TaskHistogramReader(
-            self.exporter, export_interval_millis=math.inf, histograms=[self.histogram]
-        )
-        self.meters = MeterProvider([reader], shutdown_on_exit=False)
-        self.counter = self.meters.get_meter("scope").create_counter("theirs")
-
-    def collect(self) -> MetricsData:
-        self.meters.force_flush()
-        return self.exporter.exported[-1]
-
-
-@pytest.fixture
-def reading() -> Any:
-    made = Reading()
-    yield made
-    made.meters.shutdown()
-
-
-def test_the_reader_adds_our_points_to_what_the_sdk_collected(reading: Reading) -> None:
-    reading.counter.add(1)
-    reading.histogram.record(7, TASKS[0])
-    payload = metrics_payload(reading.collect())
-    assert {name: metric["kind"] for name, metric in payload.items()} == {
-        "theirs": "cumulative counter",
-        "ours": "cumulative histogram",
-    }
-    assert payload["ours"]["points"][0]["count"] == 1
-
-
-def test_where_we_have_nothing_the_payload_is_the_sdk_s(reading: Reading) -> None:
-    reading.counter.add(1)
-    assert list(metrics_payload(reading.collect())) == ["theirs"]
-
-
-@pytest.mark.parametrize(
-    ("value", "wanted"),
-    [
-        ("base2_exponential_bucket_histogram", True),
-        (" BASE2_EXPONENTIAL_BUCKET_HISTOGRAM ", True),
-        ("explicit_bucket_histogram", False),
-        ("", False),
-    ],
-)
-def test_the_sdk_s_histogram_is_wanted_for_exponential_buckets(value: str, wanted: bool) -> None:
-    name = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"
-    assert wants_sdk_histogram({name: value}) is wanted
-    assert wants_sdk_histogram({}) is False
-
-
-@pytest.mark.parametrize(
-    ("value", "wanted"),
-    [("delta", True), ("LowMemory", True), ("cumulative", False), ("", False)],
-)
-def test_deltas_are_wanted_where_the_preference_says_so(value: str, wanted: bool) -> None:
-    assert wants_delta({"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": value}) is wanted
-    assert wants_delta({}) is False

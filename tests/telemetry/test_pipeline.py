@@ -4,63 +4,28 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
-    ExportMetricsServiceRequest,
-)
 from opentelemetry.sdk.metrics import Histogram as SdkHistogram
 
-from demo.receiver import Receiver
 from otel_celery_memory.conventions import BUCKET_BOUNDS_BYTES
 from otel_celery_memory.telemetry.histogram import TaskHistogram
-from otel_celery_memory.telemetry.pipeline import Pipeline, open_pipeline, worker_resource
+from otel_celery_memory.telemetry.pipeline import Pipeline, open_pipeline
 from otel_celery_memory.version import __version__
+from tests.telemetry.receiving import USE, RawReceiver, in_a_process, use
 
 AGGREGATION = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"
 TEMPORALITY = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"
 DELTA, CUMULATIVE = 1, 2
 
 
-class RawReceiver(Receiver):
-    """Keeps the requests themselves as well."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.metric_requests: list[Any] = []
-
-    def _keep(self, path: str, body: bytes) -> None:
-        super()._keep(path, body)
-        if path == "/v1/metrics":
-            self.metric_requests.append(ExportMetricsServiceRequest.FromString(body))
-
-    def scope(self) -> Any:
-        """The scope of the last request, which has just one."""
-        ((scope,),) = (of.scope_metrics for of in self.metric_requests[-1].resource_metrics)
-        return scope
-
-    def metric(self, name: str) -> Any:
-        """A metric of the last request, which has it once."""
-        (found,) = (metric for metric in self.scope().metrics if metric.name == name)
-        return found
-
-
-@pytest.fixture(autouse=True)
-def no_otel_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.startswith("OTEL_"):
-            monkeypatch.delenv(name)
-
-
 @pytest.fixture
 def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[RawReceiver]:
-    with RawReceiver() as made:
+    made = RawReceiver()
+    with made:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", made.endpoint)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         yield made
@@ -71,30 +36,6 @@ def opened(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Pipeline:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     return open_pipeline("celery@box", 3_600.0)
-
-
-def in_a_process(code: str, **variables: str) -> str:
-    """What Python code writes: gRPC and the console exporters keep what they began with."""
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **variables}
-    command = [sys.executable, "-c", code]
-    return subprocess.run(command, env=environ, check=True, capture_output=True, text=True).stdout
-
-
-USE = """
-from otel_celery_memory.telemetry.pipeline import open_pipeline
-from tests.telemetry.test_pipeline import use
-use(open_pipeline("celery@box", 3600.0))
-"""
-
-
-def use(pipeline: Pipeline) -> None:
-    """One value of each sort goes in, and all of it out."""
-    pipeline.meter.create_counter("count").add(3)
-    make = pipeline.histogram
-    histogram = make("size", explicit_bucket_boundaries_advisory=list(BUCKET_BOUNDS_BYTES))
-    histogram.record(100_000, {"celery.task.name": "a"})
-    pipeline.logger.emit(event_name="event", body="text", attributes={"n": 1})
-    pipeline.shutdown()
 
 
 def test_by_default_metrics_and_events_go_out_over_http(
@@ -241,30 +182,3 @@ def test_one_exporter_gets_our_histogram_and_several_the_sdk_s(
         pipeline.shutdown()
     assert kinds["otlp"] is TaskHistogram
     assert all(issubclass(kinds[several], SdkHistogram) for several in ("otlp,console", "none"))
-
-
-RESOURCES = [
-    ({}, {"service.name": "unknown_service", "service.instance.id": "celery@box"}),
-    (
-        {"OTEL_SERVICE_NAME": "shop", "OTEL_RESOURCE_ATTRIBUTES": "service.name=x,team=a"},
-        {"service.name": "shop", "service.instance.id": "celery@box", "team": "a"},
-    ),
-    (
-        {"OTEL_RESOURCE_ATTRIBUTES": "service.instance.id=mine , host.name=pod-7"},
-        {"service.name": "unknown_service", "service.instance.id": "mine", "host.name": "pod-7"},
-    ),
-]
-
-
-@pytest.mark.parametrize(("variables", "expected"), RESOURCES)
-def test_the_resource_is_the_user_s_and_the_instance_the_worker_unless_he_names_it(
-    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], expected: dict[str, str]
-) -> None:
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    attributes = dict(worker_resource("celery@box", os.environ).attributes)
-    for name in [name for name in attributes if name.startswith("telemetry.")]:
-        del attributes[name]
-    # The SDK adds the interpreter's name to a service that has none.
-    attributes["service.name"] = str(attributes["service.name"]).partition(":")[0]
-    assert attributes == {"host.name": socket.gethostname(), **expected}

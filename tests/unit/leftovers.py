@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import tracemalloc
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,11 +43,10 @@ def process_wide_state() -> ProcessWideState:
 def open_descriptors() -> dict[str, str]:
     """What each descriptor of this process is open on."""
     found = {}
-    for name in os.listdir(_DESCRIPTORS) if _DESCRIPTORS.exists() else ():
-        try:
-            found[name] = os.readlink(_DESCRIPTORS / name)
-        except OSError:
-            continue  # the descriptor of the listing itself
+    for entry in list(_DESCRIPTORS.iterdir()) if _DESCRIPTORS.exists() else ():
+        # The descriptor of the listing itself is gone again.
+        with suppress(OSError):
+            found[entry.name] = str(entry.readlink())
     return found
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import typing
+from typing import Any
 
 import pytest
 
@@ -37,8 +39,8 @@ def test_a_record_comes_out_of_its_frame_as_it_went_in(record: Record) -> None:
 
 
 def test_what_could_not_be_measured_stays_apart_from_zero() -> None:
-    absent = [started(retained_bytes=None), HeapSampled(1, 2, 3, None, None)]
-    zero = [started(retained_bytes=0), HeapSampled(1, 2, 3, 0, 0)]
+    absent: list[Record] = [started(retained_bytes=None), HeapSampled(1, 2, 3, None, None)]
+    zero: list[Record] = [started(retained_bytes=0), HeapSampled(1, 2, 3, 0, 0)]
     assert decoded(*map(encode, absent + zero)) == absent + zero
 
 
@@ -75,11 +77,11 @@ def test_a_clip_in_the_middle_of_a_character_leaves_that_character_out() -> None
 
 def test_no_record_makes_a_frame_that_the_kernel_could_tear() -> None:
     long = "\U0001f9e0" * 5_000
-    longest = [
-        type(record)(*(long if isinstance(value, str) else value for value in record))
-        for record in EXAMPLES
-    ]
-    assert [record for record in longest if len(encode(record)) > MAX_FRAME_BYTES] == []
+    for record in EXAMPLES:
+        strings: dict[str, Any] = {
+            name: long for name in record._fields if isinstance(getattr(record, name), str)
+        }
+        assert len(encode(record._replace(**strings))) <= MAX_FRAME_BYTES
 
 
 @pytest.mark.parametrize("length", [255, 256, 257, 300, 600])
@@ -95,7 +97,7 @@ def test_a_task_s_start_and_end_carry_the_same_id_however_long_it_is(length: int
 
 
 def test_a_number_that_does_not_fit_is_the_writer_s_error() -> None:
-    with pytest.raises(Exception, match="int|range|format"):
+    with pytest.raises(struct.error):
         encode(Goodbye(1, 2**63))
 
 

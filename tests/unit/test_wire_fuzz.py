@@ -1,4 +1,4 @@
-"""The decoder under seeded random damage: it never raises, never hoards, and finds what is whole."""
+"""The decoder under seeded random damage: it never raises or hoards, and finds what is whole."""
 
 from __future__ import annotations
 

@@ -20,14 +20,14 @@ class Totals:
     def __init__(self, top: int = 10) -> None:
         self.totals = SiteTotals(describe, top)
 
-    def run(self, task: str = "a", *, traced: bool = True, **sizes: int) -> None:
-        """A run that left `sizes` alive, two blocks each, at the lines ``l1=…``."""
+    def run(self, sizes: dict[int, int] | None, task: str = "a") -> None:
+        """A run that left `sizes` alive by line, two blocks each; ``None`` was not traced."""
         self.totals.finished(finished(task=task))
-        if not traced:
+        if sizes is None:
             return
         self.totals.window(SitesWindow(1, 0, len(sizes), task))
         for line, size in sizes.items():
-            self.totals.site(Site(1, size, 2, int(line[1:]), task, PATH, ""))
+            self.totals.site(Site(1, size, 2, line, task, PATH, ""))
 
     def rates(self, interval_s: float = 60.0) -> list[tuple[str, int, int]]:
         """Task, line and rate of the ranked sites."""
@@ -36,10 +36,10 @@ class Totals:
 
 def test_a_ranked_site_says_everything_about_it() -> None:
     totals = Totals()
-    totals.run(l7=300)
-    totals.run(l7=100)
-    totals.run(traced=False)
-    totals.run(traced=False)
+    totals.run({7: 300})
+    totals.run({7: 100})
+    totals.run(None)
+    totals.run(None)
     assert totals.totals.rank(30.0) == [
         RankedSite(
             rank=1,
@@ -60,37 +60,46 @@ def test_a_ranked_site_says_everything_about_it() -> None:
 
 def test_the_rate_counts_the_runs_that_were_not_traced_as_well() -> None:
     totals = Totals()
-    totals.run(l1=100)
+    totals.run({1: 100})
     for _ in range(9):
-        totals.run(traced=False)
+        totals.run(None)
     assert totals.rates() == [("a", 1, 1_000)]
+
+
+def test_a_window_that_closes_in_the_interval_after_its_run_is_ranked_by_that_run() -> None:
+    totals = Totals()
+    totals.run(None)
+    assert totals.rates() == []
+    totals.totals.window(SitesWindow(1, 0, 1, "a"))
+    totals.totals.site(Site(1, 100, 2, 1, "a", PATH, ""))
+    assert totals.rates() == [("a", 1, 100)]
 
 
 def test_the_fastest_come_first_and_no_more_than_the_top() -> None:
     totals = Totals(top=3)
-    totals.run("a", l1=10, l2=40, l3=20)
-    totals.run("b", l1=30)
-    totals.run("b", l1=30)
+    totals.run({1: 10, 2: 40, 3: 20})
+    totals.run({1: 30}, "b")
+    totals.run({1: 30}, "b")
     assert totals.rates() == [("b", 1, 60), ("a", 2, 40), ("a", 3, 20)]
 
 
 def test_equal_rates_are_ranked_the_same_way_every_time() -> None:
     totals = Totals()
-    totals.run("b", l2=10, l1=10)
-    totals.run("a", l9=10)
+    totals.run({2: 10, 1: 10}, "b")
+    totals.run({9: 10})
     assert totals.rates() == [("a", 9, 10), ("b", 1, 10), ("b", 2, 10)]
 
 
 def test_what_shrank_or_netted_out_is_not_told() -> None:
     totals = Totals()
-    totals.run(l1=-50, l2=70, l3=10)
-    totals.run(l1=20, l2=-70, l3=10)
+    totals.run({1: -50, 2: 70, 3: 10})
+    totals.run({1: 20, 2: -70, 3: 10})
     assert totals.rates() == [("a", 3, 20)]
 
 
 def test_every_interval_begins_at_nothing() -> None:
     totals = Totals()
-    totals.run(l1=100)
+    totals.run({1: 100})
     assert totals.rates() == [("a", 1, 100)]
     assert totals.rates() == []
 
@@ -98,8 +107,8 @@ def test_every_interval_begins_at_nothing() -> None:
 def test_the_change_is_against_the_interval_before() -> None:
     totals = Totals()
     changes = []
-    for sizes in ({"l1": 100}, {"l1": 130}, {"l2": 5}, {"l1": 40}):
-        totals.run(**sizes)
+    for sizes in ({1: 100}, {1: 130}, {2: 5}, {1: 40}):
+        totals.run(sizes)
         changes.append([(s.line, s.size_change_bytes) for s in totals.totals.rank(60.0)])
     assert changes == [[(1, 100)], [(1, 30)], [(2, 5)], [(1, 40)]]
 

@@ -176,12 +176,6 @@ def test_an_end_of_which_nobody_ever_speaks_is_a_kill() -> None:
     assert (end.reason, end.signal) == (ExitReason.KILLED, None)
 
 
-def test_a_process_that_was_never_heard_of_does_not_end() -> None:
-    state = WorkerState()
-    state.gone(CHILD, GONE_NS)
-    assert state.judge(GONE_NS, all_now=True) == []
-
-
 def test_a_process_that_is_reaped_after_it_was_judged_does_not_come_back() -> None:
     state = state_of(*AFTER_TASK, down("max_tasks", exit_code=155))
     end_of(state)

@@ -105,3 +105,9 @@ def test_tasks_in_flight_are_bounded() -> None:
 def test_overdue_tasks_are_bounded_and_the_oldest_forgotten() -> None:
     state = state_after(*(TaskOverdue(1, 0, str(n), "app.task") for n in range(2_000)))
     assert list(state._overdue) == [str(n) for n in range(2_000 - 1_024, 2_000)]
+
+
+def test_a_process_that_was_never_heard_of_does_not_end() -> None:
+    state = WorkerState()
+    state.gone(1, 5)
+    assert state.judge(5, all_now=True) == []

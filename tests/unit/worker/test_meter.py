@@ -3,51 +3,16 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 
 import pytest
 
 from otel_celery_memory.records import NO_SPAN, TaskFinished, TaskStarted
-from otel_celery_memory.worker.meter import Meter, Run
+from otel_celery_memory.worker.meter import Run
 from tests.unit.examples import SPAN
 from tests.unit.fakes import FakeMemory, FakeTracer
+from tests.unit.worker.bench import Bench
 
 PID = os.getpid()
-
-
-def yes() -> bool:
-    return True
-
-
-def no() -> bool:
-    return False
-
-
-@dataclass
-class Bench:
-    """A meter and all that it looks at; the clock counts its looks."""
-
-    memory: FakeMemory = field(default_factory=FakeMemory)
-    tracer: FakeTracer = field(default_factory=FakeTracer)
-    thread: int = 1
-
-    def __post_init__(self) -> None:
-        self.looks = 0
-        self.meter = Meter(self.memory, self.tracer, self._look, lambda: self.thread)
-
-    def _look(self) -> int:
-        self.looks += 1
-        return self.looks
-
-    def start(self, task_id: str, *, nested: bool = False) -> TaskStarted:
-        """A task whose name is its id starts in the current thread."""
-        return self.meter.start(task_id, f"app.{task_id}", yes if nested else no)
-
-    def finish(self, task_id: str) -> TaskFinished:
-        """It ends there."""
-        run = self.meter.finish(task_id)
-        assert run is not None
-        return self.meter.result(run, "SUCCESS")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from otel_celery_memory.records import TaskFinished
 from tests.unit.fakes import FakeTracer
-from tests.unit.worker.test_meter import Bench
+from tests.unit.worker.bench import Bench
 
 
 @pytest.fixture

@@ -62,7 +62,8 @@ def test_following_the_same_pool_again_tells_once() -> None:
 
 
 def test_who_took_our_place_is_followed_again_and_hears_of_it() -> None:
-    sink, pool, other = ListSink(), BilliardPool(), []
+    sink, pool = ListSink(), BilliardPool()
+    other: list[Any] = []
     reaper = Reaper(sink)
     reaper.follow(CeleryPool(pool))
     pool.on_process_down = other.append
@@ -107,7 +108,8 @@ def test_the_children_now_are_told_with_their_places() -> None:
 
 
 def test_somebody_who_stands_before_us_and_passes_on_hears_of_each_child_once() -> None:
-    sink, pool, heard = ListSink(), BilliardPool(), []
+    sink, pool = ListSink(), BilliardPool()
+    heard: list[Any] = []
     reaper = Reaper(sink)
     reaper.follow(CeleryPool(pool))
     ours = pool.on_process_down

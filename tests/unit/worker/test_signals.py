@@ -13,12 +13,7 @@ from celery.utils.dispatch import Signal
 
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.recorder import Recorder
-from otel_celery_memory.worker.signals import (
-    TaskSignals,
-    connect,
-    disconnect,
-    signal_being_sent,
-)
+from otel_celery_memory.worker.signals import TaskSignals, connect, disconnect
 from otel_celery_memory.worker.spans import TaskSpans
 from tests.unit.fakes import ListSink
 
@@ -197,31 +192,3 @@ def test_a_connected_receiver_is_called_once_and_a_disconnected_one_never() -> N
     disconnect(signal, our_receiver)
     signal.send(None)
     assert (calls, signal.receivers) == (["ours"], [])
-
-
-def test_outside_of_a_receiver_no_signal_is_being_sent() -> None:
-    assert signal_being_sent() is None
-
-
-def test_inside_a_receiver_the_signal_and_its_sender_are_known_however_deep() -> None:
-    outer, inner = Signal(name="outer"), Signal(name="inner")
-
-    def deep(level: int) -> object:
-        return signal_being_sent() if level == 0 else deep(level - 1)
-
-    def in_outer(**_: object) -> None:
-        calls.append(deep(0))
-        inner.send("sender of inner")
-        calls.append(deep(20))
-
-    def in_inner(**_: object) -> None:
-        calls.append(deep(3))
-
-    outer.connect(in_outer, weak=False)
-    inner.connect(in_inner, weak=False)
-    outer.send("sender of outer")
-    assert calls == [
-        (outer, "sender of outer"),
-        (inner, "sender of inner"),
-        (outer, "sender of outer"),
-    ]

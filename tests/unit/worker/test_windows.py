@@ -21,12 +21,18 @@ class Heap:
         self.clock = FakeClock()
         self.sites: LiveSites = {}
         self.looks = 0
-        self.windows = SiteWindows(SiteFilter(), self._look, self.clock)
+        self.settled_after: list[int] = []
+        self.windows = SiteWindows(
+            SiteFilter(), self._look, settle=self._settle, clock_s=self.clock
+        )
 
     def _look(self) -> LiveSites:
         self.looks += 1
         self.clock.move(self.cost_s)
         return dict(self.sites)
+
+    def _settle(self) -> None:
+        self.settled_after.append(self.looks)
 
     def starts(self, task: str, previous: str = "") -> list[tuple[object, ...]]:
         """A task starts; the records of the window before it, without their time."""
@@ -91,6 +97,14 @@ def test_a_window_whose_task_is_not_the_one_before_belongs_to_nobody() -> None:
     assert heap.starts("d", "c") == [(PID, 0, "c")]
 
 
+def test_the_heap_is_settled_after_the_look_that_opens_a_window_and_no_other() -> None:
+    heap = Heap()
+    heap.starts("a")
+    heap.starts("b", "a")
+    heap.windows.close("b")
+    assert (heap.settled_after, heap.looks) == ([1, 3], 4)
+
+
 def test_the_last_window_is_closed_by_the_process_s_end_and_only_once() -> None:
     heap = Heap()
     heap.starts("a")
@@ -102,18 +116,15 @@ def test_the_last_window_is_closed_by_the_process_s_end_and_only_once() -> None:
     assert heap.windows.close("a") == []
 
 
-def test_after_a_look_there_is_none_for_twenty_times_as_long() -> None:
+def test_after_a_window_there_is_none_for_twenty_times_as_long_as_a_look() -> None:
     heap = Heap(cost_s=1.0)
     heap.starts("a")
-    assert heap.looks == 1
     assert heap.starts("a", "a")[0] == (PID, 0, "a")
-    assert heap.looks == 2
-    rest_s = 20.0
-    while rest_s > 0:
+    for _ in range(5):
         assert heap.starts("a", "a") == []
         heap.clock.move(4.0)
-        rest_s -= 4.0
     assert heap.looks == 2
+    heap.clock.move(1_000.0)
     heap.starts("a", "a")
     assert heap.looks == 3
 

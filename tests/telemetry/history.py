@@ -1,0 +1,69 @@
+"""A short history of one worker, as records: what the payload tests feed."""
+
+from __future__ import annotations
+
+from otel_celery_memory.records import (
+    Goodbye,
+    HeapSampled,
+    ProcessDown,
+    ProcessExited,
+    ProcessUp,
+    Record,
+    Site,
+    SitesWindow,
+)
+from tests.unit.examples import finished, started
+
+TRACE, SPAN_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+SAMPLED = bytes.fromhex(TRACE + SPAN_ID + "01")
+UNSAMPLED = bytes.fromhex(TRACE + SPAN_ID + "00")
+MAIN, FIRST, SECOND = 100, 101, 102
+S = 1_000_000_000
+
+RECORDS: tuple[Record, ...] = (
+    ProcessUp(MAIN, 0, -1, 50_000_000),
+    ProcessUp(FIRST, 0, 0, 50_000_000),
+    ProcessUp(SECOND, 0, 1, 50_000_000),
+    started(FIRST, "1", "app.grow", rss_bytes=50_000_000),
+    finished(
+        FIRST,
+        "1",
+        "app.grow",
+        start_bytes=50_000_000,
+        delta_bytes=70_000,
+        peak_bytes=300_000,
+        traced_delta_bytes=60_000,
+        traced_peak_bytes=250_000,
+        span=SAMPLED,
+    ),
+    SitesWindow(FIRST, 0, 2, "app.grow"),
+    Site(FIRST, 60_000, 3, 41, "app.grow", "/srv/app/feeds.py", ""),
+    Site(FIRST, 50, 1, 9, "app.grow", "/srv/app/lib.py", "/srv/app/feeds.py:2\n/srv/app/lib.py:9"),
+    HeapSampled(FIRST, 0, 1_234, 5_000, 600),
+    started(
+        FIRST,
+        "2",
+        "app.shrink",
+        rss_bytes=50_065_536,
+        retained_bytes=65_536,
+        previous_task="app.grow",
+    ),
+    finished(
+        FIRST,
+        "2",
+        "app.shrink",
+        start_bytes=50_065_536,
+        delta_bytes=-4_000_000,
+        peak_bytes=0,
+        span=UNSAMPLED,
+        state="FAILURE",
+    ),
+    ProcessDown(FIRST, 3 * S, 0, 155, 46_000_000, -4_065_536, "max_tasks", "app.shrink"),
+    started(SECOND, "3", "app.shared"),
+    finished(SECOND, "3", "app.shared", delta_bytes=999, exclusive=0),
+    finished(SECOND, "5", "app.grow", delta_bytes=0, peak_bytes=5_000_000_000),
+    HeapSampled(SECOND, 0, 4_321, None, None),
+    started(SECOND, "4", "app.die", time_ns=2 * S, rss_bytes=60_000_000),
+    ProcessExited(SECOND, 0, -9),
+    Goodbye(MAIN, 0),
+)

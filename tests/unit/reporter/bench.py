@@ -1,0 +1,111 @@
+"""A reporter's loop in a thread, on a pipe of its own, with real processes to watch."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from selectors import DefaultSelector
+from threading import Thread
+from typing import Any
+
+from otel_celery_memory.records import Record
+from otel_celery_memory.reporter.service import ReporterService
+from otel_celery_memory.reporter.state import ProcessEnd, WorkerState
+from otel_celery_memory.reporter.watch import ProcessWatch
+from otel_celery_memory.wire import FrameDecoder, encode
+from tests.processes import wait_until
+
+
+@dataclass
+class NotingEmitter:
+    """Keeps the state as the real emitter does, and notes what it is told."""
+
+    state: WorkerState = field(default_factory=WorkerState)
+    records: list[Record] = field(default_factory=list)
+    ends: list[ProcessEnd] = field(default_factory=list)
+    intervals: list[float] = field(default_factory=list)
+
+    def apply(self, record: Record) -> None:
+        self.records.append(record)
+        self.state.apply(record)
+
+    def ended(self, end: ProcessEnd) -> None:
+        self.ends.append(end)
+
+    def emit_sites(self, interval_s: float, now_ns: int) -> None:
+        self.intervals.append(interval_s)
+
+    def told(self) -> list[tuple[int, str, int | None, str | None]]:
+        """Slot, reason, signal and task of each end."""
+        return [
+            (end.process.slot, end.reason.value, end.signal, end.task.task if end.task else None)
+            for end in self.ends
+        ]
+
+
+class Process:
+    """A process that stands for one of the worker's."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-c", "import time; time.sleep(600)"]
+        self._popen = subprocess.Popen(command)
+        self.pid = self._popen.pid
+
+    def kill(self) -> None:
+        self._popen.send_signal(signal.SIGKILL)
+        self._popen.wait()
+
+
+class Reporter:
+    """A service in a thread, on a pipe of its own."""
+
+    def __init__(self, main_pid: int, clock: Callable[[], float] | None = None) -> None:
+        self.read_fd, self.write_fd = os.pipe()
+        os.set_blocking(self.read_fd, False)
+        self.emitter = NotingEmitter()
+        self.decoder = FrameDecoder()
+        self.selector = DefaultSelector()
+        self.watch = ProcessWatch(self.selector)
+        emitter: Any = self.emitter
+        options = {} if clock is None else {"clock_s": clock}
+        self.service = ReporterService(
+            self.read_fd,
+            main_pid,
+            self.decoder,
+            emitter,
+            self.watch,
+            self.selector,
+            60.0,
+            **options,
+        )
+        self.thread = Thread(target=self.service.run, daemon=True)
+        self.thread.start()
+
+    def send(self, *records: Record) -> None:
+        os.write(self.write_fd, b"".join(map(encode, records)))
+
+    def wait_for(self, record: Record) -> None:
+        """Return when a record has been taken in."""
+        wait_until("the record is taken in", lambda: record in self.emitter.records, 30)
+
+    def close_pipe(self) -> None:
+        if self.write_fd >= 0:
+            os.close(self.write_fd)
+            self.write_fd = -1
+
+    def end(self) -> None:
+        """Let it run to its end."""
+        self.thread.join(30)
+        assert not self.thread.is_alive()
+
+    def close(self) -> None:
+        self.close_pipe()
+        self.end()
+        for pid in list(self.watch._pidfds):
+            self.watch.drop(pid)
+        self.selector.close()
+        os.close(self.read_fd)
