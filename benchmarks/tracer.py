@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 VARIANTS = ("bare", "ours, tracing off", "opentelemetry-instrumentation-celery + SDK")
 ROUNDS = 7
@@ -64,7 +65,7 @@ def measure(variant: str) -> float:
     return cost_us
 
 
-def _instrument(variant: str):  # type: ignore[no-untyped-def]
+def _instrument(variant: str) -> Callable[[], None]:
     if variant == VARIANTS[1]:
         return _ours()
     if variant == VARIANTS[2]:
@@ -81,11 +82,13 @@ def _instrument(variant: str):  # type: ignore[no-untyped-def]
         tracers = TracerProvider()
         tracers.add_span_processor(BatchSpanProcessor(Nowhere()))
         meters = MeterProvider([InMemoryMetricReader()])
-        CeleryInstrumentor().instrument(tracer_provider=tracers, meter_provider=meters)
+        CeleryInstrumentor().instrument(  # type: ignore[no-untyped-call]
+            tracer_provider=tracers, meter_provider=meters
+        )
     return lambda: None
 
 
-def _ours():  # type: ignore[no-untyped-def]
+def _ours() -> Callable[[], None]:
     """The worker side as it is in a child of the pool, with a real reporter at the pipe."""
     from otel_celery_memory.settings import Settings
     from otel_celery_memory.worker.channel import Channel

@@ -6,25 +6,21 @@ import logging
 import os
 from collections.abc import Collection
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import signals
 from celery.concurrency.prefork import TaskPool as PreforkPool
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
-from otel_celery_memory.inprocess import (
-    Destination,
-    InProcessSink,
-    given_destination,
-    has_global_sdk,
-    own_destination,
-)
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.embedded import EmbeddedLifecycle
 from otel_celery_memory.worker.lifecycle import WorkerLifecycle
 from otel_celery_memory.worker.signals import connect, disconnect, signal_being_sent
 from otel_celery_memory.worker.spans import TaskSpans
 from otel_celery_memory.worker.supervisor import can_start_again
+
+if TYPE_CHECKING:
+    from otel_celery_memory.inprocess import Destination
 
 logger = logging.getLogger(__name__)
 
@@ -133,21 +129,33 @@ class _Wiring:
         self._embed(self._best())
 
     def _embed(self, destination: Destination) -> None:
+        from otel_celery_memory.inprocess import InProcessSink
+
         sink = InProcessSink(destination, self._settings)
         self._embedded = EmbeddedLifecycle(sink, sink.end, self._settings, self._spans)
         self._embedded.begin()
 
+    # The SDK is imported where this process needs it itself, not in every one that imports us.
+
     def _given(self) -> Destination:
+        from otel_celery_memory.inprocess import given_destination
+
         return given_destination(
             self._providers["meter_provider"], self._providers["logger_provider"]
         )
 
     def _best(self) -> Destination:
         """The global SDK providers, else a pipeline of our own."""
-        if has_global_sdk():
-            return given_destination(None, None)
         from celery.utils.nodenames import default_nodename
 
+        from otel_celery_memory.inprocess import (
+            given_destination,
+            has_global_sdk,
+            own_destination,
+        )
+
+        if has_global_sdk():
+            return given_destination(None, None)
         return own_destination(default_nodename(None), self._settings)
 
     @staticmethod

@@ -31,8 +31,12 @@ class ControlPage:
         else:
             with tempfile.TemporaryFile() as file:
                 fd = os.dup(file.fileno())
-        os.ftruncate(fd, PAGE_BYTES)
-        return cls(fd)
+        try:
+            os.ftruncate(fd, PAGE_BYTES)
+            return cls(fd)
+        except (OSError, ValueError):
+            os.close(fd)
+            raise OSError("no memory for the control page") from None
 
     def count_dropped(self, slot: int) -> None:
         """One more frame dropped by the process in this slot (main is -1)."""

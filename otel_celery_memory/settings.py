@@ -61,7 +61,8 @@ def _patterns(value: object) -> tuple[str, ...]:
     parts = value.split(",") if isinstance(value, str) else value
     if not isinstance(parts, (list, tuple)) or not all(isinstance(part, str) for part in parts):
         raise ValueError
-    return tuple(part.strip() for part in parts if part.strip())
+    # A comma separates everywhere: the reporter is told its patterns as one string.
+    return tuple(word.strip() for part in parts for word in part.split(",") if word.strip())
 
 
 def _setting(

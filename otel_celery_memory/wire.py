@@ -1,7 +1,8 @@
 """How a record becomes a frame in the pipe, and frames become records again.
 
 A frame is at most ``PIPE_BUF`` bytes, so the kernel never interleaves two writers (pipe(7)):
-magic, version, kind, length of the payload, CRC-32 of the payload; then the payload: the
+magic, version, kind, length of the payload, CRC-32 of version, kind and
+payload; then the payload: the
 record's numbers packed little-endian, then its strings in UTF-8, separated by NUL. ``struct``
 and not ``marshal``, which is as fast but may crash the reader on bytes it did not write
 ("never unmarshal data received from an untrusted source").
@@ -26,8 +27,9 @@ which the decoder then skips and counts."""
 _HEADER = struct.Struct("<2sBBHI")
 _pack_header = _HEADER.pack
 _ABSENT = -(2**63)
-_STRING_LIMIT_BYTES = {"task_id": 256, "stack": 2048, "path": 1024, "state": 64, "reason": 64}
+_STRING_LIMIT_BYTES = {"task_id": 256, "stack": 2048, "path": 1024}
 _STRING_LIMIT_DEFAULT_BYTES = 512
+_SMALLEST_LIMIT_BYTES = min(_STRING_LIMIT_BYTES.values())
 
 
 class _Layout:
@@ -35,6 +37,8 @@ class _Layout:
 
     def __init__(self, kind: int, record_type: type[Record]) -> None:
         self.kind = kind
+        # The checksum covers what the header says of the payload too.
+        self.seed = crc32(bytes((VERSION, kind)))
         self.type = record_type
         hints = typing.get_type_hints(record_type)
         fields: tuple[str, ...] = record_type._fields
@@ -73,10 +77,14 @@ def encode(record: Record) -> bytes:
                 numbers[index] = _ABSENT
     text: str = "\0".join(record[count:])  # type: ignore[arg-type]
     body = text.encode("utf-8", "replace")
-    if len(body) > _STRING_LIMIT_DEFAULT_BYTES or text.count("\0") != layout.separators:
+    # Clipped or not must not depend on the other strings: a start and its end name one id.
+    if len(body) > _SMALLEST_LIMIT_BYTES or text.count("\0") != layout.separators:
         body = _clipped(layout, typing.cast("tuple[str, ...]", record[count:]))
     payload = layout.pack(*numbers) + body
-    return _pack_header(MAGIC, VERSION, layout.kind, len(payload), crc32(payload)) + payload
+    return (
+        _pack_header(MAGIC, VERSION, layout.kind, len(payload), crc32(payload, layout.seed))
+        + payload
+    )
 
 
 def _clipped(layout: _Layout, strings: tuple[str, ...]) -> bytes:
@@ -93,6 +101,8 @@ def decode(kind: int, payload: bytes) -> Record | None:
     """The record of one payload, or ``None`` where it is not one of ours."""
     layout = _BY_KIND.get(kind)
     if layout is None or len(payload) < layout.numbers.size:
+        return None
+    if not layout.strings and len(payload) > layout.numbers.size:
         return None
     numbers: typing.Any = layout.numbers.unpack_from(payload)
     if layout.optional:
@@ -137,7 +147,8 @@ class FrameDecoder:
             if stop > end:
                 break
             payload = buffer[at + _HEADER.size : stop]
-            record = decode(kind, payload) if crc32(payload) == checksum else None
+            seed = crc32(bytes((version, kind)))
+            record = decode(kind, payload) if crc32(payload, seed) == checksum else None
             if record is None:
                 at = self._skip(buffer, at)
                 continue

@@ -87,8 +87,8 @@ def _address_space_limit(path: Path) -> int | None:
         return None
     for line in text.splitlines():
         if line.startswith("Max address space"):
-            soft = line.split()[3]
-            return int(soft) if soft.isdigit() else None
+            soft = line.split()[3:4]
+            return int(soft[0]) if soft and soft[0].isdigit() else None
     return None
 
 

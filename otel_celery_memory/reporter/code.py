@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import sysconfig
+import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -59,9 +60,13 @@ def _functions(path: str) -> tuple[tuple[int, int, str], ...]:
     """(first line, last line, qualified name) of a file's functions, outer before inner."""
     try:
         source = Path(path)
-        if source.stat().st_size > _SOURCE_MAX_BYTES:
+        # A pipe or a device would keep us waiting.
+        if not source.is_file() or source.stat().st_size > _SOURCE_MAX_BYTES:
             return ()
-        tree = ast.parse(source.read_bytes())
+        with warnings.catch_warnings():
+            # What the compiler has to say of the user's code is not ours to repeat.
+            warnings.simplefilter("ignore")
+            tree = ast.parse(source.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return ()
     found: list[tuple[int, int, str]] = []

@@ -21,8 +21,9 @@ from otel_celery_memory.records import (
     TaskStarted,
     slot_name,
 )
+from otel_celery_memory.reporter.process import ProcessEnd
 from otel_celery_memory.reporter.sites import SiteTotals
-from otel_celery_memory.reporter.state import ProcessEnd, WorkerState
+from otel_celery_memory.reporter.state import WorkerState
 from otel_celery_memory.telemetry.events import Events, LostProcess
 from otel_celery_memory.telemetry.metrics import (
     Level,

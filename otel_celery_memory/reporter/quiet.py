@@ -40,7 +40,11 @@ def _family(logger_name: str) -> str:
 
 
 def _one_line(record: logging.LogRecord, held: int) -> str:
-    message = record.getMessage().replace("\n", " ")[:500]
+    try:
+        message = record.getMessage()
+    except (TypeError, ValueError, KeyError):
+        message = str(record.msg)  # arguments that do not fit their format
+    message = message.replace("\n", " ")[:500]
     if record.exc_info and record.exc_info[1] is not None:
         message = f"{message}: {record.exc_info[1]!r}"[:1000]
     more = f" ({held} more like it before)" if held else ""

@@ -58,6 +58,7 @@ class TaskHistogram(Histogram):
         explicit_bucket_boundaries_advisory: Sequence[float] | None = None,
         *,
         delta: bool = False,
+        exemplars: str = "trace_based",
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.name = name
@@ -65,6 +66,7 @@ class TaskHistogram(Histogram):
         self.description = description
         self._bounds = tuple(explicit_bucket_boundaries_advisory or ())
         self._delta = delta
+        self._exemplars = exemplars
         self._clock_ns = clock_ns
         self._start_ns = clock_ns()
         self._points: dict[tuple[tuple[str, Any], ...], _Point] = {}
@@ -87,9 +89,9 @@ class TaskHistogram(Histogram):
             point.sum += amount
             point.min = min(point.min, amount)
             point.max = max(point.max, amount)
-            if context is not None:
+            if context is not None and self._exemplars != "always_off":
                 span = trace.get_current_span(context).get_span_context()
-                if span.trace_flags.sampled:
+                if span.is_valid and (span.trace_flags.sampled or self._exemplars == "always_on"):
                     point.exemplars[bucket] = Exemplar(
                         {}, amount, self._clock_ns(), span.span_id, span.trace_id
                     )
@@ -159,6 +161,12 @@ def wants_sdk_histogram(environ: Mapping[str, str] = os.environ) -> bool:
     """Whether the user asked for a histogram that only the SDK's own instrument makes."""
     wanted = environ.get("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", "")
     return wanted.strip().lower() == "base2_exponential_bucket_histogram"
+
+
+def wanted_exemplars(environ: Mapping[str, str] = os.environ) -> str:
+    """``trace_based``, ``always_on`` (here: of every span) or ``always_off``."""
+    wanted = environ.get("OTEL_METRICS_EXEMPLAR_FILTER", "").strip().lower()
+    return wanted if wanted in ("always_on", "always_off") else "trace_based"
 
 
 def wants_delta(environ: Mapping[str, str] = os.environ) -> bool:

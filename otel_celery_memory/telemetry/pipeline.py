@@ -26,6 +26,7 @@ from otel_celery_memory import conventions as c
 from otel_celery_memory.telemetry.histogram import (
     TaskHistogram,
     TaskHistogramReader,
+    wanted_exemplars,
     wants_delta,
     wants_sdk_histogram,
 )
@@ -68,7 +69,9 @@ def open_pipeline(
         # With two readers a delta that one collects is gone for the other.
         if len(readers) != 1 or wants_sdk_histogram(environ):
             return meter.create_histogram(name, **options)
-        histogram = TaskHistogram(name, delta=wants_delta(environ), **options)
+        histogram = TaskHistogram(
+            name, delta=wants_delta(environ), exemplars=wanted_exemplars(environ), **options
+        )
         histograms.append(histogram)
         return histogram
 

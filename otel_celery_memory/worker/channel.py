@@ -57,15 +57,16 @@ class Channel:
         """For children of the pool: only the main process keeps it."""
         with contextlib.suppress(OSError):
             os.close(self.read_fd)
+        self.read_fd = -1
 
     def close(self) -> None:
         """Close everything; `send` does nothing from then on."""
         if self._closed:
             return
         self._closed = True
-        for fd in (self.read_fd, self.write_fd):
-            with contextlib.suppress(OSError):
-                os.close(fd)
+        self.close_read_end()
+        with contextlib.suppress(OSError):
+            os.close(self.write_fd)
         with contextlib.suppress(OSError):
             self.page.close()
 

@@ -16,6 +16,7 @@ from celery.concurrency.prefork import TaskPool as PreforkPool
 
 from otel_celery_memory.records import MAIN_SLOT, Goodbye, ProcessUp, TaskOverdue
 from otel_celery_memory.settings import Settings
+from otel_celery_memory.worker.bootstep import step_of
 from otel_celery_memory.worker.channel import Channel
 from otel_celery_memory.worker.reaper import Reaper
 from otel_celery_memory.worker.recorder import Recorder
@@ -73,7 +74,7 @@ class WorkerLifecycle:
         connect(signals.worker_ready, self._worker_ready)
         connect(signals.worker_shutdown, self._worker_shutdown)
         atexit.register(self.detach)
-        self._step = _step_of(self)
+        self._step = step_of(self)
         worker.app.steps["worker"].add(self._step)
 
     def start(self, worker: Any) -> None:
@@ -162,42 +163,6 @@ class WorkerLifecycle:
         if os.getpid() == self._main_pid and self._channel is not None:
             name = getattr(sender, "name", "")
             self._channel.send(TaskOverdue(self._main_pid, time.time_ns(), str(task_id), name))
-
-
-class _MemoryStep(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Starts before every other step of the worker and stops after them."""
-
-    label = "Memory"
-    lifecycle: WorkerLifecycle
-
-    def include(self, parent: Any) -> bool:
-        # The order of steps that do not require one another changes with the hash seed. First to
-        # start is last to stop: the pool's children have said goodbye by then.
-        self.obj = self
-        parent.steps.insert(0, self)
-        return True
-
-    def start(self, parent: Any) -> None:
-        try:
-            self.lifecycle.start(parent)
-        except Exception:
-            logger.exception("otel_celery_memory: the worker runs without being measured")
-            self.lifecycle.detach()
-
-    def register_with_event_loop(self, parent: Any, hub: Any) -> None:
-        # Called after the pool, which makes its callbacks anew whenever it is called.
-        self.lifecycle.follow_pool()
-
-    def stop(self, parent: Any) -> None:
-        self.lifecycle.detach()
-
-    def terminate(self, parent: Any) -> None:
-        self.lifecycle.detach()
-
-
-def _step_of(lifecycle: WorkerLifecycle) -> type[bootsteps.StartStopStep]:
-    """A step class of its own: Celery makes the instance and passes it nothing of ours."""
-    return type("MemoryStep", (_MemoryStep,), {"lifecycle": lifecycle, "name": "Memory"})
 
 
 def _runs_tasks_in_children(worker: Any) -> bool:

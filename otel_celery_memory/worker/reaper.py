@@ -23,7 +23,9 @@ class Reaper:
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
         self._pool: Any = None
+        self._ours: Callable[[Any], None] | None = None
         self._before: Callable[[Any], None] | None = None
+        self._last_told: object = None
 
     def follow(self, task_pool: Any) -> None:
         """Be called for the children of Celery's pool; again after a reconnect undid that."""
@@ -31,28 +33,37 @@ class Reaper:
         # Pools of threads and greenlets have no such thing.
         if pool is None or not hasattr(pool, "on_process_down"):
             return
-        if pool.on_process_down == self._process_down:
+        before = pool.on_process_down
+        if before is not None and before is self._ours:
             return
-        self._pool, self._before = pool, pool.on_process_down
-        pool.on_process_down = self._process_down
+
+        def process_down(process: Any) -> None:
+            self._tell(process)
+            if before is not None:
+                before(process)
+
+        # Each has its own successor: somebody who stands between two of ours is passed through.
+        self._pool, self._before, self._ours = pool, before, process_down
+        pool.on_process_down = process_down
 
     def release(self) -> None:
         """Put back what was there."""
-        if self._pool is not None and self._pool.on_process_down == self._process_down:
+        if self._pool is not None and self._pool.on_process_down is self._ours:
             self._pool.on_process_down = self._before
-        self._pool = None
+        self._pool = self._ours = self._before = None
 
     def children(self) -> list[tuple[int, int]]:
         """(pid, slot) of the pool's children now."""
         processes = getattr(self._pool, "_pool", None) or []
         return [(process.pid, int(getattr(process, "index", 0))) for process in processes]
 
-    def _process_down(self, process: Any) -> None:
+    def _tell(self, process: Any) -> None:
+        if process is self._last_told:
+            return
+        self._last_told = process
         try:
             code = process.exitcode
             if code is not None:
                 self._sink.send(ProcessExited(process.pid, time.time_ns(), int(code)))
         except Exception:
             logger.exception("otel_celery_memory: the end of a child was not understood")
-        if self._before is not None:
-            self._before(process)

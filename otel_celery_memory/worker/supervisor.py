@@ -45,6 +45,7 @@ class Supervisor:
         self._clock_s = clock_s
         self._process: subprocess.Popen[bytes] | None = None
         self._started_s = 0.0
+        self._died_s: float | None = None
         self._pause_s = 0.0
         self.restarts = 0
 
@@ -57,6 +58,7 @@ class Supervisor:
         """Start the reporter; raises `OSError` where no process can be started."""
         passed = (self._channel.read_fd, self._channel.page.fd)
         self._started_s = self._clock_s()
+        self._died_s = None
         self._process = subprocess.Popen(  # noqa: S603
             [
                 sys.executable,
@@ -85,9 +87,11 @@ class Supervisor:
         if self._process is None or self._process.poll() is None:
             return False
         now_s = self._clock_s()
+        if self._died_s is None:
+            self._died_s = now_s
         if now_s - self._started_s < self._pause_s:
             return False
-        if now_s - self._started_s < _QUICK_DEATH_S:
+        if self._died_s - self._started_s < _QUICK_DEATH_S:
             self._pause_s = min(max(2 * self._pause_s, CHECK_INTERVAL_S), _LONGEST_PAUSE_S)
         else:
             self._pause_s = 0.0

@@ -47,18 +47,19 @@ class SiteWindows:
 
         `previous_task` is empty where what happened since its start is not its own doing.
         """
-        looked = self._before is not None
-        found = self.close(previous_task)
         began_s = self._clock_s()
+        looked = after = self._look() if self._closes(previous_task) else None
+        found = [] if after is None else self._records(after)
+        self._before = None
         # A task that was never looked at goes first, however busy its process is.
         new = task not in self._seen and len(self._seen) < _NAMES_MAX
         if new or began_s >= self._rest_until_s:
-            looked = True
+            looked = self._before = self._look() if after is None else after
+            self._task = task
             if new:
                 self._seen.add(task)
-            self._before = self._look()
-            self._task = task
-        if looked:
+        if looked is not None:
+            del looked, after
             # The list of all traces is freed again; left in the heap, its room would take up
             # what the task is about to leak, and RSS would not show it.
             self._settle()
@@ -67,33 +68,37 @@ class SiteWindows:
 
     def close(self, previous_task: str) -> list[Record]:
         """The records of the open window, if `previous_task` is the one it was opened for."""
-        before, self._before = self._before, None
-        if before is None or previous_task != self._task:
-            return []
-        now_s = self._clock_s()
-        deltas = changed_sites(before, self._look(), self._chosen)
+        found = self._records(self._look()) if self._closes(previous_task) else []
+        self._before = None
+        return found
+
+    def _closes(self, previous_task: str) -> bool:
+        return self._before is not None and previous_task == self._task
+
+    def _records(self, after: LiveSites) -> list[Record]:
+        assert self._before is not None
+        deltas = changed_sites(self._before, after, self._chosen)
         # The largest of both signs: a site that shrinks in every run is no leak, and the reporter
         # must see it to say so.
         deltas = sorted(deltas, key=lambda delta: abs(delta.size_bytes), reverse=True)
         deltas = deltas[:_SITES_PER_WINDOW]
-        records: list[Record] = [
-            SitesWindow(self._pid, time.time_ns(), len(deltas), previous_task),
+        return [
+            SitesWindow(self._pid, time.time_ns(), len(deltas), self._task),
             *(
                 Site(
                     self._pid,
                     delta.size_bytes,
                     delta.blocks,
                     delta.line,
-                    previous_task,
+                    self._task,
                     delta.path,
                     "\n".join(f"{path}:{line}" for path, line in reversed(delta.stack)),
                 )
                 for delta in deltas
             ),
         ]
-        self._rest(now_s)
-        return records
 
     def _rest(self, began_s: float) -> None:
         ended_s = self._clock_s()
-        self._rest_until_s = max(self._rest_until_s, ended_s + (ended_s - began_s) * _REST_FACTOR)
+        # A window that is open needs a second look, rested or not: its rest comes on top.
+        self._rest_until_s = max(self._rest_until_s, ended_s) + (ended_s - began_s) * _REST_FACTOR

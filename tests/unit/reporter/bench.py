@@ -13,8 +13,9 @@ from threading import Thread
 from typing import Any
 
 from otel_celery_memory.records import Record
+from otel_celery_memory.reporter.process import ProcessEnd
 from otel_celery_memory.reporter.service import ReporterService
-from otel_celery_memory.reporter.state import ProcessEnd, WorkerState
+from otel_celery_memory.reporter.state import WorkerState
 from otel_celery_memory.reporter.watch import ProcessWatch
 from otel_celery_memory.wire import FrameDecoder, encode
 from tests.processes import wait_until

@@ -18,12 +18,8 @@ from otel_celery_memory.records import (
     Record,
     TaskOverdue,
 )
-from otel_celery_memory.reporter.state import (
-    GIVE_UP_AFTER_NS,
-    JUDGE_AFTER_NS,
-    ProcessEnd,
-    WorkerState,
-)
+from otel_celery_memory.reporter.process import GIVE_UP_AFTER_NS, JUDGE_AFTER_NS, ProcessEnd
+from otel_celery_memory.reporter.state import WorkerState
 from tests.unit.examples import finished, started
 
 MAIN, CHILD = 10, 11
@@ -188,9 +184,9 @@ def test_a_pid_that_the_kernel_gives_out_again_is_a_new_process() -> None:
     end_of(state)
     state.apply(up(slot=3))
     process = state.processes[CHILD]
-    assert (process.slot, process.rss_bytes, process.last_task_id, process.down) == (
+    assert (process.slot, process.rss_bytes, process.last, process.down) == (
         3,
         1_000,
-        "",
+        None,
         None,
     )

@@ -9,7 +9,8 @@ from otel_celery_memory.records import (
     ProcessUp,
     TaskOverdue,
 )
-from otel_celery_memory.reporter.state import ProcessState, WorkerState
+from otel_celery_memory.reporter.process import ProcessState
+from otel_celery_memory.reporter.state import WorkerState
 from tests.unit.examples import finished, started
 
 
@@ -38,7 +39,7 @@ def test_a_process_s_slot_and_memory_follow_its_records() -> None:
             rss_bytes=1_500,
             rss_peak_bytes=9_000,
             in_flight=[],
-            last_task_id="a",
+            last=started(rss_bytes=1_000),
             heap=heap,
             down=goodbye,
             exit_code=None,

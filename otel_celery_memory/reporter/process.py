@@ -1,0 +1,75 @@
+"""One process of a worker as its reporter knows it, and how it ended. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from otel_celery_memory.records import ExitReason, HeapSampled, ProcessDown, TaskStarted
+
+JUDGE_AFTER_NS = 1_000_000_000
+"""How long all sides have to speak of a process that is gone."""
+GIVE_UP_AFTER_NS = 6_000_000_000
+"""How long to wait for the main process, which reaps a child when it gets to it."""
+_CRASH_SIGNALS = frozenset((4, 6, 7, 8, 11))
+"""SIGILL, SIGABRT, SIGBUS, SIGFPE and SIGSEGV: the process's own doing."""
+
+
+@dataclass
+class ProcessState:
+    """One process of the worker."""
+
+    pid: int
+    slot: int
+    rss_bytes: int | None = None
+    rss_peak_bytes: int | None = None
+    in_flight: list[TaskStarted] = field(default_factory=list)
+    last: TaskStarted | None = None
+    heap: HeapSampled | None = None
+    down: ProcessDown | None = None
+    exit_code: int | None = None
+    gone_ns: int | None = None
+
+    def saw_rss(self, rss_bytes: int) -> None:
+        """Note a value of RSS, from a record or from outside."""
+        self.rss_bytes = rss_bytes
+        self.rss_peak_bytes = max(self.rss_peak_bytes or 0, rss_bytes)
+
+    @property
+    def judge_after_ns(self) -> int:
+        """How long after it was gone its end is judged."""
+        told = self.down is not None or self.exit_code is not None
+        return JUDGE_AFTER_NS if told else GIVE_UP_AFTER_NS
+
+
+@dataclass(frozen=True)
+class ProcessEnd:
+    """How a process ended; ``task`` is what it was running, where it did not end by itself."""
+
+    process: ProcessState
+    reason: ExitReason
+    signal: int | None
+    task: TaskStarted | None
+    time_ns: int
+
+    @property
+    def lost(self) -> bool:
+        """Whether it ended otherwise than by shutdown or recycling."""
+        return self.reason in (ExitReason.KILLED, ExitReason.CRASHED, ExitReason.TIME_LIMIT)
+
+
+def announced(down: ProcessDown) -> ExitReason:
+    """The reason a process gave; one that we do not know is an orderly end all the same."""
+    try:
+        return ExitReason(down.reason)
+    except ValueError:
+        return ExitReason.SHUTDOWN
+
+
+def unannounced(exit_code: int | None) -> tuple[ExitReason, int | None]:
+    """Reason and signal of an end without goodbye, by the exit code, if it is known."""
+    if exit_code is None:
+        return ExitReason.KILLED, None
+    if exit_code >= 0:
+        return ExitReason.CRASHED, None
+    crashed = -exit_code in _CRASH_SIGNALS
+    return (ExitReason.CRASHED if crashed else ExitReason.KILLED), -exit_code
