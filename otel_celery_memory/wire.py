@@ -63,6 +63,7 @@ _LAYOUTS = [
 ]
 _BY_TYPE = {layout.type: layout for layout in _LAYOUTS}
 _BY_KIND = {layout.kind: layout for layout in _LAYOUTS}
+_SEEDS = {layout.kind: layout.seed for layout in _LAYOUTS}
 
 
 def encode(record: Record) -> bytes:
@@ -147,8 +148,8 @@ class FrameDecoder:
             if stop > end:
                 break
             payload = buffer[at + _HEADER.size : stop]
-            seed = crc32(bytes((version, kind)))
-            record = decode(kind, payload) if crc32(payload, seed) == checksum else None
+            intact = crc32(payload, _SEEDS.get(kind, 0)) == checksum
+            record = decode(kind, payload) if intact else None
             if record is None:
                 at = self._skip(buffer, at)
                 continue
