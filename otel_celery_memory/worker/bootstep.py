@@ -39,6 +39,10 @@ class _MemoryStep(bootsteps.StartStopStep):  # type: ignore[misc]
     def start(self, parent: Any) -> None:
         try:
             self.lifecycle.start(parent)
+        except OSError as error:
+            # The pool is not forked yet: its children begin without us and help themselves.
+            logger.warning("otel_celery_memory: no reporter (%s), delivery is in process", error)
+            self.lifecycle.detach()
         except Exception:
             logger.exception("otel_celery_memory: the worker runs without being measured")
             self.lifecycle.detach()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from typing import Any
 
@@ -113,6 +114,8 @@ def _instrument_memory(**_: Any) -> None:
     CeleryMemoryInstrumentor().instrument()
 
 
+if "TEST_EXECUTABLE" in os.environ:
+    sys.executable = os.environ["TEST_EXECUTABLE"]
 HOW = os.environ.get("TEST_INSTRUMENT", "module")
 if HOW == "module":
     _instrument_memory()

@@ -59,6 +59,18 @@ def test_delivery_in_process_needs_no_reporter_and_gives_no_warning(
     assert "otel_celery_memory:" not in worker.log()
 
 
+@pytest.mark.parametrize("executable", ["", "/nonexistent/python"])
+def test_where_the_interpreter_cannot_be_started_again_delivery_is_in_process(
+    start: Start, receiver: Receiver, executable: str
+) -> None:
+    with start(environ={"TEST_EXECUTABLE": executable}) as worker:
+        for _ in range(10):
+            worker.run("noop")
+        worker.stop()
+    assert measured(receiver.received) == {"noop": 10}
+    assert worker.log().count("otel_celery_memory: no reporter") == 1
+
+
 def run_script(broker: Broker, script: str, **environ: str) -> dict[str, object]:
     """Run a script that prints one JSON object, in an interpreter of its own."""
     finished = subprocess.run(
