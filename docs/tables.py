@@ -51,13 +51,21 @@ def tables() -> dict[str, str]:
 
 
 def updated(text: str) -> str:
-    """A text with every part between its markers made anew; raises `KeyError` for a stranger."""
+    """A text with every part between its markers made anew.
+
+    Raises `KeyError` where one is missing or strange.
+    """
     parts = tables()
+    found: list[str] = []
 
     def replace(match: re.Match[str]) -> str:
+        found.append(match[1])
         return f"<!-- {match[1]} -->\n{parts[match[1]]}\n<!-- end -->"
 
-    return re.sub(r"<!-- (\S+) -->\n.*?\n<!-- end -->", replace, text, flags=re.DOTALL)
+    made = re.sub(r"<!-- (\S+) -->\n(?:(?!<!--).*\n)*<!-- end -->", replace, text)
+    if sorted(found) != sorted(parts):
+        raise KeyError(f"parts missing or told twice: {sorted({*parts} ^ {*found}) or found}")
+    return made
 
 
 def _metrics(metrics: Sequence[c.Metric]) -> str:

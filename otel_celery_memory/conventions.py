@@ -49,6 +49,7 @@ OTHER = "_other"
 """The name of what did not fit in a bounded set."""
 
 TASK_NAMES_MAX = 200
+TASK_STATES_MAX = 32
 BUCKET_BOUNDS_BYTES = tuple(64 * 1024 * 4**power for power in range(9))
 """64 Ki to 4 Gi in powers of 4: the SDK's default bounds end at 10,000, useless for bytes."""
 

@@ -6,12 +6,12 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from threading import Lock, Thread
 
+from celery.exceptions import SoftTimeLimitExceeded
 from opentelemetry import _logs, metrics
-from opentelemetry._logs import Logger, LoggerProvider
-from opentelemetry.metrics import Histogram, Meter, MeterProvider
+from opentelemetry._logs import LoggerProvider
+from opentelemetry.metrics import MeterProvider
 
 from otel_celery_memory import conventions as c
 from otel_celery_memory.probes.limits import read_limits
@@ -22,7 +22,7 @@ from otel_celery_memory.reporter.emitter import Emitter, Surroundings
 from otel_celery_memory.reporter.sites import SiteTotals
 from otel_celery_memory.reporter.state import WorkerState
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.telemetry.pipeline import open_pipeline
+from otel_celery_memory.telemetry.pipeline import Pipeline
 from otel_celery_memory.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -31,20 +31,9 @@ FLUSH_TIMEOUT_S = 2.0
 """A child that is being recycled holds its slot for as long as it flushes."""
 
 
-@dataclass(frozen=True)
-class Destination:
-    """Where an emitter in this process sends, and how to have it sent before the process ends."""
-
-    meter: Meter
-    logger: Logger
-    histogram: Callable[..., Histogram]
-    flush: Callable[[], object]
-    shutdown: Callable[[], object]
-
-
 def given_destination(
     meter_provider: MeterProvider | None, logger_provider: LoggerProvider | None
-) -> Destination:
+) -> Pipeline:
     """The caller's providers; the global ones for what the caller did not give."""
     meters = meter_provider or metrics.get_meter_provider()
     logs = logger_provider or _logs.get_logger_provider()
@@ -57,17 +46,7 @@ def given_destination(
                 force_flush(int(FLUSH_TIMEOUT_S * 1000))
 
     # Shutting down what is the caller's is the caller's.
-    return Destination(
-        meter, logs.get_logger(c.SCOPE, __version__), meter.create_histogram, flush, flush
-    )
-
-
-def own_destination(node_name: str, settings: Settings) -> Destination:
-    """A pipeline of our own in this process."""
-    pipeline = open_pipeline(node_name, settings.export_interval)
-    return Destination(
-        pipeline.meter, pipeline.logger, pipeline.histogram, pipeline.shutdown, pipeline.shutdown
-    )
+    return Pipeline(meter, logs.get_logger(c.SCOPE, __version__), meter.create_histogram, flush)
 
 
 def has_global_sdk() -> bool:
@@ -82,7 +61,7 @@ class InProcessSink:
 
     def __init__(
         self,
-        destination: Destination,
+        destination: Pipeline,
         settings: Settings,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -122,6 +101,8 @@ class InProcessSink:
                 if now_s - self._ranked_s >= self._interval_s:
                     self._emitter.emit_sites(now_s - self._ranked_s, time.time_ns())
                     self._ranked_s = now_s
+        except SoftTimeLimitExceeded:
+            raise  # the task's time limit, which happened to hit us
         except Exception:
             self._on = False
             logger.exception("otel_celery_memory: in-process delivery failed and is switched off")

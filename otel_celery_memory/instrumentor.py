@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 from collections.abc import Collection
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from billiard.process import current_process
 from celery import signals
 from celery.concurrency.prefork import TaskPool as PreforkPool
+from celery.utils.nodenames import default_nodename
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
 from otel_celery_memory.settings import Settings
@@ -20,7 +23,7 @@ from otel_celery_memory.worker.spans import TaskSpans
 from otel_celery_memory.worker.supervisor import can_start_again
 
 if TYPE_CHECKING:
-    from otel_celery_memory.inprocess import Destination
+    from otel_celery_memory.telemetry.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +80,7 @@ class _Wiring:
         self._worker = WorkerLifecycle(settings, self._spans)
         self._embedded: EmbeddedLifecycle | None = None
         self._has_reporter = settings.delivery == "reporter"
+        self._node_name = ""
 
     def connect(self) -> None:
         """Begin at once where the caller says so or it is late, else wait for a worker."""
@@ -86,6 +90,7 @@ class _Wiring:
         sent, sender = signal_being_sent() or (None, None)
         if sent is signals.worker_process_init:
             self._warn_of_place("worker_process_init")
+            self._node_name = sender if isinstance(sender, str) else ""
             self._embed(self._best())
             return
         connect(signals.worker_init, self._worker_init)
@@ -100,13 +105,20 @@ class _Wiring:
         disconnect(signals.worker_init, self._worker_init)
         disconnect(signals.worker_process_init, self._process_init)
         disconnect(signals.worker_ready, self._worker_ready)
+        self._worker.stop_tracing()
         self._worker.detach()
         if self._embedded is not None:
+            self._embedded.stop_tracing()
             self._embedded.end()
             self._embedded = None
 
     def _worker_init(self, sender: Any = None, **_: object) -> None:
-        if not self._has_reporter or sender is None:
+        if sender is None:
+            return
+        self._node_name = sender.hostname
+        if not self._has_reporter:
+            # Once, before the fork: children have four seconds to come up.
+            importlib.import_module("otel_celery_memory.inprocess")
             return
         try:
             if not can_start_again():
@@ -116,8 +128,10 @@ class _Wiring:
             self._has_reporter = False
             logger.warning("otel_celery_memory: no reporter (%s), delivery is in process", error)
 
-    def _process_init(self, **_: object) -> None:
+    def _process_init(self, sender: Any = None, **_: object) -> None:
         """In a child of the pool, or in the solo pool's only process."""
+        if isinstance(sender, str):
+            self._node_name = sender
         if not self._worker.attached and self._embedded is None:
             self._embed(self._best())
 
@@ -128,7 +142,7 @@ class _Wiring:
             return
         self._embed(self._best())
 
-    def _embed(self, destination: Destination) -> None:
+    def _embed(self, destination: Pipeline) -> None:
         from otel_celery_memory.inprocess import InProcessSink
 
         sink = InProcessSink(destination, self._settings)
@@ -137,26 +151,25 @@ class _Wiring:
 
     # The SDK is imported where this process needs it itself, not in every one that imports us.
 
-    def _given(self) -> Destination:
+    def _given(self) -> Pipeline:
         from otel_celery_memory.inprocess import given_destination
 
         return given_destination(
             self._providers["meter_provider"], self._providers["logger_provider"]
         )
 
-    def _best(self) -> Destination:
+    def _best(self) -> Pipeline:
         """The global SDK providers, else a pipeline of our own."""
-        from celery.utils.nodenames import default_nodename
-
-        from otel_celery_memory.inprocess import (
-            given_destination,
-            has_global_sdk,
-            own_destination,
-        )
+        from otel_celery_memory.inprocess import given_destination, has_global_sdk
+        from otel_celery_memory.telemetry.pipeline import open_pipeline
 
         if has_global_sdk():
             return given_destination(None, None)
-        return own_destination(default_nodename(None), self._settings)
+        # One writer a stream: children that export by themselves are instances of their own.
+        slot = getattr(current_process(), "index", None)
+        node_name = self._node_name or default_nodename(None)
+        instance = node_name if slot is None else f"{node_name}/{slot}"
+        return open_pipeline(instance, self._settings.export_interval)
 
     @staticmethod
     def _warn_of_place(signal_name: str) -> None:

@@ -1,7 +1,7 @@
 """The control page: memory that the worker's processes and the reporter share.
 
 One cell of eight bytes for each slot counts the frames its process had to drop. A slot has one
-process at a time, so no cell has two writers and no lock is needed.
+process at a time, so no cell has two writers and no lock is needed. The reporter has one more.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import mmap
 import os
 import struct
 import tempfile
+from collections.abc import Callable
 
 CELLS = 512
 _CELL = struct.Struct("<Q")
-PAGE_BYTES = CELLS * _CELL.size
+PAGE_BYTES = (CELLS + 1) * _CELL.size
 
 
 class ControlPage:
@@ -24,10 +25,13 @@ class ControlPage:
         self._map = mmap.mmap(fd, PAGE_BYTES)
 
     @classmethod
-    def create(cls) -> ControlPage:
-        """A new page, zeroed, in memory only; raises `OSError` where there is no room for it."""
+    def create(cls, place: Callable[[int], int] = int) -> ControlPage:
+        """A new page, zeroed, in memory only; `place` may move its descriptor.
+
+        Raises `OSError` where there is no room for it.
+        """
         if hasattr(os, "memfd_create"):
-            fd = os.memfd_create("otel_celery_memory", os.MFD_CLOEXEC)
+            fd = place(os.memfd_create("otel_celery_memory", os.MFD_CLOEXEC))
         else:
             with tempfile.TemporaryFile() as file:
                 fd = os.dup(file.fileno())
@@ -45,8 +49,14 @@ class ControlPage:
         (count,) = _CELL.unpack_from(self._map, at)
         _CELL.pack_into(self._map, at, (count + 1) % 2**64)
 
+    def count_damaged(self, frames: int) -> None:
+        """More frames that the reporter could not read; kept here, where its successor finds it."""
+        at = CELLS * _CELL.size
+        (count,) = _CELL.unpack_from(self._map, at)
+        _CELL.pack_into(self._map, at, (count + frames) % 2**64)
+
     def dropped(self) -> int:
-        """Frames dropped by all processes since the worker started."""
+        """Frames dropped by all processes since the worker started, and those damaged."""
         return sum(cell for (cell,) in _CELL.iter_unpack(self._map[:PAGE_BYTES]))
 
     def close(self) -> None:

@@ -15,6 +15,9 @@ from typing import NamedTuple
 MAIN_SLOT = -1
 """The slot number of a worker's main process; children of the pool count from 0."""
 
+SLOTS_MAX = 10_000
+"""Slot numbers from here on are no slots, but a damaged record's."""
+
 NO_SPAN = bytes(25)
 """The ``span`` of a record that belongs to no span."""
 
@@ -183,6 +186,8 @@ class ProcessReading:
     open_files_limit: int | None = None
 
 
-def slot_name(slot: int) -> str:
-    """The value of ``celery.worker.slot`` for a slot number."""
+def slot_name(slot: int | None) -> str:
+    """The value of ``celery.worker.slot`` for a slot number; ``_other`` for one not known."""
+    if slot is None or not MAIN_SLOT <= slot < SLOTS_MAX:
+        return "_other"
     return "main" if slot == MAIN_SLOT else str(slot)

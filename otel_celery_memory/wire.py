@@ -159,6 +159,16 @@ class FrameDecoder:
         self._rest = buffer[at:]
         return found
 
+    def finish(self) -> list[Record]:
+        """The stream has ended: what is left is no frame's beginning, but may hide whole ones."""
+        found: list[Record] = []
+        while len(self._rest) >= _HEADER.size:
+            at = self._skip(self._rest, 0)
+            rest, self._rest = self._rest[at:], b""
+            found += self.feed(rest)
+        self._rest = b""
+        return found
+
     def _skip(self, buffer: bytes, at: int) -> int:
         """The next place where a frame may begin; counts a run of garbage once."""
         if not self._in_garbage:

@@ -7,7 +7,21 @@ import sys
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
+
+
+class Tracer(Protocol):
+    """What the meter asks of ``tracemalloc``."""
+
+    @property
+    def tracing(self) -> bool:
+        """Whether traced numbers can be had now."""
+
+    def begin(self) -> int:
+        """Traced bytes now; a new traced peak begins."""
+
+    def read(self) -> tuple[int, int]:
+        """Traced bytes now, and the highest since `begin`."""
 
 
 class HeapTracer:
@@ -27,7 +41,7 @@ class HeapTracer:
         """Stop what `start` started.
 
         ``stop`` may crash where native threads without the GIL report memory (gh-128679, fixed
-        in late 3.12, 3.13 and 3.14): this is only called by ``uninstrument()``, never under load.
+        in late 3.12, 3.13 and 3.14): only ``uninstrument()`` does this, not a worker that ends.
         """
         if self._ours and tracemalloc.is_tracing():
             tracemalloc.stop()

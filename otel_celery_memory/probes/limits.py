@@ -7,6 +7,8 @@ from pathlib import Path
 
 import psutil
 
+from otel_celery_memory.probes.proc import soft_limit
+
 _UNLIMITED_V1_BYTES = 2**62
 """cgroup v1 says "unlimited" as the largest page-aligned 64-bit number."""
 
@@ -29,7 +31,7 @@ def read_limits(
     return Limits(
         cgroup_bytes=limit,
         cgroup_used_bytes=used,
-        rlimit_as_bytes=_address_space_limit(proc / str(pid) / "limits"),
+        rlimit_as_bytes=soft_limit(pid, "Max address space", proc),
         host_bytes=_host_bytes(proc),
     )
 
@@ -78,18 +80,6 @@ def _number(path: Path) -> int | None:
     if not text.isdigit() or int(text) >= _UNLIMITED_V1_BYTES:
         return None
     return int(text)
-
-
-def _address_space_limit(path: Path) -> int | None:
-    try:
-        text = path.read_text()
-    except OSError:
-        return None
-    for line in text.splitlines():
-        if line.startswith("Max address space"):
-            soft = line.split()[3:4]
-            return int(soft[0]) if soft and soft[0].isdigit() else None
-    return None
 
 
 def _host_bytes(proc: Path) -> int | None:

@@ -49,7 +49,7 @@ def read_process(pid: int, proc: Path = PROC) -> ProcessReading | None:
         virtual_bytes=status.get("VmSize"),
         swap_bytes=status.get("VmSwap"),
         open_files=_open_files(directory / "fd"),
-        open_files_limit=_open_files_limit(directory / "limits"),
+        open_files_limit=soft_limit(pid, "Max open files", proc),
     )
 
 
@@ -85,13 +85,14 @@ def _open_files(directory: Path) -> int | None:
         return None
 
 
-def _open_files_limit(path: Path) -> int | None:
+def soft_limit(pid: int, name: str, proc: Path = PROC) -> int | None:
+    """A soft limit of ``/proc/<pid>/limits`` by its name; ``None`` where there is none."""
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = (proc / str(pid) / "limits").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
     for line in text.splitlines():
-        if line.startswith("Max open files"):
-            soft = line.split()[3:4]
+        if line.startswith(name):
+            soft = line[len(name) :].split()[:1]
             return int(soft[0]) if soft and soft[0].isdigit() else None
     return None

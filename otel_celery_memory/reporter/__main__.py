@@ -5,10 +5,16 @@ Started by the worker; not meant to be started by hand.
 
 from __future__ import annotations
 
+import signal
+
+# Process groups and cgroups send these to everyone: the end of the pipe is our signal. Before the
+# imports, which take a good part of a second.
+for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+    signal.signal(_number, signal.SIG_IGN)
+
 import argparse
 import logging
 import os
-import signal
 import sys
 from selectors import DefaultSelector
 from threading import Thread
@@ -24,7 +30,8 @@ from otel_celery_memory.reporter.sites import SiteTotals
 from otel_celery_memory.reporter.state import WorkerState
 from otel_celery_memory.reporter.watch import ProcessReadings, ProcessWatch
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.telemetry.pipeline import open_pipeline
+from otel_celery_memory.telemetry.histogram import wants_delta
+from otel_celery_memory.telemetry.pipeline import Pipeline, open_pipeline
 from otel_celery_memory.wire import FrameDecoder
 
 logger = logging.getLogger(__name__)
@@ -35,18 +42,23 @@ FLUSH_TIMEOUT_S = 5.0
 
 def main(argv: list[str]) -> None:
     """Run until the worker has ended, flush within a bounded time, exit."""
-    # Process groups and cgroups send these to everyone: the end of the pipe is our signal.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_IGN)
     set_up_logging()
     options = _parse(argv)
     settings = Settings.load({}, os.environ, strict=False)
     state = WorkerState()
     decoder = FrameDecoder()
     page = ControlPage(options.page)
+    # What reporters before this one told: a cumulative sum goes on where it was, which Prometheus
+    # reads without a gap; of deltas each is told once.
+    delta = wants_delta()
+    told_before = page.dropped() if delta and options.restarts else 0
 
     def pids() -> dict[str, int]:
-        found = {slot_name(process.slot): pid for pid, process in list(state.processes.items())}
+        found = {
+            slot_name(process.slot): pid
+            for pid, process in list(state.processes.items())
+            if process.slot is not None
+        }
         return {**found, "main": options.main_pid, "reporter": os.getpid()}
 
     pipeline = open_pipeline(options.worker, settings.export_interval)
@@ -60,12 +72,12 @@ def main(argv: list[str]) -> None:
             processes=ProcessReadings(pids).read,
             limits=lambda: read_limits(options.main_pid),
             max_memory_per_child_bytes=options.max_memory_kib * 1024 or None,
-            frames_dropped=lambda: page.dropped() + decoder.bad_frames,
-            reporter_restarts=options.restarts,
+            frames_dropped=lambda: page.dropped() - told_before,
+            reporter_restarts=1 if delta and options.restarts else options.restarts,
         ),
     )
     selector = DefaultSelector()
-    ReporterService(
+    service = ReporterService(
         options.pipe,
         options.main_pid,
         decoder,
@@ -73,7 +85,16 @@ def main(argv: list[str]) -> None:
         ProcessWatch(selector),
         selector,
         settings.sites_interval,
-    ).run()
+        page.count_damaged,
+    )
+    try:
+        service.run()
+    finally:
+        _flush(pipeline)
+
+
+def _flush(pipeline: Pipeline) -> None:
+    """Send what there is, within a bounded time, and exit."""
     flush = Thread(target=pipeline.shutdown, daemon=True)
     flush.start()
     flush.join(FLUSH_TIMEOUT_S)

@@ -67,10 +67,10 @@ def _functions(path: str) -> tuple[tuple[int, int, str], ...]:
             # What the compiler has to say of the user's code is not ours to repeat.
             warnings.simplefilter("ignore")
             tree = ast.parse(source.read_bytes())
+        found: list[tuple[int, int, str]] = []
+        _collect(tree, "", found)
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return ()
-    found: list[tuple[int, int, str]] = []
-    _collect(tree, "", found)
     return tuple(found)
 
 

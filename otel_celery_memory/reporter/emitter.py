@@ -26,10 +26,9 @@ from otel_celery_memory.reporter.sites import SiteTotals
 from otel_celery_memory.reporter.state import WorkerState
 from otel_celery_memory.telemetry.events import Events, LostProcess
 from otel_celery_memory.telemetry.metrics import (
+    BoundedNames,
     Level,
-    Levels,
     TaskMetrics,
-    TaskNames,
     observe_levels,
 )
 
@@ -60,14 +59,15 @@ class Emitter:
         self.state = state
         self._sites = sites
         self._surroundings = surroundings
-        self._names = TaskNames()
+        self._names = BoundedNames(c.TASK_NAMES_MAX)
+        self._states = BoundedNames(c.TASK_STATES_MAX)
         self._tasks = TaskMetrics(histogram)
         self._events = Events(logger)
         # Written by one thread, copied by the SDK's export thread: list() of a dictionary's
         # items is one step to other threads.
         self._measured: Counter[tuple[str, str, bool]] = Counter()
         self._exits: Counter[tuple[str, str]] = Counter()
-        observe_levels(meter, Levels(self._levels()))
+        observe_levels(meter, self._levels())
 
     def apply(self, record: Record) -> None:
         """Take in one record."""
@@ -117,13 +117,14 @@ class Emitter:
         """Begin anew: after a fork, what the parent counted is the parent's to tell."""
         self._measured.clear()
         self._exits.clear()
+        self._sites.forget()
         self.state.processes.clear()
 
     def _finished(self, record: TaskFinished) -> None:
         task = self._names.bounded(record.task)
         self._sites.finished(record)
         exclusive = bool(record.exclusive)
-        self._measured[task, record.state, exclusive] += 1
+        self._measured[task, self._states.bounded(record.state), exclusive] += 1
         if exclusive:
             self._tasks.finished(record, task)
 
@@ -171,7 +172,7 @@ class Emitter:
         samples = [
             (process.slot, process.heap)
             for process in list(self.state.processes.values())
-            if process.heap is not None and process.gone_ns is None
+            if process.heap is not None and process.gone_ns is None and process.slot is not None
         ]
         return [
             (value, {c.SLOT: slot_name(slot)})

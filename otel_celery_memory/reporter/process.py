@@ -8,6 +8,8 @@ from otel_celery_memory.records import ExitReason, HeapSampled, ProcessDown, Tas
 
 JUDGE_AFTER_NS = 1_000_000_000
 """How long all sides have to speak of a process that is gone."""
+EX_RECYCLE = 155
+"""billiard's exit code of a child that reached a per-child limit."""
 GIVE_UP_AFTER_NS = 6_000_000_000
 """How long to wait for the main process, which reaps a child when it gets to it."""
 _CRASH_SIGNALS = frozenset((4, 6, 7, 8, 11))
@@ -19,7 +21,8 @@ class ProcessState:
     """One process of the worker."""
 
     pid: int
-    slot: int
+    slot: int | None
+    """``None`` until it is told: the first record that was read may be of a task."""
     rss_bytes: int | None = None
     rss_peak_bytes: int | None = None
     in_flight: list[TaskStarted] = field(default_factory=list)
@@ -69,7 +72,11 @@ def unannounced(exit_code: int | None) -> tuple[ExitReason, int | None]:
     """Reason and signal of an end without goodbye, by the exit code, if it is known."""
     if exit_code is None:
         return ExitReason.KILLED, None
-    if exit_code >= 0:
+    if exit_code == 0:
+        return ExitReason.SHUTDOWN, None  # its goodbye was dropped
+    if exit_code == EX_RECYCLE:
+        return ExitReason.MAX_TASKS, None
+    if exit_code > 0:
         return ExitReason.CRASHED, None
     crashed = -exit_code in _CRASH_SIGNALS
     return (ExitReason.CRASHED if crashed else ExitReason.KILLED), -exit_code

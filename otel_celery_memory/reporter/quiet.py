@@ -36,7 +36,7 @@ class RepetitionFilter(logging.Filter):
 
 def _family(logger_name: str) -> str:
     """Exporters of metrics and of logs, their sessions and retries all mean one dead endpoint."""
-    return logger_name.split(".", 1)[0]
+    return "export" if "export" in logger_name else logger_name
 
 
 def _one_line(record: logging.LogRecord, held: int) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable
 from selectors import EVENT_READ, BaseSelector
 
-from otel_celery_memory.records import MAIN_SLOT, ProcessUp
+from otel_celery_memory.records import MAIN_SLOT, ProcessUp, Record
 from otel_celery_memory.reporter.emitter import Emitter
 from otel_celery_memory.reporter.watch import ProcessWatch
 from otel_celery_memory.wire import FrameDecoder
+
+logger = logging.getLogger(__name__)
 
 TICK_S = 1.0
 _READ_BYTES = 1 << 20
@@ -35,6 +38,7 @@ class ReporterService:
         watch: ProcessWatch,
         selector: BaseSelector,
         sites_interval_s: float,
+        damaged: Callable[[int], None],
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pipe_fd = pipe_fd
@@ -44,9 +48,11 @@ class ReporterService:
         self._watch = watch
         self._selector = selector
         self._sites_interval_s = sites_interval_s
+        self._damaged = damaged
         self._clock_s = clock_s
         self._ranked_s = clock_s()
         self._end_by_s: float | None = None
+        self._failed: set[str] = set()
 
     def run(self) -> None:
         """The whole life of the reporter, but for the last flush."""
@@ -65,10 +71,10 @@ class ReporterService:
             now_s = self._clock_s()
             if now_s >= next_tick_s:
                 next_tick_s = now_s + TICK_S
-                self._tick(now_s)
+                self._contained("a tick", self._tick, now_s)
             elif ready:
                 time.sleep(_PAUSE_S)
-        self._finish()
+        self._contained("the end", self._finish)
 
     def _read(self) -> bool:
         """Take in what is in the pipe; ``False`` at its end."""
@@ -78,17 +84,29 @@ class ReporterService:
                 data = os.read(self._pipe_fd, _READ_BYTES)
             except BlockingIOError:
                 return True
+            for record in self._decoder.feed(data) if data else self._decoder.finish():
+                self._contained("a record", self._take, record)
             if not data:
                 return False
-            for record in self._decoder.feed(data):
-                self._emitter.apply(record)
-                if isinstance(record, ProcessUp):
-                    self._meet(record.pid, record.slot)
             if len(data) < _READ_BYTES // 4:
                 break
         if self._emitter.state.said_goodbye and self._end_by_s is None:
             self._end_by_s = self._clock_s() + _LINGER_S
         return True
+
+    def _take(self, record: Record) -> None:
+        self._emitter.apply(record)
+        if isinstance(record, ProcessUp):
+            self._meet(record.pid, record.slot)
+
+    def _contained(self, part: str, function: Callable[..., None], *arguments: object) -> None:
+        """Nothing that one part does wrong ends the others; each is told once."""
+        try:
+            function(*arguments)
+        except Exception:
+            if part not in self._failed:
+                self._failed.add(part)
+                logger.exception("%s was not understood; this is told once", part)
 
     def _meet(self, pid: int, slot: int) -> None:
         """A process of the worker is up; it may be gone again by the time we hear of it."""
@@ -115,6 +133,10 @@ class ReporterService:
         if now_s - self._ranked_s >= self._sites_interval_s:
             self._rank(now_s, now_ns)
 
+        if self._decoder.bad_frames:
+            self._damaged(self._decoder.bad_frames)
+            self._decoder.bad_frames = 0
+
     def _rank(self, now_s: float, now_ns: int) -> None:
         self._emitter.emit_sites(max(now_s - self._ranked_s, 0.001), now_ns)
         self._ranked_s = now_s
@@ -126,8 +148,12 @@ class ReporterService:
         """The worker has ended: tell of its last processes and sites."""
         state = self._emitter.state
         now_ns = time.time_ns()
-        for pid in list(state.processes):
-            state.gone(pid, now_ns)
+        for pid, process in list(state.processes.items()):
+            # After uninstrument() under a running pool the children are still there.
+            child = pid != self._main_pid and process.down is None
+            if not (child and state.said_goodbye and self._watch.still_there(pid)):
+                state.gone(pid, now_ns)
         for end in state.judge(now_ns, all_now=True):
             self._emitter.ended(end)
         self._rank(self._clock_s(), now_ns)
+        self._damaged(self._decoder.bad_frames)

@@ -6,10 +6,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from otel_celery_memory import conventions as c
 from otel_celery_memory.records import Site, SitesWindow, TaskFinished
 from otel_celery_memory.telemetry.events import RankedSite
+from otel_celery_memory.telemetry.metrics import BoundedNames
 
 _SITES_MAX = 5_000
+_NAMES_MAX = 1_000
 
 SiteKey = tuple[str, str, int, str]
 """Task, file, line, stack."""
@@ -29,6 +32,7 @@ class SiteTotals:
     def __init__(self, describe: Callable[[str, int], CodePlace], top: int) -> None:
         self._describe = describe
         self._top = top
+        self._names = BoundedNames(_NAMES_MAX)
         self._runs: Counter[str] = Counter()
         self._traced_runs: Counter[str] = Counter()
         self._size_bytes: Counter[SiteKey] = Counter()
@@ -37,20 +41,20 @@ class SiteTotals:
 
     def finished(self, record: TaskFinished) -> None:
         """Count a run, traced or not: the rate needs how often a task runs."""
-        if record.task in self._runs or len(self._runs) < _SITES_MAX:
-            self._runs[record.task] += 1
+        self._runs[self._names.bounded(record.task)] += 1
 
     def window(self, record: SitesWindow) -> None:
         """Count a traced run."""
-        if record.task in self._traced_runs or len(self._traced_runs) < _SITES_MAX:
-            self._traced_runs[record.task] += 1
+        self._traced_runs[self._names.bounded(record.task)] += 1
 
     def site(self, record: Site) -> None:
         """Add what one traced run left alive at one site."""
-        key = (record.task, record.path, record.line, record.stack)
-        if key in self._size_bytes or len(self._size_bytes) < _SITES_MAX:
-            self._size_bytes[key] += record.size_bytes
-            self._blocks[key] += record.blocks
+        task = self._names.bounded(record.task)
+        key = (task, record.path, record.line, record.stack)
+        if key not in self._size_bytes and len(self._size_bytes) >= _SITES_MAX:
+            key = (task, c.OTHER, 0, "")
+        self._size_bytes[key] += record.size_bytes
+        self._blocks[key] += record.blocks
 
     def rank(self, interval_s: float) -> list[RankedSite]:
         """The sites that grow fastest in this interval; a new interval begins."""
@@ -66,6 +70,12 @@ class SiteTotals:
         for counter in (self._runs, self._traced_runs, self._size_bytes, self._blocks):
             counter.clear()
         return ranked
+
+    def forget(self) -> None:
+        """Begin anew, as if nothing had been told."""
+        self._size_before = {}
+        for counter in (self._runs, self._traced_runs, self._size_bytes, self._blocks):
+            counter.clear()
 
     def _all_runs(self, task: str) -> int:
         """Runs in this interval; a window that closed in it may be of a run before it."""

@@ -35,6 +35,7 @@ _Value = TypeVar("_Value")
 _PROCESSES_MAX = 4_096
 _OVERDUE_MAX = 1_024
 _IN_FLIGHT_MAX = 100
+_JUDGED_MAX = 256
 
 
 class WorkerState:
@@ -44,6 +45,7 @@ class WorkerState:
         self.processes: dict[int, ProcessState] = {}
         self.said_goodbye = False
         self._overdue: dict[str, TaskOverdue] = {}
+        self._judged: dict[int, None] = {}
 
     def apply(self, record: Record) -> None:
         """Take in one record."""
@@ -52,6 +54,8 @@ class WorkerState:
         elif isinstance(record, TaskFinished):
             self._finished(record)
         elif isinstance(record, ProcessUp):
+            if not record.rss_bytes and record.pid in self._judged:
+                return  # a roll call that was written before its end was noticed
             process = self._process(record.pid)
             process.slot = record.slot
             if record.rss_bytes:
@@ -90,6 +94,8 @@ class WorkerState:
         ]
         for process in ended:
             del self.processes[process.pid]
+            self._judged[process.pid] = None
+        _trim(self._judged, _JUDGED_MAX)
         return [self._end_of(process) for process in ended]
 
     def _end_of(self, process: ProcessState) -> ProcessEnd:
@@ -110,7 +116,7 @@ class WorkerState:
         if not record.nested:
             process.last = record
             # A child runs one task at a time: what was in flight there has ended untold.
-            if process.slot != MAIN_SLOT:
+            if process.slot not in (MAIN_SLOT, None):
                 process.in_flight.clear()
         process.in_flight.append(record)
         del process.in_flight[:-_IN_FLIGHT_MAX]
@@ -130,7 +136,7 @@ class WorkerState:
         process = self.processes.get(pid)
         if process is None:
             # Its ProcessUp went to a reporter that died; the slot is told again soon.
-            process = self.processes[pid] = ProcessState(pid, MAIN_SLOT)
+            process = self.processes[pid] = ProcessState(pid, None)
             _trim(self.processes, _PROCESSES_MAX)
         return process
 

@@ -20,6 +20,8 @@ from otel_celery_memory.probes.proc import (
 )
 from otel_celery_memory.records import ProcessReading
 
+PID_LIMIT = 2**22 + 1
+"""The largest pid_max of Linux (proc_sys_kernel(5))."""
 SHARED_INTERVAL_S = 60.0
 """USS and PSS lock a process's memory map while they are added up."""
 
@@ -36,6 +38,8 @@ class ProcessWatch:
         """Watch a process; ``False`` where it is gone already."""
         if pid in self._pidfds:
             return True
+        if not 0 < pid < PID_LIMIT:
+            return False  # a damaged record's: 0 and -1 mean whole groups of processes
         try:
             fd = os.pidfd_open(pid)
         except ProcessLookupError:
@@ -64,6 +68,10 @@ class ProcessWatch:
         """RSS of every watched process that is still there."""
         readings = {pid: read_rss_bytes(pid, self._proc) for pid in self._pidfds}
         return {pid: rss_bytes for pid, rss_bytes in readings.items() if rss_bytes is not None}
+
+    def still_there(self, pid: int) -> bool:
+        """Whether a watched process has not ended yet."""
+        return pid in self._pidfds and self._alive(pid)
 
     @staticmethod
     def _alive(pid: int) -> bool:
@@ -99,7 +107,7 @@ class ProcessReadings:
             now_s = self._clock_s()
             if now_s >= self._fresh_until_s:
                 self._readings = self._take(now_s)
-                self._fresh_until_s = now_s + 0.05
+                self._fresh_until_s = self._clock_s() + 0.05
             return self._readings
 
     def _take(self, now_s: float) -> dict[str, ProcessReading]:

@@ -7,7 +7,6 @@ callbacks when somebody collects: a count costs a dictionary entry instead of a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from opentelemetry import trace
@@ -21,17 +20,10 @@ Level = tuple[int, Mapping[str, str | bool]]
 """A value and its attributes."""
 
 
-@dataclass(frozen=True)
-class Levels:
-    """What the callbacks read: each gives the current values of one metric."""
+class BoundedNames:
+    """At most `limit` values of an attribute; those that come later become ``_other``."""
 
-    of: Mapping[c.Metric, Callable[[], Iterable[Level]]]
-
-
-class TaskNames:
-    """At most `limit` task names as attributes; those that come later become ``_other``."""
-
-    def __init__(self, limit: int = c.TASK_NAMES_MAX) -> None:
+    def __init__(self, limit: int) -> None:
         self._limit = limit
         self._names: set[str] = set()
 
@@ -102,9 +94,9 @@ def span_context(span: bytes) -> Context:
     return trace.set_span_in_context(trace.NonRecordingSpan(identity), _NO_CONTEXT)
 
 
-def observe_levels(meter: Meter, levels: Levels) -> None:
+def observe_levels(meter: Meter, levels: Mapping[c.Metric, Callable[[], Iterable[Level]]]) -> None:
     """Make the observable instruments of all metrics that are read and not recorded."""
-    for metric, read in levels.of.items():
+    for metric, read in levels.items():
         create = (
             meter.create_observable_counter
             if metric.kind == "Counter"

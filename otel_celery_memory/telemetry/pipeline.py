@@ -142,6 +142,8 @@ def _kinds(variable: str, environ: Mapping[str, str]) -> list[str]:
             logger.warning("%s=%s is not otlp, console or none: ignored", variable, kind)
     if "none" in known:
         return []
+    if kinds and not known:
+        logger.warning("%s names no exporter that can be had: otlp is used", variable)
     return known or ["otlp"]
 
 

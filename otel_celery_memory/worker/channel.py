@@ -8,7 +8,10 @@ never fails for want of a reader.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+
+from celery.exceptions import SoftTimeLimitExceeded
 
 from otel_celery_memory.page import ControlPage
 from otel_celery_memory.probes.descriptor import moved_high, write
@@ -20,6 +23,7 @@ try:
 except ImportError:  # Windows, where Celery has no prefork either
     fcntl = None  # type: ignore[assignment]
 
+_REOPEN_LIMIT = 100
 _PIPE_BYTES = (1 << 20, 1 << 18, 1 << 17)
 """Sizes to ask for: 1 MiB is Linux's default limit for the unprivileged (pipe(7))."""
 
@@ -29,10 +33,13 @@ class Channel:
 
     def __init__(self) -> None:
         """Raises `OSError` where no pipe can be made."""
-        self.read_fd, write_fd = os.pipe()
-        self.write_fd = moved_high(write_fd)
+        read_fd, write_fd = os.pipe()
+        self.read_fd, self.write_fd = moved_high(read_fd), moved_high(write_fd)
+        self._main_pid, self._main_write_fd = os.getpid(), self.write_fd
+        self._inode = os.fstat(self.write_fd).st_ino
+        self._reopened = 0
         try:
-            self.page = ControlPage.create()
+            self.page = ControlPage.create(moved_high)
         except OSError:
             os.close(self.read_fd)
             os.close(self.write_fd)
@@ -48,10 +55,35 @@ class Channel:
         if self._closed:
             return
         try:
-            write(self.write_fd, encode(record))
+            frame = encode(record)
+            try:
+                write(self.write_fd, frame)
+            except OSError as error:
+                # A task may close what is not its own (os.closerange).
+                if error.errno != errno.EBADF or not self._reopen():
+                    raise
+                write(self.write_fd, frame)
+        except SoftTimeLimitExceeded:
+            raise  # the task's time limit, which happened to hit us
         except Exception:  # full, closed, or a record that cannot be encoded: never the task's
             with contextlib.suppress(Exception):
                 self.page.count_dropped(self.slot)
+
+    def _reopen(self) -> bool:
+        """Open the pipe again as the main process has it; `False` where that cannot be done."""
+        if self._reopened >= _REOPEN_LIMIT:
+            return False
+        self._reopened += 1
+        try:
+            path = f"/proc/{self._main_pid}/fd/{self._main_write_fd}"
+            fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return False
+        if os.fstat(fd).st_ino != self._inode:
+            os.close(fd)
+            return False
+        self.write_fd = moved_high(fd)
+        return True
 
     def close_read_end(self) -> None:
         """For children of the pool: only the main process keeps it."""

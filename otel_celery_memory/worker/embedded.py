@@ -45,6 +45,10 @@ class EmbeddedLifecycle:
         self._recorder.stop()
         self._end_sink()
 
+    def stop_tracing(self) -> None:
+        """For ``uninstrument()``: leave no tracing on in this process."""
+        self._recorder.stop_tracing()
+
     def _announce(self) -> None:
         self._pid = os.getpid()
         self._recorder.begin(int(getattr(current_process(), "index", MAIN_SLOT)))

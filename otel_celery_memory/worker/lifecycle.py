@@ -26,6 +26,9 @@ from otel_celery_memory.worker.supervisor import CHECK_INTERVAL_S, Supervisor
 
 logger = logging.getLogger(__name__)
 
+ROLL_CALL_CHECKS = 3
+"""Every so many checks the reporter is told who is there."""
+
 
 class WorkerLifecycle:
     """The worker side with a reporter, for one worker of this process at a time."""
@@ -42,6 +45,7 @@ class WorkerLifecycle:
         self._reaper: Reaper | None = None
         self._timer: Any = None
         self._main_pid = 0
+        self._checks = 0
 
     @property
     def attached(self) -> bool:
@@ -98,8 +102,10 @@ class WorkerLifecycle:
         if self._channel is None or self._supervisor is None or self._reaper is None:
             return
         self.follow_pool()
-        if self._supervisor.check():
-            # The new one has not met anybody.
+        self._supervisor.check()
+        self._checks += 1
+        if self._checks % ROLL_CALL_CHECKS == 0:
+            # A reporter that was started again has met nobody, and a frame may have been dropped.
             now_ns = time.time_ns()
             self._channel.send(ProcessUp(self._main_pid, now_ns, MAIN_SLOT, 0))
             for pid, slot in self._reaper.children():
@@ -123,9 +129,15 @@ class WorkerLifecycle:
             self._recorder.end(0)
             self._recorder.stop()
         channel.send(Goodbye(os.getpid(), time.time_ns()))
+        self._supervisor.revive()
         channel.close()
         self._supervisor.stop()
         atexit.unregister(self.detach)
+
+    def stop_tracing(self) -> None:
+        """For ``uninstrument()``: leave no tracing on in this process."""
+        if self._recorder is not None:
+            self._recorder.stop_tracing()
 
     def _disconnect(self) -> None:
         if self._signals is not None:

@@ -11,24 +11,10 @@ import os
 import time
 from collections.abc import Callable
 from threading import get_ident
-from typing import Protocol
 
+from otel_celery_memory.probes.heap import Tracer
 from otel_celery_memory.probes.process import ProcessProbe
 from otel_celery_memory.records import NO_SPAN, TaskFinished, TaskStarted
-
-
-class Tracer(Protocol):
-    """What the meter asks of ``tracemalloc``."""
-
-    @property
-    def tracing(self) -> bool:
-        """Whether traced numbers can be had now."""
-
-    def begin(self) -> int:
-        """Traced bytes now; a new traced peak begins."""
-
-    def read(self) -> tuple[int, int]:
-        """Traced bytes now, and the highest since `begin`."""
 
 
 class Run:
@@ -91,6 +77,8 @@ class Meter:
         # A run that is not nested in the one before: that one's end was never told.
         if not runs or not is_nested():
             runs = self._runs[thread] = []
+        # In this order: another thread that starts from here on either is seen or moves the epoch.
+        epoch = self._epoch
         alone = len(self._runs) == 1
         run = Run(task_id, task, bool(runs), self._clock_ns())
         rss_bytes = run.rss_bytes = run.peak_bytes = self._probe.rss_bytes()
@@ -101,13 +89,13 @@ class Meter:
         else:
             self._epoch += 1
             run.shared = True
-        run.epoch = self._epoch
+        run.epoch = epoch
         previous, retained_bytes = "", None
         if not run.nested:
-            if alone and self._previous is not None:
-                previous = self._previous.task
-                retained_bytes = rss_bytes - self._previous.rss_bytes
-            self._previous = None
+            before, self._previous = self._previous, None
+            if alone and before is not None:
+                previous = before.task
+                retained_bytes = rss_bytes - before.rss_bytes
         runs.append(run)
         return TaskStarted(
             self._pid,
@@ -173,7 +161,7 @@ class Meter:
         )
 
     def retained_until_now(self) -> tuple[str, int | None, int]:
-        """The last task's name, what it retained until now, and RSS now: at the process's end."""
+        """The last task's name, what it retained until now, and RSS now."""
         rss_bytes = self._probe.rss_bytes()
         if self._previous is None:
             return "", None, rss_bytes

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import time
 from collections.abc import Callable
+from threading import Timer
 from typing import Any
 
-from billiard.pool import EX_RECYCLE
+from billiard.pool import EX_RECYCLE, SIG_SOFT_TIMEOUT
 from celery.exceptions import SoftTimeLimitExceeded
 
 from otel_celery_memory.probes.heap import HeapTracer, NoTracer, read_heap
@@ -34,6 +36,7 @@ from otel_celery_memory.worker.windows import SiteWindows
 logger = logging.getLogger(__name__)
 
 _REOPEN_LIMIT = 3
+_LIMIT_AGAIN_S = 0.05
 _HEAP_COST_FACTOR = 200
 """Reading the heap may take at most a two-hundredth of the time between two readings."""
 
@@ -65,6 +68,7 @@ class Recorder:
         self._heap_due_ns = 0
         self._reopened = 0
         self._failed: set[str] = set()
+        self._limited = ""
 
     def begin(self, slot: int, *, runs_tasks: bool = True) -> None:
         """This process is up; everything that a fork left behind is made anew."""
@@ -96,52 +100,58 @@ class Recorder:
             )
         )
 
+    def stop_tracing(self) -> None:
+        """Stop ``tracemalloc`` if we started it; not done to a process that is ending anyway."""
+        self._tracer.stop()
+
     def stop(self) -> None:
         """Measure no more, and give back what is held."""
         self._meter = None
         self._windows = None
-        self._tracer.stop()
         if self._probe is not None:
             self._probe.close()
             self._probe = None
 
     def prerun(self, task_id: str, task: Any) -> None:
         """A task is about to run."""
+        try:
+            self._start(task_id, task)
+        except SoftTimeLimitExceeded:
+            self._limit_again(task_id)
+        except Exception:
+            self._meter_failed()
+
+    def postrun(self, task_id: str, task: Any, state: str | None) -> None:
+        """A task has run."""
+        self._limited = ""
+        try:
+            self._finish(task_id, task, state)
+        except SoftTimeLimitExceeded:
+            return  # too late to be the task's
+        except Exception:
+            self._meter_failed()
+
+    def _start(self, task_id: str, task: Any) -> None:
         if os.getpid() != self._pid:
             self._open()
         meter = self._meter
         if meter is None:
             return
-        try:
-            # Asking the request costs more than a probe: only where a task is running already.
-            started = meter.start(task_id, task.name, lambda: bool(task.request.is_eager))
-        except SoftTimeLimitExceeded:
-            raise
-        except Exception:
-            self._meter_failed()
-            return
+        # Asking the request costs more than a probe: only where a task is running already.
+        started = meter.start(task_id, task.name, lambda: bool(task.request.is_eager))
         self._sink.send(started)
         if self._windows is not None and not started.nested:
             self._turn_window(started.task, started.previous_task)
             # What looking at the heap cost is not the task's: its numbers begin behind it.
             meter.rebase()
 
-    def postrun(self, task_id: str, task: Any, state: str | None) -> None:
-        """A task has run."""
+    def _finish(self, task_id: str, task: Any, state: str | None) -> None:
         meter = self._meter
-        if meter is None:
+        run = None if meter is None else meter.finish(task_id)
+        if meter is None or run is None:
             return
-        try:
-            run = meter.finish(task_id)
-            if run is None:
-                return
-            span, own = self._span(task, run.started_ns)
-            finished = meter.result(run, state or "TERMINATED", span_bytes(span))
-        except SoftTimeLimitExceeded:
-            raise
-        except Exception:
-            self._meter_failed()
-            return
+        span, own = self._span(task, run.started_ns)
+        finished = meter.result(run, state or "TERMINATED", span_bytes(span))
         self._sink.send(finished)
         if span is not None and self._spans is not None:
             try:
@@ -161,6 +171,22 @@ class Recorder:
             self._switch_off("spans")
             self._spans = None
             return None, False
+
+    def _limit_again(self, task_id: str) -> None:
+        """The soft time limit hit us and not the task: have it raised once more, in the task.
+
+        Celery would log what comes out of a signal's receiver and go on, and the limit be lost.
+        """
+        self._limited = task_id
+        timer = Timer(_LIMIT_AGAIN_S, self._raise_limit, (self._pid, task_id))
+        timer.daemon = True
+        timer.start()
+
+    def _raise_limit(self, pid: int, task_id: str) -> None:
+        if self._limited != task_id or os.getpid() != pid or SIG_SOFT_TIMEOUT is None:
+            return
+        if callable(signal.getsignal(SIG_SOFT_TIMEOUT)):  # else it would end the process
+            os.kill(pid, SIG_SOFT_TIMEOUT)
 
     def _open(self) -> None:
         """Open the probes of the process we are in now."""

@@ -99,10 +99,19 @@ class Supervisor:
             "otel_celery_memory: the reporter ended (exit code %s), it is started again",
             self._process.returncode,
         )
+        return self._start_again()
+
+    def revive(self) -> None:
+        """Start a reporter that died once more, whatever its pause, to read what is in the pipe."""
+        if self._process is not None and self._process.poll() is not None:
+            self._start_again()
+
+    def _start_again(self) -> bool:
         self.restarts += 1
         try:
             self.start()
         except OSError as error:
+            self.restarts -= 1
             logger.error("otel_celery_memory: the reporter cannot be started: %s", error)
             return False
         return True
@@ -131,10 +140,11 @@ def reporter_environ(environ: Mapping[str, str], settings: Settings) -> dict[str
     OpenTelemetry's auto-instrumentation lives on ``PYTHONPATH`` as a ``sitecustomize``; in the
     reporter it would instrument the reporter.
     """
-    package_root = str(Path(__file__).resolve().parents[2])
-    path = [package_root, *sys.path]
+    # Last, where it adds nothing if it is there: before the standard library it would shadow it.
+    path = [*sys.path, str(Path(__file__).resolve().parents[2])]
+    kept = {key: value for key, value in environ.items() if key != "PYTHONTRACEMALLOC"}
     return {
-        **environ,
+        **kept,
         **settings.to_environ(),
         "PYTHONPATH": os.pathsep.join(
             dict.fromkeys(

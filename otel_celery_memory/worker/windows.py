@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from threading import Lock
 
 from otel_celery_memory.probes.heap import give_back_free_memory
 from otel_celery_memory.probes.sites import LiveSites, SiteFilter, changed_sites, live_sites
@@ -41,12 +42,22 @@ class SiteWindows:
         self._task = ""
         self._rest_until_s = 0.0
         self._seen: set[str] = set()
+        self._lock = Lock()
 
     def task_starts(self, task: str, previous_task: str) -> list[Record]:
         """A task starts: the window of `previous_task` closes, one for `task` may open.
 
-        `previous_task` is empty where what happened since its start is not its own doing.
+        `previous_task` is empty where what happened since its start is not its own doing. While
+        another thread looks, nothing is done: the two tasks overlap anyway.
         """
+        if not self._lock.acquire(blocking=False):
+            return []
+        try:
+            return self._turn(task, previous_task)
+        finally:
+            self._lock.release()
+
+    def _turn(self, task: str, previous_task: str) -> list[Record]:
         began_s = self._clock_s()
         looked = after = self._look() if self._closes(previous_task) else None
         found = [] if after is None else self._records(after)

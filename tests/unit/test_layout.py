@@ -129,7 +129,12 @@ def test_exporters_are_imported_by_nobody_at_the_top() -> None:
 
 def test_celery_is_known_to_the_worker_side_and_the_instrumentor_alone() -> None:
     users = importing("celery") | importing("billiard") | importing("kombu")
-    assert {part_of(module) for module in users} <= {"worker", "instrumentor", "cli"}
+    assert {part_of(module) for module in users} <= {
+        "worker",
+        "instrumentor",
+        "inprocess",
+        "cli",
+    }
 
 
 def test_probes_know_nothing_of_opentelemetry() -> None:

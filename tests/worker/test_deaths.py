@@ -163,8 +163,18 @@ def test_a_task_that_closes_our_descriptors_does_no_harm_and_measuring_goes_on(
     start: Start, receiver: Receiver
 ) -> None:
     with start(arguments=["--concurrency=1"]) as worker:
+        worker.run("noop")
         worker.run("close_descriptors")
         for _ in range(5):
             worker.run("noop")
         worker.stop()
+    # Whose own start was noted with what it closed has no end to tell.
+    assert measured(receiver.received) == {"noop": 6}
+    assert losses(receiver) == []
+    exits = {
+        point.attributes["celery.worker.exit.reason"]: point.value
+        for point in receiver.received.latest("celery.worker.process.exits")
+        if point.attributes["celery.worker.slot"] == "0"
+    }
+    assert exits == {"shutdown": 1}
     assert "Traceback" not in worker.log()

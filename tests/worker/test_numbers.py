@@ -195,7 +195,7 @@ def test_every_process_tells_its_memory_and_files_under_its_slot(
         for metric in ("memory", "memory.virtual", "memory.unique", "open_files"):
             wait_until(metric, lambda metric=metric: slots(metric) == everyone, 10)  # type: ignore[misc]
         assert slots("memory.proportional") == slots("memory.swap") == everyone
-        assert slots("heap.blocks") <= {"0", "1"}
+        assert slots("heap.blocks") in ({"0"}, {"1"}, {"0", "1"})
         limits = {
             point.attributes["celery.memory.limit.kind"]: point.value
             for point in receiver.received.latest("celery.worker.memory.limit")

@@ -57,6 +57,9 @@ def test_delivery_in_process_needs_no_reporter_and_gives_no_warning(
         worker.stop()
     assert measured(receiver.received) == {"noop": 10}
     assert "otel_celery_memory:" not in worker.log()
+    # One writer a stream.
+    instances = {point.resource["service.instance.id"] for point in receiver.received.points}
+    assert instances == {"w@test/0", "w@test/1"}
 
 
 @pytest.mark.parametrize("executable", ["", "/nonexistent/python"])
@@ -129,6 +132,8 @@ def test_other_celery_commands_that_import_the_module_start_nothing(
         timeout=60,
         check=False,
     )
+    # Nobody answers a ping: 69. What matters is that the command came to its end.
+    assert finished.returncode == (69 if "ping" in command else 0), finished.stderr
     assert "otel_celery_memory" not in finished.stderr.replace("tests.worker.app", "")
     assert receiver.received.requests == 0
 

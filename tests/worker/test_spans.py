@@ -45,7 +45,6 @@ def test_the_span_of_celerys_instrumentation_carries_what_the_metrics_got_in_eit
             for name in ("rss.delta", "rss.peak", "traced.delta", "traced.peak")
         },
     }
-    assert _only(receiver, "rss.delta").exemplar_traces in ((), (consumers[0].trace_id,))
     assert any(
         consumers[0].trace_id in point.exemplar_traces
         for point in receiver.received.points

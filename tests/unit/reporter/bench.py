@@ -40,7 +40,7 @@ class NotingEmitter:
     def emit_sites(self, interval_s: float, now_ns: int) -> None:
         self.intervals.append(interval_s)
 
-    def told(self) -> list[tuple[int, str, int | None, str | None]]:
+    def told(self) -> list[tuple[int | None, str, int | None, str | None]]:
         """Slot, reason, signal and task of each end."""
         return [
             (end.process.slot, end.reason.value, end.signal, end.task.task if end.task else None)
@@ -72,7 +72,8 @@ class Reporter:
         self.selector = DefaultSelector()
         self.watch = ProcessWatch(self.selector)
         emitter: Any = self.emitter
-        options = {} if clock is None else {"clock_s": clock}
+        options: dict[str, Any] = {} if clock is None else {"clock_s": clock}
+        self.damaged: list[int] = []
         self.service = ReporterService(
             self.read_fd,
             main_pid,
@@ -81,6 +82,7 @@ class Reporter:
             self.watch,
             self.selector,
             60.0,
+            self.damaged.append,
             **options,
         )
         self.thread = Thread(target=self.service.run, daemon=True)

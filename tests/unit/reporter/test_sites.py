@@ -138,6 +138,9 @@ def test_tasks_and_sites_are_bounded() -> None:
         totals.window(SitesWindow(1, 0, 1, f"t{number}"))
         totals.site(Site(1, 1, 1, number, "t0", PATH, ""))
     sizes = [len(c) for c in (totals._runs, totals._traced_runs, totals._size_bytes)]
-    assert sizes == [5_000] * 3
+    # The last of each is _other, where all the rest is added up.
+    assert sizes == [1_001, 1_001, 5_001]
+    assert (totals._runs["_other"], totals._traced_runs["_other"]) == (5_000, 5_000)
+    assert totals._size_bytes["t0", "_other", 0, ""] == 1_000
     totals.site(Site(1, 1, 1, 0, "t0", PATH, ""))
     assert totals._size_bytes["t0", PATH, 0, ""] == 2

@@ -86,9 +86,9 @@ def test_tasks_of_the_main_process_s_threads_are_in_flight_side_by_side() -> Non
     assert state.processes[1].in_flight == [second]
 
 
-def test_a_process_that_was_first_heard_of_by_a_task_is_main_until_it_says_its_slot() -> None:
+def test_a_process_that_was_first_heard_of_by_a_task_has_no_slot_until_it_is_told() -> None:
     state = state_after(started())
-    assert state.processes[1].slot == MAIN_SLOT
+    assert state.processes[1].slot is None
     state.apply(ProcessUp(1, 0, 2, 0))
     assert state.processes[1].slot == 2
 

@@ -132,7 +132,7 @@ def test_a_stranger_s_descriptor_under_an_old_number_is_left_alone() -> None:
 
 
 def test_where_there_is_no_page_there_is_no_pipe_either(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse() -> ControlPage:
+    def refuse(_: object) -> ControlPage:
         raise OSError("no room")
 
     monkeypatch.setattr(ControlPage, "create", refuse)

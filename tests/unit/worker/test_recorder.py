@@ -101,7 +101,9 @@ def test_in_a_forked_child_the_probes_are_opened_anew(recording: Recording, task
 def test_after_a_stop_nothing_is_measured_and_nothing_is_open(
     recording: Recording, task: Any
 ) -> None:
+    recording.recorder.stop_tracing()
     recording.recorder.stop()
+    recording.recorder.stop_tracing()
     recording.recorder.stop()
     assert (recording.run(task), recording.probes.opened[0].closed) == ([], True)
 
@@ -120,6 +122,7 @@ def test_with_tracing_always_every_task_has_traced_numbers_and_its_sites_are_tol
     kept = bytes(30_000_000)
     recording.recorder.postrun("a", task, "SUCCESS")
     recording.recorder.end(0)
+    recording.recorder.stop_tracing()
     recording.recorder.stop()
     _, _, finished, window, site, *_ = recording.take()
     assert [round(size / 1_000_000) for size in finished[5:7]] == [30, 30]
@@ -138,4 +141,5 @@ def test_a_process_that_runs_no_tasks_is_not_traced(task: Any) -> None:
     recording = Recording(tracing="always")
     recording.recorder.begin(-1, runs_tasks=False)
     assert not tracemalloc.is_tracing()
+    recording.recorder.stop_tracing()
     recording.recorder.stop()

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -48,11 +52,48 @@ def test_spans_that_fail_are_switched_off_with_one_line_and_the_records_go_on(
     ]
 
 
-def test_a_soft_time_limit_that_strikes_in_our_code_is_the_task_s(
-    recording: Recording, task: Any
-) -> None:
+@pytest.fixture
+def soft_limit() -> Iterator[None]:
+    """The handler that billiard has in a child of the pool."""
+
+    def handler(*_: object) -> None:
+        raise SoftTimeLimitExceeded
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    yield
+    signal.signal(signal.SIGUSR1, before)
+
+
+def struck(recording: Recording, task: Any) -> None:
+    """The soft time limit strikes while our code runs at the start of a task."""
     failing = FailingMemory()
     failing.error = SoftTimeLimitExceeded()
     recording.recorder._meter._probe = failing  # type: ignore[union-attr]
+    recording.recorder.prerun("a", task)
+
+
+def test_a_soft_time_limit_that_strikes_in_our_code_is_raised_again_in_the_task(
+    recording: Recording, task: Any, soft_limit: None
+) -> None:
+    struck(recording, task)
     with pytest.raises(SoftTimeLimitExceeded):
-        recording.recorder.prerun("a", task)
+        time.sleep(20)
+
+
+def test_a_soft_time_limit_is_not_raised_again_when_the_task_is_over(
+    recording: Recording, task: Any, soft_limit: None
+) -> None:
+    struck(recording, task)
+    recording.recorder.postrun("a", task, "SUCCESS")
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join(20)
+
+
+def test_without_billiards_handler_no_signal_is_sent(recording: Recording, task: Any) -> None:
+    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+    struck(recording, task)
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join(20)
+    # Still here.

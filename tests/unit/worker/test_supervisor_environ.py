@@ -25,12 +25,13 @@ def test_the_reporter_s_environment_is_the_worker_s_with_our_settings_and_import
         "PYTHONPATH": "/otel/opentelemetry/instrumentation/auto_instrumentation:/elsewhere",
         "OTEL_CELERY_MEMORY_SITES_TOP": "99",
         "OTEL_SERVICE_NAME": "shop",
+        "PYTHONTRACEMALLOC": "10",
     }
     assert reporter_environ(environ, SETTINGS) == {
         "PATH": "/bin",
         "OTEL_SERVICE_NAME": "shop",
         **SETTINGS.to_environ(),
-        "PYTHONPATH": os.pathsep.join([ROOT, "/srv/app", "/venv/lib"]),
+        "PYTHONPATH": os.pathsep.join(["/srv/app", "/venv/lib", ROOT]),
         "PYTHONSAFEPATH": "1",
     }
     assert environ["OTEL_CELERY_MEMORY_SITES_TOP"] == "99"
@@ -42,7 +43,7 @@ def test_auto_instrumentation_is_not_on_the_reporter_s_path(
     auto = "/venv/lib/opentelemetry/instrumentation/auto_instrumentation"
     monkeypatch.setattr(sys, "path", [auto, "/venv/lib", auto + "/"])
     environ = reporter_environ({}, SETTINGS)
-    assert environ["PYTHONPATH"] == os.pathsep.join([ROOT, "/venv/lib"])
+    assert environ["PYTHONPATH"] == os.pathsep.join(["/venv/lib", ROOT])
 
 
 @pytest.mark.parametrize(
