@@ -15,14 +15,14 @@ from opentelemetry.metrics import MeterProvider
 
 from otel_celery_memory import conventions as c
 from otel_celery_memory.probes.limits import read_limits
-from otel_celery_memory.probes.proc import read_process
-from otel_celery_memory.records import ProcessReading, Record, slot_name
+from otel_celery_memory.probes.proc import ProcessReading, read_process
+from otel_celery_memory.records import Record, slot_name
 from otel_celery_memory.reporter.code import CodeNames
 from otel_celery_memory.reporter.emitter import Emitter, Surroundings
 from otel_celery_memory.reporter.sites import SiteTotals
 from otel_celery_memory.reporter.state import WorkerState
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.telemetry.pipeline import Pipeline
+from otel_celery_memory.telemetry.pipeline import Pipeline, start_or_run
 from otel_celery_memory.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -119,8 +119,9 @@ class InProcessSink:
                 self._emitter.ended(end)
             self._emitter.emit_sites(max(self._clock_s() - self._ranked_s, 0.001), now_ns)
         thread = Thread(target=self._destination.shutdown, daemon=True)
-        thread.start()
-        thread.join(FLUSH_TIMEOUT_S)
+        start_or_run(thread)
+        if thread.ident is not None:
+            thread.join(FLUSH_TIMEOUT_S)
 
     def _forked(self) -> None:
         self._pid = os.getpid()
@@ -131,7 +132,6 @@ class InProcessSink:
     def _processes(self) -> dict[str, ProcessReading]:
         pid = os.getpid()
         process = self._state.processes.get(pid)
-        reading = read_process(pid)
-        if reading is None:
-            return {}
-        return {slot_name(process.slot) if process else "main": reading}
+        # Ended, it has nothing to tell; its last numbers go out all the same.
+        reading = None if process is None else read_process(pid)
+        return {} if process is None or reading is None else {slot_name(process.slot): reading}

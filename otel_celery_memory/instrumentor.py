@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from billiard.process import current_process
 from celery import signals
-from celery.concurrency.prefork import TaskPool as PreforkPool
 from celery.utils.nodenames import default_nodename
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
-from otel_celery_memory.settings import Settings
+from otel_celery_memory.settings import SettingError, Settings
 from otel_celery_memory.worker.embedded import EmbeddedLifecycle
 from otel_celery_memory.worker.lifecycle import WorkerLifecycle
 from otel_celery_memory.worker.signals import connect, disconnect, signal_being_sent
@@ -61,6 +60,10 @@ class CeleryMemoryInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         for unknown in kwargs.keys() - {item.name for item in fields(Settings)} - {*_PROVIDERS}:
             logger.warning("otel_celery_memory: %s is no setting, it is ignored", unknown)
         providers = {name: kwargs.get(name) for name in _PROVIDERS}
+        for name, provider in providers.items():
+            method = f"get_{name.removesuffix('_provider')}"
+            if provider is not None and not hasattr(provider, method):
+                raise SettingError(name, provider, f"it must have a method {method}()")
         self._wiring = _Wiring(settings, providers)
         self._wiring.connect()
 
@@ -80,6 +83,7 @@ class _Wiring:
         self._worker = WorkerLifecycle(settings, self._spans)
         self._embedded: EmbeddedLifecycle | None = None
         self._has_reporter = settings.delivery == "reporter"
+        self._saw_worker = False
         self._node_name = ""
 
     def connect(self) -> None:
@@ -93,6 +97,11 @@ class _Wiring:
             self._node_name = sender if isinstance(sender, str) else ""
             self._embed(self._best())
             return
+        if sent is signals.worker_ready:
+            logger.warning(
+                "otel_celery_memory: instrument() was called when the worker was up already: "
+                "it is not measured; call it in the module that makes the Celery app"
+            )
         connect(signals.worker_init, self._worker_init)
         connect(signals.worker_process_init, self._process_init)
         connect(signals.worker_ready, self._worker_ready)
@@ -115,6 +124,7 @@ class _Wiring:
     def _worker_init(self, sender: Any = None, **_: object) -> None:
         if sender is None:
             return
+        self._saw_worker = True
         self._node_name = sender.hostname
         if not self._has_reporter:
             # Once, before the fork: children have four seconds to come up.
@@ -132,11 +142,16 @@ class _Wiring:
         """In a child of the pool, or in the solo pool's only process."""
         if isinstance(sender, str):
             self._node_name = sender
-        if not self._worker.attached and self._embedded is None:
+        if self._worker.attached or self._embedded is not None:
+            return
+        # A spawned child has imported us by itself; any other knows of its worker's start.
+        if self._saw_worker or os.environ.get("FORKED_BY_MULTIPROCESSING"):
             self._embed(self._best())
 
     def _worker_ready(self, sender: Any = None, **_: object) -> None:
         """Threads, gevent and eventlet run tasks in the main process."""
+        from celery.concurrency.prefork import TaskPool as PreforkPool
+
         pool = getattr(sender, "pool", None)
         if self._worker.attached or self._embedded or isinstance(pool, PreforkPool):
             return

@@ -8,7 +8,6 @@ times are nanoseconds since the epoch. How they are written to the pipe is the b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
@@ -17,6 +16,9 @@ MAIN_SLOT = -1
 
 SLOTS_MAX = 10_000
 """Slot numbers from here on are no slots, but a damaged record's."""
+
+TERMINATED = "TERMINATED"
+"""The state of a task that its process's end ended: Celery's postrun has none for it."""
 
 NO_SPAN = bytes(25)
 """The ``span`` of a record that belongs to no span."""
@@ -152,6 +154,13 @@ class ProcessExited(NamedTuple):
     exit_code: int
 
 
+class WorkerStopping(NamedTuple):
+    """The main process was asked to shut down, warm or cold."""
+
+    pid: int
+    time_ns: int
+
+
 class Goodbye(NamedTuple):
     """The main process ends in an orderly way: no record follows."""
 
@@ -169,21 +178,9 @@ Record = (
     | HeapSampled
     | TaskOverdue
     | ProcessExited
+    | WorkerStopping
     | Goodbye
 )
-
-
-@dataclass(frozen=True)
-class ProcessReading:
-    """One process's memory as seen from outside, or from itself; ``None`` is left out."""
-
-    rss_bytes: int
-    virtual_bytes: int | None = None
-    swap_bytes: int | None = None
-    unique_bytes: int | None = None
-    proportional_bytes: int | None = None
-    open_files: int | None = None
-    open_files_limit: int | None = None
 
 
 def slot_name(slot: int | None) -> str:

@@ -26,6 +26,7 @@ __all__ = ["moved_high", "write"]
 
 _LOWEST = 900
 _MARGIN = 100
+_ABOVE_STANDARD = 3
 
 
 def moved_high(fd: int) -> int:
@@ -33,9 +34,12 @@ def moved_high(fd: int) -> int:
     if fcntl is None or not hasattr(fcntl, "F_DUPFD_CLOEXEC"):
         return fd
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < 2 * _MARGIN:
-        return fd
     lowest = _LOWEST if soft == resource.RLIM_INFINITY else min(_LOWEST, soft - _MARGIN)
+    if lowest < _MARGIN:
+        # With few to go round, at least not where a daemon without standard streams has a hole.
+        lowest = _ABOVE_STANDARD
+    if fd >= lowest:
+        return fd
     try:
         high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, lowest)
     except OSError:

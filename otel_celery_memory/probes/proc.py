@@ -8,9 +8,20 @@ from pathlib import Path
 
 import psutil
 
-from otel_celery_memory.records import ProcessReading
-
 PROC = Path("/proc")
+
+
+@dataclass(frozen=True)
+class ProcessReading:
+    """One process's memory as seen from outside, or from itself; ``None`` is left out."""
+
+    rss_bytes: int
+    virtual_bytes: int | None = None
+    swap_bytes: int | None = None
+    unique_bytes: int | None = None
+    proportional_bytes: int | None = None
+    open_files: int | None = None
+    open_files_limit: int | None = None
 
 
 @dataclass(frozen=True)

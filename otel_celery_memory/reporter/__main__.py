@@ -31,7 +31,7 @@ from otel_celery_memory.reporter.state import WorkerState
 from otel_celery_memory.reporter.watch import ProcessReadings, ProcessWatch
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.telemetry.histogram import wants_delta
-from otel_celery_memory.telemetry.pipeline import Pipeline, open_pipeline
+from otel_celery_memory.telemetry.pipeline import Pipeline, open_pipeline, start_or_run
 from otel_celery_memory.wire import FrameDecoder
 
 logger = logging.getLogger(__name__)
@@ -96,8 +96,9 @@ def main(argv: list[str]) -> None:
 def _flush(pipeline: Pipeline) -> None:
     """Send what there is, within a bounded time, and exit."""
     flush = Thread(target=pipeline.shutdown, daemon=True)
-    flush.start()
-    flush.join(FLUSH_TIMEOUT_S)
+    start_or_run(flush)
+    if flush.ident is not None:
+        flush.join(FLUSH_TIMEOUT_S)
     if flush.is_alive():
         logger.warning("the last telemetry could not be sent within %.0f s", FLUSH_TIMEOUT_S)
     sys.stdout.flush()

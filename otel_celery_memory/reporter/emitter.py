@@ -11,9 +11,9 @@ from opentelemetry.metrics import Histogram, Meter
 
 from otel_celery_memory import conventions as c
 from otel_celery_memory.probes.limits import Limits
+from otel_celery_memory.probes.proc import ProcessReading
 from otel_celery_memory.records import (
     ProcessDown,
-    ProcessReading,
     Record,
     Site,
     SitesWindow,

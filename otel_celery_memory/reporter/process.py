@@ -29,6 +29,8 @@ class ProcessState:
     last: TaskStarted | None = None
     heap: HeapSampled | None = None
     down: ProcessDown | None = None
+    terminated: bool = False
+    """Whether its last task did not end by itself."""
     exit_code: int | None = None
     gone_ns: int | None = None
 
@@ -66,6 +68,16 @@ def announced(down: ProcessDown) -> ExitReason:
         return ExitReason(down.reason)
     except ValueError:
         return ExitReason.SHUTDOWN
+
+
+def terminated(exit_code: int) -> tuple[ExitReason, int | None]:
+    """Reason and signal where a task was ended with its process, by the code of its goodbye.
+
+    billiard's handler of a signal exits with 256 less, as a negative number.
+    """
+    if -256 < exit_code < 0:
+        return ExitReason.KILLED, 256 + exit_code
+    return ExitReason.CRASHED, None
 
 
 def unannounced(exit_code: int | None) -> tuple[ExitReason, int | None]:

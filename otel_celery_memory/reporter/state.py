@@ -7,11 +7,13 @@ end is judged a little later, when all had time to speak.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from otel_celery_memory.records import (
     MAIN_SLOT,
+    TERMINATED,
     ExitReason,
     Goodbye,
     HeapSampled,
@@ -22,11 +24,13 @@ from otel_celery_memory.records import (
     TaskFinished,
     TaskOverdue,
     TaskStarted,
+    WorkerStopping,
 )
 from otel_celery_memory.reporter.process import (
     ProcessEnd,
     ProcessState,
     announced,
+    terminated,
     unannounced,
 )
 
@@ -44,39 +48,59 @@ class WorkerState:
     def __init__(self) -> None:
         self.processes: dict[int, ProcessState] = {}
         self.said_goodbye = False
+        self._stopping = False
         self._overdue: dict[str, TaskOverdue] = {}
         self._judged: dict[int, None] = {}
+        self._takers: dict[type[Record], Callable[[Any], None]] = {
+            TaskStarted: self._started,
+            TaskFinished: self._finished,
+            ProcessUp: self._up,
+            ProcessDown: self._down,
+            HeapSampled: self._heap_sampled,
+            TaskOverdue: self._task_overdue,
+            ProcessExited: self._exited,
+            WorkerStopping: self._worker_stopping,
+            Goodbye: self._goodbye,
+        }
 
     def apply(self, record: Record) -> None:
         """Take in one record."""
-        if isinstance(record, TaskStarted):
-            self._started(record)
-        elif isinstance(record, TaskFinished):
-            self._finished(record)
-        elif isinstance(record, ProcessUp):
-            if not record.rss_bytes and record.pid in self._judged:
-                return  # a roll call that was written before its end was noticed
-            process = self._process(record.pid)
-            process.slot = record.slot
-            if record.rss_bytes:
-                process.saw_rss(record.rss_bytes)
-        elif isinstance(record, ProcessDown):
-            process = self._process(record.pid)
-            process.slot = record.slot
-            process.down = record
-            if record.rss_bytes:
-                process.saw_rss(record.rss_bytes)
-        elif isinstance(record, HeapSampled):
-            self._process(record.pid).heap = record
-        elif isinstance(record, TaskOverdue):
-            self._overdue[record.task_id] = record
-            _trim(self._overdue, _OVERDUE_MAX)
-        elif isinstance(record, ProcessExited):
-            # Judged already, it does not come back.
-            if record.pid in self.processes:
-                self.processes[record.pid].exit_code = record.exit_code
-        elif isinstance(record, Goodbye):
-            self.said_goodbye = True
+        take = self._takers.get(type(record))
+        if take is not None:
+            take(record)
+
+    def _up(self, record: ProcessUp) -> None:
+        if not record.rss_bytes and record.pid in self._judged:
+            return  # a roll call that was written before its end was noticed
+        process = self._process(record.pid)
+        process.slot = record.slot
+        if record.rss_bytes:
+            process.saw_rss(record.rss_bytes)
+
+    def _down(self, record: ProcessDown) -> None:
+        process = self._process(record.pid)
+        process.slot = record.slot
+        process.down = record
+        if record.rss_bytes:
+            process.saw_rss(record.rss_bytes)
+
+    def _heap_sampled(self, record: HeapSampled) -> None:
+        self._process(record.pid).heap = record
+
+    def _task_overdue(self, record: TaskOverdue) -> None:
+        self._overdue[record.task_id] = record
+        _trim(self._overdue, _OVERDUE_MAX)
+
+    def _exited(self, record: ProcessExited) -> None:
+        # Judged already, it does not come back.
+        if record.pid in self.processes:
+            self.processes[record.pid].exit_code = record.exit_code
+
+    def _worker_stopping(self, _: WorkerStopping) -> None:
+        self._stopping = True
+
+    def _goodbye(self, _: Goodbye) -> None:
+        self.said_goodbye = self._stopping = True
 
     def gone(self, pid: int, now_ns: int) -> None:
         """A process's pid has disappeared."""
@@ -105,6 +129,10 @@ class WorkerState:
             return ProcessEnd(process, ExitReason.TIME_LIMIT, None, process.last, process.gone_ns)
         task = process.in_flight[0] if process.in_flight else None
         if process.down is not None:
+            if process.terminated and not self._stopping:
+                # Its goodbye is orderly all the same: SIGTERM, or sys.exit() in the task.
+                reason, signal = terminated(process.down.exit_code)
+                return ProcessEnd(process, reason, signal, process.last, process.gone_ns)
             return ProcessEnd(process, announced(process.down), None, None, process.gone_ns)
         if process.slot == MAIN_SLOT and self.said_goodbye:
             return ProcessEnd(process, ExitReason.SHUTDOWN, None, None, process.gone_ns)
@@ -128,6 +156,7 @@ class WorkerState:
             process.rss_peak_bytes = max(
                 process.rss_peak_bytes or 0, record.rss_start_bytes + record.rss_peak_bytes
             )
+        process.terminated = record.state == TERMINATED
         process.in_flight = [
             started for started in process.in_flight if started.task_id != record.task_id
         ]

@@ -13,12 +13,12 @@ from threading import Lock
 
 from otel_celery_memory.probes.proc import (
     PROC,
+    ProcessReading,
     SharedMemory,
     read_process,
     read_rss_bytes,
     read_shared,
 )
-from otel_celery_memory.records import ProcessReading
 
 PID_LIMIT = 2**22 + 1
 """The largest pid_max of Linux (proc_sys_kernel(5))."""

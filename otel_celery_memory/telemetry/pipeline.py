@@ -79,11 +79,20 @@ def open_pipeline(
         # Side by side: a hanging endpoint must not cost the other signal its time.
         threads = [Thread(target=provider.shutdown, daemon=True) for provider in (logs, meters)]
         for thread in threads:
-            thread.start()
+            start_or_run(thread)
         for thread in threads:
-            thread.join()
+            if thread.ident is not None:
+                thread.join()
 
     return Pipeline(meter, logs.get_logger(c.SCOPE, __version__), make_histogram, shutdown)
+
+
+def start_or_run(thread: Thread) -> None:
+    """Start a thread; do its work here where no thread is to be had."""
+    try:
+        thread.start()
+    except RuntimeError:
+        thread.run()
 
 
 def worker_resource(node_name: str, environ: Mapping[str, str]) -> Resource:

@@ -8,7 +8,6 @@ never fails for want of a reader.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 
 from celery.exceptions import SoftTimeLimitExceeded
@@ -58,9 +57,12 @@ class Channel:
             frame = encode(record)
             try:
                 write(self.write_fd, frame)
-            except OSError as error:
-                # A task may close what is not its own (os.closerange).
-                if error.errno != errno.EBADF or not self._reopen():
+            except BlockingIOError:
+                raise
+            except OSError:
+                # A task may close what is not its own (os.closerange), and something else of ours
+                # have that number by now.
+                if not self._reopen():
                     raise
                 write(self.write_fd, frame)
         except SoftTimeLimitExceeded:

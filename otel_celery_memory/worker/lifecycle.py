@@ -12,9 +12,14 @@ from typing import Any
 from billiard.exceptions import TimeLimitExceeded
 from billiard.process import current_process
 from celery import bootsteps, signals
-from celery.concurrency.prefork import TaskPool as PreforkPool
 
-from otel_celery_memory.records import MAIN_SLOT, Goodbye, ProcessUp, TaskOverdue
+from otel_celery_memory.records import (
+    MAIN_SLOT,
+    Goodbye,
+    ProcessUp,
+    TaskOverdue,
+    WorkerStopping,
+)
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.bootstep import step_of
 from otel_celery_memory.worker.channel import Channel
@@ -76,6 +81,7 @@ class WorkerLifecycle:
         connect(signals.worker_process_shutdown, self._child_down)
         connect(signals.task_failure, self._task_failed)
         connect(signals.worker_ready, self._worker_ready)
+        connect(signals.worker_shutting_down, self._shutting_down)
         connect(signals.worker_shutdown, self._worker_shutdown)
         atexit.register(self.detach)
         self._step = step_of(self)
@@ -146,6 +152,7 @@ class WorkerLifecycle:
         disconnect(signals.worker_process_shutdown, self._child_down)
         disconnect(signals.task_failure, self._task_failed)
         disconnect(signals.worker_ready, self._worker_ready)
+        disconnect(signals.worker_shutting_down, self._shutting_down)
         disconnect(signals.worker_shutdown, self._worker_shutdown)
         if self._step is not None and self._worker is not None:
             self._worker.app.steps["worker"].discard(self._step)
@@ -161,6 +168,11 @@ class WorkerLifecycle:
     def _child_down(self, exitcode: int | None = None, **_: object) -> None:
         if os.getpid() != self._main_pid and self._recorder is not None:
             self._recorder.end(exitcode or 0)
+
+    def _shutting_down(self, **_: object) -> None:
+        """From now on children that are terminated in a task are so by the worker's will."""
+        if self._channel is not None and os.getpid() == self._main_pid:
+            self._channel.send(WorkerStopping(self._main_pid, time.time_ns()))
 
     def _worker_shutdown(self, **_: object) -> None:
         """Also sent where the worker fails before all its steps are up, and none is stopped."""
@@ -178,5 +190,8 @@ class WorkerLifecycle:
 
 
 def _runs_tasks_in_children(worker: Any) -> bool:
+    # Not at import, which may come before gevent or eventlet patches what this brings in.
+    from celery.concurrency.prefork import TaskPool as PreforkPool
+
     pool = worker.pool_cls
     return isinstance(pool, type) and issubclass(pool, PreforkPool)

@@ -8,9 +8,9 @@ eventlet tasks *overlap*: growth of the process belongs to nobody, and both are 
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable
-from threading import get_ident
 
 from otel_celery_memory.probes.heap import Tracer
 from otel_celery_memory.probes.process import ProcessProbe
@@ -58,12 +58,16 @@ class Meter:
         probe: ProcessProbe,
         tracer: Tracer,
         clock_ns: Callable[[], int] = time.time_ns,
-        thread: Callable[[], int] = get_ident,
+        thread: Callable[[], int] | None = None,
+        *,
+        keep_peak: bool = False,
     ) -> None:
         self._probe = probe
         self._tracer = tracer
         self._clock_ns = clock_ns
-        self._thread = thread
+        # Looked up now and not at import, which may come before gevent patches it.
+        self._thread = thread or threading.get_ident
+        self._keep_peak = keep_peak
         self._pid = os.getpid()
         self._runs: dict[int, list[Run]] = {}
         # Counts the starts that overlapped: a run during which it moved had company.
@@ -168,7 +172,9 @@ class Meter:
         return self._previous.task, rss_bytes - self._previous.rss_bytes, rss_bytes
 
     def _begin_peaks(self, run: Run) -> None:
-        run.has_peak = self._probe.reset_peak()
+        # billiard compares the peak of the whole task with max_memory_per_child.
+        if not (run.nested and self._keep_peak):
+            run.has_peak = self._probe.reset_peak()
         if self._tracer.tracing:
             run.traced = True
             run.traced_bytes = run.traced_peak_bytes = self._tracer.begin()

@@ -22,6 +22,7 @@ from otel_celery_memory.probes.process import ProcessProbe, open_process_probe
 from otel_celery_memory.probes.sites import SiteFilter
 from otel_celery_memory.records import (
     MAIN_SLOT,
+    TERMINATED,
     ExitReason,
     HeapSampled,
     ProcessDown,
@@ -151,7 +152,7 @@ class Recorder:
         if meter is None or run is None:
             return
         span, own = self._span(task, run.started_ns)
-        finished = meter.result(run, state or "TERMINATED", span_bytes(span))
+        finished = meter.result(run, state or TERMINATED, span_bytes(span))
         self._sink.send(finished)
         if span is not None and self._spans is not None:
             try:
@@ -194,7 +195,8 @@ class Recorder:
         if self._probe is not None:
             self._probe.close()
         self._probe = self._open_probe()
-        self._meter = Meter(self._probe, self._tracer)
+        keep_peak = self.max_memory_kib > 0
+        self._meter = Meter(self._probe, self._tracer, keep_peak=keep_peak)
         self._windows = None
         if self._settings.tracing == "always":
             self._windows = SiteWindows(
@@ -218,6 +220,7 @@ class Recorder:
     def _turn_window(self, task: str, previous_task: str) -> None:
         try:
             assert self._windows is not None
+            self._tracer.start()  # a task may have stopped it
             for record in self._windows.task_starts(task, previous_task):
                 self._sink.send(record)
         except SoftTimeLimitExceeded:

@@ -8,7 +8,7 @@ import pytest
 
 from otel_celery_memory import conventions as c
 from otel_celery_memory.probes.limits import Limits
-from otel_celery_memory.records import ProcessReading
+from otel_celery_memory.probes.proc import ProcessReading
 from otel_celery_memory.reporter.emitter import Emitter, Surroundings
 from otel_celery_memory.reporter.sites import CodePlace, SiteTotals
 from otel_celery_memory.reporter.state import WorkerState

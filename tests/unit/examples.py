@@ -14,6 +14,7 @@ from otel_celery_memory.records import (
     TaskFinished,
     TaskOverdue,
     TaskStarted,
+    WorkerStopping,
 )
 
 SPAN = bytes(range(1, 26))
@@ -28,7 +29,8 @@ EXAMPLES: tuple[Record, ...] = (
     HeapSampled(71, 72, 73, 74, 75),
     TaskOverdue(81, 82, "id-8", "app.task"),
     ProcessExited(91, 92, -9),
-    Goodbye(101, 102),
+    WorkerStopping(101, 102),
+    Goodbye(111, 112),
 )
 
 

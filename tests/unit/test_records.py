@@ -6,14 +6,8 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from otel_celery_memory.records import (
-    MAIN_SLOT,
-    NO_SPAN,
-    ExitReason,
-    ProcessReading,
-    Record,
-    slot_name,
-)
+from otel_celery_memory.probes.proc import ProcessReading
+from otel_celery_memory.records import MAIN_SLOT, NO_SPAN, ExitReason, Record, slot_name
 from tests.unit.examples import EXAMPLES
 
 

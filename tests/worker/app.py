@@ -59,6 +59,12 @@ def die(number: int) -> None:
 
 
 @app.task
+def leave(code: int) -> None:
+    """Ends its process by itself."""
+    sys.exit(code)
+
+
+@app.task
 def fail() -> None:
     """Raises."""
     raise ValueError("as it should")

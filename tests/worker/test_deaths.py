@@ -91,6 +91,8 @@ def test_a_child_killed_in_a_task_then_its_reporter_then_the_worker_lose_nothing
     [
         ("die", (int(signal.SIGSEGV),), "crashed", int(signal.SIGSEGV)),
         ("die", (int(signal.SIGKILL),), "killed", int(signal.SIGKILL)),
+        ("die", (int(signal.SIGTERM),), "killed", int(signal.SIGTERM)),
+        ("leave", (3,), "crashed", None),
         ("stuck", (), "time_limit", None),
     ],
 )

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from otel_celery_memory.probes.proc import (
+    ProcessReading,
     SharedMemory,
     read_process,
     read_rss_bytes,
     read_shared,
 )
-from otel_celery_memory.records import ProcessReading
 from tests.unit.leftovers import open_descriptors
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")

@@ -12,7 +12,7 @@ from selectors import DefaultSelector
 
 import pytest
 
-from otel_celery_memory.records import ProcessReading
+from otel_celery_memory.probes.proc import ProcessReading
 from otel_celery_memory.reporter.watch import (
     SHARED_INTERVAL_S,
     ProcessReadings,
