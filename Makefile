@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-REDIS_SKIP := $(if $(CI),--require-redis,)
+REQUIRE_REDIS := $(if $(CI),--require-redis,)
 
 .PHONY: demo test unit stack bench lint types check-docs docs lowest clean
 
@@ -11,7 +11,7 @@ demo: $(STAMP)  ## The main job on embedded defaults, about 30 seconds
 	@$(BIN)/python -m demo $(ARGS)
 
 test: $(STAMP)  ## Unit, telemetry and worker tests
-	$(BIN)/python -m pytest tests/unit tests/telemetry tests/worker $(REDIS_SKIP) $(ARGS)
+	$(BIN)/python -m pytest tests/unit tests/telemetry tests/worker $(REQUIRE_REDIS) $(ARGS)
 
 unit: $(STAMP)  ## The fast tests alone
 	$(BIN)/python -m pytest tests/unit tests/telemetry $(ARGS)
@@ -36,7 +36,7 @@ docs: $(STAMP)  ## Write the README's tables again from conventions.py and setti
 	$(BIN)/python -m docs.tables --write
 
 lowest: .venv-lowest/installed  ## The tests against the lowest dependencies that pyproject.toml allows
-	.venv-lowest/bin/python -m pytest tests/unit tests/telemetry tests/worker $(REDIS_SKIP) $(ARGS)
+	.venv-lowest/bin/python -m pytest tests/unit tests/telemetry tests/worker $(REQUIRE_REDIS) $(ARGS)
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

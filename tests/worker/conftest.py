@@ -33,7 +33,7 @@ def broker(
 
 def file_system_broker(directory: Path) -> Broker:
     """A broker that needs no server."""
-    for name in ("queue", "results", "control"):
+    for name in ("queue", "results", "control", "processed"):
         (directory / name).mkdir()
     queue = str(directory / "queue")
     return Broker(
@@ -43,6 +43,9 @@ def file_system_broker(directory: Path) -> Broker:
             "data_folder_in": queue,
             "data_folder_out": queue,
             "control_folder": str(directory / "control"),
+            # Or else in the system's directory for temporary files.
+            "store_processed": True,
+            "processed_folder": str(directory / "processed"),
         },
     )
 
