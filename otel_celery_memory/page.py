@@ -57,7 +57,7 @@ class ControlPage:
 
     def dropped(self) -> int:
         """Frames dropped by all processes since the worker started, and those damaged."""
-        total = sum(cell for (cell,) in _CELL.iter_unpack(self._map[:PAGE_BYTES]))
+        total: int = sum(cell for (cell,) in _CELL.iter_unpack(self._map[:PAGE_BYTES]))
         return min(total, 2**63 - 1)  # what OTLP can carry
 
     def close(self) -> None:
