@@ -19,7 +19,7 @@ from opentelemetry.metrics import Histogram, Meter
 from opentelemetry.sdk import _logs as sdk_logs
 from opentelemetry.sdk._logs import export as sdk_logs_export
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, MetricExporter
+from opentelemetry.sdk.metrics.export import ConsoleMetricExporter
 from opentelemetry.sdk.resources import Resource
 
 from otel_celery_memory import conventions as c
@@ -35,6 +35,10 @@ from otel_celery_memory.version import __version__
 logger = logging.getLogger(__name__)
 
 _GRPC, _HTTP = "grpc", "http/protobuf"
+_OTLP_EXPORTERS = {
+    "METRICS": ("metric_exporter", "OTLPMetricExporter"),
+    "LOGS": ("_log_exporter", "OTLPLogExporter"),
+}
 
 
 @dataclass(frozen=True)
@@ -57,11 +61,11 @@ def open_pipeline(
         TaskHistogramReader(
             exporter, export_interval_millis=export_interval_s * 1000, histograms=histograms
         )
-        for exporter in _metric_exporters(environ)
+        for exporter in _exporters("METRICS", ConsoleMetricExporter, environ)
     ]
     meters = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
     logs = sdk_logs.LoggerProvider(resource, shutdown_on_exit=False)
-    for exporter in _log_exporters(environ):
+    for exporter in _exporters("LOGS", _console_log_exporter, environ):
         logs.add_log_record_processor(sdk_logs_export.BatchLogRecordProcessor(exporter))
     meter = meters.get_meter(c.SCOPE, __version__)
 
@@ -107,39 +111,26 @@ def worker_resource(node_name: str, environ: Mapping[str, str]) -> Resource:
     return Resource.create({key: value for key, value in ours.items() if key not in named})
 
 
-def _metric_exporters(environ: Mapping[str, str]) -> list[MetricExporter]:
-    exporters: list[MetricExporter] = []
-    for kind in _kinds("OTEL_METRICS_EXPORTER", environ):
-        if kind == "console":
-            exporters.append(ConsoleMetricExporter())
-        elif kind == "otlp":
-            protocol = _protocol("METRICS", environ)
-            module = (
-                "opentelemetry.exporter.otlp.proto.grpc.metric_exporter"
-                if protocol == _GRPC
-                else "opentelemetry.exporter.otlp.proto.http.metric_exporter"
-            )
-            exporters.append(importlib.import_module(module).OTLPMetricExporter())
-    return exporters
+def _exporters(signal: str, console: Callable[[], Any], environ: Mapping[str, str]) -> list[Any]:
+    """The exporters that the user wants for ``METRICS`` or ``LOGS``."""
+    return [
+        console() if kind == "console" else _otlp_exporter(signal, environ)
+        for kind in _kinds(f"OTEL_{signal}_EXPORTER", environ)
+    ]
 
 
-def _log_exporters(environ: Mapping[str, str]) -> list[Any]:
-    exporters: list[Any] = []
-    for kind in _kinds("OTEL_LOGS_EXPORTER", environ):
-        if kind == "console":
-            # Renamed in 1.39.
-            name = "ConsoleLogRecordExporter"
-            console = getattr(sdk_logs_export, name, None) or sdk_logs_export.ConsoleLogExporter
-            exporters.append(console())
-        elif kind == "otlp":
-            protocol = _protocol("LOGS", environ)
-            module = (
-                "opentelemetry.exporter.otlp.proto.grpc._log_exporter"
-                if protocol == _GRPC
-                else "opentelemetry.exporter.otlp.proto.http._log_exporter"
-            )
-            exporters.append(importlib.import_module(module).OTLPLogExporter())
-    return exporters
+def _otlp_exporter(signal: str, environ: Mapping[str, str]) -> Any:
+    package = "grpc" if _protocol(signal, environ) == _GRPC else "http"
+    module, name = _OTLP_EXPORTERS[signal]
+    # Only the one that is used: gRPC takes 20 MiB.
+    found = importlib.import_module(f"opentelemetry.exporter.otlp.proto.{package}.{module}")
+    return getattr(found, name)()
+
+
+def _console_log_exporter() -> Any:
+    # Renamed in 1.39.
+    name = "ConsoleLogRecordExporter"
+    return (getattr(sdk_logs_export, name, None) or sdk_logs_export.ConsoleLogExporter)()
 
 
 def _kinds(variable: str, environ: Mapping[str, str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 from billiard.process import current_process
 from celery import signals
@@ -30,20 +31,25 @@ class EmbeddedLifecycle:
     def begin(self) -> None:
         """Measure the tasks of this process from now on."""
         self._signals.connect()
-        connect(signals.worker_process_init, self._process_up)
-        connect(signals.worker_process_shutdown, self._process_down)
-        connect(signals.worker_shutdown, self._worker_down)
+        for signal, receiver in self._receivers():
+            connect(signal, receiver)
         self._announce()
 
     def end(self) -> None:
         """Measure no more; send what has been measured."""
         self._signals.disconnect()
-        disconnect(signals.worker_process_init, self._process_up)
-        disconnect(signals.worker_process_shutdown, self._process_down)
-        disconnect(signals.worker_shutdown, self._worker_down)
+        for signal, receiver in self._receivers():
+            disconnect(signal, receiver)
         self._recorder.end(0)
         self._recorder.stop()
         self._end_sink()
+
+    def _receivers(self) -> list[tuple[Any, Callable[..., None]]]:
+        return [
+            (signals.worker_process_init, self._process_up),
+            (signals.worker_process_shutdown, self._process_down),
+            (signals.worker_shutdown, self._worker_down),
+        ]
 
     def stop_tracing(self) -> None:
         """For ``uninstrument()``: leave no tracing on in this process."""

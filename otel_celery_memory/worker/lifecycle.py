@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 from billiard.exceptions import TimeLimitExceeded
@@ -77,12 +78,8 @@ class WorkerLifecycle:
         # Before the pool builds its tasks' tracers, which look for receivers once.
         self._signals = TaskSignals(self._recorder)
         self._signals.connect()
-        connect(signals.worker_process_init, self._child_up)
-        connect(signals.worker_process_shutdown, self._child_down)
-        connect(signals.task_failure, self._task_failed)
-        connect(signals.worker_ready, self._worker_ready)
-        connect(signals.worker_shutting_down, self._shutting_down)
-        connect(signals.worker_shutdown, self._worker_shutdown)
+        for signal, receiver in self._receivers():
+            connect(signal, receiver)
         atexit.register(self.detach)
         self._step = step_of(self)
         worker.app.steps["worker"].add(self._step)
@@ -148,14 +145,20 @@ class WorkerLifecycle:
     def _disconnect(self) -> None:
         if self._signals is not None:
             self._signals.disconnect()
-        disconnect(signals.worker_process_init, self._child_up)
-        disconnect(signals.worker_process_shutdown, self._child_down)
-        disconnect(signals.task_failure, self._task_failed)
-        disconnect(signals.worker_ready, self._worker_ready)
-        disconnect(signals.worker_shutting_down, self._shutting_down)
-        disconnect(signals.worker_shutdown, self._worker_shutdown)
+        for signal, receiver in self._receivers():
+            disconnect(signal, receiver)
         if self._step is not None and self._worker is not None:
             self._worker.app.steps["worker"].discard(self._step)
+
+    def _receivers(self) -> list[tuple[Any, Callable[..., None]]]:
+        return [
+            (signals.worker_process_init, self._child_up),
+            (signals.worker_process_shutdown, self._child_down),
+            (signals.task_failure, self._task_failed),
+            (signals.worker_ready, self._worker_ready),
+            (signals.worker_shutting_down, self._shutting_down),
+            (signals.worker_shutdown, self._worker_shutdown),
+        ]
 
     def _child_up(self, **_: object) -> None:
         # The solo pool sends this from the main process, which `start` announces.

@@ -164,7 +164,8 @@ def test_the_protocol_is_the_signal_s_own_before_the_general_one(
         """
 import os
 from otel_celery_memory.telemetry import pipeline
-metrics, logs = pipeline._metric_exporters(os.environ), pipeline._log_exporters(os.environ)
+metrics = pipeline._exporters("METRICS", pipeline.ConsoleMetricExporter, os.environ)
+logs = pipeline._exporters("LOGS", pipeline._console_log_exporter, os.environ)
 for exporter in metrics + logs:
     print(type(exporter).__module__.split(".proto.")[1].partition(".")[0])
 """,
