@@ -25,7 +25,7 @@ def main() -> None:
         running_redis(Path(name)) as url,
         Receiver() as receiver,
     ):
-        broker = Broker(url, url.removesuffix("/0") + "/1")
+        broker = Broker.redis(url)
         for _ in range(ROUNDS):
             for how, found in private_mib.items():
                 environ = {"TEST_INSTRUMENT": how}

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from threading import Lock, Thread
+from threading import Lock
 
 from celery.exceptions import SoftTimeLimitExceeded
 from opentelemetry import _logs, metrics
@@ -22,7 +22,7 @@ from otel_celery_memory.reporter.emitter import Emitter, Surroundings
 from otel_celery_memory.reporter.sites import SiteTotals
 from otel_celery_memory.reporter.state import WorkerState
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.telemetry.pipeline import Pipeline, start_or_run
+from otel_celery_memory.telemetry.pipeline import Pipeline, run_bounded
 from otel_celery_memory.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -118,10 +118,7 @@ class InProcessSink:
             for end in self._state.judge(now_ns, all_now=True):
                 self._emitter.ended(end)
             self._emitter.emit_sites(max(self._clock_s() - self._ranked_s, 0.001), now_ns)
-        thread = Thread(target=self._destination.shutdown, daemon=True)
-        start_or_run(thread)
-        if thread.ident is not None:
-            thread.join(FLUSH_TIMEOUT_S)
+        run_bounded(self._destination.shutdown, FLUSH_TIMEOUT_S)
 
     def _forked(self) -> None:
         self._pid = os.getpid()

@@ -63,7 +63,6 @@ _LAYOUTS = [
 ]
 _BY_TYPE = {layout.type: layout for layout in _LAYOUTS}
 _BY_KIND = {layout.kind: layout for layout in _LAYOUTS}
-_SEEDS = {layout.kind: layout.seed for layout in _LAYOUTS}
 
 
 def encode(record: Record) -> bytes:
@@ -148,7 +147,8 @@ class FrameDecoder:
             if stop > end:
                 break
             payload = buffer[at + _HEADER.size : stop]
-            intact = crc32(payload, _SEEDS.get(kind, 0)) == checksum
+            layout = _BY_KIND.get(kind)
+            intact = layout is not None and crc32(payload, layout.seed) == checksum
             record = decode(kind, payload) if intact else None
             if record is None:
                 at = self._skip(buffer, at)

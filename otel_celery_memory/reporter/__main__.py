@@ -17,7 +17,6 @@ import logging
 import os
 import sys
 from selectors import DefaultSelector
-from threading import Thread
 
 from otel_celery_memory.page import ControlPage
 from otel_celery_memory.probes.limits import read_limits
@@ -31,7 +30,7 @@ from otel_celery_memory.reporter.state import WorkerState
 from otel_celery_memory.reporter.watch import ProcessReadings, ProcessWatch
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.telemetry.histogram import wants_delta
-from otel_celery_memory.telemetry.pipeline import Pipeline, open_pipeline, start_or_run
+from otel_celery_memory.telemetry.pipeline import Pipeline, open_pipeline, run_bounded
 from otel_celery_memory.wire import FrameDecoder
 
 logger = logging.getLogger(__name__)
@@ -95,11 +94,7 @@ def main(argv: list[str]) -> None:
 
 def _flush(pipeline: Pipeline) -> None:
     """Send what there is, within a bounded time, and exit."""
-    flush = Thread(target=pipeline.shutdown, daemon=True)
-    start_or_run(flush)
-    if flush.ident is not None:
-        flush.join(FLUSH_TIMEOUT_S)
-    if flush.is_alive():
+    if not run_bounded(pipeline.shutdown, FLUSH_TIMEOUT_S):
         logger.warning("the last telemetry could not be sent within %.0f s", FLUSH_TIMEOUT_S)
     sys.stdout.flush()
     # Exporters that still retry have threads that would hold the interpreter back.

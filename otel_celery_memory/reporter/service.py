@@ -132,7 +132,9 @@ class ReporterService:
             self._emitter.ended(end)
         if now_s - self._ranked_s >= self._sites_interval_s:
             self._rank(now_s, now_ns)
+        self._count_damaged()
 
+    def _count_damaged(self) -> None:
         if self._decoder.bad_frames:
             self._damaged(self._decoder.bad_frames)
             self._decoder.bad_frames = 0
@@ -156,4 +158,4 @@ class ReporterService:
         for end in state.judge(now_ns, all_now=True):
             self._emitter.ended(end)
         self._rank(self._clock_s(), now_ns)
-        self._damaged(self._decoder.bad_frames)
+        self._count_damaged()

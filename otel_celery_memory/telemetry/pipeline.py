@@ -99,6 +99,15 @@ def start_or_run(thread: Thread) -> None:
         thread.run()
 
 
+def run_bounded(function: Callable[[], object], timeout_s: float) -> bool:
+    """Run a function that may hang; whether it came to its end within the time."""
+    thread = Thread(target=function, daemon=True)
+    start_or_run(thread)
+    if thread.ident is not None:
+        thread.join(timeout_s)
+    return not thread.is_alive()
+
+
 def worker_resource(node_name: str, environ: Mapping[str, str]) -> Resource:
     """The user's resource; ``service.instance.id`` is the worker's node name.
 

@@ -23,7 +23,7 @@ def worker(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Worker]:
     """A worker with a leak, a spike and a healthy task, some runs of each done."""
-    broker = Broker(redis_url, redis_url.removesuffix("/0") + "/1")
+    broker = Broker.redis(redis_url)
     environ = {
         "OTEL_SERVICE_NAME": SERVICE,
         "OTEL_CELERY_MEMORY_TRACING": "always",

@@ -24,7 +24,7 @@ def broker(
     directory = tmp_path_factory.mktemp("broker")
     if shutil.which("redis-server") or request.config.getoption("--require-redis"):
         with running_redis(directory) as url:
-            yield Broker(url, url.removesuffix("/0") + "/1")
+            yield Broker.redis(url)
             # Results in reference cycles tell their Redis that they are gone, while it is there.
             gc.collect()
         return

@@ -30,6 +30,11 @@ class Broker:
     backend: str
     transport_options: Mapping[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def redis(cls, url: str) -> Broker:
+        """Database 0 of a Redis for tasks, 1 for results."""
+        return cls(url, url.removesuffix("/0") + "/1")
+
     def environ(self) -> dict[str, str]:
         """The variables that `tests.worker.app` reads."""
         return {
@@ -164,6 +169,21 @@ def measured(received: Received) -> dict[str, int]:
         task = point.attributes["celery.task.name"].rpartition(".")[2]
         counts[task] = counts.get(task, 0) + int(point.value)
     return counts
+
+
+def exits(
+    received: Received, *, slot: str | None = None, instance: str | None = None
+) -> dict[str, int]:
+    """Ends of children by reason, of one slot or all, of one worker or all."""
+    found: dict[str, int] = {}
+    for point in received.latest("celery.worker.process.exits"):
+        of_slot = point.attributes["celery.worker.slot"]
+        of_instance = point.resource["service.instance.id"]
+        if of_slot == "main" or slot not in (None, of_slot) or instance not in (None, of_instance):
+            continue
+        reason = point.attributes["celery.worker.exit.reason"]
+        found[reason] = found.get(reason, 0) + int(point.value)
+    return found
 
 
 def wait_measured(received: Received, wanted: Mapping[str, int], timeout_s: float = 30) -> None:

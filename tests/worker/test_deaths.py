@@ -15,6 +15,7 @@ from tests.processes import wait_until
 from tests.worker.harness import (
     Worker,
     children_of,
+    exits,
     measured,
     reporters_of,
     wait_measured,
@@ -112,12 +113,7 @@ def test_a_lost_child_is_told_with_its_reason_and_task(
     (event,) = losses(receiver)
     assert event.attributes["celery.worker.exit.reason"] == reason
     assert event.attributes.get("celery.worker.exit.signal") == number
-    exits = {
-        point.attributes["celery.worker.exit.reason"]: point.value
-        for point in receiver.received.latest("celery.worker.process.exits")
-        if point.attributes["celery.worker.slot"] == "0"
-    }
-    assert exits == {reason: 1, "shutdown": 1}
+    assert exits(receiver.received, slot="0") == {reason: 1, "shutdown": 1}
 
 
 def test_a_child_over_its_memory_limit_is_counted_as_recycled_and_not_as_lost(
@@ -128,12 +124,7 @@ def test_a_child_over_its_memory_limit_is_counted_as_recycled_and_not_as_lost(
         worker.run("free", 200 << 20)
         worker.run("noop")
         worker.stop()
-    exits = {
-        point.attributes["celery.worker.exit.reason"]: point.value
-        for point in receiver.received.latest("celery.worker.process.exits")
-        if point.attributes["celery.worker.slot"] == "0"
-    }
-    assert exits == {"max_memory": 1, "shutdown": 1}
+    assert exits(receiver.received, slot="0") == {"max_memory": 1, "shutdown": 1}
     assert losses(receiver) == []
 
 
@@ -173,10 +164,5 @@ def test_a_task_that_closes_our_descriptors_does_no_harm_and_measuring_goes_on(
     # Whose own start was noted with what it closed has no end to tell.
     assert measured(receiver.received) == {"noop": 6}
     assert losses(receiver) == []
-    exits = {
-        point.attributes["celery.worker.exit.reason"]: point.value
-        for point in receiver.received.latest("celery.worker.process.exits")
-        if point.attributes["celery.worker.slot"] == "0"
-    }
-    assert exits == {"shutdown": 1}
+    assert exits(receiver.received, slot="0") == {"shutdown": 1}
     assert "Traceback" not in worker.log()

@@ -10,7 +10,7 @@ import pytest
 
 from demo.receiver import Point, Receiver
 from tests.processes import wait_until
-from tests.worker.harness import Worker, measured
+from tests.worker.harness import Worker, exits, measured
 
 Start = Callable[..., AbstractContextManager[Worker]]
 MIB = 1 << 20
@@ -39,8 +39,8 @@ def test_each_of_2000_tasks_is_counted_once_however_often_children_are_recycled(
     deltas = receiver.received.latest("celery.task.memory.rss.delta")
     assert sum(point.count for point in deltas) == 2000
     recycled = {
-        point.resource["service.instance.id"]: exits(receiver, point.resource)["max_tasks"]
-        for point in deltas
+        instance: exits(receiver.received, instance=instance)["max_tasks"]
+        for instance in {point.resource["service.instance.id"] for point in deltas}
     }
     # The last of 40 may find the worker stopping.
     assert recycled["one@test"] in (39, 40)
@@ -49,16 +49,6 @@ def test_each_of_2000_tasks_is_counted_once_however_often_children_are_recycled(
         0,
         0,
     ]
-
-
-def exits(receiver: Receiver, resource: object) -> dict[str, int]:
-    """Ends of children by reason, of one worker."""
-    found: dict[str, int] = {}
-    for point in receiver.received.latest("celery.worker.process.exits"):
-        if point.resource == resource and point.attributes["celery.worker.slot"] != "main":
-            reason = point.attributes["celery.worker.exit.reason"]
-            found[reason] = found.get(reason, 0) + int(point.value)
-    return found
 
 
 def total(receiver: Receiver, metric: str, task: str) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -33,30 +33,31 @@ def test_opentelemetry_instrument_measures_a_worker_without_a_line_of_code(
     assert worker.log().count("OTEL_CELERY_MEMORY_FRAMES='many' cannot be used") == 1
 
 
-def test_called_in_worker_process_init_each_child_exports_by_itself_and_is_warned(
-    start: Start, receiver: Receiver
-) -> None:
-    environ = {"TEST_INSTRUMENT": "worker_process_init"}
+def log_of_ten_tasks(start: Start, receiver: Receiver, environ: Mapping[str, str]) -> str:
+    """What a worker says that measures ten tasks without a reporter."""
     with start(arguments=["--concurrency=2"], environ=environ) as worker:
         for _ in range(10):
             worker.run("noop")
         assert reporters_of(worker.pid) == []
         worker.stop()
     assert measured(receiver.received) == {"noop": 10}
-    assert "call it in the module that makes the Celery app" in worker.log()
+    return worker.log()
+
+
+def test_called_in_worker_process_init_each_child_exports_by_itself_and_is_warned(
+    start: Start, receiver: Receiver
+) -> None:
+    environ = {"TEST_INSTRUMENT": "worker_process_init"}
+    log = log_of_ten_tasks(start, receiver, environ)
+    assert "call it in the module that makes the Celery app" in log
 
 
 def test_delivery_in_process_needs_no_reporter_and_gives_no_warning(
     start: Start, receiver: Receiver
 ) -> None:
     environ = {"OTEL_CELERY_MEMORY_DELIVERY": "inprocess"}
-    with start(arguments=["--concurrency=2"], environ=environ) as worker:
-        for _ in range(10):
-            worker.run("noop")
-        assert reporters_of(worker.pid) == []
-        worker.stop()
-    assert measured(receiver.received) == {"noop": 10}
-    assert "otel_celery_memory:" not in worker.log()
+    log = log_of_ten_tasks(start, receiver, environ)
+    assert "otel_celery_memory:" not in log
     # One writer a stream.
     instances = {point.resource["service.instance.id"] for point in receiver.received.points}
     assert instances == {"w@test/0", "w@test/1"}
@@ -66,12 +67,8 @@ def test_delivery_in_process_needs_no_reporter_and_gives_no_warning(
 def test_where_the_interpreter_cannot_be_started_again_delivery_is_in_process(
     start: Start, receiver: Receiver, executable: str
 ) -> None:
-    with start(environ={"TEST_EXECUTABLE": executable}) as worker:
-        for _ in range(10):
-            worker.run("noop")
-        worker.stop()
-    assert measured(receiver.received) == {"noop": 10}
-    assert worker.log().count("otel_celery_memory: no reporter") == 1
+    log = log_of_ten_tasks(start, receiver, {"TEST_EXECUTABLE": executable})
+    assert log.count("otel_celery_memory: no reporter") == 1
 
 
 def run_script(broker: Broker, script: str, **environ: str) -> dict[str, object]:
