@@ -102,23 +102,51 @@ class TaskFinished(NamedTuple):
     state: str
 
 
+class WindowKind(int, Enum):
+    """What the sites of a window are.
+
+    ``RUN``: left alive by one whole run of the task. ``SLICE``: alive when the tracing of a part
+    of one was stopped, perhaps not left behind. ``PROCESS``: growth of the process's whole live
+    heap since a baseline. ``HEAP``: all that is traced and alive.
+    """
+
+    RUN = 0
+    SLICE = 1
+    PROCESS = 2
+    HEAP = 3
+
+
 class SitesWindow(NamedTuple):
-    """One traced run of a task was examined; ``sites`` records of kind `Site` follow."""
+    """Traced memory was examined; ``sites`` records of kind `Site` follow.
+
+    ``runs`` is how many runs of the task it covers, ``aborted`` 1 where a run should have been
+    seen whole and was not, ``capture`` the number of the capture it is part of, 0 for none.
+    ``other_bytes`` and ``other_blocks`` are of the sites for which there was no room.
+    """
 
     pid: int
     time_ns: int
+    kind: int
+    runs: int
+    aborted: int
+    capture: int
     sites: int
+    other_bytes: int
+    other_blocks: int
     task: str
 
 
 class Site(NamedTuple):
-    """A place in the code whose allocations a traced run of a task left alive.
+    """A place in the code that allocated what a window found.
 
-    ``size_bytes`` and ``blocks`` are negative where the run freed more than it left. ``stack``
-    has one ``file:line`` a line, most recent call last, and is empty where one frame was traced.
+    ``kind`` and ``capture`` are the window's. ``size_bytes`` and ``blocks`` are negative where
+    more was freed than allocated. ``path`` and ``line`` are the site's owner; ``stack`` has one
+    ``file:line`` a line, most recent call last, and is empty where one frame was traced.
     """
 
     pid: int
+    kind: int
+    capture: int
     size_bytes: int
     blocks: int
     line: int

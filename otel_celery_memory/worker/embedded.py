@@ -9,6 +9,7 @@ from typing import Any
 from billiard.process import current_process
 from celery import signals
 
+from otel_celery_memory.page import ControlPage
 from otel_celery_memory.records import MAIN_SLOT
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.recorder import Recorder
@@ -21,10 +22,15 @@ class EmbeddedLifecycle:
     """Begins at once, follows the pool's forks into its children, ends with the process."""
 
     def __init__(
-        self, sink: Sink, end_sink: Callable[[], None], settings: Settings, spans: TaskSpans
+        self,
+        sink: Sink,
+        end_sink: Callable[[], None],
+        settings: Settings,
+        spans: TaskSpans,
+        page: ControlPage,
     ) -> None:
         self._end_sink = end_sink
-        self._recorder = Recorder(sink, settings, spans)
+        self._recorder = Recorder(sink, settings, spans, page)
         self._signals = TaskSignals(self._recorder)
         self._pid = 0
 

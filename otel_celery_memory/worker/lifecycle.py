@@ -24,6 +24,7 @@ from otel_celery_memory.records import (
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.bootstep import step_of
 from otel_celery_memory.worker.channel import Channel
+from otel_celery_memory.worker.limits import TimeLimits
 from otel_celery_memory.worker.reaper import Reaper
 from otel_celery_memory.worker.recorder import Recorder
 from otel_celery_memory.worker.signals import TaskSignals, connect, disconnect
@@ -70,7 +71,10 @@ class WorkerLifecycle:
         self._main_pid = os.getpid()
         self._worker = worker
         self._reaper = Reaper(self._channel)
-        self._recorder = Recorder(self._channel, self._settings, self._spans)
+        self._recorder = Recorder(self._channel, self._settings, self._spans, self._channel.page)
+        self._recorder.time_limits = TimeLimits(
+            getattr(worker, "time_limit", None), getattr(worker, "soft_time_limit", None)
+        )
         self._recorder.max_memory_kib = int(getattr(worker, "max_memory_per_child", None) or 0)
         self._supervisor = Supervisor(
             self._channel, self._settings, worker.hostname, self._recorder.max_memory_kib

@@ -12,8 +12,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from otel_celery_memory.probes.heap import Tracer
 from otel_celery_memory.probes.process import ProcessProbe
+from otel_celery_memory.probes.tracer import Tracer
 from otel_celery_memory.records import NO_SPAN, TaskFinished, TaskStarted
 
 
@@ -26,11 +26,11 @@ class Run:
         "nested",
         "peak_bytes",
         "rss_bytes",
+        "session",
         "shared",
         "started_ns",
         "task",
         "task_id",
-        "traced",
         "traced_bytes",
         "traced_peak_bytes",
     )
@@ -43,7 +43,7 @@ class Run:
         self.rss_bytes = 0
         self.peak_bytes = 0
         self.has_peak = False
-        self.traced = False
+        self.session = 0
         self.traced_bytes = 0
         self.traced_peak_bytes = 0
         self.shared = False
@@ -112,6 +112,11 @@ class Meter:
             previous,
         )
 
+    @property
+    def threads(self) -> int:
+        """In how many threads or greenlets a task is running now."""
+        return len(self._runs)
+
     def rebase(self) -> None:
         """Begin the numbers of the run that just started from here."""
         runs = self._runs.get(self._thread())
@@ -139,8 +144,9 @@ class Meter:
         if exclusive:
             if run.has_peak:
                 peak_bytes = max(run.peak_bytes, self._probe.peak_bytes(), rss_bytes)
-            if run.traced and self._tracer.tracing:
-                traced_bytes, peak = self._tracer.read()
+            traced = self._read_traced(run)
+            if traced is not None:
+                traced_bytes, peak = traced
                 traced_delta = traced_bytes - run.traced_bytes
                 traced_peak = max(run.traced_peak_bytes, peak) - run.traced_bytes
                 run.traced_peak_bytes = max(run.traced_peak_bytes, peak)
@@ -175,16 +181,25 @@ class Meter:
         # billiard compares the peak of the whole task with max_memory_per_child.
         if not (run.nested and self._keep_peak):
             run.has_peak = self._probe.reset_peak()
-        if self._tracer.tracing:
-            run.traced = True
+        run.session = self._tracer.session
+        if run.session:
             run.traced_bytes = run.traced_peak_bytes = self._tracer.begin()
 
     def _fold_peaks(self, outer: Run) -> None:
         """Keep the outer run's peaks so far: the inner run is about to reset the marks."""
         if outer.has_peak:
             outer.peak_bytes = max(outer.peak_bytes, self._probe.peak_bytes())
-        if outer.traced and self._tracer.tracing:
-            outer.traced_peak_bytes = max(outer.traced_peak_bytes, self._tracer.read()[1])
+        traced = self._read_traced(outer)
+        if traced is not None:
+            outer.traced_peak_bytes = max(outer.traced_peak_bytes, traced[1])
+
+    def _read_traced(self, run: Run) -> tuple[int, int] | None:
+        """Traced bytes now and the peak, if all of the run until now was traced."""
+        if not run.session or run.session != self._tracer.session:
+            return None
+        read = self._tracer.read()
+        # Another thread may have stopped tracing meanwhile: what was read is nothing then.
+        return read if run.session == self._tracer.session else None
 
     @staticmethod
     def _hand_peaks_up(inner: Run, outer: Run, peak_bytes: int | None) -> None:

@@ -6,6 +6,7 @@ falls between tasks. Each part that fails is logged once and switched off; the o
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -17,9 +18,10 @@ from typing import Any
 from billiard.pool import EX_RECYCLE, SIG_SOFT_TIMEOUT
 from celery.exceptions import SoftTimeLimitExceeded
 
-from otel_celery_memory.probes.heap import HeapTracer, NoTracer, read_heap
+from otel_celery_memory.page import ControlPage
+from otel_celery_memory.probes.heap import read_heap
 from otel_celery_memory.probes.process import ProcessProbe, open_process_probe
-from otel_celery_memory.probes.sites import SiteFilter
+from otel_celery_memory.probes.tracer import HeapTracer
 from otel_celery_memory.records import (
     MAIN_SLOT,
     TERMINATED,
@@ -29,10 +31,11 @@ from otel_celery_memory.records import (
     ProcessUp,
 )
 from otel_celery_memory.settings import Settings
+from otel_celery_memory.worker.limits import TimeLimits
 from otel_celery_memory.worker.meter import Meter
+from otel_celery_memory.worker.site_tracing import SiteTracing
 from otel_celery_memory.worker.sink import Sink
 from otel_celery_memory.worker.spans import TaskSpans, span_bytes
-from otel_celery_memory.worker.windows import SiteWindows
 
 logger = logging.getLogger(__name__)
 
@@ -50,22 +53,24 @@ class Recorder:
         sink: Sink,
         settings: Settings,
         spans: TaskSpans,
+        page: ControlPage,
         open_probe: Callable[[], ProcessProbe] = open_process_probe,
     ) -> None:
         self._sink = sink
         self._settings = settings
         self._spans: TaskSpans | None = spans
+        self._page = page
         self._open_probe = open_probe
-        self._tracer: HeapTracer | NoTracer = (
-            HeapTracer(settings.frames) if settings.tracing == "always" else NoTracer()
-        )
+        self._tracer = HeapTracer(settings.frames)
+        self.time_limits = TimeLimits()
         self.slot = MAIN_SLOT
+        self._runs_tasks = True
         self.max_memory_kib = 0
         """``worker_max_memory_per_child``: what billiard compares with the peak, in KiB."""
         self._pid = 0
         self._meter: Meter | None = None
         self._probe: ProcessProbe | None = None
-        self._windows: SiteWindows | None = None
+        self.tracing: SiteTracing | None = None
         self._heap_due_ns = 0
         self._reopened = 0
         self._failed: set[str] = set()
@@ -74,8 +79,7 @@ class Recorder:
     def begin(self, slot: int, *, runs_tasks: bool = True) -> None:
         """This process is up; everything that a fork left behind is made anew."""
         self.slot = slot
-        if runs_tasks:
-            self._tracer.start()
+        self._runs_tasks = runs_tasks
         self._open()
         assert self._probe is not None
         self._sink.send(ProcessUp(self._pid, time.time_ns(), slot, self._probe.rss_bytes()))
@@ -87,7 +91,7 @@ class Recorder:
         previous, retained_bytes, rss_bytes = "", None, 0
         if self._meter is not None:
             previous, retained_bytes, rss_bytes = self._meter.retained_until_now()
-        self._close_window(previous)
+        self._end_tracing(previous)
         self._sink.send(
             ProcessDown(
                 self._pid,
@@ -103,12 +107,14 @@ class Recorder:
 
     def stop_tracing(self) -> None:
         """Stop ``tracemalloc`` if we started it; not done to a process that is ending anyway."""
-        self._tracer.stop()
+        tracing, self.tracing = self.tracing, None
+        if tracing is not None:
+            tracing.stop()
 
     def stop(self) -> None:
         """Measure no more, and give back what is held."""
         self._meter = None
-        self._windows = None
+        self.tracing = None
         if self._probe is not None:
             self._probe.close()
             self._probe = None
@@ -138,12 +144,16 @@ class Recorder:
         meter = self._meter
         if meter is None:
             return
+        if self.tracing is not None:
+            self._trace(self.tracing.starting)
         # Asking the request costs more than a probe: only where a task is running already.
         started = meter.start(task_id, task.name, lambda: bool(task.request.is_eager))
         self._sink.send(started)
-        if self._windows is not None and not started.nested:
-            self._turn_window(started.task, started.previous_task)
-            # What looking at the heap cost is not the task's: its numbers begin behind it.
+        if (
+            self.tracing is not None
+            and not started.nested
+            and self._trace(self.tracing.started, started, task, alone=meter.threads == 1)
+        ):
             meter.rebase()
 
     def _finish(self, task_id: str, task: Any, state: str | None) -> None:
@@ -154,6 +164,8 @@ class Recorder:
         span, own = self._span(task, run.started_ns)
         finished = meter.result(run, state or TERMINATED, span_bytes(span))
         self._sink.send(finished)
+        if self.tracing is not None and not finished.nested:
+            self._trace(self.tracing.ended, finished)
         if span is not None and self._spans is not None:
             try:
                 self._spans.write(span, own, finished)
@@ -197,10 +209,15 @@ class Recorder:
         self._probe = self._open_probe()
         keep_peak = self.max_memory_kib > 0
         self._meter = Meter(self._probe, self._tracer, keep_peak=keep_peak)
-        self._windows = None
-        if self._settings.tracing == "always":
-            self._windows = SiteWindows(
-                SiteFilter(self._settings.sites_include, self._settings.sites_exclude)
+        self.tracing = None
+        if self._runs_tasks and "tracing" not in self._failed:
+            self.tracing = SiteTracing(
+                self.slot,
+                self._sink,
+                self._settings,
+                self._page,
+                self._tracer,
+                self.time_limits.shortest_s,
             )
 
     def _meter_failed(self) -> None:
@@ -217,32 +234,29 @@ class Recorder:
         except Exception:
             self._switch_off("meter")
 
-    def _turn_window(self, task: str, previous_task: str) -> None:
+    def _trace(self, do: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Have the tracing part do something; it fails alone, and leaves nothing traced."""
         try:
-            assert self._windows is not None
-            self._tracer.start()  # a task may have stopped it
-            for record in self._windows.task_starts(task, previous_task):
-                self._sink.send(record)
+            return do(*args, **kwargs)
         except SoftTimeLimitExceeded:
             raise
         except Exception:
-            self._switch_off("allocation sites")
-            self._windows = None
+            self._switch_off("tracing")
+            self.tracing = None
+            with contextlib.suppress(Exception):
+                self._tracer.stop()
 
-    def _close_window(self, previous_task: str) -> None:
-        if self._windows is None:
-            return
-        try:
-            for record in self._windows.close(previous_task):
-                self._sink.send(record)
-        except Exception:
-            self._switch_off("allocation sites")
+    def _end_tracing(self, previous_task: str) -> None:
+        if self.tracing is not None:
+            self._trace(self.tracing.down, previous_task)
 
     def _sample_heap(self, now_ns: int) -> None:
         interval_ns = int(self._settings.export_interval * 1e9)
         try:
             began_ns = time.perf_counter_ns()
             heap = read_heap()
+            if self.tracing is not None:
+                self.tracing.tasks.settle()
             cost_ns = time.perf_counter_ns() - began_ns
             self._heap_due_ns = now_ns + max(interval_ns, cost_ns * _HEAP_COST_FACTOR)
             self._sink.send(
