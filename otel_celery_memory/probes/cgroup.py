@@ -90,7 +90,7 @@ def _up_to(root: Path, directory: Path) -> tuple[Path, ...]:
 
 def read_levels(cgroup: Cgroup) -> list[CgroupLevel]:
     """Charge and limits of the cgroup and of those around it that tell a charge, own first."""
-    levels = []
+    levels: list[CgroupLevel] = []
     for directory in cgroup.directories:
         used = _number(directory / _used_name(cgroup.version))
         if used is None:
