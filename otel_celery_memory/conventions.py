@@ -24,6 +24,7 @@ EXIT_SIGNAL = "celery.worker.exit.signal"
 PROCESS_RSS = "celery.worker.process.rss"
 PROCESS_RSS_PEAK = "celery.worker.process.rss_peak"
 PROCESS_PID = "process.pid"
+CGROUP_OOM_KILLS = "celery.worker.cgroup.oom_kills"
 SITE_RANK = "celery.memory.site.rank"
 SITE_NAME = "celery.memory.site.name"
 SITE_SIZE = "celery.memory.site.size"
@@ -179,7 +180,8 @@ PROCESS_EXITS = Metric(
     "Counter",
     "{process}",
     (SLOT, EXIT_REASON),
-    "Processes that ended: max_tasks, max_memory, shutdown, time_limit, killed, crashed",
+    "Processes that ended: max_tasks, max_memory, shutdown, autoscale, time_limit, terminated, "
+    "oom_kill, killed, crashed",
 )
 PROCESS_METRICS = (
     MEMORY,
@@ -248,8 +250,9 @@ PROCESS_LOST = Event(
         TASK_ID,
         TASK_AGE,
         SPAN_RSS_START,
+        CGROUP_OOM_KILLS,
     ),
-    "A process of the worker ended otherwise than by shutdown or recycling",
+    "A process of the worker ended otherwise than by shutdown, recycling or shrinking",
 )
 EVENTS = (ALLOCATION_SITE, PROCESS_LOST)
 

@@ -30,7 +30,10 @@ class ExitReason(str, Enum):
     MAX_TASKS = "max_tasks"
     MAX_MEMORY = "max_memory"
     SHUTDOWN = "shutdown"
+    AUTOSCALE = "autoscale"
     TIME_LIMIT = "time_limit"
+    TERMINATED = "terminated"
+    OOM_KILL = "oom_kill"
     KILLED = "killed"
     CRASHED = "crashed"
 
@@ -175,11 +178,16 @@ class TaskOverdue(NamedTuple):
 
 
 class ProcessExited(NamedTuple):
-    """The main process has reaped a child; ``exit_code`` is negative for a signal, as in POSIX."""
+    """The main process has reaped a child; ``exit_code`` is negative for a signal, as in POSIX.
+
+    ``reason`` is ``autoscale`` or ``terminated`` where the main process itself ended it, to shrink
+    the pool or to revoke its task, and empty otherwise.
+    """
 
     pid: int
     time_ns: int
     exit_code: int
+    reason: str
 
 
 class WorkerStopping(NamedTuple):

@@ -19,10 +19,11 @@ import sys
 from selectors import DefaultSelector
 
 from otel_celery_memory.page import ControlPage
-from otel_celery_memory.probes.limits import read_limits
+from otel_celery_memory.probes.limits import oom_kill_counter, read_limits
 from otel_celery_memory.records import slot_name
 from otel_celery_memory.reporter.code import CodeNames
 from otel_celery_memory.reporter.emitter import Emitter, Surroundings
+from otel_celery_memory.reporter.oom import OomKills
 from otel_celery_memory.reporter.quiet import set_up_logging
 from otel_celery_memory.reporter.service import ReporterService
 from otel_celery_memory.reporter.sites import SiteTotals
@@ -44,7 +45,7 @@ def main(argv: list[str]) -> None:
     set_up_logging()
     options = _parse(argv)
     settings = Settings.load({}, os.environ, strict=False)
-    state = WorkerState()
+    state = WorkerState(OomKills(options.oom_kills))
     decoder = FrameDecoder()
     page = ControlPage(options.page)
     # What reporters before this one told: a cumulative sum goes on where it was, which Prometheus
@@ -85,6 +86,7 @@ def main(argv: list[str]) -> None:
         selector,
         settings.sites_interval,
         page.count_damaged,
+        oom_kill_counter(os.getpid()),
     )
     try:
         service.run()
@@ -109,6 +111,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--page", type=int, required=True, help="descriptor of the control page")
     parser.add_argument("--restarts", type=int, default=0)
     parser.add_argument("--max-memory-kib", type=int, default=0)
+    parser.add_argument("--oom-kills", type=int, help="the cgroup's count when the worker started")
     return parser.parse_args(argv)
 
 

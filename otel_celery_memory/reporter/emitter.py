@@ -21,7 +21,7 @@ from otel_celery_memory.records import (
     TaskStarted,
     slot_name,
 )
-from otel_celery_memory.reporter.process import ProcessEnd
+from otel_celery_memory.reporter.endings import ProcessEnd
 from otel_celery_memory.reporter.sites import SiteTotals
 from otel_celery_memory.reporter.state import WorkerState
 from otel_celery_memory.telemetry.events import Events, LostProcess
@@ -104,6 +104,7 @@ class Emitter:
                 task_id=task.task_id if task else None,
                 task_age_s=round((end.time_ns - task.time_ns) / 1e9, 3) if task else None,
                 task_rss_start_bytes=task.rss_bytes if task else None,
+                oom_kills=self.state.oom.since_start,
             ),
             end.time_ns,
         )

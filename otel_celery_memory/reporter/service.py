@@ -39,6 +39,7 @@ class ReporterService:
         selector: BaseSelector,
         sites_interval_s: float,
         damaged: Callable[[int], None],
+        oom_kills: Callable[[], int | None],
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pipe_fd = pipe_fd
@@ -49,6 +50,7 @@ class ReporterService:
         self._selector = selector
         self._sites_interval_s = sites_interval_s
         self._damaged = damaged
+        self._oom_kills = oom_kills
         self._clock_s = clock_s
         self._ranked_s = clock_s()
         self._end_by_s: float | None = None
@@ -57,6 +59,7 @@ class ReporterService:
     def run(self) -> None:
         """The whole life of the reporter, but for the last flush."""
         self._selector.register(self._pipe_fd, EVENT_READ, _PIPE)
+        self._contained("the count of OOM kills", self._look_at_oom_kills)
         self._meet(self._main_pid, MAIN_SLOT)
         next_tick_s = self._clock_s() + TICK_S
         open_ended = True
@@ -116,12 +119,17 @@ class ReporterService:
 
     def _gone(self, pid: int) -> None:
         self._watch.drop(pid)
+        self._contained("the count of OOM kills", self._look_at_oom_kills)
         self._emitter.state.gone(pid, time.time_ns())
         if pid == self._main_pid:
             self._end_by_s = self._clock_s() + _LINGER_S
 
+    def _look_at_oom_kills(self) -> None:
+        self._emitter.state.oom.counted(self._oom_kills(), time.time_ns())
+
     def _tick(self, now_s: float) -> None:
         state = self._emitter.state
+        self._contained("the count of OOM kills", self._look_at_oom_kills)
         for pid in self._watch.gone_without_notice():
             self._gone(pid)
         for pid, rss_bytes in self._watch.rss_bytes().items():
@@ -149,6 +157,7 @@ class ReporterService:
     def _finish(self) -> None:
         """The worker has ended: tell of its last processes and sites."""
         state = self._emitter.state
+        self._contained("the count of OOM kills", self._look_at_oom_kills)
         now_ns = time.time_ns()
         for pid, process in list(state.processes.items()):
             # After uninstrument() under a running pool the children are still there.

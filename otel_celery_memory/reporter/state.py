@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 from otel_celery_memory.records import (
     MAIN_SLOT,
     TERMINATED,
-    ExitReason,
     Goodbye,
     HeapSampled,
     ProcessDown,
@@ -26,13 +25,9 @@ from otel_celery_memory.records import (
     TaskStarted,
     WorkerStopping,
 )
-from otel_celery_memory.reporter.process import (
-    ProcessEnd,
-    ProcessState,
-    announced,
-    terminated,
-    unannounced,
-)
+from otel_celery_memory.reporter.endings import ProcessEnd, Worker, end_of
+from otel_celery_memory.reporter.oom import OomKills
+from otel_celery_memory.reporter.process import ProcessState
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
@@ -45,7 +40,8 @@ _JUDGED_MAX = 256
 class WorkerState:
     """Follows the records of one worker; changed by one thread, others copy ``processes``."""
 
-    def __init__(self) -> None:
+    def __init__(self, oom: OomKills | None = None) -> None:
+        self.oom = oom or OomKills()
         self.processes: dict[int, ProcessState] = {}
         self.said_goodbye = False
         self._stopping = False
@@ -95,6 +91,7 @@ class WorkerState:
         # Judged already, it does not come back.
         if record.pid in self.processes:
             self.processes[record.pid].exit_code = record.exit_code
+            self.processes[record.pid].wanted = record.reason
 
     def _worker_stopping(self, _: WorkerStopping) -> None:
         self._stopping = True
@@ -120,23 +117,15 @@ class WorkerState:
             del self.processes[process.pid]
             self._judged[process.pid] = None
         _trim(self._judged, _JUDGED_MAX)
-        return [self._end_of(process) for process in ended]
+        # The main process's death is why its children died, and a large process is the victim
+        # that the kernel prefers.
+        ended.sort(key=lambda each: (each.slot != MAIN_SLOT, -(each.rss_bytes or 0)))
+        worker = Worker(self._stopping, self.said_goodbye)
+        return [end_of(each, worker, self._was_overdue(each), self.oom) for each in ended]
 
-    def _end_of(self, process: ProcessState) -> ProcessEnd:
-        assert process.gone_ns is not None
-        if process.last is not None and self._overdue.pop(process.last.task_id, None) is not None:
-            # The child tells the end of the task and begins its goodbye before the SIGKILL comes.
-            return ProcessEnd(process, ExitReason.TIME_LIMIT, None, process.last, process.gone_ns)
-        task = process.in_flight[0] if process.in_flight else None
-        if process.down is not None:
-            if process.terminated and not self._stopping:
-                # Its goodbye is orderly all the same: SIGTERM, or sys.exit() in the task.
-                reason, signal = terminated(process.down.exit_code)
-                return ProcessEnd(process, reason, signal, process.last, process.gone_ns)
-            return ProcessEnd(process, announced(process.down), None, None, process.gone_ns)
-        if process.slot == MAIN_SLOT and self.said_goodbye:
-            return ProcessEnd(process, ExitReason.SHUTDOWN, None, None, process.gone_ns)
-        return ProcessEnd(process, *unannounced(process.exit_code), task, process.gone_ns)
+    def _was_overdue(self, process: ProcessState) -> bool:
+        last = process.last
+        return last is not None and self._overdue.pop(last.task_id, None) is not None
 
     def _started(self, record: TaskStarted) -> None:
         process = self._process(record.pid)

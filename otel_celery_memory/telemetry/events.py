@@ -53,6 +53,7 @@ class LostProcess:
     task_id: str | None
     task_age_s: float | None
     task_rss_start_bytes: int | None
+    oom_kills: int | None
 
 
 class Events:
@@ -96,6 +97,7 @@ class Events:
             c.TASK_ID: lost.task_id,
             c.TASK_AGE: lost.task_age_s,
             c.SPAN_RSS_START: lost.task_rss_start_bytes,
+            c.CGROUP_OOM_KILLS: lost.oom_kills,
         }
         doing = "with no task" if lost.task is None else f"in {lost.task} [{lost.task_id}]"
         size = "" if lost.rss_bytes is None else f", RSS last seen {lost.rss_bytes:,} bytes"

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from otel_celery_memory.records import ProcessExited
+from otel_celery_memory.records import ExitReason, ProcessExited
 from otel_celery_memory.worker.sink import Sink
 
 logger = logging.getLogger(__name__)
@@ -64,6 +64,20 @@ class Reaper:
         try:
             code = process.exitcode
             if code is not None:
-                self._sink.send(ProcessExited(process.pid, time.time_ns(), int(code)))
+                reason = _wanted(process)
+                self._sink.send(ProcessExited(process.pid, time.time_ns(), int(code), reason))
         except Exception:
             logger.exception("otel_celery_memory: the end of a child was not understood")
+
+
+def _wanted(process: Any) -> str:
+    """Why the main process ended a child by a signal; empty where it did not.
+
+    billiard notes it on the process: ``terminate_job`` for a revoked task (or one that is
+    cancelled because the broker was lost), ``terminate_controlled`` alone for a smaller pool.
+    """
+    if getattr(process, "_job_terminated", False):
+        return ExitReason.TERMINATED.value
+    if getattr(process, "_controlled_termination", False):
+        return ExitReason.AUTOSCALE.value
+    return ""

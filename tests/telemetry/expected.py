@@ -83,8 +83,8 @@ EXPECTED_METRICS = {
 
 EXPECTED_EXITS = counter(
     "{process}",
-    ({"celery.worker.exit.reason": "killed", **SECOND_SLOT}, 1),
     ({"celery.worker.exit.reason": "max_tasks", **FIRST_SLOT}, 1),
+    ({"celery.worker.exit.reason": "oom_kill", **SECOND_SLOT}, 1),
     ({"celery.worker.exit.reason": "shutdown", **MAIN_SLOT}, 1),
 )
 
@@ -92,13 +92,14 @@ EXPECTED_LOSS = {
     "name": "celery.worker.process_lost",
     "severity": ("ERROR", 17),
     "body": (
-        "worker process 1 (pid 102) was lost in app.die [4]: killed, RSS last seen 60,000,000 bytes"
+        "worker process 1 (pid 102) was lost in app.die [4]: oom_kill, "
+        "RSS last seen 60,000,000 bytes"
     ),
     "time_ns": (5 * S, 5 * S),
     "attributes": {
         "celery.worker.slot": "1",
         "process.pid": 102,
-        "celery.worker.exit.reason": "killed",
+        "celery.worker.exit.reason": "oom_kill",
         "celery.worker.exit.signal": 9,
         "celery.worker.process.rss": 60_000_000,
         "celery.worker.process.rss_peak": 5_000_001_000,
@@ -106,6 +107,7 @@ EXPECTED_LOSS = {
         "celery.task.id": "4",
         "celery.task.age": 3.0,
         "celery.task.memory.rss.start": 60_000_000,
+        "celery.worker.cgroup.oom_kills": 3,
     },
     "span": (0, 0),
 }

@@ -10,6 +10,7 @@ from otel_celery_memory import conventions as c
 from otel_celery_memory.probes.limits import Limits
 from otel_celery_memory.probes.proc import ProcessReading
 from otel_celery_memory.reporter.emitter import Emitter, Surroundings
+from otel_celery_memory.reporter.oom import OomKills
 from otel_celery_memory.reporter.sites import CodePlace, SiteTotals
 from otel_celery_memory.reporter.state import WorkerState
 from tests.telemetry.expected import (
@@ -35,11 +36,14 @@ def describe(path: str, line: int) -> CodePlace:
 
 def emitter_on(telemetry: Telemetry) -> Emitter:
     """An emitter in fixed surroundings."""
+    oom_kills = OomKills(4)
+    oom_kills.counted(6, 0)
+    oom_kills.counted(7, 4 * S)
     return Emitter(
         telemetry.meters.get_meter(c.SCOPE, "1"),
         telemetry.logger,
         telemetry.histogram,
-        WorkerState(),
+        WorkerState(oom_kills),
         SiteTotals(describe, 10),
         Surroundings(
             processes=lambda: {

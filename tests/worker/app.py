@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from celery import Celery, signals
@@ -20,7 +21,7 @@ app.conf.update(
     broker_transport_options=json.loads(os.environ.get("TEST_TRANSPORT_OPTIONS", "{}")),
     broker_connection_retry_on_startup=True,
     worker_hijack_root_logger=False,
-    worker_enable_remote_control=False,
+    worker_enable_remote_control="TEST_REMOTE_CONTROL" in os.environ,
 )
 
 KEPT: list[bytearray] = []
@@ -56,6 +57,25 @@ def die(number: int) -> None:
     """Dies of a signal."""
     os.kill(os.getpid(), number)
     time.sleep(10)
+
+
+@app.task(acks_late=True, reject_on_worker_lost=True)
+def die_once(marker: str) -> str:
+    """Dies of SIGKILL in its first run, is put back into the queue, and ends well."""
+    if not Path(marker).exists():
+        Path(marker).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(10)
+    return "well"
+
+
+@app.task
+def grow(step_bytes: int, steps: int, pause_s: float) -> None:
+    """Takes more and more memory, and gives it back."""
+    held = []
+    for _ in range(steps):
+        held.append(b"x" * step_bytes)
+        time.sleep(pause_s)
 
 
 @app.task

@@ -16,7 +16,7 @@ from typing import Any
 
 from celery import Celery
 
-from demo.receiver import Received
+from demo.receiver import Event, Received
 from tests.processes import Server, running, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -160,6 +160,11 @@ def children_of(pid: int) -> list[int]:
         ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
     ).stdout
     return [int(word) for word in listed.split() if int(word) not in reporters_of(pid)]
+
+
+def losses(received: Received) -> list[Event]:
+    """The events of lost processes so far."""
+    return [e for e in list(received.events) if e.name == "celery.worker.process_lost"]
 
 
 def measured(received: Received) -> dict[str, int]:

@@ -13,7 +13,7 @@ from threading import Thread
 from typing import Any
 
 from otel_celery_memory.records import Record
-from otel_celery_memory.reporter.process import ProcessEnd
+from otel_celery_memory.reporter.endings import ProcessEnd
 from otel_celery_memory.reporter.service import ReporterService
 from otel_celery_memory.reporter.state import WorkerState
 from otel_celery_memory.reporter.watch import ProcessWatch
@@ -74,6 +74,7 @@ class Reporter:
         emitter: Any = self.emitter
         options: dict[str, Any] = {} if clock is None else {"clock_s": clock}
         self.damaged: list[int] = []
+        self.oom_kills: int | None = None
         self.service = ReporterService(
             self.read_fd,
             main_pid,
@@ -83,6 +84,7 @@ class Reporter:
             self.selector,
             60.0,
             self.damaged.append,
+            lambda: self.oom_kills,
             **options,
         )
         self.thread = Thread(target=self.service.run, daemon=True)

@@ -86,7 +86,7 @@ def test_a_child_that_is_killed_is_told_with_its_task_while_the_worker_goes_on(
     reporter.send(ProcessUp(child.pid, 0, 0, 1), task_of(child))
     reporter.wait_for(task_of(child))
     child.kill()
-    reporter.send(ProcessExited(child.pid, 0, -9))
+    reporter.send(ProcessExited(child.pid, 0, -9, ""))
     wait_until("the loss is told", lambda: reporter.emitter.ends, 30)
     assert reporter.emitter.told() == [(0, "killed", 9, "app.task")]
     reporter.send(Goodbye(main.pid, 0))
@@ -148,7 +148,7 @@ def test_a_flood_of_frames_does_not_keep_it_from_its_ticks(
 
     writer = Thread(target=flood, daemon=True)
     writer.start()
-    reporter.send(ProcessUp(child.pid, 0, 0, 1), ProcessExited(child.pid, 0, -9))
+    reporter.send(ProcessUp(child.pid, 0, 0, 1), ProcessExited(child.pid, 0, -9, ""))
     child.kill()
     try:
         wait_until("the loss is told", lambda: reporter.emitter.ends, 30)

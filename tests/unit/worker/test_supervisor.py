@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from otel_celery_memory.probes.limits import oom_kill_counter
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.channel import Channel
 from otel_celery_memory.worker.supervisor import Supervisor
@@ -90,6 +91,7 @@ def test_the_reporter_is_told_its_worker_and_given_pipe_and_page_and_nothing_els
         f"--page={channel.page.fd}",
         "--restarts=0",
         "--max-memory-kib=2048",
+        f"--oom-kills={oom_kill_counter(os.getpid())()}",
     ]
     assert (seen["pid"], seen["sid"]) == (supervisor.pid, supervisor.pid)
     assert (seen["stdin"], seen["frames"]) == ("/dev/null", "1")
