@@ -9,6 +9,8 @@ from typing import TypeGuard
 from otel_celery_memory.captures.errors import CaptureError
 
 INT64_MAX = 2**63 - 1
+_SECONDS_MAX = 10**9
+"""Thirty years, whose nanoseconds are an integer of 64 bits too."""
 _QUOTED_MAX = 40
 
 
@@ -48,7 +50,7 @@ class Values:
         value = self._get(name)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise self._wrong(name, "a number")
-        if not (math.isfinite(value) and 0 <= value <= INT64_MAX):
+        if not (math.isfinite(value) and 0 <= value <= _SECONDS_MAX):
             raise self._wrong(name, "a number of seconds")
         return float(value)
 

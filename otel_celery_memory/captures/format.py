@@ -6,7 +6,6 @@ code that the file brings. A reader takes nothing that the file says on trust.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import stat
@@ -58,13 +57,13 @@ def read_bytes(path: Path) -> bytes:
     try:
         # Not to wait for a writer where this is a FIFO.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(fd, "rb") as file:
-            found = os.fstat(fd)
-            if stat.S_ISDIR(found.st_mode):
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-            if not stat.S_ISREG(found.st_mode):
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise CaptureError("is not a regular file")
-            data = file.read(MAX_BYTES + 1)
+            with os.fdopen(fd, "rb", closefd=False) as file:
+                data = file.read(MAX_BYTES + 1)
+        finally:
+            os.close(fd)
     except (OSError, ValueError) as error:
         raise CaptureError(getattr(error, "strerror", None) or "cannot be opened") from None
     if len(data) > MAX_BYTES:
