@@ -99,16 +99,21 @@ def _as_json(capture: Capture, groups: Sequence[Group], by: str, top: int) -> di
 
 def _write_new(path: Path, data: bytes) -> None:
     """Write a file that was not there, wholly or not at all, readable by the user alone."""
+    shown = ascii(str(path))
     try:
         fd = os.open(path, _NEW_FILE, 0o600)
     except FileExistsError:
-        raise CommandError(f"{str(path)!a} is there already, and is not overwritten") from None
+        raise CommandError(f"{shown} is there already, and is not overwritten") from None
     except (OSError, ValueError) as error:
-        raise CommandError(f"{str(path)!a} cannot be written: {error}") from None
+        raise _unwritable(shown, error) from None
     try:
         with os.fdopen(fd, "wb") as file:
             file.write(data)
     except OSError as error:
         with suppress(OSError):
             path.unlink()
-        raise CommandError(f"{str(path)!a} cannot be written: {error}") from None
+        raise _unwritable(shown, error) from None
+
+
+def _unwritable(path: str, error: OSError | ValueError) -> CommandError:
+    return CommandError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}")

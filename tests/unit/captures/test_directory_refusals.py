@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +15,7 @@ from otel_celery_memory.captures.directory import CaptureDirectory
 from otel_celery_memory.captures.errors import CaptureError
 from otel_celery_memory.captures.format import load_capture
 from tests.unit.captures.examples import CAPTURE
+from tests.unit.captures.limits import files_of_at_most
 
 
 def refusal(directory: CaptureDirectory) -> str:
@@ -125,17 +123,6 @@ def test_a_disk_that_fills_up_leaves_nothing_of_a_capture(place: Path, fails_at:
         directory.save(CAPTURE, pprof=True)
     assert not any(place.iterdir())
     assert load_capture(directory.save(CAPTURE).read_bytes()) == CAPTURE
-
-
-@contextmanager
-def files_of_at_most(size_bytes: int) -> Iterator[None]:
-    """A real bound of the kernel on this process's files."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_file_that_the_kernel_cuts_short_leaves_nothing_of_a_capture(place: Path) -> None:

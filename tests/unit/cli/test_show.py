@@ -12,6 +12,7 @@ import pytest
 from otel_celery_memory.captures.grouping import Choice
 from otel_celery_memory.captures.pprof import dump_pprof
 from tests.unit.captures.examples import APP, CACHE, CAPTURE, HEAP_BEFORE, LEAK, TAKEN_NS
+from tests.unit.captures.limits import files_of_at_most
 from tests.unit.cli.running import Command
 
 HEADING = """\
@@ -162,12 +163,22 @@ def test_a_profile_overwrites_nothing_and_follows_no_link(command: Command, link
     assert link or out.read_bytes() == b"precious"
 
 
-def test_a_profile_that_finds_the_disk_full_is_told_and_leaves_no_file(command: Command) -> None:
+def test_a_profile_that_cannot_be_written_is_told(command: Command) -> None:
     printed = command("show", command.file("a", CAPTURE), "--pprof", "/proc/self/nothing")
-    assert printed.code == 2
+    assert (printed.code, printed.out) == (2, "")
     assert printed.err == (
         "otel-celery-memory: '/proc/self/nothing' cannot be written: No such file or directory\n"
     )
+
+
+def test_a_profile_that_is_cut_short_is_told_and_leaves_no_file(command: Command) -> None:
+    out = command.directory / "out"
+    path = command.file("a", CAPTURE)
+    with files_of_at_most(100):
+        printed = command("show", path, "--pprof", str(out))
+    assert (printed.code, printed.out) == (2, "")
+    assert printed.err == f"otel-celery-memory: '{out}' cannot be written: File too large\n"
+    assert not out.exists()
 
 
 def test_lines_fit_in_a_hundred_columns_and_long_paths_keep_their_ends(command: Command) -> None:
