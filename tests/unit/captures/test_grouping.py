@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from otel_celery_memory.captures.grouping import Choice, Group, grouped, total
-from otel_celery_memory.captures.model import HEAP
+from otel_celery_memory.captures.model import HEAP, CapturedSite
 from tests.unit.captures.examples import APP, CACHE, CAPTURE, FREED, LEAK
 
 TASK = "feeds.refresh"
@@ -95,21 +95,23 @@ def test_a_place_is_shown_with_its_function_where_that_is_known() -> None:
     [
         (Choice(task="mail.*"), (FREED,)),
         (Choice(task="MAIL.*"), ()),
-        (Choice(task="feeds.refresh", exclude=("*/feeds.py",)), "owned by the others"),
         (Choice(include=("*/mail.py", "*/nothing")), (FREED,)),
         (Choice(include=("*/app/*",), exclude=("*/mail.py",)), (LEAK, CACHE)),
         (Choice(include=("/srv/*",)), (LEAK, CACHE, FREED)),
         (Choice(exclude=("*",)), ()),
     ],
 )
-def test_sites_are_chosen_by_task_and_by_file(choice: Choice, sites: object) -> None:
-    if sites == "owned by the others":
-        # The most recent line that is wanted: the library's that the user's line called.
-        encoder = "/usr/lib/python3.11/json/encoder.py"
-        moved = replace(LEAK, path=encoder, line=200, function=None, name="json/encoder.py:200")
-        sites = (moved,)
+def test_sites_are_chosen_by_task_and_by_file(
+    choice: Choice, sites: tuple[CapturedSite, ...]
+) -> None:
     chosen = choice.of(CAPTURE)
     assert chosen == replace(CAPTURE, sites=sites, other_bytes=0, other_blocks=0)
+
+
+def test_the_most_recent_line_that_is_wanted_takes_over_a_site_whose_owner_is_not() -> None:
+    encoder = "/usr/lib/python3.11/json/encoder.py"
+    moved = replace(LEAK, path=encoder, line=200, function=None, name="json/encoder.py:200")
+    assert Choice(TASK, exclude=("*/feeds.py",)).of(CAPTURE).sites == (moved,)
 
 
 def test_a_line_that_takes_over_a_site_keeps_the_function_that_is_known_of_it() -> None:

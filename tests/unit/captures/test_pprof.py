@@ -91,7 +91,7 @@ def test_a_name_that_is_no_utf_8_becomes_one_that_protobuf_takes() -> None:
 
 
 def test_the_same_capture_makes_the_same_profile() -> None:
-    turned = replace(CAPTURE, runs=dict(reversed(CAPTURE.runs.items())))
+    turned = replace(CAPTURE, runs=dict(reversed(list(CAPTURE.runs.items()))))
     assert dump_pprof(turned) == dump_pprof(CAPTURE)
 
 

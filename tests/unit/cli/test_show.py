@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import stat
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from otel_celery_memory.captures.grouping import Choice
-from otel_celery_memory.captures.pprof import dump_pprof
-from tests.unit.captures.examples import APP, CACHE, CAPTURE, HEAP_BEFORE, LEAK, TAKEN_NS
-from tests.unit.captures.limits import files_of_at_most
+from tests.unit.captures.examples import CACHE, CAPTURE, HEAP_BEFORE, LEAK, TAKEN_NS
 from tests.unit.cli.running import Command
 
 HEADING = """\
@@ -135,89 +130,6 @@ def test_json_has_exact_bytes(command: Command) -> None:
 def test_sites_are_chosen(command: Command, options: list[str], names: list[str]) -> None:
     printed = command("show", command.file("a", CAPTURE), "--json", *options)
     assert [each["name"] for each in printed.json["top"]] == names
-
-
-def test_a_profile_of_the_chosen_sites_is_written_for_the_user_alone(command: Command) -> None:
-    out = command.directory / "out.pprof.gz"
-    printed = command(
-        "show", command.file("a", CAPTURE), "--pprof", str(out), "--task=feeds.*", "--top=1"
-    )
-    assert (printed.code, printed.err) == (0, "")
-    assert out.read_bytes() == dump_pprof(Choice(task="feeds.*").of(CAPTURE))
-    assert stat.S_IMODE(out.stat().st_mode) == 0o600
-
-
-@pytest.mark.parametrize("link", [False, True])
-def test_a_profile_overwrites_nothing_and_follows_no_link(command: Command, link: bool) -> None:
-    out = command.directory / "out"
-    if link:
-        out.symlink_to(command.directory / "elsewhere")
-    else:
-        out.write_bytes(b"precious")
-    printed = command("show", command.file("a", CAPTURE), "--pprof", str(out))
-    assert (printed.code, printed.out) == (2, "")
-    assert printed.err == (
-        f"otel-celery-memory: '{out}' is there already, and is not overwritten\n"
-    )
-    assert not (command.directory / "elsewhere").exists()
-    assert link or out.read_bytes() == b"precious"
-
-
-def test_a_profile_that_cannot_be_written_is_told(command: Command) -> None:
-    printed = command("show", command.file("a", CAPTURE), "--pprof", "/proc/self/nothing")
-    assert (printed.code, printed.out) == (2, "")
-    assert printed.err == (
-        "otel-celery-memory: '/proc/self/nothing' cannot be written: No such file or directory\n"
-    )
-
-
-def test_a_profile_that_is_cut_short_is_told_and_leaves_no_file(command: Command) -> None:
-    out = command.directory / "out"
-    path = command.file("a", CAPTURE)
-    with files_of_at_most(100):
-        printed = command("show", path, "--pprof", str(out))
-    assert (printed.code, printed.out) == (2, "")
-    assert printed.err == f"otel-celery-memory: '{out}' cannot be written: File too large\n"
-    assert not out.exists()
-
-
-def test_lines_fit_in_a_hundred_columns_and_long_paths_keep_their_ends(command: Command) -> None:
-    long = replace(
-        LEAK,
-        task="some.package." * 9 + "task",
-        name="deep/" * 40 + "feeds.py:41",
-        stack=((f"/srv/{'deep/' * 40}last.py", 3), (APP, 41)),
-        size_bytes=10**17,
-        blocks=10**17,
-    )
-    runs = {f"task.number_{n}": n for n in range(40)}
-    capture = replace(CAPTURE, sites=(long,), runs=runs, reason="because " * 40)
-    out = command("show", command.file("a", capture), "--by=traceback").out
-    assert max(map(len, out.splitlines())) <= 100
-    assert "/feeds.py:41 in refresh\n" in out
-    assert "/last.py:3\n" in out
-    assert "age.task  " in out
-
-
-def test_what_a_file_says_cannot_steer_the_terminal(command: Command) -> None:
-    evil = "\x1b]0;owned\x07\r\n\x9b2J\u202e\u2028\udcff"
-    site = replace(
-        LEAK, task=evil, name=f"{evil}:41", path=evil, function=evil, stack=((evil, 1), (evil, 2))
-    )
-    capture = replace(
-        CAPTURE, sites=(site,), worker=evil, reason=evil, tracing=evil, runs={evil: 1}
-    )
-    path = command.file("a", capture)
-    for by in ("line", "file", "function", "traceback"):
-        text = command("show", path, "--by", by).out
-        assert all(line.isprintable() for line in text.split("\n"))
-    assert json.loads(command("show", path, "--json").out)["capture"]["worker"] == evil
-    assert command("show", path, "--json").out.isascii()
-
-
-def test_a_file_that_says_it_is_from_the_end_of_time_is_shown(command: Command) -> None:
-    capture = replace(CAPTURE, taken_ns=2**63 - 1, duration_s=1e9)
-    assert "2262-04-11 23:47:16 UTC" in command("show", command.file("a", capture)).out
 
 
 def test_a_path_is_needed(command: Command) -> None:
