@@ -65,7 +65,8 @@ def read_bytes(path: Path) -> bytes:
         finally:
             os.close(fd)
     except (OSError, ValueError) as error:
-        raise CaptureError(getattr(error, "strerror", None) or "cannot be opened") from None
+        why = getattr(error, "strerror", None) or error
+        raise CaptureError(f"cannot be read: {why}") from None
     if len(data) > MAX_BYTES:
         raise CaptureError(f"is larger than {MAX_BYTES:,} bytes")
     return data

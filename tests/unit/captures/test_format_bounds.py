@@ -86,8 +86,8 @@ def test_a_directory_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there_is_called_so(place: Path) -> None:
-    assert refusal(place) == "No such file or directory"
+    assert refusal(place) == "cannot be read: No such file or directory"
 
 
 def test_a_path_that_no_file_can_have_is_refused() -> None:
-    assert refusal(Path("a\0b")) == "cannot be opened"
+    assert refusal(Path("a\0b")) == "cannot be read: embedded null byte"

@@ -62,7 +62,9 @@ def test_trusting_pickles_changes_nothing_for_captures(command: Command) -> None
 def test_a_file_that_is_not_there_is_one_line(command: Command) -> None:
     printed = command("show", "/nowhere/\x1b[2J")
     assert (printed.code, printed.out) == (2, "")
-    assert printed.err == "otel-celery-memory: '/nowhere/\\x1b[2J' No such file or directory\n"
+    assert printed.err == (
+        "otel-celery-memory: '/nowhere/\\x1b[2J' cannot be read: No such file or directory\n"
+    )
 
 
 def run_script(
