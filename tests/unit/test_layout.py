@@ -25,9 +25,10 @@ MAY_IMPORT = {
     "page": ("records",),
     "probes": ("records", "settings", "conventions", "probes"),
     "leaks": ("records", "settings", "conventions", "leaks"),
+    "captures": ("records", "settings", "conventions", "version", "captures"),
     "worker": (*BASE, "probes", "worker"),
     "telemetry": ("records", "conventions", "version", "telemetry"),
-    "reporter": (*BASE, "probes", "leaks", "telemetry", "reporter"),
+    "reporter": (*BASE, "probes", "leaks", "telemetry", "captures", "reporter"),
 }
 """By the first part of a module's name below the package; what is not here joins all."""
 
@@ -144,6 +145,13 @@ def test_probes_know_nothing_of_opentelemetry() -> None:
 def test_nobody_reads_pickles_or_marshalled_bytes() -> None:
     banned = ("pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle")
     assert {module for name in banned for module in importing(name)} == set()
+
+
+def test_only_snapshots_that_a_user_trusts_are_loaded_which_are_pickles() -> None:
+    loading = {
+        module_name(path) for path in MODULES if "Snapshot.load" in path.read_text(encoding="utf-8")
+    }
+    assert loading == {"captures.snapshot"}
 
 
 def test_the_parts_that_are_listed_are_there_or_to_come() -> None:
