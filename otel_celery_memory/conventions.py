@@ -27,11 +27,18 @@ PROCESS_PID = "process.pid"
 CGROUP_OOM_KILLS = "celery.worker.cgroup.oom_kills"
 SITE_RANK = "celery.memory.site.rank"
 SITE_NAME = "celery.memory.site.name"
+SITE_WINDOW = "celery.memory.site.window"
 SITE_SIZE = "celery.memory.site.size"
 SITE_BLOCKS = "celery.memory.site.blocks"
 SITE_SIZE_CHANGE = "celery.memory.site.size_change"
 SITE_RUNS = "celery.memory.site.runs"
 SITE_RATE = "celery.memory.site.rate"
+SNAPSHOT_KIND = "celery.memory.snapshot.kind"
+SNAPSHOT_REASON = "celery.memory.snapshot.reason"
+SNAPSHOT_SITES = "celery.memory.snapshot.sites"
+SNAPSHOT_RUNS = "celery.memory.snapshot.runs"
+SNAPSHOT_SIZE = "celery.memory.snapshot.size"
+SNAPSHOT_FILE = "celery.memory.snapshot.file"
 CODE_FILE = "code.file.path"
 CODE_LINE = "code.line.number"
 CODE_FUNCTION = "code.function.name"
@@ -213,7 +220,22 @@ REPORTER_RESTARTS = Metric(
     (),
     "Times the worker started its reporter again",
 )
-SELF_METRICS = (FRAMES_DROPPED, REPORTER_RESTARTS)
+TRACING_OVERHEAD = Metric(
+    "celery.memory.tracing.overhead",
+    "Gauge",
+    "1",
+    (),
+    "Share of the tasks' CPU time that tracing within the budget cost in the last ten minutes, "
+    "estimated from above",
+)
+TRACING_ABORTED = Metric(
+    "celery.memory.tracing.aborted",
+    "Counter",
+    "{task}",
+    (TASK_NAME,),
+    "Runs whose tracing was stopped before their end, as it would have cost too much",
+)
+SELF_METRICS = (FRAMES_DROPPED, REPORTER_RESTARTS, TRACING_OVERHEAD, TRACING_ABORTED)
 
 METRICS = TASK_METRICS + PROCESS_METRICS + SELF_METRICS
 
@@ -228,13 +250,16 @@ ALLOCATION_SITE = Event(
         CODE_FUNCTION,
         CODE_STACKTRACE,
         TASK_NAME,
+        SITE_WINDOW,
         SITE_SIZE,
         SITE_BLOCKS,
         SITE_SIZE_CHANGE,
         SITE_RUNS,
         SITE_RATE,
     ),
-    "Every `sites_interval`, one for each of the `sites_top` sites that grow fastest",
+    "Every `sites_interval`, one for each of the `sites_top` sites that grow fastest: `run` "
+    "left alive by whole runs, `process` grown in all since the processes were warm, `slice` "
+    "alive when a part of a run had been traced",
 )
 PROCESS_LOST = Event(
     "celery.worker.process_lost",
@@ -254,7 +279,13 @@ PROCESS_LOST = Event(
     ),
     "A process of the worker ended otherwise than by shutdown, recycling or shrinking",
 )
-EVENTS = (ALLOCATION_SITE, PROCESS_LOST)
+SNAPSHOT = Event(
+    "celery.memory.snapshot",
+    "INFO",
+    (SNAPSHOT_KIND, SNAPSHOT_REASON, SNAPSHOT_SITES, SNAPSHOT_RUNS, SNAPSHOT_SIZE, SNAPSHOT_FILE),
+    "A capture that was asked for is complete",
+)
+EVENTS = (ALLOCATION_SITE, PROCESS_LOST, SNAPSHOT)
 
 SPAN_ATTRIBUTES = (
     SpanAttribute(SPAN_RSS_START, "int", "RSS at the task's start"),

@@ -24,7 +24,7 @@ TRACING_MODES = ("budget", "always", "off")
 CAPTURE_RUNS_MAX = 10_000
 CAPTURE_SECONDS_MAX = 600.0
 
-_ORDER = struct.Struct("<QQQQdd")
+_ORDER = struct.Struct("<QQQQQdd")
 _COUNT = struct.Struct("<Q")
 _LEDGER = struct.Struct("<5d")
 _CELL_BYTES = _COUNT.size + _LEDGER.size
@@ -55,11 +55,13 @@ class Orders:
     ``mode`` is empty where the settings' is meant. A capture is of the next ``runs`` runs in each
     process, or of those that begin until ``until_s`` on the monotonic clock where ``runs`` is 0;
     none of them is slowed by more than ``allowance_s``. ``capture`` is 0 where there is none.
+    ``by_signal`` says who asked for it.
     """
 
     mode: str = ""
     capture: int = 0
     runs: int = 0
+    by_signal: bool = False
     until_s: float = 0.0
     allowance_s: float = 0.0
 
@@ -106,6 +108,7 @@ class ControlPage:
             mode,
             orders.capture,
             orders.runs,
+            orders.by_signal,
             orders.until_s,
             orders.allowance_s,
         )
@@ -113,16 +116,16 @@ class ControlPage:
 
     def orders(self) -> Orders:
         """The orders as they are now; none where they make no sense."""
-        _, mode, capture, runs, until_s, allowance_s = _ORDER.unpack_from(self._map, 0)
+        _, mode, capture, runs, signal, until_s, allowance_s = _ORDER.unpack_from(self._map, 0)
         if (
             mode > len(TRACING_MODES)
             or runs > CAPTURE_RUNS_MAX
+            or signal > 1
             or not (math.isfinite(until_s) and 0 <= allowance_s <= CAPTURE_SECONDS_MAX)
         ):
             return Orders()
-        return Orders(
-            TRACING_MODES[mode - 1] if mode else "", capture, runs, until_s, allowance_s
-        )
+        found = TRACING_MODES[mode - 1] if mode else ""
+        return Orders(found, capture, runs, bool(signal), until_s, allowance_s)
 
     def save(self, slot: int, balance: Balance) -> None:
         """Keep what the process in this slot earned and spent."""

@@ -9,6 +9,7 @@ from opentelemetry._logs import Logger, SeverityNumber
 from opentelemetry.context import Context
 
 from otel_celery_memory import conventions as c
+from otel_celery_memory.records import WindowKind
 
 _SEVERITY = {
     "INFO": SeverityNumber.INFO,
@@ -19,10 +20,12 @@ _SEVERITY = {
 
 @dataclass(frozen=True)
 class RankedSite:
-    """A place in the code, with what traced runs of one task left alive there.
+    """A place in the code, with what was found alive there.
 
-    ``size_bytes`` and ``blocks`` are means of a traced run; ``rate_bytes_per_minute`` is an
-    estimate from all runs of the task; ``size_change_bytes`` is against the event before.
+    Of ``kind`` ``RUN`` and ``SLICE`` ``size_bytes`` and ``blocks`` are means of a traced run or
+    slice, of ``PROCESS`` what has grown in all processes since their baselines. ``runs`` is how
+    many that covers. ``rate_bytes_per_minute`` is an estimate from all runs of the task, ``None``
+    for a slice; ``size_change_bytes`` is against the event before.
     """
 
     rank: int
@@ -32,11 +35,12 @@ class RankedSite:
     function: str | None
     stack: str
     task: str
+    kind: WindowKind
     size_bytes: int
     blocks: int
     size_change_bytes: int
     runs: int
-    rate_bytes_per_minute: int
+    rate_bytes_per_minute: int | None
 
 
 @dataclass(frozen=True)
@@ -71,17 +75,22 @@ class Events:
             c.CODE_LINE: site.line,
             c.CODE_FUNCTION: site.function,
             c.CODE_STACKTRACE: site.stack or None,
-            c.TASK_NAME: site.task,
+            c.TASK_NAME: site.task or None,
+            c.SITE_WINDOW: site.kind.name.lower(),
             c.SITE_SIZE: site.size_bytes,
             c.SITE_BLOCKS: site.blocks,
             c.SITE_SIZE_CHANGE: site.size_change_bytes,
             c.SITE_RUNS: site.runs,
             c.SITE_RATE: site.rate_bytes_per_minute,
         }
-        body = (
-            f"{site.name} left {site.size_bytes:,} bytes in {site.blocks:,} blocks alive in each "
-            f"of {site.runs} traced runs of {site.task}"
-        )
+        size = f"{site.size_bytes:,} bytes in {site.blocks:,} blocks"
+        body = {
+            WindowKind.RUN: f"{site.name} left {size} alive in each of {site.runs} traced runs "
+            f"of {site.task}",
+            WindowKind.SLICE: f"{size} from {site.name} were alive when a slice of {site.task} "
+            f"ended, on the mean of {site.runs}",
+            WindowKind.PROCESS: f"{site.name} holds {size} more than when its processes were warm",
+        }[site.kind]
         self._emit(c.ALLOCATION_SITE, attributes, body, time_ns)
 
     def process_lost(self, lost: LostProcess, time_ns: int) -> None:
