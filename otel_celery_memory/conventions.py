@@ -19,6 +19,8 @@ DIRECTION = "celery.memory.direction"
 EXCLUSIVE = "celery.memory.exclusive"
 SLOT = "celery.worker.slot"
 LIMIT_KIND = "celery.memory.limit.kind"
+LIMIT_SIZE = "celery.memory.limit.size"
+LIMIT_USED = "celery.memory.limit.used"
 EXIT_REASON = "celery.worker.exit.reason"
 EXIT_SIGNAL = "celery.worker.exit.signal"
 PROCESS_RSS = "celery.worker.process.rss"
@@ -51,6 +53,15 @@ SPAN_RSS_PEAK = "celery.task.memory.rss.peak"
 SPAN_TRACED_DELTA = "celery.task.memory.traced.delta"
 SPAN_TRACED_PEAK = "celery.task.memory.traced.peak"
 SPAN_EXCLUSIVE = "celery.task.memory.exclusive"
+
+LIMIT_CGROUP = "cgroup"
+LIMIT_CGROUP_HIGH = "cgroup_high"
+LIMIT_CGROUP_SWAP = "cgroup_swap"
+LIMIT_AS = "rlimit_as"
+LIMIT_DATA = "rlimit_data"
+LIMIT_MAX_MEMORY = "max_memory_per_child"
+LIMIT_HOST = "host"
+"""The values of ``celery.memory.limit.kind``."""
 
 GROW, SHRINK = "grow", "shrink"
 OTHER = "_other"
@@ -157,11 +168,19 @@ MEMORY_LIMIT = Metric(
     "UpDownCounter",
     "By",
     (LIMIT_KIND,),
-    "Limit of kind cgroup or host for the worker as a whole, rlimit_as or "
-    "max_memory_per_child for each of its processes",
+    "Limit of kind cgroup, cgroup_high (where the kernel begins to throttle), cgroup_swap or host "
+    "for the worker as a whole, rlimit_as, rlimit_data or max_memory_per_child for each of its "
+    "processes",
 )
 MEMORY_CGROUP = Metric(
     "celery.worker.memory.cgroup", "UpDownCounter", "By", (), "What the worker's cgroup is charged"
+)
+MEMORY_CGROUP_SWAP = Metric(
+    "celery.worker.memory.cgroup.swap",
+    "UpDownCounter",
+    "By",
+    (),
+    "Swap that the worker's cgroup is charged",
 )
 OPEN_FILES = Metric(
     "celery.worker.open_files", "UpDownCounter", "{file}", (SLOT,), "Descriptors in use"
@@ -198,6 +217,7 @@ PROCESS_METRICS = (
     MEMORY_VIRTUAL,
     MEMORY_LIMIT,
     MEMORY_CGROUP,
+    MEMORY_CGROUP_SWAP,
     OPEN_FILES,
     OPEN_FILES_LIMIT,
     HEAP_BLOCKS,
@@ -261,6 +281,25 @@ ALLOCATION_SITE = Event(
     "left alive by whole runs, `process` grown in all since the processes were warm, `slice` "
     "alive when a part of a run had been traced",
 )
+PRESSURE = Event(
+    "celery.memory.pressure",
+    "WARN",
+    (
+        LIMIT_KIND,
+        LIMIT_SIZE,
+        LIMIT_USED,
+        SLOT,
+        PROCESS_PID,
+        PROCESS_RSS,
+        PROCESS_RSS_PEAK,
+        TASK_NAME,
+        TASK_ID,
+        TASK_AGE,
+        SPAN_RSS_START,
+    ),
+    "Usage passes 90 % of a limit (again after it fell below 80 %), exported at once: one for each "
+    "process of the worker, or for the one process that the limit holds for",
+)
 PROCESS_LOST = Event(
     "celery.worker.process_lost",
     "ERROR",
@@ -285,7 +324,7 @@ SNAPSHOT = Event(
     (SNAPSHOT_KIND, SNAPSHOT_REASON, SNAPSHOT_SITES, SNAPSHOT_RUNS, SNAPSHOT_SIZE, SNAPSHOT_FILE),
     "A capture that was asked for is complete",
 )
-EVENTS = (ALLOCATION_SITE, PROCESS_LOST, SNAPSHOT)
+EVENTS = (ALLOCATION_SITE, PRESSURE, PROCESS_LOST, SNAPSHOT)
 
 SPAN_ATTRIBUTES = (
     SpanAttribute(SPAN_RSS_START, "int", "RSS at the task's start"),

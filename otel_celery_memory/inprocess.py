@@ -18,7 +18,8 @@ from otel_celery_memory.probes.limits import read_limits
 from otel_celery_memory.probes.proc import ProcessReading, read_process
 from otel_celery_memory.records import Record, slot_name
 from otel_celery_memory.reporter.code import CodeNames
-from otel_celery_memory.reporter.emitter import Emitter, Surroundings
+from otel_celery_memory.reporter.emitter import Emitter
+from otel_celery_memory.reporter.levels import Surroundings
 from otel_celery_memory.reporter.sites import SiteTotals
 from otel_celery_memory.reporter.state import WorkerState
 from otel_celery_memory.settings import Settings

@@ -102,7 +102,8 @@ def read_levels(cgroup: Cgroup) -> list[CgroupLevel]:
             limit, high = _number(directory / "memory.limit_in_bytes"), None
             name = "total_inactive_file"
         inactive = 0
-        if limit is not None or high is not None or not levels:
+        # The kernel adds up memory.stat when it is read: not where it cannot matter.
+        if 2 * used >= min(limit or used, high or used):
             inactive = keyed_numbers(read_small(directory / "memory.stat")).get(name, 0)
         levels.append(CgroupLevel(used, inactive, limit, high))
     return levels

@@ -70,6 +70,13 @@ def oom_kill_counter(pid: int, proc: Path = PROC, mount: Path = MOUNT) -> Callab
     return lambda: read_oom_kills(found)
 
 
+def read_host_usage(proc: Path = PROC) -> tuple[int, int] | None:
+    """The machine's memory that is not available to anybody, and all of it."""
+    memory = kib_numbers(read_small(proc / "meminfo"))
+    total, available = memory.get("MemTotal"), memory.get("MemAvailable")
+    return None if total is None or available is None else (max(total - available, 0), total)
+
+
 def host_bytes(proc: Path = PROC) -> int | None:
     """The machine's memory."""
     total = kib_numbers(read_small(proc / "meminfo")).get("MemTotal")

@@ -27,6 +27,16 @@ class ProcessReading:
 
 
 @dataclass(frozen=True)
+class ProcessSize:
+    """What ``statm`` tells: RSS, address space, and data with stack (``RLIMIT_DATA`` counts the
+    data); ``None`` is left out."""
+
+    rss_bytes: int
+    virtual_bytes: int | None
+    data_bytes: int | None
+
+
+@dataclass(frozen=True)
 class Rlimits:
     """A process's soft limits; ``None`` is unlimited, or hidden."""
 
@@ -46,22 +56,40 @@ class SharedMemory:
     proportional_bytes: int | None
 
 
-def read_rss_bytes(pid: int, proc: Path = PROC) -> int | None:
-    """RSS of a process, ``None`` where it is gone or hidden."""
+def read_size(pid: int, proc: Path = PROC) -> ProcessSize | None:
+    """The size of a process, ``None`` where it is gone or hidden: 12 us."""
     try:
         with open(f"{proc}/{pid}/statm", "rb") as file:  # noqa: PTH123 - half of Path's cost
-            fields = file.read(256).split(None, 2)
-        pages = whole_number(fields[1].decode("ascii", "replace"))
+            fields = file.read(256).decode("ascii", "replace").split()
+        pages = whole_number(fields[1])
         # A zombie has no memory any more, nor a line to tell.
-        return pages * os.sysconf("SC_PAGE_SIZE") if pages else None
+        return _size_of(fields, pages) if pages else None
     except (OSError, ValueError, IndexError):
         pass
     if (proc / "self").exists():
         return None
     try:
-        return int(psutil.Process(pid).memory_info().rss)
+        info = psutil.Process(pid).memory_info()
     except psutil.Error:
         return None
+    return ProcessSize(int(info.rss), int(info.vms), None)
+
+
+def _size_of(fields: list[str], rss_pages: int) -> ProcessSize:
+    page_bytes = os.sysconf("SC_PAGE_SIZE")
+    virtual = whole_number(fields[0])
+    data = whole_number(fields[5]) if len(fields) > 5 else None
+    return ProcessSize(
+        rss_bytes=rss_pages * page_bytes,
+        virtual_bytes=None if virtual is None else virtual * page_bytes,
+        data_bytes=None if data is None else data * page_bytes,
+    )
+
+
+def read_rss_bytes(pid: int, proc: Path = PROC) -> int | None:
+    """RSS of a process, ``None`` where it is gone or hidden."""
+    size = read_size(pid, proc)
+    return None if size is None else size.rss_bytes
 
 
 def read_process(pid: int, proc: Path = PROC) -> ProcessReading | None:

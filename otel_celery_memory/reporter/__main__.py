@@ -22,7 +22,10 @@ from otel_celery_memory.page import ControlPage
 from otel_celery_memory.probes.limits import oom_kill_counter, read_limits
 from otel_celery_memory.records import slot_name
 from otel_celery_memory.reporter.code import CodeNames
-from otel_celery_memory.reporter.emitter import Emitter, Surroundings
+from otel_celery_memory.reporter.emitter import Emitter
+from otel_celery_memory.reporter.headroom import Headroom
+from otel_celery_memory.reporter.levels import Surroundings
+from otel_celery_memory.reporter.lookout import Lookout
 from otel_celery_memory.reporter.oom import OomKills
 from otel_celery_memory.reporter.quiet import set_up_logging
 from otel_celery_memory.reporter.service import ReporterService
@@ -77,12 +80,15 @@ def main(argv: list[str]) -> None:
         ),
     )
     selector = DefaultSelector()
+    watch = ProcessWatch(selector)
+    max_memory_bytes = options.max_memory_kib * 1024 or None
     service = ReporterService(
         options.pipe,
         options.main_pid,
         decoder,
         emitter,
-        ProcessWatch(selector),
+        watch,
+        Lookout(watch.sizes, Headroom(os.getpid(), max_memory_bytes), emitter, pipeline.send_now),
         selector,
         settings.sites_interval,
         page.count_damaged,

@@ -10,6 +10,7 @@ from selectors import EVENT_READ, BaseSelector
 
 from otel_celery_memory.records import MAIN_SLOT, ProcessUp, Record
 from otel_celery_memory.reporter.emitter import Emitter
+from otel_celery_memory.reporter.lookout import Lookout
 from otel_celery_memory.reporter.watch import ProcessWatch
 from otel_celery_memory.wire import FrameDecoder
 
@@ -36,6 +37,7 @@ class ReporterService:
         decoder: FrameDecoder,
         emitter: Emitter,
         watch: ProcessWatch,
+        lookout: Lookout,
         selector: BaseSelector,
         sites_interval_s: float,
         damaged: Callable[[int], None],
@@ -47,6 +49,7 @@ class ReporterService:
         self._decoder = decoder
         self._emitter = emitter
         self._watch = watch
+        self._lookout = lookout
         self._selector = selector
         self._sites_interval_s = sites_interval_s
         self._damaged = damaged
@@ -64,7 +67,8 @@ class ReporterService:
         next_tick_s = self._clock_s() + TICK_S
         open_ended = True
         while open_ended and not self._overdue():
-            ready = self._selector.select(max(next_tick_s - self._clock_s(), 0))
+            due_s = min(next_tick_s, self._lookout.due_s)
+            ready = self._selector.select(max(due_s - self._clock_s(), 0))
             gone = [key.data for key, _ in ready if key.data != _PIPE]
             if ready:
                 # All that a process wrote before it died is read before its death is noted.
@@ -72,6 +76,8 @@ class ReporterService:
             for pid in gone:
                 self._gone(pid)
             now_s = self._clock_s()
+            if now_s >= self._lookout.due_s:
+                self._contained("a look at the limits", self._lookout.look)
             if now_s >= next_tick_s:
                 next_tick_s = now_s + TICK_S
                 self._contained("a tick", self._tick, now_s)
@@ -132,9 +138,6 @@ class ReporterService:
         self._contained("the count of OOM kills", self._look_at_oom_kills)
         for pid in self._watch.gone_without_notice():
             self._gone(pid)
-        for pid, rss_bytes in self._watch.rss_bytes().items():
-            if pid in state.processes:
-                state.processes[pid].saw_rss(rss_bytes)
         now_ns = time.time_ns()
         for end in state.judge(now_ns):
             self._emitter.ended(end)

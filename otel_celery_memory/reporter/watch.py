@@ -14,10 +14,11 @@ from threading import Lock
 from otel_celery_memory.probes.proc import (
     PROC,
     ProcessReading,
+    ProcessSize,
     SharedMemory,
     read_process,
-    read_rss_bytes,
     read_shared,
+    read_size,
 )
 
 PID_LIMIT = 2**22 + 1
@@ -64,10 +65,10 @@ class ProcessWatch:
         """Pids that have disappeared and whose end no descriptor can tell."""
         return [pid for pid, fd in self._pidfds.items() if fd is None and not self._alive(pid)]
 
-    def rss_bytes(self) -> dict[int, int]:
-        """RSS of every watched process that is still there."""
-        readings = {pid: read_rss_bytes(pid, self._proc) for pid in self._pidfds}
-        return {pid: rss_bytes for pid, rss_bytes in readings.items() if rss_bytes is not None}
+    def sizes(self) -> dict[int, ProcessSize]:
+        """The size of every watched process that is still there."""
+        readings = {pid: read_size(pid, self._proc) for pid in self._pidfds}
+        return {pid: size for pid, size in readings.items() if size is not None}
 
     def still_there(self, pid: int) -> bool:
         """Whether a watched process has not ended yet."""

@@ -1,4 +1,4 @@
-"""The log events: allocation sites and lost processes, one sentence each for people."""
+"""The log events: allocation sites, pressure, lost processes; one sentence each for people."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ _SEVERITY = {
     "WARN": SeverityNumber.WARN,
     "ERROR": SeverityNumber.ERROR,
 }
+_Value = str | int | float | None
 
 
 @dataclass(frozen=True)
@@ -44,20 +45,55 @@ class RankedSite:
 
 
 @dataclass(frozen=True)
-class LostProcess:
-    """A process that ended otherwise than by shutdown or recycling, and what it was doing."""
+class ProcessSnapshot:
+    """A process, its last seen size, and the task that it is or was running."""
 
     slot: str
     pid: int
-    reason: str
-    signal: int | None
     rss_bytes: int | None
     rss_peak_bytes: int | None
     task: str | None
     task_id: str | None
     task_age_s: float | None
     task_rss_start_bytes: int | None
+
+    def attributes(self) -> dict[str, _Value]:
+        """As attributes of an event."""
+        return {
+            c.SLOT: self.slot,
+            c.PROCESS_PID: self.pid,
+            c.PROCESS_RSS: self.rss_bytes,
+            c.PROCESS_RSS_PEAK: self.rss_peak_bytes,
+            c.TASK_NAME: self.task,
+            c.TASK_ID: self.task_id,
+            c.TASK_AGE: self.task_age_s,
+            c.SPAN_RSS_START: self.task_rss_start_bytes,
+        }
+
+    @property
+    def doing(self) -> str:
+        """For people."""
+        return "with no task" if self.task is None else f"in {self.task} [{self.task_id}]"
+
+
+@dataclass(frozen=True)
+class LostProcess:
+    """A process that ended otherwise than by shutdown or recycling, and what it was doing."""
+
+    process: ProcessSnapshot
+    reason: str
+    signal: int | None
     oom_kills: int | None
+
+
+@dataclass(frozen=True)
+class Pressure:
+    """A process of a worker that has used 90 % of a limit, its own or the whole worker's."""
+
+    process: ProcessSnapshot
+    kind: str
+    used_bytes: int
+    limit_bytes: int
 
 
 class Events:
@@ -68,7 +104,7 @@ class Events:
 
     def allocation_site(self, site: RankedSite, time_ns: int) -> None:
         """Tell one of the sites that grow fastest."""
-        attributes: dict[str, str | int | None] = {
+        attributes: dict[str, _Value] = {
             c.SITE_RANK: site.rank,
             c.SITE_NAME: site.name,
             c.CODE_FILE: site.path,
@@ -95,28 +131,40 @@ class Events:
 
     def process_lost(self, lost: LostProcess, time_ns: int) -> None:
         """Tell that a process is gone that should not be."""
-        attributes: dict[str, str | int | float | None] = {
-            c.SLOT: lost.slot,
-            c.PROCESS_PID: lost.pid,
+        process = lost.process
+        attributes: dict[str, _Value] = {
+            **process.attributes(),
             c.EXIT_REASON: lost.reason,
             c.EXIT_SIGNAL: lost.signal,
-            c.PROCESS_RSS: lost.rss_bytes,
-            c.PROCESS_RSS_PEAK: lost.rss_peak_bytes,
-            c.TASK_NAME: lost.task,
-            c.TASK_ID: lost.task_id,
-            c.TASK_AGE: lost.task_age_s,
-            c.SPAN_RSS_START: lost.task_rss_start_bytes,
             c.CGROUP_OOM_KILLS: lost.oom_kills,
         }
-        doing = "with no task" if lost.task is None else f"in {lost.task} [{lost.task_id}]"
-        size = "" if lost.rss_bytes is None else f", RSS last seen {lost.rss_bytes:,} bytes"
-        body = f"worker process {lost.slot} (pid {lost.pid}) was lost {doing}: {lost.reason}{size}"
+        size = "" if process.rss_bytes is None else f", RSS last seen {process.rss_bytes:,} bytes"
+        body = (
+            f"worker process {process.slot} (pid {process.pid}) was lost {process.doing}: "
+            f"{lost.reason}{size}"
+        )
         self._emit(c.PROCESS_LOST, attributes, body, time_ns)
+
+    def pressure(self, pressure: Pressure, time_ns: int) -> None:
+        """Tell what a process is doing while a limit is near."""
+        process = pressure.process
+        attributes: dict[str, _Value] = {
+            **process.attributes(),
+            c.LIMIT_KIND: pressure.kind,
+            c.LIMIT_SIZE: pressure.limit_bytes,
+            c.LIMIT_USED: pressure.used_bytes,
+        }
+        body = (
+            f"{pressure.used_bytes:,} of {pressure.limit_bytes:,} bytes of {pressure.kind} are "
+            f"used; worker process {process.slot} (pid {process.pid}, RSS "
+            f"{process.rss_bytes or 0:,} bytes) is {process.doing}"
+        )
+        self._emit(c.PRESSURE, attributes, body, time_ns)
 
     def _emit(
         self,
         event: c.Event,
-        attributes: Mapping[str, str | int | float | None],
+        attributes: Mapping[str, _Value],
         body: str,
         time_ns: int,
     ) -> None:

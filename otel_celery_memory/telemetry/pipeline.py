@@ -30,6 +30,7 @@ from otel_celery_memory.telemetry.histogram import (
     wants_delta,
     wants_sdk_histogram,
 )
+from otel_celery_memory.telemetry.sending import BackgroundSender
 from otel_celery_memory.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,8 @@ class Pipeline:
     logger: Logger
     histogram: Callable[..., Histogram]
     shutdown: Callable[[], None]
+    send_now: Callable[[], None] = lambda: None
+    """Has what was recorded sent without waiting for that."""
 
 
 def open_pipeline(
@@ -88,7 +91,9 @@ def open_pipeline(
             if thread.ident is not None:
                 thread.join()
 
-    return Pipeline(meter, logs.get_logger(c.SCOPE, __version__), make_histogram, shutdown)
+    sender = BackgroundSender([logs.force_flush, meters.force_flush])
+    events = logs.get_logger(c.SCOPE, __version__)
+    return Pipeline(meter, events, make_histogram, shutdown, sender.send_now)
 
 
 def start_or_run(thread: Thread) -> None:

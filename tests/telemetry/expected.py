@@ -70,10 +70,15 @@ EXPECTED_METRICS = {
     "celery.worker.memory.limit": level(
         "By",
         ({"celery.memory.limit.kind": "cgroup"}, 1_000),
+        ({"celery.memory.limit.kind": "cgroup_high"}, 950),
+        ({"celery.memory.limit.kind": "cgroup_swap"}, 70),
         ({"celery.memory.limit.kind": "host"}, 4_000),
         ({"celery.memory.limit.kind": "max_memory_per_child"}, 3_000),
+        ({"celery.memory.limit.kind": "rlimit_as"}, 5_000),
+        ({"celery.memory.limit.kind": "rlimit_data"}, 6_000),
     ),
     "celery.worker.memory.cgroup": level("By", ({}, 900)),
+    "celery.worker.memory.cgroup.swap": level("By", ({}, 60)),
     "celery.worker.heap.blocks": level("{block}", (FIRST_SLOT, 1_234), (SECOND_SLOT, 4_321)),
     "celery.worker.heap.malloc.used": level("By", (FIRST_SLOT, 5_000)),
     "celery.worker.heap.malloc.free": level("By", (FIRST_SLOT, 600)),
@@ -111,6 +116,55 @@ EXPECTED_LOSS = {
     },
     "span": (0, 0),
 }
+
+
+def pressure_event(doing: str, **attributes: Any) -> Plain:
+    slot, pid, rss = (
+        attributes[key]
+        for key in ("celery.worker.slot", "process.pid", "celery.worker.process.rss")
+    )
+    return {
+        "name": "celery.memory.pressure",
+        "severity": ("WARN", 13),
+        "body": (
+            f"910 of 1,000 bytes of cgroup are used; worker process {slot} (pid {pid}, "
+            f"RSS {rss:,} bytes) is {doing}"
+        ),
+        "time_ns": (4 * S, 4 * S),
+        "attributes": {
+            "celery.memory.limit.kind": "cgroup",
+            "celery.memory.limit.size": 1_000,
+            "celery.memory.limit.used": 910,
+            **attributes,
+        },
+        "span": (0, 0),
+    }
+
+
+EXPECTED_PRESSURE = [
+    pressure_event(
+        "in app.die [4]",
+        **{
+            "celery.worker.slot": "1",
+            "process.pid": 102,
+            "celery.worker.process.rss": 60_000_000,
+            "celery.worker.process.rss_peak": 5_000_001_000,
+            "celery.task.name": "app.die",
+            "celery.task.id": "4",
+            "celery.task.age": 2.0,
+            "celery.task.memory.rss.start": 60_000_000,
+        },
+    ),
+    pressure_event(
+        "with no task",
+        **{
+            "celery.worker.slot": "main",
+            "process.pid": 100,
+            "celery.worker.process.rss": 50_000_000,
+            "celery.worker.process.rss_peak": 50_000_000,
+        },
+    ),
+]
 
 
 def site_event(rank: int, body: str, **attributes: Any) -> Plain:

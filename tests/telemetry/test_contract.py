@@ -12,6 +12,7 @@ from tests.telemetry.expected import (
     EXPECTED_EXITS,
     EXPECTED_LOSS,
     EXPECTED_METRICS,
+    EXPECTED_PRESSURE,
     EXPECTED_SITES,
 )
 from tests.telemetry.payload import Telemetry, in_memory, metrics_of
@@ -56,6 +57,7 @@ def test_a_metric_s_description_is_its_meaning(telemetry: Telemetry) -> None:
 def test_an_event_has_its_severity_and_just_its_attributes() -> None:
     sent = {
         c.PROCESS_LOST: [EXPECTED_LOSS],
+        c.PRESSURE: EXPECTED_PRESSURE,
         c.ALLOCATION_SITE: EXPECTED_SITES,
     }
     assert set(sent) == set(c.EVENTS)
@@ -66,7 +68,7 @@ def test_an_event_has_its_severity_and_just_its_attributes() -> None:
 
 
 def test_an_event_s_body_is_one_line_for_people() -> None:
-    for payload in (EXPECTED_LOSS, *EXPECTED_SITES):
+    for payload in (EXPECTED_LOSS, *EXPECTED_PRESSURE, *EXPECTED_SITES):
         assert re.fullmatch(r"[^\n]+[^.\n]", payload["body"])
 
 

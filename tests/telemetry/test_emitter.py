@@ -9,18 +9,33 @@ import pytest
 from otel_celery_memory import conventions as c
 from otel_celery_memory.probes.limits import Limits
 from otel_celery_memory.probes.proc import ProcessReading
-from otel_celery_memory.reporter.emitter import Emitter, Surroundings
+from otel_celery_memory.records import ProcessUp
+from otel_celery_memory.reporter.emitter import Emitter
+from otel_celery_memory.reporter.levels import Surroundings
 from otel_celery_memory.reporter.oom import OomKills
+from otel_celery_memory.reporter.pressure import Usage
 from otel_celery_memory.reporter.sites import CodePlace, SiteTotals
 from otel_celery_memory.reporter.state import WorkerState
 from tests.telemetry.expected import (
     EXPECTED_EXITS,
     EXPECTED_LOSS,
     EXPECTED_METRICS,
+    EXPECTED_PRESSURE,
     EXPECTED_SITES,
 )
 from tests.telemetry.history import FIRST, MAIN, RECORDS, SECOND, S
 from tests.telemetry.payload import Telemetry, in_memory
+
+LIMITS = Limits(
+    cgroup_bytes=1_000,
+    cgroup_used_bytes=900,
+    rlimit_as_bytes=5_000,
+    host_bytes=4_000,
+    cgroup_high_bytes=950,
+    cgroup_swap_bytes=70,
+    cgroup_swap_used_bytes=60,
+    rlimit_data_bytes=6_000,
+)
 
 
 @pytest.fixture(params=["the SDK's histograms", "our histograms"])
@@ -50,7 +65,7 @@ def emitter_on(telemetry: Telemetry) -> Emitter:
                 "0": ProcessReading(11, 12, 0, 14, 15, 16, 17),
                 "main": ProcessReading(21),
             },
-            limits=lambda: Limits(cgroup_bytes=1_000, cgroup_used_bytes=900, host_bytes=4_000),
+            limits=lambda: LIMITS,
             max_memory_per_child_bytes=3_000,
             frames_dropped=lambda: 7,
             reporter_restarts=2,
@@ -97,6 +112,36 @@ def test_ends_of_processes_become_a_count_each_and_an_event_for_a_loss(
     assert metrics.pop("celery.worker.process.exits") == EXPECTED_EXITS
     gone = {name for name in EXPECTED_METRICS if name.startswith("celery.worker.heap.")}
     assert metrics == {k: v for k, v in EXPECTED_METRICS.items() if k not in gone}
+
+
+def test_pressure_on_the_worker_is_told_of_each_process_the_largest_first(
+    telemetry: Telemetry,
+) -> None:
+    emitter = fed(telemetry)
+    emitter.state.gone(FIRST, 4 * S)
+    emitter.pressed(Usage("cgroup", None, 910, 1_000), 4 * S)
+    assert telemetry.events() == EXPECTED_PRESSURE
+
+
+def test_pressure_on_one_process_is_told_of_that_one(telemetry: Telemetry) -> None:
+    emitter = fed(telemetry)
+    emitter.pressed(Usage("rlimit_as", SECOND, 95, 100), 4 * S)
+    (event,) = telemetry.events()
+    assert {key: event["attributes"][key] for key in (c.SLOT, c.LIMIT_KIND, c.TASK_ID)} == {
+        c.SLOT: "1",
+        c.LIMIT_KIND: "rlimit_as",
+        c.TASK_ID: "4",
+    }
+
+
+def test_of_very_many_processes_the_hundred_largest_are_told(telemetry: Telemetry) -> None:
+    emitter = emitter_on(telemetry)
+    for pid in range(1, 151):
+        emitter.apply(ProcessUp(pid, 0, pid - 1, pid))
+    emitter.pressed(Usage("host", None, 95, 100), 4 * S)
+    assert [event["attributes"][c.PROCESS_RSS] for event in telemetry.events()] == [
+        *range(150, 50, -1)
+    ]
 
 
 def test_sites_become_one_event_each_in_the_order_of_their_rates(telemetry: Telemetry) -> None:

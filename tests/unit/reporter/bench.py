@@ -8,12 +8,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from selectors import DefaultSelector
 from threading import Thread
 from typing import Any
 
 from otel_celery_memory.records import Record
 from otel_celery_memory.reporter.endings import ProcessEnd
+from otel_celery_memory.reporter.headroom import Headroom
+from otel_celery_memory.reporter.lookout import Lookout
 from otel_celery_memory.reporter.service import ReporterService
 from otel_celery_memory.reporter.state import WorkerState
 from otel_celery_memory.reporter.watch import ProcessWatch
@@ -73,6 +76,15 @@ class Reporter:
         self.watch = ProcessWatch(self.selector)
         emitter: Any = self.emitter
         options: dict[str, Any] = {} if clock is None else {"clock_s": clock}
+        # No limits: a /proc and a cgroup mount that are not there.
+        nowhere = Path("/nonexistent")
+        self.lookout = Lookout(
+            self.watch.sizes,
+            Headroom(os.getpid(), None, nowhere, nowhere),
+            emitter,
+            lambda: None,
+            **options,
+        )
         self.damaged: list[int] = []
         self.oom_kills: int | None = None
         self.service = ReporterService(
@@ -81,6 +93,7 @@ class Reporter:
             self.decoder,
             emitter,
             self.watch,
+            self.lookout,
             self.selector,
             60.0,
             self.damaged.append,

@@ -72,7 +72,7 @@ def test_what_is_not_there_any_more_is_not_watched(watch: ProcessWatch) -> None:
     with child() as process:
         pass
     assert watch.add(process.pid) is False
-    assert watch.rss_bytes() == {}
+    assert watch.sizes() == {}
 
 
 def test_watching_twice_is_watching_once(watch: ProcessWatch, selector: DefaultSelector) -> None:
@@ -86,7 +86,7 @@ def test_a_process_that_is_dropped_leaves_no_descriptor(
     watch.add(os.getpid())
     watch.drop(os.getpid())
     watch.drop(os.getpid())
-    assert (len(selector.get_map()), watch.rss_bytes()) == (0, {})
+    assert (len(selector.get_map()), watch.sizes()) == (0, {})
 
 
 @pytest.mark.usefixtures("no_pidfd")
@@ -111,13 +111,13 @@ def test_somebody_else_s_process_is_taken_for_alive(
     assert (watch.add(1), watch.gone_without_notice()) == (True, [])
 
 
-def test_the_rss_of_each_watched_process_is_read(watch: ProcessWatch) -> None:
+def test_the_size_of_each_watched_process_is_read(watch: ProcessWatch) -> None:
     with child() as process:
         watch.add(process.pid)
         watch.add(os.getpid())
-        sizes = watch.rss_bytes()
+        sizes = watch.sizes()
     assert sizes.keys() == {process.pid, os.getpid()}
-    assert all(size > 1 << 20 for size in sizes.values())
+    assert all(size.rss_bytes > 1 << 20 for size in sizes.values())
 
 
 class FrozenProc:
