@@ -77,7 +77,7 @@ class _Profile:
         capture = self._capture
         runs = (f"traced runs of {task}: {count}" for task, count in sorted(capture.runs.items()))
         return [
-            f"worker: {capture.worker}",
+            *([f"worker: {capture.worker}"] if capture.worker else []),
             f"kind: {capture.kind} ({KINDS[capture.kind]})",
             f"reason: {capture.reason}",
             *runs,

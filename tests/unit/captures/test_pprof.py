@@ -68,9 +68,12 @@ def test_a_site_of_no_task_has_no_label_and_no_other_sites_no_sample() -> None:
 
 
 def test_a_capture_of_nothing_is_a_profile_of_nothing() -> None:
-    capture = replace(CAPTURE, sites=(), runs={}, other_bytes=0, other_blocks=0, duration_s=0.0)
+    capture = replace(
+        CAPTURE, worker="", sites=(), runs={}, other_bytes=0, other_blocks=0, duration_s=0.0
+    )
     profile = decode_profile(dump_pprof(capture))
     assert (profile.samples, profile.locations, profile.duration_nanos) == ([], 0, 0)
+    assert len(profile.comments) == 2
 
 
 def test_the_same_stack_in_two_tasks_is_two_samples_of_the_same_locations() -> None:
