@@ -47,6 +47,11 @@ def start_native_thread(function: Callable[[], None]) -> None:
     _original("start_new_thread")(function, ())
 
 
+def native_thread() -> int:
+    """Which thread of the kernel this is, whatever greenlet runs in it."""
+    return int(_original("get_ident")())
+
+
 def has_foreign_threads(tasks: str = _TASKS) -> bool:
     """Whether there are threads in this process that Python did not start."""
     known = 1 + int(_original("_count")())

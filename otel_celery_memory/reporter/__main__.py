@@ -21,18 +21,22 @@ from selectors import DefaultSelector
 from otel_celery_memory.page import ControlPage
 from otel_celery_memory.probes.limits import oom_kill_counter, read_limits
 from otel_celery_memory.records import slot_name
+from otel_celery_memory.reporter.captures import Captures, saver
 from otel_celery_memory.reporter.code import CodeNames
+from otel_celery_memory.reporter.desk import Desk
 from otel_celery_memory.reporter.emitter import Emitter
 from otel_celery_memory.reporter.headroom import Headroom
 from otel_celery_memory.reporter.levels import Surroundings
 from otel_celery_memory.reporter.lookout import Lookout
 from otel_celery_memory.reporter.oom import OomKills
+from otel_celery_memory.reporter.overhead import TracingShare
 from otel_celery_memory.reporter.quiet import set_up_logging
 from otel_celery_memory.reporter.service import ReporterService
 from otel_celery_memory.reporter.sites import SiteTotals
 from otel_celery_memory.reporter.state import WorkerState
 from otel_celery_memory.reporter.watch import ProcessReadings, ProcessWatch
 from otel_celery_memory.settings import Settings
+from otel_celery_memory.status import StatusPage
 from otel_celery_memory.telemetry.histogram import wants_delta
 from otel_celery_memory.telemetry.pipeline import Pipeline, open_pipeline, run_bounded
 from otel_celery_memory.wire import FrameDecoder
@@ -64,19 +68,23 @@ def main(argv: list[str]) -> None:
         }
         return {**found, "main": options.main_pid, "reporter": os.getpid()}
 
+    describe = CodeNames().describe
+    tracing = TracingShare(page.totals)
     pipeline = open_pipeline(options.worker, settings.export_interval)
     emitter = Emitter(
         pipeline.meter,
         pipeline.logger,
         pipeline.histogram,
         state,
-        SiteTotals(CodeNames().describe, settings.sites_top),
+        SiteTotals(describe, settings.sites_top),
+        Captures(options.worker, settings.frames, describe, saver(settings.capture_directory)),
         Surroundings(
             processes=ProcessReadings(pids).read,
             limits=lambda: read_limits(options.main_pid),
             max_memory_per_child_bytes=options.max_memory_kib * 1024 or None,
             frames_dropped=lambda: page.dropped() - told_before,
             reporter_restarts=1 if delta and options.restarts else options.restarts,
+            tracing_share=tracing.share,
         ),
     )
     selector = DefaultSelector()
@@ -89,6 +97,7 @@ def main(argv: list[str]) -> None:
         emitter,
         watch,
         Lookout(watch.sizes, Headroom(os.getpid(), max_memory_bytes), emitter, pipeline.send_now),
+        Desk(emitter, page, settings.tracing, tracing.share, StatusPage(options.status).write),
         selector,
         settings.sites_interval,
         page.count_damaged,
@@ -115,6 +124,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--main-pid", type=int, required=True)
     parser.add_argument("--pipe", type=int, required=True, help="descriptor to read frames from")
     parser.add_argument("--page", type=int, required=True, help="descriptor of the control page")
+    parser.add_argument("--status", type=int, required=True, help="descriptor of the status page")
     parser.add_argument("--restarts", type=int, default=0)
     parser.add_argument("--max-memory-kib", type=int, default=0)
     parser.add_argument("--oom-kills", type=int, help="the cgroup's count when the worker started")

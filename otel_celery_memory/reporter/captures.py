@@ -7,8 +7,10 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from otel_celery_memory.captures.directory import CaptureDirectory
 from otel_celery_memory.captures.errors import CaptureError
 from otel_celery_memory.captures.model import (
     HEAP,
@@ -195,6 +197,11 @@ class Captures:
             size_bytes=size_bytes,
             blocks=blocks,
         )
+
+
+def saver(directory: str) -> Callable[[Capture], object] | None:
+    """Writes captures into `directory`, as JSON and as a profile; ``None`` where there is none."""
+    return partial(CaptureDirectory(directory).save, pprof=True) if directory else None
 
 
 def _frame(text: str) -> tuple[str, int]:

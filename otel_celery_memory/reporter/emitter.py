@@ -18,13 +18,15 @@ from otel_celery_memory.records import (
     TaskStarted,
     slot_name,
 )
+from otel_celery_memory.reporter.captures import Captures, TakenCapture
 from otel_celery_memory.reporter.endings import ProcessEnd
 from otel_celery_memory.reporter.levels import Surroundings, levels_of
 from otel_celery_memory.reporter.pressure import Usage
 from otel_celery_memory.reporter.process import ProcessState
 from otel_celery_memory.reporter.sites import SiteTotals
 from otel_celery_memory.reporter.state import WorkerState
-from otel_celery_memory.telemetry.events import Events, LostProcess, Pressure, ProcessSnapshot
+from otel_celery_memory.reporter.tasks import TaskTotals
+from otel_celery_memory.telemetry.events import Events, LostProcess, Snapshot, Pressure, ProcessSnapshot
 from otel_celery_memory.telemetry.metrics import (
     BoundedNames,
     Level,
@@ -46,10 +48,13 @@ class Emitter:
         histogram: Callable[..., Histogram],
         state: WorkerState,
         sites: SiteTotals,
+        captures: Captures,
         surroundings: Surroundings,
     ) -> None:
         self.state = state
-        self._sites = sites
+        self.sites = sites
+        self.captures = captures
+        self.tasks = TaskTotals()
         self._names = BoundedNames(c.TASK_NAMES_MAX)
         self._states = BoundedNames(c.TASK_STATES_MAX)
         self._tasks = TaskMetrics(histogram)
@@ -58,7 +63,12 @@ class Emitter:
         # items is one step to other threads.
         self._measured: Counter[tuple[str, str, bool]] = Counter()
         self._exits: Counter[tuple[str, str]] = Counter()
-        counts = {c.MEASURED: self._measured_levels, c.PROCESS_EXITS: self._exit_levels}
+        self._aborted: Counter[str] = Counter()
+        counts = {
+            c.MEASURED: self._measured_levels,
+            c.PROCESS_EXITS: self._exit_levels,
+            c.TRACING_ABORTED: self._aborted_levels,
+        }
         observe_levels(meter, {**counts, **levels_of(surroundings, state)})
 
     def apply(self, record: Record) -> None:
@@ -68,17 +78,21 @@ class Emitter:
             self._finished(record)
         elif isinstance(record, (TaskStarted, ProcessDown)):
             if record.retained_bytes is not None:
-                self._tasks.retained(
-                    self._names.bounded(record.previous_task), record.retained_bytes
-                )
+                task = self._names.bounded(record.previous_task)
+                self._tasks.retained(task, record.retained_bytes)
+                self.tasks.retained(task, record.retained_bytes)
         elif isinstance(record, SitesWindow):
-            self._sites.window(record)
+            self._aborted[self._names.bounded(record.task)] += record.aborted
+            self.sites.window(record)
+            self.captures.window(record)
         elif isinstance(record, Site):
-            self._sites.site(record)
+            self.sites.site(record)
+            self.captures.site(record)
 
     def ended(self, end: ProcessEnd) -> None:
         """Count how a process ended; tell it where it was lost."""
         process = end.process
+        self.sites.process_gone(process.pid)
         self._exits[slot_name(process.slot), end.reason.value] += 1
         if end.lost:
             oom_kills = self.state.oom.since_start
@@ -124,23 +138,42 @@ class Emitter:
 
     def emit_sites(self, interval_s: float, now_ns: int) -> None:
         """Send the events of the sites that grew fastest since this was last called."""
-        for site in self._sites.rank(interval_s):
+        for site in self.sites.rank(interval_s):
             self._events.allocation_site(site, now_ns)
+
+    def captured(self, taken: TakenCapture) -> None:
+        """Tell of a capture that is complete."""
+        capture = taken.capture
+        self._events.snapshot(
+            Snapshot(
+                kind=capture.kind,
+                reason=capture.reason,
+                sites=len(capture.sites),
+                runs=sum(capture.runs.values()),
+                size_bytes=sum(site.size_bytes for site in capture.sites) + capture.other_bytes,
+                file=taken.file,
+                error=taken.error,
+            ),
+            capture.taken_ns,
+        )
 
     def forget(self) -> None:
         """Begin anew: after a fork, what the parent counted is the parent's to tell."""
         self._measured.clear()
         self._exits.clear()
-        self._sites.forget()
+        self._aborted.clear()
+        self.tasks.clear()
+        self.sites.forget()
         self.state.processes.clear()
 
     def _finished(self, record: TaskFinished) -> None:
         task = self._names.bounded(record.task)
-        self._sites.finished(record)
+        self.sites.finished(record)
         exclusive = bool(record.exclusive)
         self._measured[task, self._states.bounded(record.state), exclusive] += 1
         if exclusive:
             self._tasks.finished(record, task)
+            self.tasks.finished(task, record.traced_delta_bytes)
 
     def _measured_levels(self) -> list[Level]:
         counts = list(self._measured.items())
@@ -148,6 +181,14 @@ class Emitter:
             (count, {c.TASK_NAME: task, c.TASK_STATE: state, c.EXCLUSIVE: exclusive})
             for (task, state, exclusive), count in counts
         ]
+
+    def runs_aborted(self) -> int:
+        """Runs whose tracing was stopped before their end."""
+        return sum(list(self._aborted.values()))
+
+    def _aborted_levels(self) -> list[Level]:
+        counts = list(self._aborted.items())
+        return [(count, {c.TASK_NAME: task}) for task, count in counts if count]
 
     def _exit_levels(self) -> list[Level]:
         counts = list(self._exits.items())

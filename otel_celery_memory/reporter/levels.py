@@ -22,6 +22,7 @@ class Surroundings:
     max_memory_per_child_bytes: int | None
     frames_dropped: Callable[[], int]
     reporter_restarts: int
+    tracing_share: Callable[[], float | None]
 
 
 Levels = dict[c.Metric, Callable[[], Iterable[Level]]]
@@ -47,7 +48,12 @@ def levels_of(surroundings: Surroundings, state: WorkerState) -> Levels:
     def of_heaps(attribute: str) -> Callable[[], list[Level]]:
         return lambda: _heap_levels(state, attribute)
 
+    def tracing_share() -> list[Level]:
+        share = surroundings.tracing_share()
+        return [] if share is None else [(share, {})]
+
     return {
+        c.TRACING_OVERHEAD: tracing_share,
         c.MEMORY: of_processes("rss_bytes"),
         c.MEMORY_UNIQUE: of_processes("unique_bytes"),
         c.MEMORY_PROPORTIONAL: of_processes("proportional_bytes"),

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from selectors import EVENT_READ, BaseSelector
 
 from otel_celery_memory.records import MAIN_SLOT, ProcessUp, Record
+from otel_celery_memory.reporter.desk import Desk
 from otel_celery_memory.reporter.emitter import Emitter
 from otel_celery_memory.reporter.lookout import Lookout
 from otel_celery_memory.reporter.watch import ProcessWatch
@@ -38,6 +39,7 @@ class ReporterService:
         emitter: Emitter,
         watch: ProcessWatch,
         lookout: Lookout,
+        desk: Desk,
         selector: BaseSelector,
         sites_interval_s: float,
         damaged: Callable[[int], None],
@@ -50,6 +52,7 @@ class ReporterService:
         self._emitter = emitter
         self._watch = watch
         self._lookout = lookout
+        self._desk = desk
         self._selector = selector
         self._sites_interval_s = sites_interval_s
         self._damaged = damaged
@@ -143,6 +146,7 @@ class ReporterService:
             self._emitter.ended(end)
         if now_s - self._ranked_s >= self._sites_interval_s:
             self._rank(now_s, now_ns)
+        self._contained("what people ask for", self._desk.tick)
         self._count_damaged()
 
     def _count_damaged(self) -> None:
@@ -153,6 +157,7 @@ class ReporterService:
     def _rank(self, now_s: float, now_ns: int) -> None:
         self._emitter.emit_sites(max(now_s - self._ranked_s, 0.001), now_ns)
         self._ranked_s = now_s
+        self._desk.ranked()
 
     def _overdue(self) -> bool:
         return self._end_by_s is not None and self._clock_s() >= self._end_by_s
@@ -169,5 +174,6 @@ class ReporterService:
                 state.gone(pid, now_ns)
         for end in state.judge(now_ns, all_now=True):
             self._emitter.ended(end)
+        self._contained("the last capture", self._desk.finish)
         self._rank(self._clock_s(), now_ns)
         self._count_damaged()

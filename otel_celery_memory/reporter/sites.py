@@ -43,8 +43,6 @@ class SiteTotals:
         self._met: dict[tuple[int, str], None] = {}
         self._into: dict[int, WindowTotals] = {}
         self._told_bytes: dict[tuple[WindowKind, SiteKey], int] = {}
-        self.last: list[RankedSite] = []
-        """What the last ranking told."""
 
     def finished(self, record: TaskFinished) -> None:
         """Count a run, traced or not: the rate needs how often a task runs."""
@@ -77,6 +75,18 @@ class SiteTotals:
 
     def rank(self, interval_s: float) -> list[RankedSite]:
         """At most the `top` sites that grow fastest; a new interval begins."""
+        found = self.peek(interval_s)
+        self._told_bytes = {
+            (site.kind, (site.task, site.path, site.line, site.stack)): site.size_bytes
+            for site in found
+        }
+        for totals in (self._whole, self._first, self._slices):
+            totals.turn()
+        self._runs.clear()
+        return found
+
+    def peek(self, interval_s: float) -> list[RankedSite]:
+        """What `rank` would tell now, `interval_s` after it was last called."""
         whole = self._whole.means()
         seen = {key[0] for key in whole}
         # A process's first window of a task shows what it sets up for good as well.
@@ -86,15 +96,7 @@ class SiteTotals:
             + self._by_growth(interval_s)
             + self._by_size(self._slices.means())
         )[: self._top]
-        self._told_bytes = {
-            (site.kind, (site.task, site.path, site.line, site.stack)): site.size_bytes
-            for site in found
-        }
-        for totals in (self._whole, self._first, self._slices):
-            totals.turn()
-        self._runs.clear()
-        self.last = [self._described(site, rank) for rank, site in enumerate(found, start=1)]
-        return self.last
+        return [self._described(site, rank) for rank, site in enumerate(found, start=1)]
 
     def forget(self) -> None:
         """Begin anew, as if nothing had been told."""
@@ -103,7 +105,6 @@ class SiteTotals:
         for kept in (self._runs, self._grown, self._grown_runs, self._met, self._into):
             kept.clear()  # type: ignore[attr-defined]
         self._told_bytes = {}
-        self.last = []
 
     def process_gone(self, pid: int) -> None:
         """A process is no more, and what had grown in it neither."""

@@ -96,6 +96,19 @@ class Pressure:
     limit_bytes: int
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """A capture that was asked for: what it holds, where it was written or why it was not."""
+
+    kind: str
+    reason: str
+    sites: int
+    runs: int
+    size_bytes: int
+    file: str | None
+    error: str | None
+
+
 class Events:
     """Sends events on a logger."""
 
@@ -160,6 +173,20 @@ class Events:
             f"{process.rss_bytes or 0:,} bytes) is {process.doing}"
         )
         self._emit(c.PRESSURE, attributes, body, time_ns)
+
+    def snapshot(self, taken: Snapshot, time_ns: int) -> None:
+        """Tell that a capture is complete."""
+        attributes: dict[str, str | int | None] = {
+            c.SNAPSHOT_KIND: taken.kind,
+            c.SNAPSHOT_REASON: taken.reason,
+            c.SNAPSHOT_SITES: taken.sites,
+            c.SNAPSHOT_RUNS: taken.runs,
+            c.SNAPSHOT_SIZE: taken.size_bytes,
+            c.SNAPSHOT_FILE: taken.file,
+        }
+        where = taken.file or (f"not written, {taken.error}" if taken.error else "kept in no file")
+        body = f"a capture by {taken.reason} has {taken.sites:,} sites: {where}"
+        self._emit(c.SNAPSHOT, attributes, body, time_ns)
 
     def _emit(
         self,

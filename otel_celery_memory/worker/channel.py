@@ -15,6 +15,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from otel_celery_memory.page import ControlPage
 from otel_celery_memory.probes.descriptor import moved_high, write
 from otel_celery_memory.records import MAIN_SLOT, Record
+from otel_celery_memory.status import StatusPage
 from otel_celery_memory.wire import encode
 
 try:
@@ -28,7 +29,7 @@ _PIPE_BYTES = (1 << 20, 1 << 18, 1 << 17)
 
 
 class Channel:
-    """Both ends of the pipe and the control page; inherited by the children of the pool."""
+    """Both ends of the pipe, the control page and the status page; inherited by the children of the pool."""
 
     def __init__(self) -> None:
         """Raises `OSError` where no pipe can be made."""
@@ -39,6 +40,7 @@ class Channel:
         self._reopened = 0
         try:
             self.page = ControlPage.create(moved_high)
+            self.status = StatusPage.create(moved_high)
         except OSError:
             os.close(self.read_fd)
             os.close(self.write_fd)
@@ -103,6 +105,8 @@ class Channel:
             os.close(self.write_fd)
         with contextlib.suppress(OSError):
             self.page.close()
+        with contextlib.suppress(OSError):
+            self.status.close()
 
     def _enlarge(self) -> None:
         if not hasattr(fcntl, "F_SETPIPE_SZ"):

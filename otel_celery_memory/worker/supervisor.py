@@ -58,7 +58,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Start the reporter; raises `OSError` where no process can be started."""
-        passed = (self._channel.read_fd, self._channel.page.fd)
+        passed = (self._channel.read_fd, self._channel.page.fd, self._channel.status.fd)
         self._started_s = self._clock_s()
         self._died_s = None
         self._process = subprocess.Popen(  # noqa: S603
@@ -70,6 +70,7 @@ class Supervisor:
                 f"--main-pid={os.getpid()}",
                 f"--pipe={passed[0]}",
                 f"--page={passed[1]}",
+                f"--status={passed[2]}",
                 f"--restarts={self.restarts}",
                 f"--max-memory-kib={self._max_memory_kib}",
                 *([] if self._oom_kills is None else [f"--oom-kills={self._oom_kills}"]),
