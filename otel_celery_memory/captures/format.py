@@ -64,9 +64,10 @@ def read_bytes(path: Path) -> bytes:
                 data = file.read(MAX_BYTES + 1)
         finally:
             os.close(fd)
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise CaptureError(f"cannot be read: {why}") from None
+    except OSError as error:
+        raise CaptureError(f"cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise CaptureError("cannot be read: no file can have this path") from None
     if len(data) > MAX_BYTES:
         raise CaptureError(f"is larger than {MAX_BYTES:,} bytes")
     return data

@@ -38,6 +38,7 @@ class _Profile:
         self._strings = {"": 0}
         self._functions: dict[tuple[str, str], int] = {}
         self._locations: dict[tuple[int, int], int] = {}
+        self._places: dict[tuple[str, int], int] = {}
 
     def encoded(self) -> bytes:
         capture = self._capture
@@ -89,7 +90,7 @@ class _Profile:
     def _sample(self, site: CapturedSite) -> bytes:
         stack = site.stack or ((site.path, site.line),)
         # The leaf first.
-        locations = [self._place(path, line) for path, line in reversed(stack)]
+        locations = [self._places.get(at) or self._place(*at) for at in reversed(stack)]
         sample = packed(1, locations) + packed(2, (site.blocks, site.size_bytes))
         if site.task:
             label = number(1, self._string("task")) + number(2, self._string(site.task))
@@ -99,7 +100,9 @@ class _Profile:
     def _place(self, path: str, line: int) -> int:
         """A location; where the function is not known, its line takes the function's place."""
         name = self._functions_known.get((path, line)) or self._names.place(path, line)
-        return self._location(name, path, line)
+        location = self._location(name, path, line)
+        self._places[path, line] = location
+        return location
 
     def _location(self, name: str, path: str, line: int) -> int:
         function = self._functions.setdefault((name, path), len(self._functions) + 1)

@@ -90,4 +90,4 @@ def test_a_file_that_is_not_there_is_called_so(place: Path) -> None:
 
 
 def test_a_path_that_no_file_can_have_is_refused() -> None:
-    assert refusal(Path("a\0b")) == "cannot be read: embedded null byte"
+    assert refusal(Path("a\0b")) == "cannot be read: no file can have this path"
