@@ -13,6 +13,8 @@ Max open files            {files:<20} 1048576              files
 Max address space         {address_space:<20} unlimited            bytes
 Max file locks            unlimited            unlimited            locks
 """
+BAD_NUMBERS = ["", "lots", "-5", "1e9", "9" * 20, "9" * 5_000, "\u00b2", "\0", "1 2", "x" * 10**6]
+"""What is no number, or none that fits."""
 
 
 class Machine:

@@ -7,8 +7,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from otel_celery_memory.probes.limits import Limits, oom_kill_counter, read_limits
-from tests.unit.probes.machine import MIB, V1_UNLIMITED, Machine
+from otel_celery_memory.probes.limits import Limits, read_limits
+from tests.unit.probes.machine import BAD_NUMBERS, MIB, V1_UNLIMITED, Machine
 
 
 def limits_of(machine: Machine) -> Limits:
@@ -115,9 +115,6 @@ def test_the_root_of_the_machine_has_no_memory_files_and_so_no_limit(machine: Ma
     assert charge_and_limit(machine) == (None, None)
 
 
-BAD_NUMBERS = ["", "lots", "-5", "1e9", "9" * 20, "9" * 5_000, "\u00b2", "\0", "1 2", "x" * 10**6]
-
-
 @pytest.mark.parametrize("content", BAD_NUMBERS, ids=range(len(BAD_NUMBERS)))
 def test_a_number_that_is_none_is_left_out(machine: Machine, content: str) -> None:
     machine.member_of("0::/x")
@@ -171,35 +168,6 @@ def test_v1_without_a_limit_or_without_accounting_of_swap_tells_none(machine: Ma
     machine.v1("b", 700, 900)
     limits = limits_of(machine)
     assert (limits.cgroup_swap_used_bytes, limits.cgroup_swap_bytes) == (None, None)
-
-
-def test_oom_kills_are_counted_by_the_process_s_own_cgroup_of_either_version(
-    machine: Machine,
-) -> None:
-    machine.member_of("0::/app")
-    machine.v2("app", 1, 2, events="low 0\nhigh 12\nmax 40\noom 6\noom_kill 5\noom_group_kill 0")
-    assert oom_kill_counter(41, machine.proc, machine.cgroup)() == 5
-    machine.member_of("4:memory:/app")
-    machine.v1("app", 1, 2, oom_control="oom_kill_disable 0\nunder_oom 0\noom_kill 3")
-    assert oom_kill_counter(41, machine.proc, machine.cgroup)() == 3
-
-
-def test_they_can_be_asked_for_after_the_process_is_gone(machine: Machine) -> None:
-    machine.member_of("0::/app")
-    machine.v2("app", 1, 2, events="oom_kill 5")
-    count = oom_kill_counter(41, machine.proc, machine.cgroup)
-    (machine.proc / "41" / "cgroup").unlink()
-    machine.v2("app", 1, 2, events="oom_kill 6")
-    assert count() == 6
-
-
-@pytest.mark.parametrize("events", BAD_NUMBERS, ids=range(len(BAD_NUMBERS)))
-def test_without_a_count_in_the_cgroup_the_machine_s_is_read(machine: Machine, events: str) -> None:
-    machine.member_of("0::/app")
-    machine.v2("app", 1, 2, events=f"oom_kill {events}")
-    assert oom_kill_counter(41, machine.proc, machine.cgroup)() is None
-    (machine.proc / "vmstat").write_text("nr_free_pages 7\noom_kill 11\n")
-    assert oom_kill_counter(41, machine.proc, machine.cgroup)() == 11
 
 
 @pytest.mark.parametrize(
