@@ -65,7 +65,7 @@ def find_cgroup(pid: int, proc: Path = Path("/proc"), mount: Path = MOUNT) -> Cg
         else:
             continue
         directory = root / path.lstrip("/")
-        if "\0" in path or not _has_charge(directory, version):
+        if not _has_charge(directory, version):
             directory = root
         if _has_charge(directory, version):
             return Cgroup(version, _up_to(root, directory))
@@ -73,7 +73,10 @@ def find_cgroup(pid: int, proc: Path = Path("/proc"), mount: Path = MOUNT) -> Cg
 
 
 def _has_charge(directory: Path, version: int) -> bool:
-    return (directory / _used_name(version)).is_file()
+    try:
+        return (directory / _used_name(version)).is_file()
+    except (OSError, ValueError):
+        return False  # a path that is too long, or none
 
 
 def _used_name(version: int) -> str:
