@@ -161,7 +161,9 @@ class _Wiring:
         from otel_celery_memory.inprocess import InProcessSink
 
         sink = InProcessSink(destination, self._settings)
-        self._embedded = EmbeddedLifecycle(sink, sink.end, self._settings, self._spans)
+        self._embedded = EmbeddedLifecycle(
+            sink, sink.end, self._settings, self._spans, sink.page, sink.view
+        )
         self._embedded.begin()
 
     # The SDK is imported where this process needs it itself, not in every one that imports us.

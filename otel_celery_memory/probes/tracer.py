@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from otel_celery_memory.probes.freelists import FreeLists
 from otel_celery_memory.probes.threads import has_foreign_threads
 
 TRACE_BYTES = 50
@@ -42,18 +43,23 @@ class HeapTracer:
         self._foreign_threads = foreign_threads
         self._ours = False
         self._sessions = 0
-        self._start: Callable[..., None] | None = None
+        self._their_start: Callable[..., None] | None = None
         self._forks_followed = False
+        self.free_lists = FreeLists()
+        self.clears_free_lists = True
+        """Where tracing begins and ends with a run. Where it is always on, what the lists hold
+        was there before the run as well."""
 
     def start(self, frames: int | None = None) -> bool:
         """Trace from now on; ``False`` where somebody traces already, which is left as it is."""
         if tracemalloc.is_tracing():
             return False
         self._sessions += 1
-        self._start, tracemalloc.start = tracemalloc.start, self._taken_over
+        start = self._their_start = tracemalloc.start
+        tracemalloc.start = self._taken_over
         self._ours = True
         try:
-            (self._start or tracemalloc.start)(frames or self._frames)
+            start(frames or self._frames)
         except BaseException:
             self.stop()
             raise
@@ -113,7 +119,10 @@ class HeapTracer:
 
     def read(self) -> tuple[int, int]:
         """Traced bytes now, and the highest since `begin`."""
-        return tracemalloc.get_traced_memory()
+        peak = tracemalloc.get_traced_memory()[1]
+        if self.clears_free_lists:
+            self.free_lists.clear()
+        return tracemalloc.get_traced_memory()[0], peak
 
     def _taken_over(self, *args: Any, **kwargs: Any) -> None:
         """The user starts tracing himself: what we trace ends, and his begins."""
@@ -122,9 +131,9 @@ class HeapTracer:
 
     def _give_start_back(self) -> None:
         # Somebody may have put another in its place meanwhile.
-        if tracemalloc.start == self._taken_over and self._start is not None:
-            tracemalloc.start = self._start
-        self._start = None
+        if tracemalloc.start == self._taken_over and self._their_start is not None:
+            tracemalloc.start = self._their_start
+        self._their_start = None
 
 
 def _mended(version: tuple[int, ...]) -> bool:

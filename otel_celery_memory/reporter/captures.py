@@ -134,9 +134,7 @@ class Captures:
     def view(self) -> list[dict[str, Any]]:
         """The capture that is being taken and the last ones, for people who ask."""
         running = (
-            []
-            if self._orders is None
-            else [{"number": self._orders.capture, "state": "running"}]
+            [] if self._orders is None else [{"number": self._orders.capture, "state": "running"}]
         )
         return running + [
             {

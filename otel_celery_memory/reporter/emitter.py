@@ -26,7 +26,13 @@ from otel_celery_memory.reporter.process import ProcessState
 from otel_celery_memory.reporter.sites import SiteTotals
 from otel_celery_memory.reporter.state import WorkerState
 from otel_celery_memory.reporter.tasks import TaskTotals
-from otel_celery_memory.telemetry.events import Events, LostProcess, Snapshot, Pressure, ProcessSnapshot
+from otel_celery_memory.telemetry.events import (
+    Events,
+    LostProcess,
+    Pressure,
+    ProcessSnapshot,
+    Snapshot,
+)
 from otel_celery_memory.telemetry.metrics import (
     BoundedNames,
     Level,

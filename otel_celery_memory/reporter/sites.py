@@ -103,7 +103,7 @@ class SiteTotals:
         for totals in (self._whole, self._first, self._slices):
             totals.clear()
         for kept in (self._runs, self._grown, self._grown_runs, self._met, self._into):
-            kept.clear()  # type: ignore[attr-defined]
+            kept.clear()
         self._told_bytes = {}
 
     def process_gone(self, pid: int) -> None:

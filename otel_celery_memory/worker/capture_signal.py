@@ -7,6 +7,7 @@ replace: SIGURG is left alone by both, and ignored by default. Off unless the se
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -47,7 +48,5 @@ def handle(do: Callable[[], None]) -> bool:
 def send(pids: list[int]) -> None:
     """Signal these processes; those that are gone are gone."""
     for pid in pids:
-        try:
+        with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGURG)
-        except OSError:
-            continue

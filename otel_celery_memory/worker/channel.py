@@ -29,7 +29,7 @@ _PIPE_BYTES = (1 << 20, 1 << 18, 1 << 17)
 
 
 class Channel:
-    """Both ends of the pipe, the control page and the status page; inherited by the children of the pool."""
+    """Both ends of the pipe, and the pages; inherited by the children of the pool."""
 
     def __init__(self) -> None:
         """Raises `OSError` where no pipe can be made."""

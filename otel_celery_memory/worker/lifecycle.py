@@ -27,6 +27,7 @@ from otel_celery_memory.worker.channel import Channel
 from otel_celery_memory.worker.limits import TimeLimits
 from otel_celery_memory.worker.reaper import Reaper
 from otel_celery_memory.worker.recorder import Recorder
+from otel_celery_memory.worker.requests import WorkerRequests
 from otel_celery_memory.worker.signals import TaskSignals, connect, disconnect
 from otel_celery_memory.worker.spans import TaskSpans
 from otel_celery_memory.worker.supervisor import CHECK_INTERVAL_S, Supervisor
@@ -50,6 +51,8 @@ class WorkerLifecycle:
         self._recorder: Recorder | None = None
         self._signals: TaskSignals | None = None
         self._reaper: Reaper | None = None
+        self._requests: WorkerRequests | None = None
+        self._stopping = False
         self._timer: Any = None
         self._main_pid = 0
         self._checks = 0
@@ -69,6 +72,7 @@ class WorkerLifecycle:
             return
         self._channel = Channel()
         self._main_pid = os.getpid()
+        self._stopping = False
         self._worker = worker
         self._reaper = Reaper(self._channel)
         self._recorder = Recorder(self._channel, self._settings, self._spans, self._channel.page)
@@ -76,6 +80,9 @@ class WorkerLifecycle:
             getattr(worker, "time_limit", None), getattr(worker, "soft_time_limit", None)
         )
         self._recorder.max_memory_kib = int(getattr(worker, "max_memory_per_child", None) or 0)
+        self._requests = WorkerRequests(
+            self._settings, self._channel, self._recorder, self._reaper, lambda: not self._stopping
+        )
         self._supervisor = Supervisor(
             self._channel, self._settings, worker.hostname, self._recorder.max_memory_kib
         )
@@ -91,8 +98,10 @@ class WorkerLifecycle:
     def start(self, worker: Any) -> None:
         """The worker starts: the reporter first, so that it sees all."""
         assert self._recorder is not None and self._supervisor is not None
+        assert self._requests is not None
         self._supervisor.start()
         self._recorder.begin(MAIN_SLOT, runs_tasks=not _runs_tasks_in_children(worker))
+        self._requests.attach()
 
     def _worker_ready(self, **_: object) -> None:
         """The pool has been forked: with some brokers the timer is a thread from its first use."""
@@ -124,6 +133,9 @@ class WorkerLifecycle:
             return
         assert self._channel is not None and self._supervisor is not None
         channel, self._channel = self._channel, None
+        if self._requests is not None:
+            self._requests.detach()
+            self._requests = None
         if self._timer is not None:
             with contextlib.suppress(Exception):
                 self._timer.cancel()
@@ -171,6 +183,8 @@ class WorkerLifecycle:
         self._channel.close_read_end()
         self._channel.slot = int(getattr(current_process(), "index", 0))
         self._recorder.begin(self._channel.slot)
+        if self._requests is not None:
+            self._requests.child_up(self._main_pid)
 
     def _child_down(self, exitcode: int | None = None, **_: object) -> None:
         if os.getpid() != self._main_pid and self._recorder is not None:
@@ -178,6 +192,7 @@ class WorkerLifecycle:
 
     def _shutting_down(self, **_: object) -> None:
         """From now on children that are terminated in a task are so by the worker's will."""
+        self._stopping = True
         if self._channel is not None and os.getpid() == self._main_pid:
             self._channel.send(WorkerStopping(self._main_pid, time.time_ns()))
 

@@ -33,8 +33,8 @@ from otel_celery_memory.records import (
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.limits import TimeLimits
 from otel_celery_memory.worker.meter import Meter
-from otel_celery_memory.worker.site_tracing import SiteTracing
 from otel_celery_memory.worker.sink import Sink
+from otel_celery_memory.worker.site_tracing import SiteTracing
 from otel_celery_memory.worker.spans import TaskSpans, span_bytes
 
 logger = logging.getLogger(__name__)
@@ -110,6 +110,10 @@ class Recorder:
         tracing, self.tracing = self.tracing, None
         if tracing is not None:
             tracing.stop()
+
+    def switched_off(self) -> list[str]:
+        """Parts of this process's recording that failed."""
+        return sorted(self._failed)
 
     def stop(self) -> None:
         """Measure no more, and give back what is held."""

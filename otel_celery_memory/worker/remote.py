@@ -36,7 +36,7 @@ ALLOWANCE_S = 1.0
 """What a capture may add to one run: somebody asked for it, so more than the budget's."""
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """Why a command is not carried out, in one line."""
 
 
@@ -70,7 +70,7 @@ def memory(state: Any) -> dict[str, Any]:
     """Memory of tasks and processes: retained and traced a run, top sites, tracing."""
     try:
         controlled = _answering()
-    except Refused as why:
+    except RefusedError as why:
         return {"error": str(why)}
     view = controlled.view()
     if view is None:
@@ -91,9 +91,9 @@ def memory_capture(
         runs, seconds = _amount(amount)
         allowance_s = float(max_added_latency)
         if not 0.01 <= allowance_s <= 60:
-            raise Refused("max_added_latency is from 0.01 to 60 seconds")
+            raise RefusedError("max_added_latency is from 0.01 to 60 seconds")
         return {"ok": begin_capture(controlled, runs, seconds, allowance_s)}
-    except Refused as why:
+    except RefusedError as why:
         return {"error": str(why)}
 
 
@@ -105,29 +105,29 @@ def memory_tracing(state: Any, mode: str = "") -> dict[str, Any]:
     try:
         controlled = _answering()
         if mode not in TRACING_MODES:
-            raise Refused(f"the mode is one of {', '.join(TRACING_MODES)}")
+            raise RefusedError(f"the mode is one of {', '.join(TRACING_MODES)}")
         controlled.page.order(replace(controlled.page.orders(), mode=mode))
         return {"ok": f"tracing is {mode} from each process's next task on"}
-    except Refused as why:
+    except RefusedError as why:
         return {"error": str(why)}
 
 
 def begin_capture(
     controlled: Controlled, runs: int, seconds: float, allowance_s: float, *, signal: bool = False
 ) -> str:
-    """Order a capture; what was ordered, in words. Raises `Refused`."""
+    """Order a capture; what was ordered, in words. Raises `RefusedError`."""
     orders, now_s = controlled.page.orders(), time.monotonic()
     if not controlled.running():
-        raise Refused("the worker is shutting down")
+        raise RefusedError("the worker is shutting down")
     if orders.capture and now_s < orders.until_s and not _is_complete(controlled, orders.capture):
         left_s = orders.until_s - now_s
-        raise Refused(f"capture {orders.capture} is being taken, for {left_s:.0f} s at most")
+        raise RefusedError(f"capture {orders.capture} is being taken, for {left_s:.0f} s at most")
     directory = controlled.settings.capture_directory
     if directory:
         try:
             CaptureDirectory(directory).check()
         except CaptureError as error:
-            raise Refused(str(error)) from None
+            raise RefusedError(str(error)) from None
     number = orders.capture + 1
     controlled.page.order(
         replace(
@@ -150,9 +150,9 @@ def begin_capture(
 
 def _answering() -> Controlled:
     if not _controlled:
-        raise Refused("this worker is not instrumented by otel_celery_memory, or not up yet")
+        raise RefusedError("this worker is not instrumented by otel_celery_memory, or not up yet")
     if not _controlled[0].settings.remote_control:
-        raise Refused("remote control of otel_celery_memory is switched off (remote_control)")
+        raise RefusedError("remote control of otel_celery_memory is switched off (remote_control)")
     return _controlled[0]
 
 
@@ -170,7 +170,7 @@ def _amount(text: str) -> tuple[int, float]:
                 return runs, RUNS_WITHIN_S
     except ValueError:
         pass
-    raise Refused(
+    raise RefusedError(
         f"{word[:40]!r} is neither runs from 1 to {CAPTURE_RUNS_MAX} nor seconds from 1s to "
         f"{CAPTURE_SECONDS_MAX:.0f}s"
     )

@@ -19,8 +19,8 @@ from otel_celery_memory.probes.tracer import HeapTracer
 from otel_celery_memory.records import TaskFinished, TaskStarted, WindowKind
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.baseline import HeapBaseline
-from otel_celery_memory.worker.site_records import left_alive, window_records
 from otel_celery_memory.worker.sink import Sink
+from otel_celery_memory.worker.site_records import left_alive, window_records
 from otel_celery_memory.worker.tracing import TaskTracing
 from otel_celery_memory.worker.windows import SiteWindows
 
@@ -126,6 +126,7 @@ class SiteTracing:
             self._windows = self._baseline = None
         self.mode = mode
         self.tasks.budgeted = mode == "budget"
+        self._tracer.clears_free_lists = mode != "always"
         if mode == "always":
             self._tracer.start()
             self._windows = SiteWindows(self._chosen)

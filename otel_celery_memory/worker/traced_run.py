@@ -123,6 +123,7 @@ class TracedRun:
             if not self._open or not self._tracer.ours:
                 return
             if self._tracer.live_traces() <= _SECOND_LOOK_MAX_TRACES:
+                self._tracer.free_lists.clear()
                 self._first = take_traces()
                 return
         # To look twice at so much would cost too much.
@@ -136,6 +137,8 @@ class TracedRun:
             self._open = False
             # Somebody may have ended it, or begun his own.
             stolen = not (self._tracer.ours and self._tracer.session)
+            if not stolen:
+                self._tracer.free_lists.clear()
             traces = [] if stolen else take_traces()
             first, self._first = self._first, None
             ended_s = self._cpu_s()

@@ -20,8 +20,8 @@ from otel_celery_memory.probes.tracer import HeapTracer
 from otel_celery_memory.records import Record, TaskFinished, WindowKind
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.sampler import Plan, Sampler
-from otel_celery_memory.worker.site_records import left_alive, window_records
 from otel_celery_memory.worker.sink import Sink
+from otel_celery_memory.worker.site_records import left_alive, window_records
 from otel_celery_memory.worker.traced_run import Traced, TracedRun
 
 logger = logging.getLogger(__name__)
@@ -80,6 +80,7 @@ class TaskTracing:
         self._run_id = ""
         self._run_ended = False
         self._run_shared = False
+        self._running: tuple[str, str] | None = None
         self._capture: Orders | None = None
         self._capture_runs = 0
         self._cpu_mark_s = 0.0
@@ -98,6 +99,7 @@ class TaskTracing:
 
     def started(self, task_id: str, task: Any, *, alone: bool) -> bool:
         """A task has started. Whether its numbers must begin anew, as it is traced from here."""
+        self._running = (task.name if alone else SHARED_NAME, task_id)
         if not self.budgeted and self._capture is None:
             return False
         cpu_s, now_s = self._cpu_s(), self._clock_s()
@@ -124,6 +126,8 @@ class TaskTracing:
 
     def ended(self, finished: TaskFinished) -> None:
         """A task has ended, its numbers are taken."""
+        if self._running is not None and self._running[1] == finished.task_id:
+            self._running = None
         if not self.budgeted and self._run is None:
             return
         cpu_s = self._cpu_s()
@@ -143,8 +147,8 @@ class TaskTracing:
         if not orders.capture or (self._capture and self._capture.capture == orders.capture):
             return
         self._capture, self._capture_runs = orders, orders.runs
-        if now and self._run is None:
-            self._trace(Plan(orders.allowance_s, 0.0), SHARED_NAME, "", orders)
+        if now and self._run is None and self._running:
+            self._trace(Plan(orders.allowance_s, 0.0), *self._running, orders)
 
     def settle(self) -> None:
         """Keep what was earned and spent where a successor finds it."""

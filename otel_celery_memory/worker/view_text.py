@@ -14,7 +14,7 @@ def view_text(view: Mapping[str, Any]) -> str:
     overhead = tracing.get("overhead")
     spent = "nothing measured yet" if overhead is None else f"{overhead:.2%} of task time"
     head = f"tracing {tracing.get('mode', '?')}: {spent}, {tracing.get('aborted', 0)} runs aborted"
-    off = tracing.get("switched_off")
+    off = view.get("switched_off")
     parts = [
         head + (f"; switched off: {', '.join(off)}" if off else ""),
         _table(

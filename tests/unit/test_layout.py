@@ -14,7 +14,7 @@ PACKAGE = Path(otel_celery_memory.__file__).parent
 OURS = "otel_celery_memory"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-BASE = ("records", "settings", "conventions", "version", "wire", "page")
+BASE = ("records", "settings", "conventions", "version", "wire", "page", "status")
 """What everybody may import: data, its form on the wire, and the page."""
 MAY_IMPORT = {
     "records": (),
@@ -23,10 +23,11 @@ MAY_IMPORT = {
     "version": (),
     "wire": ("records",),
     "page": ("records",),
+    "status": (),
     "probes": ("records", "settings", "conventions", "probes"),
     "leaks": ("records", "settings", "conventions", "leaks"),
     "captures": ("records", "settings", "conventions", "version", "captures"),
-    "worker": (*BASE, "probes", "worker"),
+    "worker": (*BASE, "probes", "captures", "worker"),
     "telemetry": ("records", "conventions", "version", "telemetry"),
     "reporter": (*BASE, "probes", "leaks", "telemetry", "captures", "reporter"),
 }

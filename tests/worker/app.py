@@ -40,6 +40,14 @@ def keep(size_bytes: int) -> None:
 
 
 @app.task
+def churn_and_keep(size_bytes: int) -> str:
+    """Allocates much and keeps little: the line to find is one of many."""
+    rows = [{"number": number, "text": str(number), "list": [number]} for number in range(300)]
+    KEPT.append(bytearray(size_bytes))  # the line that leaks in churn_and_keep
+    return json.dumps(rows)[:10]
+
+
+@app.task
 def free(size_bytes: int) -> None:
     """Takes memory and gives it back."""
     bytearray(size_bytes)
