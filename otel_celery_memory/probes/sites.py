@@ -107,16 +107,29 @@ def changed_sites(before: LiveSites, after: LiveSites, chosen: SiteFilter) -> li
 
 
 class SiteFilter:
-    """Which frames may name a site: file patterns as in the settings, never our own code."""
+    """Which frames may name a site: file patterns as in the settings, never our own code.
 
-    def __init__(self, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> None:
+    ``looked_from`` is a function, as (file, first line, last line), that calls us when we look:
+    what it holds while it does is alive at every look, and no leak.
+    """
+
+    def __init__(
+        self,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        looked_from: tuple[str, int, int] = ("", 0, 0),
+    ) -> None:
         self._include = tuple(include)
         self._exclude = tuple(exclude)
+        self._looked_from, self._first_line, self._last_line = looked_from
         self._allowed: dict[str, bool] = {}
 
     def owner(self, frames: Frames) -> tuple[str, int] | None:
         """The most recent frame that may name the site; ``None`` where the site is not told."""
-        if frames[0][0].startswith(_NEVER):
+        path, line = frames[0]
+        if path.startswith(_NEVER):
+            return None
+        if path == self._looked_from and self._first_line <= line <= self._last_line:
             return None
         for frame in frames:
             if self._allows(frame[0]):

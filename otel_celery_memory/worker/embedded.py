@@ -15,7 +15,7 @@ from otel_celery_memory.records import MAIN_SLOT
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker import capture_signal, remote
 from otel_celery_memory.worker.recorder import Recorder
-from otel_celery_memory.worker.signals import TaskSignals, connect, disconnect
+from otel_celery_memory.worker.signals import TaskSignals, connect, disconnect, lines_of_send
 from otel_celery_memory.worker.sink import Sink
 from otel_celery_memory.worker.spans import TaskSpans
 
@@ -39,7 +39,7 @@ class EmbeddedLifecycle:
         self._page = page
         self._view = view
         self._stopping = False
-        self._recorder = Recorder(sink, settings, spans, page)
+        self._recorder = Recorder(sink, settings, spans, page, called_from=lines_of_send())
         self._signals = TaskSignals(self._recorder)
         self._pid = 0
 

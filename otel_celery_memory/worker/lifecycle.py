@@ -28,7 +28,7 @@ from otel_celery_memory.worker.limits import TimeLimits
 from otel_celery_memory.worker.reaper import Reaper
 from otel_celery_memory.worker.recorder import Recorder
 from otel_celery_memory.worker.requests import WorkerRequests
-from otel_celery_memory.worker.signals import TaskSignals, connect, disconnect
+from otel_celery_memory.worker.signals import TaskSignals, connect, disconnect, lines_of_send
 from otel_celery_memory.worker.spans import TaskSpans
 from otel_celery_memory.worker.supervisor import CHECK_INTERVAL_S, Supervisor
 
@@ -75,7 +75,13 @@ class WorkerLifecycle:
         self._stopping = False
         self._worker = worker
         self._reaper = Reaper(self._channel)
-        self._recorder = Recorder(self._channel, self._settings, self._spans, self._channel.page)
+        self._recorder = Recorder(
+            self._channel,
+            self._settings,
+            self._spans,
+            self._channel.page,
+            called_from=lines_of_send(),
+        )
         self._recorder.time_limits = TimeLimits(
             getattr(worker, "time_limit", None), getattr(worker, "soft_time_limit", None)
         )

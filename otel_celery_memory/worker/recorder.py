@@ -21,6 +21,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from otel_celery_memory.page import ControlPage
 from otel_celery_memory.probes.heap import read_heap
 from otel_celery_memory.probes.process import ProcessProbe, open_process_probe
+from otel_celery_memory.probes.sites import SiteFilter
 from otel_celery_memory.probes.tracer import HeapTracer
 from otel_celery_memory.records import (
     MAIN_SLOT,
@@ -55,12 +56,14 @@ class Recorder:
         spans: TaskSpans,
         page: ControlPage,
         open_probe: Callable[[], ProcessProbe] = open_process_probe,
+        called_from: tuple[str, int, int] = ("", 0, 0),
     ) -> None:
         self._sink = sink
         self._settings = settings
         self._spans: TaskSpans | None = spans
         self._page = page
         self._open_probe = open_probe
+        self._called_from = called_from
         self._tracer = HeapTracer(settings.frames)
         self.time_limits = TimeLimits()
         self.slot = MAIN_SLOT
@@ -222,6 +225,9 @@ class Recorder:
                 self._page,
                 self._tracer,
                 self.time_limits.shortest_s,
+                SiteFilter(
+                    self._settings.sites_include, self._settings.sites_exclude, self._called_from
+                ),
             )
 
     def _meter_failed(self) -> None:

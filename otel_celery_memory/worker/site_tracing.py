@@ -38,14 +38,15 @@ class SiteTracing:
         page: ControlPage,
         tracer: HeapTracer,
         limit_s: Callable[[Any], float | None],
+        chosen: SiteFilter,
     ) -> None:
         self._pid = os.getpid()
         self._sink = sink
         self._settings = settings
         self._page = page
         self._tracer = tracer
-        self._chosen = SiteFilter(settings.sites_include, settings.sites_exclude)
-        self.tasks = TaskTracing(slot, sink, settings, tracer, page, limit_s)
+        self._chosen = chosen
+        self.tasks = TaskTracing(slot, sink, settings, tracer, page, limit_s, chosen)
         self._windows: SiteWindows | None = None
         self._baseline: HeapBaseline | None = None
         self._heap_capture = 0

@@ -54,6 +54,7 @@ class TaskTracing:
         tracer: HeapTracer,
         ledger: Ledger,
         limit_s: Callable[[Any], float | None],
+        chosen: SiteFilter,
         clock_s: Callable[[], float] = time.monotonic,
         cpu_s: Callable[[], float] = time.process_time,
         chance: random.Random | None = None,
@@ -66,7 +67,7 @@ class TaskTracing:
         self._limit_s = limit_s
         self._clock_s = clock_s
         self._cpu_s = cpu_s
-        self._chosen = SiteFilter(settings.sites_include, settings.sites_exclude)
+        self._chosen = chosen
         self._sampler = Sampler(
             settings.overhead_budget,
             settings.max_added_latency,
