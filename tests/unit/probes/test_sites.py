@@ -77,7 +77,7 @@ def test_traces_that_were_taken_are_grouped_the_same_when_tracing_has_stopped() 
 
 def test_bytes_and_blocks_are_added_up_for_frames_that_are_equal_and_not_only_the_same() -> None:
     def frames() -> Frames:
-        return tuple(((APP, 1), (LIB, number)) for number in [2])[0]
+        return next(((APP, 1), (LIB, number)) for number in [2])
 
     traces = [(0, 5, frames(), 2), (0, 7, one(APP), 1), (3, 6, frames(), 2)]
     assert frames() is not frames()
