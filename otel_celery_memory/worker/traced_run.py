@@ -20,6 +20,7 @@ from otel_celery_memory.probes.sites import (
     LiveSites,
     Traces,
     group_traces,
+    no_collections,
     still_alive,
     take_traces,
 )
@@ -124,7 +125,8 @@ class TracedRun:
                 return
             if self._tracer.live_traces() <= _SECOND_LOOK_MAX_TRACES:
                 self._tracer.free_lists.clear()
-                self._first = take_traces()
+                with no_collections():
+                    self._first = take_traces()
                 return
         # To look twice at so much would cost too much.
         self._close()
@@ -137,20 +139,23 @@ class TracedRun:
             self._open = False
             # Somebody may have ended it, or begun his own.
             stolen = not (self._tracer.ours and self._tracer.session)
-            if not stolen:
-                self._tracer.free_lists.clear()
-            traces = [] if stolen else take_traces()
             first, self._first = self._first, None
             ended_s = self._cpu_s()
+            sites = {} if stolen else self._look(first)
             self._tracer.stop()
-        sites = group_traces(traces)
-        if first is not None:
-            sites = still_alive(group_traces(first), sites)
         now_s = self._cpu_s()
         whole, self._whole = self._whole, False
         self._found(
             Traced(sites, ended_s - self._began_s, now_s - ended_s, whole, aborted or stolen)
         )
+
+    def _look(self, first: Traces | None) -> LiveSites:
+        self._tracer.free_lists.clear()
+        with no_collections():
+            traces = take_traces()
+            self._tracer.stop()
+            sites = group_traces(traces)
+            return sites if first is None else still_alive(group_traces(first), sites)
 
     def _watch(self) -> None:
         """The thread: begins slices, stops what has cost enough, ends what nobody else ends."""
