@@ -16,6 +16,7 @@ import mmap
 import os
 import struct
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,6 +24,8 @@ SLOTS = 512
 TRACING_MODES = ("budget", "always", "off")
 CAPTURE_RUNS_MAX = 10_000
 CAPTURE_SECONDS_MAX = 600.0
+_CAPTURE_MAX = 2**63 - 1
+"""What a record can carry."""
 
 _ORDER = struct.Struct("<QQQQQdd")
 _COUNT = struct.Struct("<Q")
@@ -69,13 +72,18 @@ class Orders:
 class ControlPage:
     """The page, mapped; made by `create` in the main process, opened by descriptor elsewhere."""
 
-    def __init__(self, fd: int = -1) -> None:
+    def __init__(self, fd: int = -1, clock_s: Callable[[], float] = time.monotonic) -> None:
         """Without a descriptor it is this process's, and that of those it forks."""
         self.fd = fd
+        self._clock_s = clock_s
         self._map = mmap.mmap(fd, PAGE_BYTES)
 
     @classmethod
-    def create(cls, place: Callable[[int], int] = int) -> ControlPage:
+    def create(
+        cls,
+        place: Callable[[int], int] = int,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> ControlPage:
         """A new page, zeroed, in memory only; `place` may move its descriptor.
 
         Raises `OSError` where there is no room for it.
@@ -87,7 +95,7 @@ class ControlPage:
                 fd = os.dup(file.fileno())
         try:
             os.ftruncate(fd, PAGE_BYTES)
-            return cls(fd)
+            return cls(fd, clock_s)
         except (OSError, ValueError):
             os.close(fd)
             raise OSError("no memory for the control page") from None
@@ -119,9 +127,11 @@ class ControlPage:
         _, mode, capture, runs, signal, until_s, allowance_s = _ORDER.unpack_from(self._map, 0)
         if (
             mode > len(TRACING_MODES)
+            or capture > _CAPTURE_MAX
             or runs > CAPTURE_RUNS_MAX
             or signal > 1
-            or not (math.isfinite(until_s) and 0 <= allowance_s <= CAPTURE_SECONDS_MAX)
+            or not 0 <= allowance_s <= CAPTURE_SECONDS_MAX
+            or not 0 <= until_s <= self._clock_s() + CAPTURE_SECONDS_MAX
         ):
             return Orders()
         found = TRACING_MODES[mode - 1] if mode else ""

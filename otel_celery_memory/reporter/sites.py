@@ -87,8 +87,7 @@ class SiteTotals:
 
     def peek(self, interval_s: float) -> list[RankedSite]:
         """What `rank` would tell now, `interval_s` after it was last called."""
-        whole = self._whole.means()
-        seen = {key[0] for key in whole}
+        whole, seen = self._whole.means(), self._whole.tasks()
         # A process's first window of a task shows what it sets up for good as well.
         whole |= {k: mean for k, mean in self._first.means().items() if k[0] not in seen}
         found = (

@@ -61,6 +61,10 @@ class WindowTotals:
         """Windows of this task in the present interval."""
         return self._intervals[-1].windows[task]
 
+    def tasks(self) -> set[str]:
+        """Tasks of which there are windows, whatever these show."""
+        return {task for interval in self._intervals for task in interval.windows}
+
     def means(self) -> dict[SiteKey, SiteMean]:
         """What there is of each site, over the windows of its task."""
         windows: Counter[str] = Counter()

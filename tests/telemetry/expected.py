@@ -84,6 +84,12 @@ EXPECTED_METRICS = {
     "celery.worker.heap.malloc.free": level("By", (FIRST_SLOT, 600)),
     "celery.memory.frames.dropped": counter("{frame}", ({}, 7)),
     "celery.memory.reporter.restarts": counter("{restart}", ({}, 2)),
+    "celery.memory.tracing.overhead": {
+        "unit": "1",
+        "kind": "gauge",
+        "points": points(({}, 0.0075)),
+    },
+    "celery.memory.tracing.aborted": counter("{task}", (GROW, 1)),
 }
 
 EXPECTED_EXITS = counter(
@@ -175,19 +181,24 @@ def site_event(rank: int, body: str, **attributes: Any) -> Plain:
         "time_ns": (6 * S, 6 * S),
         "attributes": {
             "celery.memory.site.rank": rank,
-            "celery.task.name": "app.grow",
-            "celery.memory.site.runs": 1,
             **attributes,
         },
         "span": (0, 0),
     }
 
 
+OF_ONE_RUN = {
+    "celery.task.name": "app.grow",
+    "celery.memory.site.window": "run",
+    "celery.memory.site.runs": 1,
+}
+
 EXPECTED_SITES = [
     site_event(
         1,
         "app/feeds.py:41 left 60,000 bytes in 3 blocks alive in each of 1 traced runs of app.grow",
         **{
+            **OF_ONE_RUN,
             "celery.memory.site.name": "app/feeds.py:41",
             "code.file.path": "/srv/app/feeds.py",
             "code.line.number": 41,
@@ -202,6 +213,7 @@ EXPECTED_SITES = [
         2,
         "app/lib.py:9 left 50 bytes in 1 blocks alive in each of 1 traced runs of app.grow",
         **{
+            **OF_ONE_RUN,
             "celery.memory.site.name": "app/lib.py:9",
             "code.file.path": "/srv/app/lib.py",
             "code.line.number": 9,
@@ -212,4 +224,61 @@ EXPECTED_SITES = [
             "celery.memory.site.rate": 200,
         },
     ),
+    site_event(
+        3,
+        "app/feeds.py:44 holds 9,000 bytes in 90 blocks more than when its processes were warm",
+        **{
+            "celery.memory.site.window": "process",
+            "celery.memory.site.runs": 500,
+            "celery.memory.site.name": "app/feeds.py:44",
+            "code.file.path": "/srv/app/feeds.py",
+            "code.line.number": 44,
+            "celery.memory.site.size": 9_000,
+            "celery.memory.site.blocks": 90,
+            "celery.memory.site.size_change": 9_000,
+            "celery.memory.site.rate": 18_000,
+        },
+    ),
+    site_event(
+        4,
+        "7,000 bytes in 2 blocks from app/feeds.py:43 were alive when a slice of app.grow ended, "
+        "on the mean of 1",
+        **{
+            "celery.task.name": "app.grow",
+            "celery.memory.site.window": "slice",
+            "celery.memory.site.runs": 1,
+            "celery.memory.site.name": "app/feeds.py:43",
+            "code.file.path": "/srv/app/feeds.py",
+            "code.line.number": 43,
+            "celery.memory.site.size": 7_000,
+            "celery.memory.site.blocks": 2,
+            "celery.memory.site.size_change": 7_000,
+        },
+    ),
+]
+
+
+def snapshot_event(where: str, **attributes: Any) -> Plain:
+    return {
+        "name": "celery.memory.snapshot",
+        "severity": ("INFO", 9),
+        "body": f"a capture by remote control has 3 sites: {where}",
+        "time_ns": (8 * S, 8 * S),
+        "attributes": {
+            "celery.memory.snapshot.kind": "runs",
+            "celery.memory.snapshot.reason": "remote control",
+            "celery.memory.snapshot.sites": 3,
+            "celery.memory.snapshot.runs": 24,
+            "celery.memory.snapshot.size": 10_487_596,
+            **attributes,
+        },
+        "span": (0, 0),
+    }
+
+
+WRITTEN = "/var/captures/20261120T101500Z-0123456789abcdef.capture.json.gz"
+EXPECTED_SNAPSHOTS = [
+    snapshot_event(WRITTEN, **{"celery.memory.snapshot.file": WRITTEN}),
+    snapshot_event("not written, the disk is full"),
+    snapshot_event("kept in no file"),
 ]

@@ -117,13 +117,14 @@ def metric_payload(metric: Metric, *, ordered: bool = True) -> Plain:
     if isinstance(data, HistogramData):
         kind = "histogram"
     else:
-        kind = "counter" if data.is_monotonic else "up-down counter"
+        kind = "counter" if getattr(data, "is_monotonic", False) else "up-down counter"
+    temporality = getattr(data, "aggregation_temporality", None)  # a gauge has none
     points = [point_payload(point) for point in data.data_points]
     if ordered:
         points.sort(key=lambda point: sorted(map(str, point["attributes"].items())))
     return {
         "unit": metric.unit,
-        "kind": f"{data.aggregation_temporality.name.lower()} {kind}",
+        "kind": "gauge" if temporality is None else f"{temporality.name.lower()} {kind}",
         "points": points,
     }
 

@@ -14,6 +14,7 @@ from tests.telemetry.expected import (
     EXPECTED_METRICS,
     EXPECTED_PRESSURE,
     EXPECTED_SITES,
+    EXPECTED_SNAPSHOTS,
 )
 from tests.telemetry.payload import Telemetry, in_memory, metrics_of
 from tests.telemetry.test_emitter import emitter_on, fed
@@ -23,6 +24,7 @@ KINDS = {
     "Histogram": "cumulative histogram",
     "Counter": "cumulative counter",
     "UpDownCounter": "cumulative up-down counter",
+    "Gauge": "gauge",
 }
 ALL_METRICS = {**EXPECTED_METRICS, "celery.worker.process.exits": EXPECTED_EXITS}
 
@@ -59,6 +61,7 @@ def test_an_event_has_its_severity_and_just_its_attributes() -> None:
         c.PROCESS_LOST: [EXPECTED_LOSS],
         c.PRESSURE: EXPECTED_PRESSURE,
         c.ALLOCATION_SITE: EXPECTED_SITES,
+        c.SNAPSHOT: EXPECTED_SNAPSHOTS,
     }
     assert set(sent) == set(c.EVENTS)
     for event, payloads in sent.items():
@@ -68,7 +71,7 @@ def test_an_event_has_its_severity_and_just_its_attributes() -> None:
 
 
 def test_an_event_s_body_is_one_line_for_people() -> None:
-    for payload in (EXPECTED_LOSS, *EXPECTED_PRESSURE, *EXPECTED_SITES):
+    for payload in (EXPECTED_LOSS, *EXPECTED_PRESSURE, *EXPECTED_SITES, *EXPECTED_SNAPSHOTS):
         assert re.fullmatch(r"[^\n]+[^.\n]", payload["body"])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,7 @@ from otel_celery_memory import conventions as c
 from otel_celery_memory.probes.limits import Limits
 from otel_celery_memory.probes.proc import ProcessReading
 from otel_celery_memory.records import ProcessUp
+from otel_celery_memory.reporter.captures import Captures, TakenCapture
 from otel_celery_memory.reporter.emitter import Emitter
 from otel_celery_memory.reporter.levels import Surroundings
 from otel_celery_memory.reporter.oom import OomKills
@@ -22,9 +24,12 @@ from tests.telemetry.expected import (
     EXPECTED_METRICS,
     EXPECTED_PRESSURE,
     EXPECTED_SITES,
+    EXPECTED_SNAPSHOTS,
+    WRITTEN,
 )
 from tests.telemetry.history import FIRST, MAIN, RECORDS, SECOND, S
-from tests.telemetry.payload import Telemetry, in_memory
+from tests.telemetry.payload import Plain, Telemetry, in_memory
+from tests.unit.captures.examples import CAPTURE
 
 LIMITS = Limits(
     cgroup_bytes=1_000,
@@ -60,6 +65,7 @@ def emitter_on(telemetry: Telemetry) -> Emitter:
         telemetry.histogram,
         WorkerState(oom_kills),
         SiteTotals(describe, 10),
+        Captures("shop@host", 1, describe, None),
         Surroundings(
             processes=lambda: {
                 "0": ProcessReading(11, 12, 0, 14, 15, 16, 17),
@@ -69,6 +75,7 @@ def emitter_on(telemetry: Telemetry) -> Emitter:
             max_memory_per_child_bytes=3_000,
             frames_dropped=lambda: 7,
             reporter_restarts=2,
+            tracing_share=lambda: 0.0075,
         ),
     )
 
@@ -147,15 +154,31 @@ def test_of_very_many_processes_the_hundred_largest_are_told(telemetry: Telemetr
 def test_sites_become_one_event_each_in_the_order_of_their_rates(telemetry: Telemetry) -> None:
     emitter = fed(telemetry)
     emitter.emit_sites(30.0, 6 * S)
-    emitter.emit_sites(30.0, 7 * S)
     assert telemetry.events() == EXPECTED_SITES
+
+
+@pytest.mark.parametrize(
+    ("file", "error", "expected"),
+    [
+        (WRITTEN, None, EXPECTED_SNAPSHOTS[0]),
+        (None, "the disk is full", EXPECTED_SNAPSHOTS[1]),
+        (None, None, EXPECTED_SNAPSHOTS[2]),
+    ],
+    ids=["written", "not written", "no directory"],
+)
+def test_a_capture_that_is_complete_becomes_an_event(
+    telemetry: Telemetry, file: str | None, error: str | None, expected: Plain
+) -> None:
+    capture = replace(CAPTURE, reason="remote control", taken_ns=8 * S)
+    emitter_on(telemetry).captured(TakenCapture(3, capture, file, error))
+    assert telemetry.events() == [expected]
 
 
 def test_before_any_record_only_what_can_be_seen_from_outside_is_told(
     telemetry: Telemetry,
 ) -> None:
     emitter_on(telemetry)
-    of_records = {metric.name for metric in c.TASK_METRICS} | {
+    of_records = {metric.name for metric in (*c.TASK_METRICS, c.TRACING_ABORTED)} | {
         name for name in EXPECTED_METRICS if name.startswith("celery.worker.heap.")
     }
     assert telemetry.metrics() == {k: v for k, v in EXPECTED_METRICS.items() if k not in of_records}

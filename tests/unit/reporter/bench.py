@@ -51,6 +51,22 @@ class NotingEmitter:
         ]
 
 
+@dataclass
+class NotingDesk:
+    """Notes what it is told to do."""
+
+    done: list[str] = field(default_factory=list)
+
+    def tick(self) -> None:
+        self.done.append("tick")
+
+    def ranked(self) -> None:
+        self.done.append("ranked")
+
+    def finish(self) -> None:
+        self.done.append("finish")
+
+
 class Process:
     """A process that stands for one of the worker's."""
 
@@ -85,6 +101,8 @@ class Reporter:
             lambda: None,
             **options,
         )
+        self.desk = NotingDesk()
+        desk: Any = self.desk
         self.damaged: list[int] = []
         self.oom_kills: int | None = None
         self.service = ReporterService(
@@ -94,6 +112,7 @@ class Reporter:
             emitter,
             self.watch,
             self.lookout,
+            desk,
             self.selector,
             60.0,
             self.damaged.append,

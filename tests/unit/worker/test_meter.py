@@ -100,11 +100,29 @@ def test_a_mark_that_lags_behind_rss_is_not_below_it(bench: Bench) -> None:
 
 def test_tracing_that_began_or_ended_inside_a_task_gives_it_no_traced_numbers(bench: Bench) -> None:
     bench.start("a")
-    bench.tracer.tracing = True
+    bench.tracer.session = 1
     assert bench.finish("a")[5:7] == (None, None)
     bench.start("b")
-    bench.tracer.tracing = False
+    bench.tracer.session = 0
     assert bench.finish("b")[5:7] == (None, None)
+    bench.tracer.session = 1
+    bench.start("c")
+    bench.tracer.session = 2  # stopped, and begun again by somebody else
+    assert bench.finish("c")[5:7] == (None, None)
+
+
+def test_tracing_that_another_thread_stops_while_it_is_read_gives_no_traced_numbers(
+    bench: Bench,
+) -> None:
+    class StoppedMeanwhile(FakeTracer):
+        def read(self) -> tuple[int, int]:
+            self.session = 0
+            return 0, 0
+
+    bench = Bench(tracer=StoppedMeanwhile(tracing=True))
+    bench.start("a")
+    bench.tracer.use(500)
+    assert bench.finish("a")[5:7] == (None, None)
 
 
 def test_retained_is_from_one_start_to_the_next_whatever_was_alive_between(bench: Bench) -> None:
