@@ -4,8 +4,9 @@ Tracing slows allocation-heavy code 3 to 40 times, so the sampler learns for eac
 its runs cost untraced and traced, in CPU time, and spends by three rules:
 
 - *The process*: what was spent on tracing, decaying over ten minutes, stays under
-  ``overhead_budget`` of the task time that decayed alike.
-- *The name*: each name that runs has an equal share of 70 % of that; a name that runs often cannot
+  ``overhead_budget`` of the task time that decayed alike; and no ten minutes cost more than theirs
+  (`Spending`).
+- *The name*: each name that runs has an equal share of 85 % of that; a name that runs often cannot
   eat the others' share, and a rare one saves up for its turn. Waits are drawn at random, so that
   no rhythm of the tasks hides one from us.
 - *The run*: one that would pass ``max_added_latency`` is not traced whole; a slice of it is, which
@@ -22,17 +23,20 @@ import random
 from dataclasses import dataclass
 
 from otel_celery_memory.page import Balance
+from otel_celery_memory.worker.spending import Spending
 
 TIME_CONSTANT_S = 300.0
 """Decay of what was earned and spent; half of the ten minutes that the budget is promised for."""
 IDLE_SHARE = 0.01
-SPENT_SHARE = 0.8
-"""Of the budget that is there to be spent: when tasks stop coming, what was just spent stands
-alone in its ten minutes, with less task time than it was meant to be a share of."""
-PACED_SHARE = 0.65
+SPENT_SHARE = 0.9
+"""Of the budget that is there to be spent; what is between is for costs that nobody can measure,
+and for names that were never seen."""
+PACED_SHARE = 0.85
 """Of the budget that the names wait for; what is between is for costs that were underestimated."""
 FIXED_COST_S = 0.0003
 """Of any traced run: the guard's thread, two looks at what is alive."""
+GUARD_COST_S = 0.0001
+"""Of a run that was watched for nothing: the guard's thread."""
 SLOWDOWN_AT_FIRST = 6.0
 LEAST_SLICE_S = 0.004
 WHOLE_SHARE = 0.8
@@ -106,16 +110,25 @@ class Sampler:
         self._recent_task_s, self._recent_spent_s = before.recent_task_s, before.recent_spent_s
         self._settled_s = before.at_s if self._succeeds else now_s
         self._settled_task_s = self.task_s
+        self._spending = Spending(SPENT_SHARE * overhead_budget, WHOLE_SHARE * max_added_latency_s)
+        if self._succeeds:
+            earned_from_s = self.task_s - self._recent_task_s
+            self._spending.spend(self._recent_spent_s, earned_from_s, now_s)
         self._costs: dict[str, _Costs] = {}
         self._active = 1
         self._counted_s = now_s
+        self._born_s = self._pace_s(now_s)
 
     def due(self, task: str, now_s: float) -> bool:
         """Whether it is worth asking for a `plan`: the one question before every run."""
         costs = self._costs.get(task)
         if costs is None:
             costs = self._meet(task, now_s)
-        return self.task_s + IDLE_SHARE * now_s >= costs.due_s and costs.runs > 0
+        if self.task_s + IDLE_SHARE * now_s < costs.due_s:
+            return False
+        # A name's first run imports what it needs; where processes do not live long, it may be
+        # the only one.
+        return costs.runs > 0 or self._succeeds
 
     def ran(self, task: str, cpu_s: float, wall_s: float, now_s: float) -> None:
         """A run of `task` ended that was not traced, and that had the process to itself."""
@@ -156,12 +169,12 @@ class Sampler:
         spent_s = cpu_s
         if whole and not aborted:
             spent_s = max(cpu_s - costs.cpu_s, cpu_s / 4)
-            self._learn(costs, cpu_s / max(costs.cpu_s, 1e-6), 0.3)
+            self._learn(costs, cpu_s, 0.3)
         elif whole:
             # It would have gone on: how far is not known.
-            self._learn(costs, 1.5 * cpu_s / max(costs.cpu_s, 1e-6), 1.0)
+            self._learn(costs, 1.5 * cpu_s, 1.0)
         else:
-            self._learn(costs, SLOWDOWN_AT_FIRST, 0.03)
+            costs.slowdown += (SLOWDOWN_AT_FIRST - costs.slowdown) * 0.03
         self.spend(spent_s + extra_s, now_s)
         costs.due_s = self._pace_s(now_s) + self._wait_s(spent_s + extra_s)
 
@@ -170,18 +183,26 @@ class Sampler:
         self._settle(now_s)
         self.spent_s += spent_s
         self._recent_spent_s += spent_s
+        self._spending.spend(spent_s, self.task_s, now_s)
 
     def postpone(self, task: str, now_s: float) -> None:
         """A run that was planned could not be traced: ask again later."""
         costs = self._costs.get(task) or self._meet(task, now_s)
         costs.due_s = self._pace_s(now_s) + self._wait_s(FIXED_COST_S)
 
-    def next_slice(self, task: str, now_s: float) -> Plan | None:
-        """Whether one more slice of the run of `task` that is being watched begins now."""
+    def watched_for_nothing(self, now_s: float) -> None:
+        """A run ended before the slice that was planned of it began; `ran` is told as well."""
+        self.spend(GUARD_COST_S, now_s)
+
+    def next_slice(self, task: str, now_s: float, left_s: float) -> Plan | None:
+        """Whether one more slice of the run of `task` that is being watched begins now.
+
+        ``left_s`` is what the slices before it left of the run's `max_added_latency`.
+        """
         costs = self._costs.get(task)
         if costs is None or self._pace_s(now_s) < costs.due_s:
             return None
-        funds_s = min(self._latency_s, self._funds_s(now_s, SPENT_SHARE))
+        funds_s = min(left_s, self._funds_s(now_s, SPENT_SHARE))
         return Plan(funds_s, 0.0) if funds_s >= LEAST_SLICE_S else None
 
     def balance(self, now_s: float) -> Balance:
@@ -226,12 +247,20 @@ class Sampler:
             if task not in self._costs:
                 del self._costs[oldest]
         if task not in self._costs:
-            wait_s = self._wait_s(10 * FIXED_COST_S) if self._succeeds else 0.0
-            self._costs[task] = _Costs(self._pace_s(now_s) + wait_s, now_s)
+            self._costs[task] = _Costs(self._first_due_s(now_s), now_s)
         return self._costs[task]
 
-    def _learn(self, costs: _Costs, slowdown: float, weight: float) -> None:
-        costs.slowdown += (max(slowdown, 1.0) - costs.slowdown) * weight
+    def _first_due_s(self, now_s: float) -> float:
+        if not self._succeeds:
+            return self._pace_s(now_s)
+        # A wait without memory, from the process's beginning: it may end long before it is over.
+        return self._born_s + self._chance.expovariate(1.0) * self._mean_wait_s(10 * FIXED_COST_S)
+
+    @staticmethod
+    def _learn(costs: _Costs, traced_cpu_s: float, weight: float) -> None:
+        if costs.runs:
+            slowdown = traced_cpu_s / max(costs.cpu_s, 1e-6)
+            costs.slowdown += (max(slowdown, 1.0) - costs.slowdown) * weight
 
     def _pace_s(self, now_s: float) -> float:
         """The clock by which names wait: task time, and a little of the time without any."""
@@ -239,13 +268,17 @@ class Sampler:
 
     def _wait_s(self, cost_s: float) -> float:
         """How long, on that clock, a name waits for its share to have earned `cost_s`."""
+        return (0.5 + self._chance.random()) * self._mean_wait_s(cost_s)
+
+    def _mean_wait_s(self, cost_s: float) -> float:
         share = PACED_SHARE * self._budget / self._active
-        return self._chance.expovariate(1.0) * max(cost_s, FIXED_COST_S) / share
+        return max(cost_s, FIXED_COST_S) / share
 
     def _funds_s(self, now_s: float, share: float) -> float:
         self._settle(now_s)
         earned_s = max(self._budget * self._recent_task_s, self._latency_s / 2)
-        return share * earned_s - self._recent_spent_s
+        lately_s = self._spending.left_s(self.task_s, now_s)
+        return min(share * earned_s - self._recent_spent_s, lately_s)
 
     def _settle(self, now_s: float) -> None:
         elapsed_s = max(now_s - self._settled_s, 0.0)
@@ -258,4 +291,4 @@ class Sampler:
         if now_s - self._counted_s >= 10.0:
             self._counted_s = now_s
             recent_s = now_s - 2 * TIME_CONSTANT_S
-            self._active = max(1, sum(c.seen_s >= recent_s for c in self._costs.values()))
+            self._active = max(1, sum(c.seen_s >= recent_s for c in list(self._costs.values())))
