@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from otel_celery_memory.probes.freelists import FreeLists
-from otel_celery_memory.probes.threads import has_foreign_threads
+from otel_celery_memory.probes.threads import has_foreign_threads, native_lock
 
 TRACE_BYTES = 50
 """What ``tracemalloc`` keeps for one live block: 48 to 59 bytes on CPython 3.10 to 3.13."""
@@ -45,6 +45,8 @@ class HeapTracer:
         self._sessions = 0
         self._their_start: Callable[..., None] | None = None
         self._forks_followed = False
+        # A guard's thread may stop what the user's code is about to take over.
+        self._changing = native_lock()
         self.free_lists = FreeLists()
         self.clears_free_lists = True
         """Where tracing begins and ends with a run. Where it is always on, what the lists hold
@@ -52,21 +54,27 @@ class HeapTracer:
 
     def start(self, frames: int | None = None) -> bool:
         """Trace from now on; ``False`` where somebody traces already, which is left as it is."""
-        if tracemalloc.is_tracing():
-            return False
-        self._sessions += 1
-        start = self._their_start = tracemalloc.start
-        tracemalloc.start = self._taken_over
-        self._ours = True
-        try:
-            start(frames or self._frames)
-        except BaseException:
-            self.stop()
-            raise
-        return True
+        with self._changing:
+            if tracemalloc.is_tracing():
+                return False
+            self._sessions += 1
+            start = self._their_start = tracemalloc.start
+            tracemalloc.start = self._taken_over
+            self._ours = True
+            try:
+                start(frames or self._frames)
+            except BaseException:
+                self._stop_ours()
+                raise
+            return True
 
     def stop(self) -> None:
         """Stop what `start` started."""
+        if self._ours:
+            with self._changing:
+                self._stop_ours()
+
+    def _stop_ours(self) -> None:
         if not self._ours:
             return
         self._ours = False
@@ -85,6 +93,7 @@ class HeapTracer:
         def in_child() -> None:
             tracer = reference()
             if tracer is not None:
+                tracer._changing = native_lock()  # a thread that is no more may have held it
                 tracer.stop()
 
         os.register_at_fork(after_in_child=in_child)
@@ -126,8 +135,9 @@ class HeapTracer:
 
     def _taken_over(self, *args: Any, **kwargs: Any) -> None:
         """The user starts tracing himself: what we trace ends, and his begins."""
-        self.stop()
-        tracemalloc.start(*args, **kwargs)
+        with self._changing:
+            self._stop_ours()
+            tracemalloc.start(*args, **kwargs)
 
     def _give_start_back(self) -> None:
         # Somebody may have put another in its place meanwhile.

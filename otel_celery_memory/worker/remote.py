@@ -89,9 +89,7 @@ def memory_capture(
     try:
         controlled = _answering()
         runs, seconds = _amount(amount)
-        allowance_s = float(max_added_latency)
-        if not 0.01 <= allowance_s <= 60:
-            raise RefusedError("max_added_latency is from 0.01 to 60 seconds")
+        allowance_s = _allowance_s(max_added_latency)
         return {"ok": begin_capture(controlled, runs, seconds, allowance_s)}
     except RefusedError as why:
         return {"error": str(why)}
@@ -174,6 +172,16 @@ def _amount(text: str) -> tuple[int, float]:
         f"{word[:40]!r} is neither runs from 1 to {CAPTURE_RUNS_MAX} nor seconds from 1s to "
         f"{CAPTURE_SECONDS_MAX:.0f}s"
     )
+
+
+def _allowance_s(value: object) -> float:
+    try:
+        allowance_s = float(str(value))
+        if 0.01 <= allowance_s <= 60:
+            return allowance_s
+    except ValueError:
+        pass
+    raise RefusedError("max_added_latency is from 0.01 to 60 seconds")
 
 
 def _is_complete(controlled: Controlled, number: int) -> bool:

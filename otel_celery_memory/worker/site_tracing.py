@@ -50,6 +50,7 @@ class SiteTracing:
         self._windows: SiteWindows | None = None
         self._baseline: HeapBaseline | None = None
         self._heap_capture = 0
+        self._captured = 0
         self._seen = page.orders_number()
         orders = page.orders()
         self.mode = ""
@@ -93,8 +94,7 @@ class SiteTracing:
         orders = self._page.orders()
         if self._windows is None:
             self.tasks.obey(orders, now=True)
-        else:
-            self._heap_capture = orders.capture
+        elif self._heap_is_wanted(orders):
             self._capture_heap()
 
     def down(self, previous_task: str) -> None:
@@ -113,8 +113,15 @@ class SiteTracing:
         self._switch(orders.mode or self._settings.tracing)
         if self._windows is None:
             self.tasks.obey(orders)
-        elif orders.capture and time.monotonic() < orders.until_s:
-            self._heap_capture = orders.capture
+        else:
+            self._heap_is_wanted(orders)
+
+    def _heap_is_wanted(self, orders: Orders) -> bool:
+        """Whether a capture of the heap is ordered; each is taken once."""
+        if orders.capture in (0, self._captured) or time.monotonic() >= orders.until_s:
+            return False
+        self._captured = self._heap_capture = orders.capture
+        return True
 
     def _switch(self, mode: str) -> None:
         if mode == self.mode:
@@ -129,6 +136,7 @@ class SiteTracing:
         self.tasks.budgeted = mode == "budget"
         self._tracer.clears_free_lists = mode != "always"
         if mode == "always":
+            self.tasks.down()
             self._tracer.start()
             self._windows = SiteWindows(self._chosen)
             self._baseline = HeapBaseline(self._chosen, self._settings.sites_interval)

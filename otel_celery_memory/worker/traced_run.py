@@ -82,6 +82,8 @@ class TracedRun:
         self._task_ended.acquire()
         self._over.acquire()
         self._ended = False
+        self.was_seen = False
+        """Whether anything of the run was traced."""
 
     def begin(self) -> bool:
         """Start the thread, and tracing where the run is traced from its start.
@@ -117,6 +119,7 @@ class TracedRun:
         with self._lock:
             self._began_s = self._cpu_s()
             self._open = not self._ended and self._tracer.start()
+            self.was_seen |= self._open
             return self._open
 
     def _look_first(self) -> None:
@@ -141,8 +144,11 @@ class TracedRun:
             stolen = not (self._tracer.ours and self._tracer.session)
             first, self._first = self._first, None
             ended_s = self._cpu_s()
-            sites = {} if stolen else self._look(first)
-            self._tracer.stop()
+            try:
+                sites = {} if stolen else self._look(first)
+            finally:
+                # A time limit may strike while we look.
+                self._tracer.stop()
         now_s = self._cpu_s()
         whole, self._whole = self._whole, False
         self._found(

@@ -17,7 +17,7 @@ from otel_celery_memory.page import Balance, Orders
 from otel_celery_memory.probes.sites import SiteFilter
 from otel_celery_memory.probes.threads import native_lock
 from otel_celery_memory.probes.tracer import HeapTracer
-from otel_celery_memory.records import Record, TaskFinished, WindowKind
+from otel_celery_memory.records import TaskFinished, WindowKind
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.sampler import Plan, Sampler
 from otel_celery_memory.worker.sink import Sink
@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 SHARED_NAME = "_shared"
 """The task name of sites that were seen while several tasks ran: no one task's."""
+_OVERLAPPING_MAX = 1_000
 
 
 class Ledger(Protocol):
@@ -84,8 +85,11 @@ class TaskTracing:
         self._running: tuple[str, str] | None = None
         self._capture: Orders | None = None
         self._capture_runs = 0
-        self._cpu_mark_s = 0.0
+        self._captured = 0
+        self._latency_s = settings.max_added_latency
+        self._cpu_mark_s = cpu_s()
         self._run_began_s = 0.0
+        self._began_s: dict[str, float] = {}
         self.budgeted = True
         """Whether the sampler decides; else there are captures only."""
         self.unsafe = False
@@ -107,8 +111,11 @@ class TaskTracing:
         name = task.name if alone else SHARED_NAME
         if alone:
             self._run_began_s = now_s
+            self._began_s.clear()
         else:
             self._sampler.worked(cpu_s - self._cpu_mark_s)
+            if len(self._began_s) < _OVERLAPPING_MAX:
+                self._began_s[task_id] = now_s
         self._cpu_mark_s = cpu_s
         if self._run is not None:
             if not alone:
@@ -139,16 +146,23 @@ class TaskTracing:
             self._run_ended = True
             self._run_shared |= not finished.exclusive
             self._run.task_ended()
-        elif finished.exclusive:
-            now_s = self._clock_s()
-            self._sampler.ran(finished.task, used_s, now_s - self._run_began_s, now_s)
+            if self._run.was_seen:
+                return
+            with self._lock:
+                self._sampler.watched_for_nothing(self._clock_s())
+        now_s = self._clock_s()
+        began_s = self._began_s.pop(finished.task_id, self._run_began_s)
+        name = finished.task if finished.exclusive else SHARED_NAME
+        self._sampler.ran(name, used_s, now_s - began_s, now_s)
 
     def obey(self, orders: Orders, *, now: bool = False) -> None:
         """Begin the capture that is ordered; with `now` also of what is running."""
-        if not orders.capture or (self._capture and self._capture.capture == orders.capture):
+        if not orders.capture or self._clock_s() >= orders.until_s:
             return
-        self._capture, self._capture_runs = orders, orders.runs
-        if now and self._run is None and self._running:
+        if orders.capture != self._captured:
+            self._captured = orders.capture
+            self._capture, self._capture_runs = orders, orders.runs
+        if now and self._capture is not None and self._run is None and self._running:
             self._trace(Plan(orders.allowance_s, 0.0), *self._running, orders)
 
     def settle(self) -> None:
@@ -189,7 +203,11 @@ class TaskTracing:
         return Plan(orders.allowance_s)
 
     def _trace(self, plan: Plan, name: str, task_id: str, capture: Orders | None) -> bool:
+        left_s = self._latency_s
+
         def found(traced: Traced) -> None:
+            nonlocal left_s
+            left_s -= traced.cpu_s + traced.extra_s
             self._found(name, traced, capture)
 
         def next_slice() -> Plan | None:
@@ -197,15 +215,23 @@ class TaskTracing:
             with self._lock:
                 self._sampler.worked(cpu_s - self._cpu_mark_s)
                 self._cpu_mark_s = cpu_s
-                return None if capture else self._sampler.next_slice(name, self._clock_s())
+                now_s = self._clock_s()
+                return None if capture else self._sampler.next_slice(name, now_s, left_s)
 
         run = TracedRun(plan, self._tracer, found, next_slice, self._cpu_s)
-        self._run, self._run_id, self._run_ended = run, task_id, False
-        self._run_shared = name == SHARED_NAME
-        if not run.begin():
-            self._run = None
-            return False
-        return plan.begin_after_s is None
+        with self._lock:
+            # A capture by signal comes from a thread of its own.
+            if self._run is not None:
+                return False
+            self._run, self._run_id, self._run_ended = run, task_id, False
+            self._run_shared = name == SHARED_NAME
+        if run.begin():
+            return plan.begin_after_s is None
+        self._run = None
+        if capture is None:
+            with self._lock:
+                self._sampler.postpone(name, self._clock_s())
+        return False
 
     def _found(self, name: str, traced: Traced, capture: Orders | None) -> None:
         now_s = self._clock_s()
@@ -220,15 +246,15 @@ class TaskTracing:
                     aborted=traced.aborted,
                 )
             self._ledger.save(self._slot, self._sampler.balance(now_s))
-            whole = traced.whole and not traced.aborted and not self._run_shared
-            kind = WindowKind.RUN if whole else WindowKind.SLICE
-            records: list[Record] = window_records(
-                self._pid,
-                kind,
-                SHARED_NAME if self._run_shared else name,
-                left_alive(traced.sites, self._chosen),
-                aborted=traced.whole and traced.aborted,
-                capture=capture.capture if capture else 0,
-            )
-            for record in records:
-                self._sink.send(record)
+            shared = self._run_shared
+        # Not under the lock: greenlets may change places while something is sent.
+        whole = traced.whole and not traced.aborted and not shared
+        for record in window_records(
+            self._pid,
+            WindowKind.RUN if whole else WindowKind.SLICE,
+            SHARED_NAME if shared else name,
+            left_alive(traced.sites, self._chosen),
+            aborted=traced.whole and traced.aborted,
+            capture=capture.capture if capture else 0,
+        ):
+            self._sink.send(record)
