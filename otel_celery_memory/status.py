@@ -11,6 +11,7 @@ import mmap
 import os
 import struct
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 from zlib import crc32
@@ -18,6 +19,7 @@ from zlib import crc32
 STATUS_BYTES = 256 * 1024
 _HEADER = struct.Struct("<QII")
 _READ_ATTEMPTS = 20
+_WAIT_S = 0.001
 
 
 class StatusPage:
@@ -57,8 +59,12 @@ class StatusPage:
 
     def read(self) -> dict[str, Any] | None:
         """The last view; ``None`` where there is none, or none that is whole."""
-        for _ in range(_READ_ATTEMPTS):
+        for attempt in range(_READ_ATTEMPTS):
+            if attempt:
+                time.sleep(_WAIT_S)
             number, length, checksum = _HEADER.unpack_from(self._map, 0)
+            if not number:
+                return None
             if not length or length > STATUS_BYTES - _HEADER.size:
                 continue
             data = self._map[_HEADER.size : _HEADER.size + length]
@@ -67,7 +73,7 @@ class StatusPage:
             if crc32(data) == checksum:
                 try:
                     found = json.loads(data)
-                except ValueError:
+                except (ValueError, RecursionError):
                     return None
                 return found if isinstance(found, dict) else None
         return None

@@ -84,6 +84,8 @@ class Captures:
         self._mode = ""
         self._gathered: dict[int, _Gathered] = {}
         self._windows: Counter[int] = Counter()
+        self._sites_due: Counter[int] = Counter()
+        self._sites_due_s = 0.0
         self._last = 0
         self._taken: deque[TakenCapture] = deque(maxlen=_REMEMBERED)
 
@@ -95,6 +97,7 @@ class Captures:
         self._orders, self._mode, self._began_s = orders, mode, self._clock_s()
         self._gathered.clear()
         self._windows.clear()
+        self._sites_due.clear()
 
     def window(self, record: SitesWindow) -> None:
         """A window's sites follow."""
@@ -105,6 +108,8 @@ class Captures:
         gathered.other_bytes += record.other_bytes
         gathered.other_blocks += record.other_blocks
         self._windows[record.pid] += 1
+        self._sites_due[record.pid] = record.sites
+        self._sites_due_s = self._clock_s() + GRACE_S
 
     def site(self, record: Site) -> None:
         """What a window found at one site."""
@@ -113,6 +118,7 @@ class Captures:
         gathered = self._gathered.get(record.kind)
         if gathered is not None:
             gathered.site(record)
+            self._sites_due[record.pid] -= 1
 
     def complete(
         self, processes: Iterable[CapturedProcess], *, all_now: bool = False
@@ -123,13 +129,18 @@ class Captures:
             return None
         found = list(processes)
         wanted = 1 if WindowKind.HEAP in self._gathered else orders.runs
-        waiting = not wanted or any(self._windows[process.pid] < wanted for process in found)
+        waiting = not wanted or not found or self._sites_are_due()
+        waiting |= any(self._windows[process.pid] < wanted for process in found)
         if waiting and not all_now and self._clock_s() < orders.until_s + GRACE_S:
             return None
         self._orders = None
         taken = self._taken_now(orders, tuple(p for p in found if self._windows[p.pid]))
         self._taken.append(taken)
         return taken
+
+    def _sites_are_due(self) -> bool:
+        """Whether sites of a window that was told are still on their way; some may be lost."""
+        return self._clock_s() < self._sites_due_s and max(self._sites_due.values(), default=0) > 0
 
     def view(self) -> list[dict[str, Any]]:
         """The capture that is being taken and the last ones, for people who ask."""
@@ -191,7 +202,7 @@ class Captures:
             line=line,
             function=place.function,
             name=place.name,
-            stack=tuple(_frame(text) for text in stack.splitlines()),
+            stack=tuple(_frame(text) for text in stack.split("\n") if text),
             size_bytes=size_bytes,
             blocks=blocks,
         )
@@ -204,4 +215,4 @@ def saver(directory: str) -> Callable[[Capture], object] | None:
 
 def _frame(text: str) -> tuple[str, int]:
     path, _, line = text.rpartition(":")
-    return path, int(line) if line.isdigit() else 0
+    return path, int(line) if line.isascii() and line.isdigit() else 0

@@ -88,7 +88,8 @@ class Emitter:
                 self._tasks.retained(task, record.retained_bytes)
                 self.tasks.retained(task, record.retained_bytes)
         elif isinstance(record, SitesWindow):
-            self._aborted[self._names.bounded(record.task)] += record.aborted
+            if record.aborted:
+                self._aborted[self._names.bounded(record.task)] += 1
             self.sites.window(record)
             self.captures.window(record)
         elif isinstance(record, Site):

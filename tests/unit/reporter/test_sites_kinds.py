@@ -102,7 +102,7 @@ def test_processes_that_grew_are_bounded() -> None:
 
 def test_of_sites_beyond_the_bound_the_sum_is_told_under_one_name() -> None:
     totals = Totals(top=5_000).met()
-    totals.run({line: 10 for line in range(1, 2_501)})
+    totals.run(dict.fromkeys(range(1, 2501), 10))
     ranked = totals.totals.rank(60.0)
     assert len(ranked) == 2_001
     assert [(s.path, s.line, s.size_bytes) for s in ranked if s.path == "_other"] == [
