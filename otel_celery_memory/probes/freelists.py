@@ -11,6 +11,7 @@ so runs no finalizer in a thread that may be the wrong one.
 from __future__ import annotations
 
 import gc
+import os
 import threading
 
 
@@ -39,5 +40,6 @@ class FreeLists:
     @staticmethod
     def _clear_beside_frozen() -> None:
         """What is not frozen is little, so a true collection is cheap; finalizers run at home."""
-        if gc.isenabled() and threading.current_thread() is threading.main_thread():
+        # Not `current_thread`, which would list our guard's thread for good.
+        if gc.isenabled() and threading.get_native_id() == os.getpid():
             gc.collect()

@@ -102,18 +102,22 @@ class TracedRun:
     def task_ended(self) -> None:
         """The task has ended; its return value is still alive."""
         self._ended = True
-        if not self._whole:
-            self._close()
-        else:
-            self._look_first()
-        _open(self._task_ended)
+        try:
+            if self._whole:
+                self._look_first()
+            else:
+                self._close()
+        finally:
+            _open(self._task_ended)
 
     def end(self) -> None:
         """The next task begins, or the process ends: nothing of this run goes on after that."""
-        self._close()
-        self._ended = True
-        _open(self._task_ended)
-        _open(self._over)
+        self._ended = True  # first, or the thread may begin a slice behind our back
+        try:
+            self._close()
+        finally:
+            _open(self._task_ended)
+            _open(self._over)
 
     def _start(self) -> bool:
         with self._lock:
