@@ -91,7 +91,11 @@ def _clipped(layout: _Layout, strings: tuple[str, ...]) -> bytes:
     parts = []
     for name, value in zip(layout.strings, strings, strict=True):
         limit = _STRING_LIMIT_BYTES.get(name, _STRING_LIMIT_DEFAULT_BYTES)
-        encoded = value.replace("\0", "").encode("utf-8", "replace")[:limit]
+        encoded = value.replace("\0", "").encode("utf-8", "replace")
+        if name == "stack" and len(encoded) > limit:
+            # The most recent calls come last and say most; a place cut in two says nothing.
+            encoded = encoded[-limit:].partition(b"\n")[2] or encoded[-limit:]
+        encoded = encoded[:limit]
         # A cut in the middle of a character leaves bytes that are no UTF-8: drop them.
         parts.append(encoded.decode("utf-8", "ignore").encode())
     return b"\0".join(parts)
