@@ -196,7 +196,7 @@ def test_whoever_cannot_be_told_what_was_found_is_logged_and_nothing_is_left_tra
     # A thread that Python's threading module did not start would be listed there for ever.
     monkeypatch.setattr(logging, "logThreads", False)
     bench = RunBench(plan(allowance_s=0.5))
-    bench.run._found = lambda _: 1 / 0  # type: ignore[assignment,return-value]
+    bench.run._found = lambda _: 1 / 0  # type: ignore[assignment]
     assert bench.run.begin()
     bench.cpu.move(0.6)
     wait_for_tracing(on=False)
