@@ -18,6 +18,8 @@ from otel_celery_memory.probes.threads import start_native_thread
 
 logger = logging.getLogger(__name__)
 
+_handlers: list[Callable[..., None]] = []
+
 
 def handle(do: Callable[[], None]) -> bool:
     """Call `do` in a thread of its own at each SIGURG; ``False`` where that cannot be.
@@ -40,9 +42,18 @@ def handle(do: Callable[[], None]) -> bool:
             logger.warning("otel_celery_memory: no thread for a capture")
 
     signal.signal(signal.SIGURG, handler)
+    _handlers[:] = [handler]
     # The task's system calls go on as if nothing had happened.
     signal.siginterrupt(signal.SIGURG, False)
     return True
+
+
+def release() -> None:
+    """Leave SIGURG to its default again, which is to be ignored, if it is still handled here."""
+    if not _handlers or signal.getsignal(signal.SIGURG) is not _handlers.pop():
+        return
+    with contextlib.suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGURG, signal.SIG_DFL)
 
 
 def send(pids: list[int]) -> None:

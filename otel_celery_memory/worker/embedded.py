@@ -62,6 +62,7 @@ class EmbeddedLifecycle:
         """Measure no more; send what has been measured."""
         self._stopping = True
         remote.detach()
+        capture_signal.release()
         self._signals.disconnect()
         for signal, receiver in self._receivers():
             disconnect(signal, receiver)

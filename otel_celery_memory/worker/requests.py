@@ -45,6 +45,7 @@ class WorkerRequests:
     def detach(self) -> None:
         """The worker ends."""
         remote.detach()
+        capture_signal.release()
 
     def child_up(self, main_pid: int) -> None:
         """In a child of the pool."""

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import struct
+import time
 from collections.abc import Iterator
 from typing import Any
 from zlib import crc32
@@ -85,7 +86,7 @@ def test_a_writer_that_is_done_in_time_is_waited_for(
         if len(waits) == 5:
             page.write(VIEW)
 
-    monkeypatch.setattr(status.time, "sleep", sleep)
+    monkeypatch.setattr(time, "sleep", sleep)
     assert (page.read(), len(waits)) == (VIEW, 5)
 
 
@@ -94,7 +95,7 @@ def test_a_writer_that_is_never_done_is_not_waited_for_for_ever(
 ) -> None:
     os.pwrite(page.fd, HEADER.pack(3, 0, 0), 0)
     waits: list[float] = []
-    monkeypatch.setattr(status.time, "sleep", waits.append)
+    monkeypatch.setattr(time, "sleep", waits.append)
     assert page.read() is None
     assert len(waits) < 50
 

@@ -7,7 +7,7 @@ import sysconfig
 
 import pytest
 
-from otel_celery_memory.probes.sites import SiteFilter, still_alive
+from otel_celery_memory.probes.sites import Frames, LiveSites, SiteFilter, still_alive
 
 JSON = json.__file__
 LIB = sysconfig.get_path("purelib") + "/lib/core.py"
@@ -53,12 +53,14 @@ def test_what_was_called_from_there_is_the_task_s() -> None:
     assert SiteFilter(looked_from=SEND).owner(((APP, 41), (SEND[0], 300))) == (APP, 41)
 
 
-A, B, C = ((APP, 1),), ((APP, 2),), ((APP, 3),)
+A: Frames = ((APP, 1),)
+B: Frames = ((APP, 2),)
+C: Frames = ((APP, 3),)
 
 
 def test_alive_at_both_looks_is_of_each_site_the_smaller_count() -> None:
-    first = {A: (300, 3), B: (100, 1), C: (50, 5)}
-    later = {A: (100, 1), B: (900, 9), C: (50, 5), ((APP, 4),): (7, 7)}
+    first: LiveSites = {A: (300, 3), B: (100, 1), C: (50, 5)}
+    later: LiveSites = {A: (100, 1), B: (900, 9), C: (50, 5), ((APP, 4),): (7, 7)}
     assert still_alive(first, later) == {A: (100, 1), B: (100, 1), C: (50, 5)}
 
 

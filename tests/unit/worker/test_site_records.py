@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from otel_celery_memory.probes.sites import SiteDelta, SiteFilter
+from otel_celery_memory.probes.sites import LiveSites, SiteDelta, SiteFilter
 from otel_celery_memory.records import Site, SitesWindow, WindowKind
 from otel_celery_memory.wire import FrameDecoder, encode
 from otel_celery_memory.worker.site_records import (
@@ -67,5 +67,5 @@ def test_of_a_stack_that_does_not_fit_the_most_recent_calls_are_told() -> None:
 
 
 def test_left_alive_is_all_that_may_name_a_site() -> None:
-    sites = {((APP, 1),): (10, 1), (("<unknown>", 0),): (99, 9), ((TASKS, 2),): (20, 2)}
+    sites: LiveSites = {((APP, 1),): (10, 1), (("<unknown>", 0),): (99, 9), ((TASKS, 2),): (20, 2)}
     assert left_alive(sites, SiteFilter(exclude=["*/tasks.py"])) == [SiteDelta(APP, 1, 10, 1, ())]
