@@ -137,7 +137,8 @@ class Sampler:
             costs = self._meet(task, now_s)
         costs.runs += 1
         if costs.runs < 20:
-            weight = 1 / costs.runs
+            # The first run may have imported much: the second takes its place.
+            weight = 1 / max(costs.runs - 1, 1)
         elif costs.runs & 7:
             return  # one in eight is enough to follow
         else:

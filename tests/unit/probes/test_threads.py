@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from otel_celery_memory.probes import threads
 from otel_celery_memory.probes.threads import (
     has_foreign_threads,
     is_patched,
@@ -105,5 +104,5 @@ def test_without_a_proc_the_threads_are_counted_in_another_way(
             return 50
 
     assert not has_foreign_threads("/nonexistent")
-    monkeypatch.setattr(threads.psutil, "Process", Crowd)
+    monkeypatch.setattr("psutil.Process", Crowd)
     assert has_foreign_threads("/nonexistent")
