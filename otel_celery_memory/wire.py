@@ -26,6 +26,7 @@ which the decoder then skips and counts."""
 
 _HEADER = struct.Struct("<2sBBHI")
 _pack_header = _HEADER.pack
+_new = tuple.__new__
 _ABSENT = -(2**63)
 _STRING_LIMIT_BYTES = {"task_id": 256, "stack": 2048, "path": 1024}
 _STRING_LIMIT_DEFAULT_BYTES = 512
@@ -105,7 +106,7 @@ def decode(kind: int, payload: bytes) -> Record | None:
     if not layout.strings and len(payload) > layout.numbers.size:
         return None
     numbers: typing.Any = layout.numbers.unpack_from(payload)
-    if layout.optional:
+    if layout.optional and _ABSENT in numbers:
         numbers = list(numbers)
         for index in layout.optional:
             if numbers[index] == _ABSENT:
@@ -118,7 +119,8 @@ def decode(kind: int, payload: bytes) -> Record | None:
             return None
     if len(strings) != len(layout.strings):
         return None
-    return layout.type(*numbers, *strings)
+    # As the type's own constructor, which is a function around this, with three checks of its own.
+    return _new(layout.type, (*numbers, *strings))
 
 
 class FrameDecoder:

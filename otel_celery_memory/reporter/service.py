@@ -19,9 +19,9 @@ logger = logging.getLogger(__name__)
 
 TICK_S = 1.0
 _READ_BYTES = 1 << 20
-_PAUSE_S = 0.02
+_PAUSE_S = 0.1
 """Frames gather for this long before they are read: one wake-up serves many tasks. At 5,000
-tasks a second this is some 25 KiB in a pipe of 1 MiB."""
+tasks a second this is some 150 KiB in a pipe of 1 MiB."""
 _LINGER_S = 1.0
 """How long the pipe may stay open after the main process is gone or has said goodbye: somebody
 that a task forked may hold an end of it for ever."""
