@@ -64,6 +64,10 @@ _LAYOUTS = [
 ]
 _BY_TYPE = {layout.type: layout for layout in _LAYOUTS}
 _BY_KIND = {layout.kind: layout for layout in _LAYOUTS}
+_STARTED = _BY_TYPE[records.TaskStarted]
+_FINISHED = _BY_TYPE[records.TaskFinished]
+ABSENT = _ABSENT
+"""What stands for ``None`` in a frame."""
 
 
 def encode(record: Record) -> bytes:
@@ -81,6 +85,36 @@ def encode(record: Record) -> bytes:
     # Clipped or not must not depend on the other strings: a start and its end name one id.
     if len(body) > _SMALLEST_LIMIT_BYTES or text.count("\0") != layout.separators:
         body = _clipped(layout, typing.cast("tuple[str, ...]", record[count:]))
+    payload = layout.pack(*numbers) + body
+    return (
+        _pack_header(MAGIC, VERSION, layout.kind, len(payload), crc32(payload, layout.seed))
+        + payload
+    )
+
+
+def finished_frame(numbers: tuple[int | bytes, ...], text: str) -> bytes:
+    """`encode` of a `TaskFinished` for hot paths, `ABSENT` for ``None``, strings joined by NUL."""
+    frame = _plain_frame(_FINISHED, numbers, text)
+    return encode(finished_record(numbers, text)) if frame is None else frame
+
+
+def finished_record(numbers: tuple[int | bytes, ...], text: str) -> records.TaskFinished:
+    """The record of such parts."""
+    present: typing.Any = [None if number == _ABSENT else number for number in numbers]
+    # A name may hold a NUL; what is left over goes with the last string and is clipped there.
+    strings = text.split("\0", _FINISHED.separators)
+    return records.TaskFinished(*present, *strings)
+
+
+def started_frame(numbers: tuple[int, ...], text: str) -> bytes | None:
+    """The same of a `TaskStarted`; ``None`` where a string has to be clipped."""
+    return _plain_frame(_STARTED, numbers, text)
+
+
+def _plain_frame(layout: _Layout, numbers: tuple[int | bytes, ...], text: str) -> bytes | None:
+    body = text.encode("utf-8", "replace")
+    if len(body) > _SMALLEST_LIMIT_BYTES or text.count("\0") != layout.separators:
+        return None
     payload = layout.pack(*numbers) + body
     return (
         _pack_header(MAGIC, VERSION, layout.kind, len(payload), crc32(payload, layout.seed))

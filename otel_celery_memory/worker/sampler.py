@@ -21,7 +21,7 @@ import math
 import random
 from dataclasses import dataclass
 
-from otel_celery_memory.page import Balance
+from otel_celery_memory.orders import Balance
 
 TIME_CONSTANT_S = 300.0
 """Decay of what was earned and spent; half of the ten minutes that the budget is promised for."""
