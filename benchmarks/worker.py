@@ -4,7 +4,8 @@ One long-lived worker of each variant, with one child. Turn by turn each gets th
 published beforehand and put in its queue at once, so that it is busy from the first task to the
 last; what it and its children and reporter used of the CPU until then is read from the kernel. A
 machine that slows down slows all variants of a round, so the ratios within a round are what counts.
-A second bare worker shows how far two that are equal differ: that is the noise of the table.
+Two equal processes differ too, by where their memory lies, so all are started anew a few times. A
+second bare worker shows how far two that are equal differ after all: the noise of the table.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ BOUNDS = {"default": 1.03}
 SMALLER_BATCHES = {"guides": 20}
 """It takes so much longer for a task that it would have the machine to itself most of the time."""
 ROOT = Path(__file__).resolve().parents[1]
-ROUNDS, TASKS, WARM_UP = 40, 1_000, 2
+STARTS, ROUNDS, TASKS, WARM_UP = 4, 15, 1_000, 2
 SETTLE_S = 0.1
 """The reporter reads what the last tasks wrote."""
 RESAMPLES = 2_000
@@ -76,11 +77,16 @@ def _cpu_clock_s(pid: int) -> float:
 def main(arguments: Sequence[str] = ()) -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.worker", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--starts", type=int, default=STARTS, help="of all the workers")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of batches, after each start")
     parser.add_argument("--tasks", type=int, default=TASKS, help="tasks in a batch")
     parser.add_argument("--variants", nargs="+", default=VARIANTS)
     options = parser.parse_args(arguments)
-    rounds = _measure(options.variants, options.rounds, options.tasks)
+    rounds = [
+        each
+        for _ in range(options.starts)
+        for each in _measure(options.variants, options.rounds, options.tasks)
+    ]
     _print_table(options.variants, rounds, options.tasks)
 
 
@@ -119,6 +125,7 @@ def _worker(variant: str, url: str, endpoint: str, directory: Path) -> Iterator[
     environ = {
         **kept,
         "PYTHONPATH": str(ROOT),
+        "PYTHONHASHSEED": "0",
         "NO_PROXY": "127.0.0.1",
         "BENCH_BROKER": url,
         "BENCH_VARIANT": variant,

@@ -2,8 +2,10 @@
 
 First what the main process orders: a number that changes with each order, the mode of tracing, and
 the last capture asked for. Then a cell for each slot: frames its process had to drop, and what it
-has earned and spent on tracing, which its successor begins with. A slot has one process at a time,
-so no cell has two writers and no lock is needed. The reporter has one cell more.
+has earned and spent on tracing, which its successor begins with. The reporter has one cell more.
+Last for each slot the frame of the task that its process is running: it is there for as long as
+the task runs, and where the task takes its process with it, it stays. A slot has one process at a
+time, so nothing has two writers and no lock is needed.
 
 What is read here is checked before it is used: a task that writes where it should not must not
 make us trace for ever.
@@ -18,12 +20,16 @@ import struct
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from otel_celery_memory.orders import (
+    CAPTURE_RUNS_MAX,
+    CAPTURE_SECONDS_MAX,
+    TRACING_MODES,
+    Balance,
+    Orders,
+)
 
 SLOTS = 512
-TRACING_MODES = ("budget", "always", "off")
-CAPTURE_RUNS_MAX = 10_000
-CAPTURE_SECONDS_MAX = 600.0
 _CAPTURE_MAX = 2**63 - 1
 """What a record can carry."""
 
@@ -33,40 +39,9 @@ _LEDGER = struct.Struct("<5d")
 _CELL_BYTES = _COUNT.size + _LEDGER.size
 _CELLS_AT = _ORDER.size
 _DAMAGED_AT = _CELLS_AT + SLOTS * _CELL_BYTES
-PAGE_BYTES = _DAMAGED_AT + _COUNT.size
-
-
-@dataclass(frozen=True)
-class Balance:
-    """What the process in a slot earned and spent: seconds of task time and of tracing.
-
-    ``recent_*`` have decayed until ``at_s`` on the monotonic clock; ``task_s`` and ``spent_s`` are
-    totals since the worker started.
-    """
-
-    task_s: float = 0.0
-    spent_s: float = 0.0
-    recent_task_s: float = 0.0
-    recent_spent_s: float = 0.0
-    at_s: float = 0.0
-
-
-@dataclass(frozen=True)
-class Orders:
-    """What the main process wants of those that run tasks.
-
-    ``mode`` is empty where the settings' is meant. A capture is of the next ``runs`` runs in each
-    process, or of those that begin until ``until_s`` on the monotonic clock where ``runs`` is 0;
-    none of them is slowed by more than ``allowance_s``. ``capture`` is 0 where there is none.
-    ``by_signal`` says who asked for it.
-    """
-
-    mode: str = ""
-    capture: int = 0
-    runs: int = 0
-    by_signal: bool = False
-    until_s: float = 0.0
-    allowance_s: float = 0.0
+_HELD_AT = 32 * 1024
+HELD_BYTES = 512
+PAGE_BYTES = _HELD_AT + SLOTS * HELD_BYTES
 
 
 class ControlPage:
@@ -137,6 +112,18 @@ class ControlPage:
         found = TRACING_MODES[mode - 1] if mode else ""
         return Orders(found, capture, runs, bool(signal), until_s, allowance_s)
 
+    def held_at(self, slot: int) -> tuple[mmap.mmap, int]:
+        """Where the process in this slot holds the frame of its task: `HELD_BYTES` from there.
+
+        It writes the whole frame, and a zero in its first byte when the task has ended.
+        """
+        return self._map, _HELD_AT + _index(slot) * HELD_BYTES
+
+    def held(self, slot: int) -> bytes:
+        """What the process in this slot holds; to be decoded, which tells whether it is whole."""
+        at = _HELD_AT + _index(slot) * HELD_BYTES
+        return self._map[at : at + HELD_BYTES] if self._map[at] else b""
+
     def save(self, slot: int, balance: Balance) -> None:
         """Keep what the process in this slot earned and spent."""
         _LEDGER.pack_into(
@@ -186,5 +173,9 @@ class ControlPage:
 
 
 def _cell(slot: int) -> int:
+    return _CELLS_AT + _index(slot) * _CELL_BYTES
+
+
+def _index(slot: int) -> int:
     # Slots beyond the page share its last cell.
-    return _CELLS_AT + min(max(slot + 1, 0), SLOTS - 1) * _CELL_BYTES
+    return min(max(slot + 1, 0), SLOTS - 1)

@@ -88,21 +88,26 @@ class TaskFinished(NamedTuple):
     back); ``rss_peak_bytes`` and ``traced_peak_bytes`` are highest values above the start.
     ``exclusive`` is 0 where another task ran in the process meanwhile. ``span`` is the trace id
     (16 bytes), span id (8) and trace flags (1) of the task's span, zero where there is none.
+    Where no `TaskStarted` was sent, because the start was held in the control page, what that
+    would have said of ``previous_task`` is said here.
     """
 
     pid: int
     time_ns: int
+    started_ns: int
     rss_start_bytes: int
     rss_delta_bytes: int
     rss_peak_bytes: int | None
     traced_delta_bytes: int | None
     traced_peak_bytes: int | None
+    retained_bytes: int | None
     exclusive: int
     nested: int
     span: bytes
     task_id: str
     task: str
     state: str
+    previous_task: str
 
 
 class WindowKind(int, Enum):

@@ -101,6 +101,7 @@ def main(argv: list[str]) -> None:
         selector,
         settings.sites_interval,
         page.count_damaged,
+        page.held,
         oom_kill_counter(os.getpid()),
     )
     try:

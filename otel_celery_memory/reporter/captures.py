@@ -20,7 +20,7 @@ from otel_celery_memory.captures.model import (
     CapturedProcess,
     CapturedSite,
 )
-from otel_celery_memory.page import Orders
+from otel_celery_memory.orders import Orders
 from otel_celery_memory.records import Site, SitesWindow, WindowKind
 from otel_celery_memory.reporter.sites import CodePlace
 from otel_celery_memory.reporter.window_totals import SiteKey

@@ -70,6 +70,7 @@ class Emitter:
         self._measured: Counter[tuple[str, str, bool]] = Counter()
         self._exits: Counter[tuple[str, str]] = Counter()
         self._aborted: Counter[str] = Counter()
+        self._held: dict[int, TaskStarted] = {}
         counts = {
             c.MEASURED: self._measured_levels,
             c.PROCESS_EXITS: self._exit_levels,
@@ -84,9 +85,7 @@ class Emitter:
             self._finished(record)
         elif isinstance(record, (TaskStarted, ProcessDown)):
             if record.retained_bytes is not None:
-                task = self._names.bounded(record.previous_task)
-                self._tasks.retained(task, record.retained_bytes)
-                self.tasks.retained(task, record.retained_bytes)
+                self._retained(record.previous_task, record.retained_bytes)
         elif isinstance(record, SitesWindow):
             if record.aborted:
                 self._aborted[self._names.bounded(record.task)] += 1
@@ -96,9 +95,18 @@ class Emitter:
             self.sites.site(record)
             self.captures.site(record)
 
+    def holds(self, record: TaskStarted) -> None:
+        """A process holds the start of its task in the control page."""
+        if self.state.held(record):
+            self._held[record.pid] = record
+
     def ended(self, end: ProcessEnd) -> None:
         """Count how a process ended; tell it where it was lost."""
         process = end.process
+        held = self._held.pop(process.pid, None)
+        if held is not None and held.retained_bytes is not None and held in process.in_flight:
+            # What its end would have told.
+            self._retained(held.previous_task, held.retained_bytes)
         self.sites.process_gone(process.pid)
         self._exits[slot_name(process.slot), end.reason.value] += 1
         if end.lost:
@@ -173,7 +181,14 @@ class Emitter:
         self.sites.forget()
         self.state.processes.clear()
 
+    def _retained(self, previous_task: str, retained_bytes: int) -> None:
+        task = self._names.bounded(previous_task)
+        self._tasks.retained(task, retained_bytes)
+        self.tasks.retained(task, retained_bytes)
+
     def _finished(self, record: TaskFinished) -> None:
+        if record.retained_bytes is not None:
+            self._retained(record.previous_task, record.retained_bytes)
         task = self._names.bounded(record.task)
         self.sites.finished(record)
         exclusive = bool(record.exclusive)

@@ -31,6 +31,8 @@ class ProcessState:
     wanted: str = ""
     """Why the main process ended it by a signal, as `ProcessExited` tells."""
     gone_ns: int | None = None
+    finished_ns: int = 0
+    """When the run began whose end was told last."""
 
     def saw_rss(self, rss_bytes: int) -> None:
         """Note a value of RSS, from a record or from outside."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from selectors import EVENT_READ, BaseSelector
 
-from otel_celery_memory.records import MAIN_SLOT, ProcessUp, Record
+from otel_celery_memory.records import MAIN_SLOT, ProcessUp, Record, TaskStarted
 from otel_celery_memory.reporter.desk import Desk
 from otel_celery_memory.reporter.emitter import Emitter
 from otel_celery_memory.reporter.lookout import Lookout
@@ -19,9 +19,9 @@ logger = logging.getLogger(__name__)
 
 TICK_S = 1.0
 _READ_BYTES = 1 << 20
-_PAUSE_S = 0.02
+_PAUSE_S = 0.1
 """Frames gather for this long before they are read: one wake-up serves many tasks. At 5,000
-tasks a second this is some 25 KiB in a pipe of 1 MiB."""
+tasks a second this is some 150 KiB in a pipe of 1 MiB."""
 _LINGER_S = 1.0
 """How long the pipe may stay open after the main process is gone or has said goodbye: somebody
 that a task forked may hold an end of it for ever."""
@@ -43,6 +43,7 @@ class ReporterService:
         selector: BaseSelector,
         sites_interval_s: float,
         damaged: Callable[[int], None],
+        held: Callable[[int], bytes],
         oom_kills: Callable[[], int | None],
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -56,6 +57,7 @@ class ReporterService:
         self._selector = selector
         self._sites_interval_s = sites_interval_s
         self._damaged = damaged
+        self._held = held
         self._oom_kills = oom_kills
         self._clock_s = clock_s
         self._ranked_s = clock_s()
@@ -80,6 +82,7 @@ class ReporterService:
                 self._gone(pid)
             now_s = self._clock_s()
             if now_s >= self._lookout.due_s:
+                self._contained("tasks in flight", self._look_at_all_held)
                 self._contained("a look at the limits", self._lookout.look)
             if now_s >= next_tick_s:
                 next_tick_s = now_s + TICK_S
@@ -127,11 +130,27 @@ class ReporterService:
             self._gone(pid)
 
     def _gone(self, pid: int) -> None:
+        self._look_at_held(pid)
         self._watch.drop(pid)
         self._contained("the count of OOM kills", self._look_at_oom_kills)
         self._emitter.state.gone(pid, time.time_ns())
         if pid == self._main_pid:
             self._end_by_s = self._clock_s() + _LINGER_S
+
+    def _look_at_held(self, pid: int) -> None:
+        """Take in what a process holds in the control page as the task that it runs."""
+        process = self._emitter.state.processes.get(pid)
+        frame = b"" if process is None or process.slot is None else self._held(process.slot)
+        if not frame:
+            return
+        for record in FrameDecoder().feed(frame):
+            # A slot's next process may have written over it already.
+            if isinstance(record, TaskStarted) and record.pid == pid:
+                self._emitter.holds(record)
+
+    def _look_at_all_held(self) -> None:
+        for pid in list(self._emitter.state.processes):
+            self._look_at_held(pid)
 
     def _look_at_oom_kills(self) -> None:
         self._emitter.state.oom.counted(self._oom_kills(), time.time_ns())

@@ -146,9 +146,23 @@ class WorkerState:
                 process.rss_peak_bytes or 0, record.rss_start_bytes + record.rss_peak_bytes
             )
         process.terminated = record.state == TERMINATED
-        process.in_flight = [
-            started for started in process.in_flight if started.task_id != record.task_id
-        ]
+        process.finished_ns = record.started_ns
+        if process.terminated and not (process.last and process.last.task_id == record.task_id):
+            process.last = _start_of(record)
+        if process.in_flight:
+            process.in_flight = [
+                started for started in process.in_flight if started.task_id != record.task_id
+            ]
+
+    def held(self, record: TaskStarted) -> bool:
+        """A process holds this as the task that it runs; ``False`` where that is known already."""
+        process = self.processes.get(record.pid)
+        if process is None or record.time_ns <= process.finished_ns:
+            return False
+        if any(started.time_ns == record.time_ns for started in process.in_flight):
+            return False
+        self._started(record)
+        return True
 
     def _process(self, pid: int) -> ProcessState:
         process = self.processes.get(pid)
@@ -157,6 +171,19 @@ class WorkerState:
             process = self.processes[pid] = ProcessState(pid, None)
             _trim(self.processes, _PROCESSES_MAX)
         return process
+
+
+def _start_of(record: TaskFinished) -> TaskStarted:
+    return TaskStarted(
+        record.pid,
+        record.started_ns,
+        record.rss_start_bytes,
+        None,
+        record.nested,
+        record.task_id,
+        record.task,
+        "",
+    )
 
 
 def _trim(bounded: dict[_Key, _Value], limit: int) -> None:

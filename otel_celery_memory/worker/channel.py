@@ -52,11 +52,21 @@ class Channel:
         self._enlarge()
 
     def send(self, record: Record) -> None:
+        """Write the frame of a record; never waits, never raises."""
+        try:
+            frame = encode(record)
+        except SoftTimeLimitExceeded:
+            raise  # the task's time limit, which happened to hit us
+        except Exception:
+            self._count_dropped()
+        else:
+            self.send_frame(frame)
+
+    def send_frame(self, frame: bytes) -> None:
         """Write one frame; never waits, never raises."""
         if self._closed:
             return
         try:
-            frame = encode(record)
             try:
                 write(self.write_fd, frame)
             except BlockingIOError:
@@ -69,9 +79,12 @@ class Channel:
                 write(self.write_fd, frame)
         except SoftTimeLimitExceeded:
             raise  # the task's time limit, which happened to hit us
-        except Exception:  # full, closed, or a record that cannot be encoded: never the task's
-            with contextlib.suppress(Exception):
-                self.page.count_dropped(self.slot)
+        except Exception:  # full or closed: never the task's
+            self._count_dropped()
+
+    def _count_dropped(self) -> None:
+        with contextlib.suppress(Exception):
+            self.page.count_dropped(self.slot)
 
     def _reopen(self) -> bool:
         """Open the pipe again as the main process has it; `False` where that cannot be done."""

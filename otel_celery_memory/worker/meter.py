@@ -72,7 +72,8 @@ class Meter:
         self._runs: dict[int, list[Run]] = {}
         # Counts the starts that overlapped: a run during which it moved had company.
         self._epoch = 0
-        self._previous: Run | None = None
+        self.previous: tuple[str, int] | None = None
+        """Name and RSS at the start of the last run that had the process to itself."""
 
     def start(self, task_id: str, task: str, is_nested: Callable[[], bool]) -> TaskStarted:
         """A task starts in the calling thread; `is_nested` is asked where one runs there."""
@@ -96,10 +97,10 @@ class Meter:
         run.epoch = epoch
         previous, retained_bytes = "", None
         if not run.nested:
-            before, self._previous = self._previous, None
+            before, self.previous = self.previous, None
             if alone and before is not None:
-                previous = before.task
-                retained_bytes = rss_bytes - before.rss_bytes
+                previous = before[0]
+                retained_bytes = rss_bytes - before[1]
         runs.append(run)
         return TaskStarted(
             self._pid,
@@ -111,6 +112,14 @@ class Meter:
             task,
             previous,
         )
+
+    def adopt(self, task_id: str, task: str, started_ns: int, rss_bytes: int) -> None:
+        """Measure on a run that began elsewhere, in this thread, since `rss_bytes`."""
+        run = Run(task_id, task, False, started_ns)
+        run.rss_bytes = run.peak_bytes = rss_bytes
+        run.has_peak = True
+        run.epoch = self._epoch
+        self._runs[self._thread()] = [run]
 
     @property
     def threads(self) -> int:
@@ -151,31 +160,34 @@ class Meter:
                 traced_peak = max(run.traced_peak_bytes, peak) - run.traced_bytes
                 run.traced_peak_bytes = max(run.traced_peak_bytes, peak)
             if not run.nested:
-                self._previous = run
+                self.previous = (run.task, run.rss_bytes)
             elif runs := self._runs.get(self._thread()):
                 self._hand_peaks_up(run, runs[-1], peak_bytes)
         return TaskFinished(
             self._pid,
             self._clock_ns(),
+            run.started_ns,
             run.rss_bytes,
             rss_bytes - run.rss_bytes,
             None if peak_bytes is None else peak_bytes - run.rss_bytes,
             traced_delta,
             traced_peak,
+            None,
             1 if exclusive else 0,
             1 if run.nested else 0,
             span,
             run.task_id,
             run.task,
             state,
+            "",
         )
 
     def retained_until_now(self) -> tuple[str, int | None, int]:
         """The last task's name, what it retained until now, and RSS now."""
         rss_bytes = self._probe.rss_bytes()
-        if self._previous is None:
+        if self.previous is None:
             return "", None, rss_bytes
-        return self._previous.task, rss_bytes - self._previous.rss_bytes, rss_bytes
+        return self.previous[0], rss_bytes - self.previous[1], rss_bytes
 
     def _begin_peaks(self, run: Run) -> None:
         # billiard compares the peak of the whole task with max_memory_per_child.

@@ -18,9 +18,13 @@ from typing import Any
 from billiard.pool import EX_RECYCLE, SIG_SOFT_TIMEOUT
 from celery.exceptions import SoftTimeLimitExceeded
 
-from otel_celery_memory.page import ControlPage
+from otel_celery_memory.page import SLOTS, ControlPage
 from otel_celery_memory.probes.heap import read_heap
-from otel_celery_memory.probes.process import ProcessProbe, open_process_probe
+from otel_celery_memory.probes.process import (
+    LinuxProcessProbe,
+    ProcessProbe,
+    open_process_probe,
+)
 from otel_celery_memory.probes.sites import SiteFilter
 from otel_celery_memory.probes.tracer import HeapTracer
 from otel_celery_memory.records import (
@@ -30,8 +34,11 @@ from otel_celery_memory.records import (
     HeapSampled,
     ProcessDown,
     ProcessUp,
+    TaskFinished,
 )
 from otel_celery_memory.settings import Settings
+from otel_celery_memory.worker.channel import Channel
+from otel_celery_memory.worker.lane import Lane
 from otel_celery_memory.worker.limits import TimeLimits
 from otel_celery_memory.worker.meter import Meter
 from otel_celery_memory.worker.sink import Sink
@@ -72,6 +79,7 @@ class Recorder:
         """``worker_max_memory_per_child``: what billiard compares with the peak, in KiB."""
         self._pid = 0
         self._meter: Meter | None = None
+        self._lane: Lane | None = None
         self._probe: ProcessProbe | None = None
         self.tracing: SiteTracing | None = None
         self._heap_due_ns = 0
@@ -111,6 +119,7 @@ class Recorder:
     def stop_tracing(self) -> None:
         """Stop ``tracemalloc`` if we started it; not done to a process that is ending anyway."""
         tracing, self.tracing = self.tracing, None
+        self._lane = None
         if tracing is not None:
             tracing.stop()
 
@@ -120,7 +129,7 @@ class Recorder:
 
     def stop(self) -> None:
         """Measure no more, and give back what is held."""
-        self._meter = None
+        self._meter = self._lane = None
         self.tracing = None
         if self._probe is not None:
             self._probe.close()
@@ -129,7 +138,12 @@ class Recorder:
     def prerun(self, task_id: str, task: Any) -> None:
         """A task is about to run."""
         try:
-            self._start(task_id, task)
+            if (
+                self._lane is None
+                or os.getpid() != self._pid
+                or not self._lane.starts(task_id, task)
+            ):
+                self._start(task_id, task)
         except SoftTimeLimitExceeded:
             self._limit_again(task_id)
         except Exception:
@@ -139,7 +153,11 @@ class Recorder:
         """A task has run."""
         self._limited = ""
         try:
-            self._finish(task_id, task, state)
+            ended_ns = 0 if self._lane is None else self._lane.ends(task_id, task, state)
+            if not ended_ns:
+                self._finish(task_id, task, state)
+            elif ended_ns >= self._heap_due_ns:
+                self._sample_heap(ended_ns)
         except SoftTimeLimitExceeded:
             return  # too late to be the task's
         except Exception:
@@ -173,12 +191,8 @@ class Recorder:
         self._sink.send(finished)
         if self.tracing is not None and not finished.nested:
             self._trace(self.tracing.ended, finished)
-        if span is not None and self._spans is not None:
-            try:
-                self._spans.write(span, own, finished)
-            except Exception:
-                self._switch_off("spans")
-                self._spans = None
+        if span is not None:
+            self._write_span(span, own, finished)
         if finished.time_ns >= self._heap_due_ns:
             self._sample_heap(finished.time_ns)
 
@@ -191,6 +205,15 @@ class Recorder:
             self._switch_off("spans")
             self._spans = None
             return None, False
+
+    def _write_span(self, span: Any, own: bool, finished: TaskFinished) -> None:
+        if self._spans is None:
+            return
+        try:
+            self._spans.write(span, own, finished)
+        except Exception:
+            self._switch_off("spans")
+            self._spans = None
 
     def _limit_again(self, task_id: str) -> None:
         """The soft time limit hit us and not the task: have it raised once more, in the task.
@@ -216,6 +239,7 @@ class Recorder:
         self._probe = self._open_probe()
         keep_peak = self.max_memory_kib > 0
         self._meter = Meter(self._probe, self._tracer, keep_peak=keep_peak)
+        self._lane = None
         self.tracing = None
         if self._runs_tasks and "tracing" not in self._failed:
             self.tracing = SiteTracing(
@@ -229,11 +253,25 @@ class Recorder:
                     self._settings.sites_include, self._settings.sites_exclude, self._called_from
                 ),
             )
+        self._open_lane()
+
+    def _open_lane(self) -> None:
+        """The short way through plain runs, where a process runs one task at a time."""
+        if (
+            0 <= self.slot < SLOTS - 2
+            and isinstance(self._sink, Channel)
+            and isinstance(self._probe, LinuxProcessProbe)
+            and self._probe.peak_is_of_rusage
+            and self._meter is not None
+        ):
+            self._lane = Lane(
+                self._sink, self._probe, self._meter, self.tracing, self._span, self._write_span
+            )
 
     def _meter_failed(self) -> None:
         """Open the probes again: a task may have closed our descriptors; give up in the end."""
         self._reopened += 1
-        self._meter = None
+        self._meter = self._lane = None
         if self._reopened > _REOPEN_LIMIT:
             self._switch_off("meter")
             return
@@ -252,7 +290,7 @@ class Recorder:
             raise
         except Exception:
             self._switch_off("tracing")
-            self.tracing = None
+            self.tracing = self._lane = None
             with contextlib.suppress(Exception):
                 self._tracer.stop()
 

@@ -18,12 +18,8 @@ from celery.worker.control import control_command, inspect_command
 
 from otel_celery_memory.captures.directory import CaptureDirectory
 from otel_celery_memory.captures.errors import CaptureError
-from otel_celery_memory.page import (
-    CAPTURE_RUNS_MAX,
-    CAPTURE_SECONDS_MAX,
-    TRACING_MODES,
-    ControlPage,
-)
+from otel_celery_memory.orders import CAPTURE_RUNS_MAX, CAPTURE_SECONDS_MAX, TRACING_MODES
+from otel_celery_memory.page import ControlPage
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.view_text import view_text
 

@@ -22,7 +22,7 @@ import math
 import random
 from dataclasses import dataclass
 
-from otel_celery_memory.page import Balance
+from otel_celery_memory.orders import Balance
 from otel_celery_memory.worker.spending import Spending
 
 TIME_CONSTANT_S = 300.0

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from otel_celery_memory.page import ControlPage, Orders
+from otel_celery_memory.orders import Orders
+from otel_celery_memory.page import ControlPage
 from otel_celery_memory.probes.heap import give_back_free_memory
 from otel_celery_memory.probes.sites import SiteFilter, live_sites
 from otel_celery_memory.probes.tracer import HeapTracer
@@ -51,7 +52,8 @@ class SiteTracing:
         self._baseline: HeapBaseline | None = None
         self._heap_capture = 0
         self._captured = 0
-        self._seen = page.orders_number()
+        self.seen = page.orders_number()
+        """The orders that are being followed, by `ControlPage.orders_number`."""
         orders = page.orders()
         self.mode = ""
         self._switch(orders.mode or settings.tracing)
@@ -69,8 +71,8 @@ class SiteTracing:
         Whether its numbers must begin anew: what we did here was not its doing.
         """
         number = self._page.orders_number()
-        if number != self._seen:
-            self._seen = number
+        if number != self.seen:
+            self.seen = number
             self._obey(self._page.orders())
         if self._windows is None:
             return self.tasks.started(started.task_id, task, alone=alone)
@@ -134,6 +136,7 @@ class SiteTracing:
             self._windows = self._baseline = None
         self.mode = mode
         self.tasks.budgeted = mode == "budget"
+        self.tasks.always = mode == "always"
         self._tracer.clears_free_lists = mode != "always"
         if mode == "always":
             self.tasks.down()

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from otel_celery_memory.page import Balance, Orders
+from otel_celery_memory.orders import Balance, Orders
 from otel_celery_memory.probes.sites import SiteFilter
 from otel_celery_memory.probes.threads import native_lock
 from otel_celery_memory.probes.tracer import HeapTracer
@@ -90,6 +90,7 @@ class TaskTracing:
         self._cpu_mark_s = cpu_s()
         self._run_began_s = 0.0
         self._began_s: dict[str, float] = {}
+        self.always = False
         self.budgeted = True
         """Whether the sampler decides; else there are captures only."""
         self.unsafe = False
@@ -154,6 +155,35 @@ class TaskTracing:
         began_s = self._began_s.pop(finished.task_id, self._run_began_s)
         name = finished.task if finished.exclusive else SHARED_NAME
         self._sampler.ran(name, used_s, now_s - began_s, now_s)
+
+    def passes(self, name: str, task_id: str) -> bool:
+        """Whether a run that starts alone now is one like most: not traced, nothing to end.
+
+        Where it is not, nothing has been done, and `starting` and `started` are to be called.
+        """
+        if self._run is not None or self._capture is not None or self.always:
+            return False
+        if self.budgeted:
+            now_s = self._clock_s()
+            if self._sampler.due(name, now_s):
+                return False
+            self._run_began_s = now_s
+            self._cpu_mark_s = self._cpu_s()
+        self._running = (name, task_id)
+        return True
+
+    def passed(self) -> None:
+        """The run that `passes` let by has ended."""
+        if self._run is not None:  # a capture began inside it
+            self._run_ended = True
+            self._run.task_ended()
+        running, self._running = self._running, None
+        if not self.budgeted or running is None:
+            return
+        used_s = self._cpu_s() - self._cpu_mark_s
+        now_s = self._clock_s()
+        self._sampler.task_s += used_s
+        self._sampler.ran(running[0], used_s, now_s - self._run_began_s, now_s)
 
     def obey(self, orders: Orders, *, now: bool = False) -> None:
         """Begin the capture that is ordered; with `now` also of what is running."""

@@ -14,7 +14,7 @@ PACKAGE = Path(otel_celery_memory.__file__).parent
 OURS = "otel_celery_memory"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-BASE = ("records", "settings", "conventions", "version", "wire", "page", "status")
+BASE = ("records", "settings", "conventions", "version", "wire", "orders", "page", "status")
 """What everybody may import: data, its form on the wire, and the page."""
 MAY_IMPORT = {
     "records": (),
@@ -22,7 +22,8 @@ MAY_IMPORT = {
     "conventions": (),
     "version": (),
     "wire": ("records",),
-    "page": ("records",),
+    "orders": (),
+    "page": ("records", "orders"),
     "status": (),
     "probes": ("records", "settings", "conventions", "probes"),
     "leaks": ("records", "settings", "conventions", "leaks"),

@@ -25,7 +25,7 @@ def cells(page: ControlPage) -> dict[int, int]:
     content = os.pread(page.fd, PAGE_BYTES, 0)
     values = [
         int.from_bytes(content[at : at + 8], "little")
-        for at in range(FIRST_CELL, PAGE_BYTES - 8, CELL_BYTES)
+        for at in range(FIRST_CELL, FIRST_CELL + SLOTS * CELL_BYTES, CELL_BYTES)
     ]
     return {cell: value for cell, value in enumerate(values) if value}
 

@@ -9,15 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from otel_celery_memory.page import (
-    CAPTURE_RUNS_MAX,
-    PAGE_BYTES,
-    SLOTS,
-    TRACING_MODES,
-    Balance,
-    ControlPage,
-    Orders,
-)
+from otel_celery_memory.orders import CAPTURE_RUNS_MAX, TRACING_MODES, Balance, Orders
+from otel_celery_memory.page import PAGE_BYTES, SLOTS, ControlPage
 
 ORDERS = Orders("always", 7, 20, True, 123.5, 0.75)
 BALANCE = Balance(1.5, 2.5, 3.5, 4.5, 5.5)

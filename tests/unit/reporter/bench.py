@@ -104,6 +104,7 @@ class Reporter:
         self.desk = NotingDesk()
         desk: Any = self.desk
         self.damaged: list[int] = []
+        self.held: dict[int, bytes] = {}
         self.oom_kills: int | None = None
         self.service = ReporterService(
             self.read_fd,
@@ -116,6 +117,7 @@ class Reporter:
             self.selector,
             60.0,
             self.damaged.append,
+            lambda slot: self.held.get(slot, b""),
             lambda: self.oom_kills,
             **options,
         )

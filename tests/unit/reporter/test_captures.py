@@ -12,7 +12,7 @@ import pytest
 from otel_celery_memory.captures.errors import CaptureError
 from otel_celery_memory.captures.format import dump_capture, load_capture
 from otel_celery_memory.captures.model import Capture, CapturedProcess, CapturedSite
-from otel_celery_memory.page import Orders
+from otel_celery_memory.orders import Orders
 from otel_celery_memory.records import WindowKind
 from otel_celery_memory.reporter.captures import GRACE_S, Captures
 from otel_celery_memory.reporter.sites import CodePlace

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from otel_celery_memory.page import ControlPage, Orders
+from otel_celery_memory.orders import Orders
+from otel_celery_memory.page import ControlPage
 from otel_celery_memory.records import HeapSampled, ProcessUp, WindowKind
 from otel_celery_memory.reporter.captures import Captures, TakenCapture
 from otel_celery_memory.reporter.desk import VIEW_INTERVAL_S, Desk

@@ -11,7 +11,7 @@ import math
 import random
 from dataclasses import dataclass, field
 
-from otel_celery_memory.page import Balance
+from otel_celery_memory.orders import Balance
 from otel_celery_memory.worker.sampler import Sampler
 
 STEP_S = 10

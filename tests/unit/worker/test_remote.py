@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from otel_celery_memory.page import Balance, ControlPage, Orders
+from otel_celery_memory.orders import Balance, Orders
+from otel_celery_memory.page import ControlPage
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker import remote
 

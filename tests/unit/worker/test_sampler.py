@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from otel_celery_memory.page import Balance
+from otel_celery_memory.orders import Balance
 from otel_celery_memory.worker.sampler import (
     FIXED_COST_S,
     LEAST_SLICE_S,

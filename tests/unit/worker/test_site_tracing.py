@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from otel_celery_memory.page import ControlPage, Orders
+from otel_celery_memory.orders import Orders
+from otel_celery_memory.page import ControlPage
 from otel_celery_memory.probes.sites import SiteFilter
 from otel_celery_memory.probes.tracer import HeapTracer
 from otel_celery_memory.records import Record, SitesWindow, WindowKind

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from otel_celery_memory.page import Balance, ControlPage
+from otel_celery_memory.orders import Balance
+from otel_celery_memory.page import ControlPage
 from otel_celery_memory.probes import tracer as tracer_module
 from otel_celery_memory.worker import traced_run
 from otel_celery_memory.worker.limits import TimeLimits

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from otel_celery_memory.page import Orders
+from otel_celery_memory.orders import Orders
 from otel_celery_memory.worker import traced_run
 from tests.unit.worker.process_tracing import Tracing
 from tests.unit.worker.tracing_bench import wait_for_tracing
