@@ -23,6 +23,7 @@ LIMIT_SIZE = "celery.memory.limit.size"
 LIMIT_USED = "celery.memory.limit.used"
 EXIT_REASON = "celery.worker.exit.reason"
 EXIT_SIGNAL = "celery.worker.exit.signal"
+EXIT_TOLD_LATE = "celery.worker.exit.told_late"
 PROCESS_RSS = "celery.worker.process.rss"
 PROCESS_RSS_PEAK = "celery.worker.process.rss_peak"
 PROCESS_PID = "process.pid"
@@ -290,6 +291,7 @@ PROCESS_LOST = Event(
         TASK_AGE,
         SPAN_RSS_START,
         CGROUP_OOM_KILLS,
+        EXIT_TOLD_LATE,
     ),
     "A process of the worker ended otherwise than by shutdown, recycling or shrinking",
 )

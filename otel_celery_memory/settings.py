@@ -6,8 +6,10 @@ A keyword wins over ``OTEL_CELERY_MEMORY_<NAME>``, which wins over the default.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 ENVIRONMENT_PREFIX = "OTEL_CELERY_MEMORY_"
@@ -65,6 +67,14 @@ def _patterns(value: object) -> tuple[str, ...]:
     return tuple(word.strip() for part in parts for word in part.split(",") if word.strip())
 
 
+def _directory(value: object) -> str:
+    """An absolute path; empty is none. Whether it can be written to is seen where it is."""
+    path = str(value) if isinstance(value, (str, os.PathLike)) else "-"
+    if path and not Path(path).is_absolute():
+        raise ValueError
+    return path
+
+
 def _setting(
     default: Any, parse: Callable[[object], Any], unit: str, allowed: str, meaning: str
 ) -> Any:
@@ -120,6 +130,14 @@ class Settings:
         "",
         "one of reporter, inprocess",
         "who talks OTLP: a process beside the worker, or the process that runs the tasks",
+    )
+    state_directory: str = _setting(
+        "",
+        _directory,
+        "",
+        "an absolute path",
+        "where the last known processes and tasks are kept, for the next start of the same node "
+        "to tell when all of this one was killed; empty is nowhere",
     )
 
     @classmethod

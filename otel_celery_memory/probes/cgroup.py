@@ -91,6 +91,15 @@ def _up_to(root: Path, directory: Path) -> tuple[Path, ...]:
     return tuple(found)
 
 
+def identity(cgroup: Cgroup) -> str:
+    """A name for a cgroup that one made anew at the same path does not have."""
+    own = cgroup.directories[0]
+    try:
+        return f"{own}:{own.stat().st_ino}"
+    except OSError:
+        return ""
+
+
 def read_levels(cgroup: Cgroup) -> list[CgroupLevel]:
     """Charge and limits of the cgroup and of those around it that tell a charge, own first."""
     levels: list[CgroupLevel] = []

@@ -86,6 +86,13 @@ def _size_of(fields: list[str], rss_pages: int) -> ProcessSize:
     )
 
 
+def read_start_ticks(pid: int, proc: Path = PROC) -> int | None:
+    """When a process began, in ticks since boot; ``None`` where it is gone or hidden."""
+    # Its name, in parentheses, may contain anything.
+    fields = read_small(proc / str(pid) / "stat").rpartition(")")[2].split()
+    return whole_number(fields[19]) if len(fields) > 19 else None
+
+
 def read_rss_bytes(pid: int, proc: Path = PROC) -> int | None:
     """RSS of a process, ``None`` where it is gone or hidden."""
     size = read_size(pid, proc)

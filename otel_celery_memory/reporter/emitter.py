@@ -79,18 +79,17 @@ class Emitter:
     def ended(self, end: ProcessEnd) -> None:
         """Count how a process ended; tell it where it was lost."""
         process = end.process
-        self._exits[slot_name(process.slot), end.reason.value] += 1
-        if end.lost:
-            oom_kills = self.state.oom.since_start
-            self._events.process_lost(
-                LostProcess(
-                    self._snapshot(process, end.task, end.time_ns),
-                    end.reason.value,
-                    end.signal,
-                    oom_kills,
-                ),
-                end.time_ns,
-            )
+        if not end.lost:
+            self._exits[slot_name(process.slot), end.reason.value] += 1
+            return
+        snapshot = self._snapshot(process, end.task, end.time_ns)
+        oom_kills = self.state.oom.since_start
+        self.lost(LostProcess(snapshot, end.reason.value, end.signal, oom_kills), end.time_ns)
+
+    def lost(self, lost: LostProcess, time_ns: int) -> None:
+        """Count a process that was lost, and tell it."""
+        self._exits[lost.process.slot, lost.reason] += 1
+        self._events.process_lost(lost, time_ns)
 
     def pressed(self, usage: Usage, now_ns: int) -> None:
         """Tell that a limit is near: of each process, or of the one that it holds for."""

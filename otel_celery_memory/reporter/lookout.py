@@ -20,13 +20,16 @@ class Lookout:
         headroom: Headroom,
         emitter: Emitter,
         send_now: Callable[[], None],
+        note: Callable[[], None],
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``send_now`` has what was emitted exported at once, and does not wait for that."""
+        """``send_now`` has what was emitted exported at once, and does not wait for that;
+        ``note`` writes down what is known, for those who come after all of us."""
         self._sizes = sizes
         self._headroom = headroom
         self._emitter = emitter
         self._send_now = send_now
+        self._note = note
         self._clock_s = clock_s
         self._gauge = PressureGauge()
         self.due_s = clock_s()
@@ -48,6 +51,7 @@ class Lookout:
                 self._emitter.pressed(usage, time.time_ns())
             if begun:
                 self._send_now()
+            self._note()
         finally:
             now_s = self._clock_s()
             self.due_s = now_s + self._gauge.next_look_s(self.usages, now_s, now_s - began_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from otel_celery_memory.telemetry.events import LostProcess, ProcessSnapshot
 from tests.telemetry.history import SPAN_ID, TRACE, S
 from tests.telemetry.payload import Plain, distribution, points
 
@@ -113,6 +114,33 @@ EXPECTED_LOSS = {
         "celery.task.age": 3.0,
         "celery.task.memory.rss.start": 60_000_000,
         "celery.worker.cgroup.oom_kills": 3,
+    },
+    "span": (0, 0),
+}
+
+
+LATE = LostProcess(
+    ProcessSnapshot("0", 55, 7, 8, "app.die", "9", 1.5, 6), "killed", None, None, told_late=True
+)
+EXPECTED_LATE_LOSS = {
+    "name": "celery.worker.process_lost",
+    "severity": ("ERROR", 17),
+    "body": (
+        "worker process 0 (pid 55) was lost in app.die [9]: killed, RSS last seen 7 bytes; "
+        "found at the next start"
+    ),
+    "time_ns": (3 * S, 3 * S),
+    "attributes": {
+        "celery.worker.slot": "0",
+        "process.pid": 55,
+        "celery.worker.exit.reason": "killed",
+        "celery.worker.exit.told_late": True,
+        "celery.worker.process.rss": 7,
+        "celery.worker.process.rss_peak": 8,
+        "celery.task.name": "app.die",
+        "celery.task.id": "9",
+        "celery.task.age": 1.5,
+        "celery.task.memory.rss.start": 6,
     },
     "span": (0, 0),
 }

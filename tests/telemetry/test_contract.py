@@ -10,6 +10,7 @@ import pytest
 from otel_celery_memory import conventions as c
 from tests.telemetry.expected import (
     EXPECTED_EXITS,
+    EXPECTED_LATE_LOSS,
     EXPECTED_LOSS,
     EXPECTED_METRICS,
     EXPECTED_PRESSURE,
@@ -56,7 +57,7 @@ def test_a_metric_s_description_is_its_meaning(telemetry: Telemetry) -> None:
 
 def test_an_event_has_its_severity_and_just_its_attributes() -> None:
     sent = {
-        c.PROCESS_LOST: [EXPECTED_LOSS],
+        c.PROCESS_LOST: [EXPECTED_LOSS, EXPECTED_LATE_LOSS],
         c.PRESSURE: EXPECTED_PRESSURE,
         c.ALLOCATION_SITE: EXPECTED_SITES,
     }
@@ -68,7 +69,7 @@ def test_an_event_has_its_severity_and_just_its_attributes() -> None:
 
 
 def test_an_event_s_body_is_one_line_for_people() -> None:
-    for payload in (EXPECTED_LOSS, *EXPECTED_PRESSURE, *EXPECTED_SITES):
+    for payload in (EXPECTED_LOSS, EXPECTED_LATE_LOSS, *EXPECTED_PRESSURE, *EXPECTED_SITES):
         assert re.fullmatch(r"[^\n]+[^.\n]", payload["body"])
 
 

@@ -18,10 +18,12 @@ from otel_celery_memory.reporter.sites import CodePlace, SiteTotals
 from otel_celery_memory.reporter.state import WorkerState
 from tests.telemetry.expected import (
     EXPECTED_EXITS,
+    EXPECTED_LATE_LOSS,
     EXPECTED_LOSS,
     EXPECTED_METRICS,
     EXPECTED_PRESSURE,
     EXPECTED_SITES,
+    LATE,
 )
 from tests.telemetry.history import FIRST, MAIN, RECORDS, SECOND, S
 from tests.telemetry.payload import Telemetry, in_memory
@@ -112,6 +114,14 @@ def test_ends_of_processes_become_a_count_each_and_an_event_for_a_loss(
     assert metrics.pop("celery.worker.process.exits") == EXPECTED_EXITS
     gone = {name for name in EXPECTED_METRICS if name.startswith("celery.worker.heap.")}
     assert metrics == {k: v for k, v in EXPECTED_METRICS.items() if k not in gone}
+
+
+def test_a_loss_that_was_found_late_is_told_and_counted(telemetry: Telemetry) -> None:
+    emitter = emitter_on(telemetry)
+    emitter.lost(LATE, 3 * S)
+    assert telemetry.events() == [EXPECTED_LATE_LOSS]
+    (point,) = telemetry.metrics()["celery.worker.process.exits"]["points"]
+    assert (point["attributes"], point["value"]) == ({c.SLOT: "0", c.EXIT_REASON: "killed"}, 1)
 
 
 def test_pressure_on_the_worker_is_told_of_each_process_the_largest_first(

@@ -19,6 +19,7 @@ DEFAULTS = {
     "sites_exclude": (),
     "export_interval": 15.0,
     "delivery": "reporter",
+    "state_directory": "",
 }
 
 CHANGED: dict[str, Any] = {
@@ -30,6 +31,7 @@ CHANGED: dict[str, Any] = {
     "sites_exclude": ("*/tests/*",),
     "export_interval": 0.1,
     "delivery": "inprocess",
+    "state_directory": "/var/lib/worker",
 }
 
 UNUSABLE: list[tuple[str, Any]] = [
@@ -55,6 +57,9 @@ UNUSABLE: list[tuple[str, Any]] = [
     ("export_interval", 0),
     ("export_interval", [15]),
     ("delivery", "pigeon"),
+    ("state_directory", "var/lib/worker"),
+    ("state_directory", 5),
+    ("state_directory", "~/state"),
 ]
 
 
@@ -93,6 +98,7 @@ def test_the_environment_is_taken() -> None:
         "OTEL_CELERY_MEMORY_SITES_EXCLUDE": "*/tests/*",
         "OTEL_CELERY_MEMORY_EXPORT_INTERVAL": "0.1",
         "OTEL_CELERY_MEMORY_DELIVERY": "inprocess",
+        "OTEL_CELERY_MEMORY_STATE_DIRECTORY": "/var/lib/worker",
     }
     assert values(Settings.load({}, environ)) == CHANGED
 

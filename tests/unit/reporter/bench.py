@@ -83,6 +83,7 @@ class Reporter:
             Headroom(os.getpid(), None, nowhere, nowhere),
             emitter,
             lambda: None,
+            lambda: None,
             **options,
         )
         self.damaged: list[int] = []

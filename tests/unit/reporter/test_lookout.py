@@ -91,6 +91,7 @@ class Scene:
     clock: FakeClock
     told: list[Usage] = field(default_factory=list)
     sent: list[int] = field(default_factory=list)
+    noted: list[float] = field(default_factory=list)
     state: WorkerState = field(default_factory=WorkerState)
 
     def pressed(self, usage: Usage, now_ns: int) -> None:
@@ -103,7 +104,12 @@ class Scene:
             self.state.apply(ProcessUp(pid, 0, slot, 1))
         room = headroom(self.machine, self.clock)
         return Lookout(
-            lambda: SIZES, room, emitter, lambda: self.sent.append(len(self.told)), self.clock
+            lambda: SIZES,
+            room,
+            emitter,
+            lambda: self.sent.append(len(self.told)),
+            lambda: self.noted.append(self.clock()),
+            self.clock,
         )
 
 
@@ -115,6 +121,7 @@ def test_an_episode_is_told_and_sent_once_and_the_next_look_comes_sooner(
     lookout.look()
     assert (scene.told, scene.sent, lookout.due_s) == ([], [], 101.0)
     assert scene.state.processes[CHILD].rss_bytes == 90 * MIB
+    assert scene.noted == [100.0]
     machine.member_of("0::/app")
     machine.v2("app", 970 * MIB, 1_000 * MIB)
     clock.move(15)
