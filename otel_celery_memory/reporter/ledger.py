@@ -108,7 +108,7 @@ class Ledger:
         try:
             # Somebody may have put a pipe there, which would be waited for.
             fd = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         with os.fdopen(fd, "rb") as file:
             found = os.fstat(file.fileno())
