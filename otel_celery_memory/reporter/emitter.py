@@ -11,6 +11,7 @@ from opentelemetry.metrics import Histogram, Meter
 from otel_celery_memory import conventions as c
 from otel_celery_memory.records import (
     ProcessDown,
+    ProcessUp,
     Record,
     Site,
     SitesWindow,
@@ -22,6 +23,7 @@ from otel_celery_memory.reporter.endings import ProcessEnd
 from otel_celery_memory.reporter.levels import Surroundings, levels_of
 from otel_celery_memory.reporter.pressure import Usage
 from otel_celery_memory.reporter.process import ProcessState
+from otel_celery_memory.reporter.recycling import Recycling, Replacement
 from otel_celery_memory.reporter.sites import SiteTotals
 from otel_celery_memory.reporter.state import WorkerState
 from otel_celery_memory.telemetry.events import Events, LostProcess, Pressure, ProcessSnapshot
@@ -31,6 +33,7 @@ from otel_celery_memory.telemetry.metrics import (
     TaskMetrics,
     observe_levels,
 )
+from otel_celery_memory.telemetry.recycling import RecyclingMetrics
 
 PRESSED_MAX = 100
 """Processes told of in one episode of pressure: the largest."""
@@ -54,6 +57,8 @@ class Emitter:
         self._states = BoundedNames(c.TASK_STATES_MAX)
         self._tasks = TaskMetrics(histogram)
         self._events = Events(logger)
+        self._recycling = Recycling()
+        self._recycled = RecyclingMetrics(histogram)
         # Written by one thread, copied by the SDK's export thread: list() of a dictionary's
         # items is one step to other threads.
         self._measured: Counter[tuple[str, str, bool]] = Counter()
@@ -71,6 +76,8 @@ class Emitter:
                 self._tasks.retained(
                     self._names.bounded(record.previous_task), record.retained_bytes
                 )
+        elif isinstance(record, ProcessUp):
+            self._replaced(self._recycling.up(record))
         elif isinstance(record, SitesWindow):
             self._sites.window(record)
         elif isinstance(record, Site):
@@ -79,6 +86,10 @@ class Emitter:
     def ended(self, end: ProcessEnd) -> None:
         """Count how a process ended; tell it where it was lost."""
         process = end.process
+        life, replacement = self._recycling.ended(end)
+        if life is not None:
+            self._recycled.lived(life.reason, life.tasks, life.lifetime_s)
+        self._replaced(replacement)
         if not end.lost:
             self._exits[slot_name(process.slot), end.reason.value] += 1
             return
@@ -90,6 +101,10 @@ class Emitter:
         """Count a process that was lost, and tell it."""
         self._exits[lost.process.slot, lost.reason] += 1
         self._events.process_lost(lost, time_ns)
+
+    def _replaced(self, replacement: Replacement | None) -> None:
+        if replacement is not None:
+            self._recycled.replaced(replacement.reason, replacement.gap_s, replacement.freed_bytes)
 
     def pressed(self, usage: Usage, now_ns: int) -> None:
         """Tell that a limit is near: of each process, or of the one that it holds for."""

@@ -71,6 +71,7 @@ class WorkerState:
         process = self._process(record.pid)
         process.slot = record.slot
         if record.rss_bytes:
+            process.up_ns = record.time_ns
             process.saw_rss(record.rss_bytes)
 
     def _down(self, record: ProcessDown) -> None:
@@ -146,6 +147,7 @@ class WorkerState:
                 process.rss_peak_bytes or 0, record.rss_start_bytes + record.rss_peak_bytes
             )
         process.terminated = record.state == TERMINATED
+        process.tasks += not record.nested
         process.in_flight = [
             started for started in process.in_flight if started.task_id != record.task_id
         ]

@@ -20,6 +20,9 @@ UNSAMPLED = bytes.fromhex(TRACE + SPAN_ID + "00")
 MAIN, FIRST, SECOND = 100, 101, 102
 S = 1_000_000_000
 
+SUCCESSORS = (ProcessUp(103, 7 * S, 0, 30_000_000), ProcessUp(104, 6 * S, 1, 40_000_000))
+"""They come up when the first two children have ended."""
+
 RECORDS: tuple[Record, ...] = (
     ProcessUp(MAIN, 0, -1, 50_000_000),
     ProcessUp(FIRST, 0, 0, 50_000_000),

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from otel_celery_memory import conventions as c
-from tests.telemetry.expected import (
-    EXPECTED_EXITS,
+from tests.telemetry.expected import EXPECTED_METRICS
+from tests.telemetry.expected_ends import EXPECTED_AT_ENDS
+from tests.telemetry.expected_events import (
     EXPECTED_LATE_LOSS,
     EXPECTED_LOSS,
-    EXPECTED_METRICS,
     EXPECTED_PRESSURE,
     EXPECTED_SITES,
 )
@@ -25,7 +25,7 @@ KINDS = {
     "Counter": "cumulative counter",
     "UpDownCounter": "cumulative up-down counter",
 }
-ALL_METRICS = {**EXPECTED_METRICS, "celery.worker.process.exits": EXPECTED_EXITS}
+ALL_METRICS = {**EXPECTED_METRICS, **EXPECTED_AT_ENDS}
 
 
 @pytest.fixture

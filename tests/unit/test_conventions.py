@@ -42,9 +42,9 @@ def test_every_kind_is_an_instrument_of_the_api() -> None:
         assert hasattr(Meter, f"create_{kind}")
 
 
-def test_units_are_bytes_or_say_what_is_counted_and_never_one() -> None:
+def test_units_are_bytes_or_seconds_or_say_what_is_counted_and_never_one() -> None:
     units = {metric.unit for metric in c.METRICS}
-    assert units == {"By", "{task}", "{file}", "{block}", "{process}", "{frame}", "{restart}"}
+    assert units == {"By", "{task}", "{file}", "{block}", "{process}", "{frame}", "{restart}", "s"}
 
 
 def test_every_attribute_of_a_metric_event_or_span_is_a_constant() -> None:

@@ -38,6 +38,8 @@ def test_a_process_s_slot_and_memory_follow_its_records() -> None:
             slot=4,
             rss_bytes=1_500,
             rss_peak_bytes=9_000,
+            up_ns=0,
+            tasks=1,
             in_flight=[],
             last=started(rss_bytes=1_000),
             heap=heap,
