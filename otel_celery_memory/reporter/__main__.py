@@ -24,6 +24,7 @@ from otel_celery_memory.probes.cgroup import find_cgroup, identity
 from otel_celery_memory.probes.limits import oom_kill_counter, read_limits
 from otel_celery_memory.probes.proc import read_start_ticks
 from otel_celery_memory.records import slot_name
+from otel_celery_memory.rendezvous import Rendezvous
 from otel_celery_memory.reporter.aftermath import Memoirs, NoMemoirs
 from otel_celery_memory.reporter.code import CodeNames
 from otel_celery_memory.reporter.emitter import Emitter
@@ -113,7 +114,7 @@ def main(argv: list[str]) -> None:
             emitter.lost(lost, seen_ns)
         service.run()
     finally:
-        _flush(pipeline, memoirs)
+        _flush(options, pipeline, memoirs)
 
 
 def _memoirs(options: argparse.Namespace, settings: Settings, state: WorkerState) -> NoMemoirs:
@@ -130,12 +131,15 @@ def _memoirs(options: argparse.Namespace, settings: Settings, state: WorkerState
     )
 
 
-def _flush(pipeline: Pipeline, memoirs: NoMemoirs) -> None:
+def _flush(options: argparse.Namespace, pipeline: Pipeline, memoirs: NoMemoirs) -> None:
     """Send what there is, within a bounded time, and exit."""
     if run_bounded(pipeline.shutdown, FLUSH_TIMEOUT_S):
         memoirs.close()
     else:
         logger.warning("the last telemetry could not be sent within %.0f s", FLUSH_TIMEOUT_S)
+    rendezvous = Rendezvous.named(os.environ)
+    if rendezvous is not None and rendezvous.main_pid == options.main_pid:
+        rendezvous.remove()  # where the main process was killed and could not
     sys.stdout.flush()
     # Exporters that still retry have threads that would hold the interpreter back.
     os._exit(0)

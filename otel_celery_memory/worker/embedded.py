@@ -21,10 +21,16 @@ class EmbeddedLifecycle:
     """Begins at once, follows the pool's forks into its children, ends with the process."""
 
     def __init__(
-        self, sink: Sink, end_sink: Callable[[], None], settings: Settings, spans: TaskSpans
+        self,
+        sink: Sink,
+        end_sink: Callable[[], None],
+        settings: Settings,
+        spans: TaskSpans,
+        max_memory_kib: int = 0,
     ) -> None:
         self._end_sink = end_sink
         self._recorder = Recorder(sink, settings, spans)
+        self._recorder.max_memory_kib = max_memory_kib
         self._signals = TaskSignals(self._recorder)
         self._pid = 0
 

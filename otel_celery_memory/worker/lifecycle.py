@@ -28,6 +28,7 @@ from otel_celery_memory.worker.reaper import Reaper
 from otel_celery_memory.worker.recorder import Recorder
 from otel_celery_memory.worker.signals import TaskSignals, connect, disconnect
 from otel_celery_memory.worker.spans import TaskSpans
+from otel_celery_memory.worker.spawned import open_channel, runs_tasks_in_children
 from otel_celery_memory.worker.supervisor import CHECK_INTERVAL_S, Supervisor
 
 logger = logging.getLogger(__name__)
@@ -66,14 +67,15 @@ class WorkerLifecycle:
         if self.attached:
             logger.warning("otel_celery_memory: one worker in a process is measured, not two")
             return
-        self._channel = Channel()
+        max_memory_kib = int(getattr(worker, "max_memory_per_child", None) or 0)
+        self._channel = open_channel(worker, max_memory_kib)
         self._main_pid = os.getpid()
         self._worker = worker
         self._reaper = Reaper(self._channel)
         self._recorder = Recorder(self._channel, self._settings, self._spans)
-        self._recorder.max_memory_kib = int(getattr(worker, "max_memory_per_child", None) or 0)
+        self._recorder.max_memory_kib = max_memory_kib
         self._supervisor = Supervisor(
-            self._channel, self._settings, worker.hostname, self._recorder.max_memory_kib
+            self._channel, self._settings, worker.hostname, max_memory_kib
         )
         # Before the pool builds its tasks' tracers, which look for receivers once.
         self._signals = TaskSignals(self._recorder)
@@ -88,7 +90,7 @@ class WorkerLifecycle:
         """The worker starts: the reporter first, so that it sees all."""
         assert self._recorder is not None and self._supervisor is not None
         self._supervisor.start()
-        self._recorder.begin(MAIN_SLOT, runs_tasks=not _runs_tasks_in_children(worker))
+        self._recorder.begin(MAIN_SLOT, runs_tasks=not runs_tasks_in_children(worker))
 
     def _worker_ready(self, **_: object) -> None:
         """The pool has been forked: with some brokers the timer is a thread from its first use."""
@@ -190,11 +192,3 @@ class WorkerLifecycle:
         if os.getpid() == self._main_pid and self._channel is not None:
             name = getattr(sender, "name", "")
             self._channel.send(TaskOverdue(self._main_pid, time.time_ns(), str(task_id), name))
-
-
-def _runs_tasks_in_children(worker: Any) -> bool:
-    # Not at import, which may come before gevent or eventlet patches what this brings in.
-    from celery.concurrency.prefork import TaskPool as PreforkPool
-
-    pool = worker.pool_cls
-    return isinstance(pool, type) and issubclass(pool, PreforkPool)

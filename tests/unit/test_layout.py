@@ -14,8 +14,8 @@ PACKAGE = Path(otel_celery_memory.__file__).parent
 OURS = "otel_celery_memory"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-BASE = ("records", "settings", "conventions", "version", "wire", "page")
-"""What everybody may import: data, its form on the wire, and the page."""
+BASE = ("records", "settings", "conventions", "version", "wire", "page", "rendezvous")
+"""What everybody may import: data, its form on the wire, the page, and where they meet."""
 MAY_IMPORT = {
     "records": (),
     "settings": (),
@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "version": (),
     "wire": ("records",),
     "page": ("records",),
+    "rendezvous": (),
     "probes": ("records", "settings", "conventions", "probes"),
     "leaks": ("records", "settings", "conventions", "leaks"),
     "worker": (*BASE, "probes", "worker"),
