@@ -1,7 +1,6 @@
-"""Where children that inherit no descriptors meet their worker: a private directory, named in the
-environment, with a FIFO and the control page.
+"""Where spawned children, which inherit no descriptors, meet their worker.
 
-Spawned children are new interpreters. They believe the variable only where it names their own
+A private directory, named in the environment, has a FIFO and the control page. They believe the variable only where it names their own
 parent, and the directory only where it belongs to their user alone.
 """
 
