@@ -1,7 +1,8 @@
 """Where spawned children, which inherit no descriptors, meet their worker.
 
-A private directory, named in the environment, has a FIFO and the control page. They believe the variable only where it names their own
-parent, and the directory only where it belongs to their user alone.
+A private directory, named in the environment, has a FIFO and the control page. A child believes
+the variable only where it names its own parent, and the directory only where it is its user's
+alone.
 """
 
 from __future__ import annotations
