@@ -53,7 +53,7 @@ def test_a_process_near_its_own_limit_is_told_with_its_task_while_it_runs(
     arguments = ["--concurrency=1", *arguments]
     with start(arguments=arguments, prefix=prefix, environ=NOT_BY_ITSELF) as worker:
         # The rlimits end it with a MemoryError, told as any other failure.
-        result = worker.send("grow", 5 * MIB, 60, 0.05)
+        result = worker.send("grow", 5 * MIB, 110, 0.05)
         wait_until("the pressure is told", lambda: pressures(receiver), 20)
         assert not result.ready()
         result.get(timeout=30, propagate=False)
