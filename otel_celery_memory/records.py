@@ -162,6 +162,15 @@ class ProcessExited(NamedTuple):
     reason: str
 
 
+class TaskInFlight(NamedTuple):
+    """The main process says what a process runs: for a reporter that did not hear it start."""
+
+    pid: int
+    time_ns: int
+    task_id: str
+    task: str
+
+
 class WorkerStopping(NamedTuple):
     """The main process was asked to shut down, warm or cold."""
 
@@ -188,6 +197,7 @@ Record = (
     | ProcessExited
     | WorkerStopping
     | Goodbye
+    | TaskInFlight
 )
 
 

@@ -77,7 +77,7 @@ class Memoirs(NoMemoirs):
                         process.rss_bytes,
                         process.rss_peak_bytes,
                         *((task.task, task.task_id) if task else (None, None)),
-                        *((task.time_ns, task.rss_bytes) if task else (None, None)),
+                        *((task.time_ns, task.rss_bytes or None) if task else (None, None)),
                     )
                     for process in islice(self._state.processes.values(), PROCESSES_MAX)
                     if process.down is None

@@ -133,7 +133,8 @@ class Emitter:
             task=task.task if task else None,
             task_id=task.task_id if task else None,
             task_age_s=round((now_ns - task.time_ns) / 1e9, 3) if task else None,
-            task_rss_start_bytes=task.rss_bytes if task else None,
+            # Nothing, where a reporter that died was the only one to hear of its start.
+            task_rss_start_bytes=task.rss_bytes or None if task else None,
         )
 
     def emit_sites(self, interval_s: float, now_ns: int) -> None:

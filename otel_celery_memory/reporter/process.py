@@ -27,6 +27,8 @@ class ProcessState:
     """Tasks that it ran to their end, but for those nested in others."""
     in_flight: list[TaskStarted] = field(default_factory=list)
     last: TaskStarted | None = None
+    last_finished: str = ""
+    """The id of the task that ended last."""
     heap: HeapSampled | None = None
     down: ProcessDown | None = None
     terminated: bool = False

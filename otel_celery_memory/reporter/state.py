@@ -21,6 +21,7 @@ from otel_celery_memory.records import (
     ProcessUp,
     Record,
     TaskFinished,
+    TaskInFlight,
     TaskOverdue,
     TaskStarted,
     WorkerStopping,
@@ -50,6 +51,7 @@ class WorkerState:
         self._takers: dict[type[Record], Callable[[Any], None]] = {
             TaskStarted: self._started,
             TaskFinished: self._finished,
+            TaskInFlight: self._in_flight,
             ProcessUp: self._up,
             ProcessDown: self._down,
             HeapSampled: self._heap_sampled,
@@ -147,10 +149,22 @@ class WorkerState:
                 process.rss_peak_bytes or 0, record.rss_start_bytes + record.rss_peak_bytes
             )
         process.terminated = record.state == TERMINATED
+        process.last_finished = record.task_id
         process.tasks += not record.nested
         process.in_flight = [
             started for started in process.in_flight if started.task_id != record.task_id
         ]
+
+    def _in_flight(self, record: TaskInFlight) -> None:
+        """The main process may be behind: what the process itself said is newer."""
+        process = self._process(record.pid)
+        child = process.slot not in (MAIN_SLOT, None)
+        known = {task.task_id for task in process.in_flight} | {process.last_finished}
+        if record.task_id not in known and not (child and process.in_flight):
+            task = TaskStarted(*record[:2], 0, None, 0, record.task_id, record.task, "")
+            process.last = task
+            process.in_flight.append(task)
+            del process.in_flight[:-_IN_FLIGHT_MAX]
 
     def _process(self, pid: int) -> ProcessState:
         process = self.processes.get(pid)

@@ -17,7 +17,6 @@ from celery import bootsteps, signals
 from otel_celery_memory.records import (
     MAIN_SLOT,
     Goodbye,
-    ProcessUp,
     TaskOverdue,
     WorkerStopping,
 )
@@ -26,6 +25,7 @@ from otel_celery_memory.worker.bootstep import step_of
 from otel_celery_memory.worker.channel import Channel
 from otel_celery_memory.worker.reaper import Reaper
 from otel_celery_memory.worker.recorder import Recorder
+from otel_celery_memory.worker.rollcall import call_roll, tell_tasks
 from otel_celery_memory.worker.signals import TaskSignals, connect, disconnect
 from otel_celery_memory.worker.spans import TaskSpans
 from otel_celery_memory.worker.spawned import open_channel, runs_tasks_in_children
@@ -107,14 +107,13 @@ class WorkerLifecycle:
         if self._channel is None or self._supervisor is None or self._reaper is None:
             return
         self.follow_pool()
-        self._supervisor.check()
+        restarted = self._supervisor.check()
         self._checks += 1
-        if self._checks % ROLL_CALL_CHECKS == 0:
-            # A reporter that was started again has met nobody, and a frame may have been dropped.
-            now_ns = time.time_ns()
-            self._channel.send(ProcessUp(self._main_pid, now_ns, MAIN_SLOT, 0))
-            for pid, slot in self._reaper.children():
-                self._channel.send(ProcessUp(pid, now_ns, slot, 0))
+        if restarted or self._checks % ROLL_CALL_CHECKS == 0:
+            children = self._reaper.children()
+            call_roll(self._channel, self._main_pid, children)
+            if restarted:
+                tell_tasks(self._channel, [self._main_pid, *(pid for pid, _ in children)])
 
     def detach(self, *_: object) -> None:
         """The worker ends: say goodbye, let the reporter send what it has, leave nothing."""

@@ -12,6 +12,7 @@ from otel_celery_memory.records import (
     Site,
     SitesWindow,
     TaskFinished,
+    TaskInFlight,
     TaskOverdue,
     TaskStarted,
     WorkerStopping,
@@ -31,6 +32,7 @@ EXAMPLES: tuple[Record, ...] = (
     ProcessExited(91, 92, -9, "terminated"),
     WorkerStopping(101, 102),
     Goodbye(111, 112),
+    TaskInFlight(121, 122, "id-12", "app.task"),
 )
 
 

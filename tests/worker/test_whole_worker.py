@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -102,3 +103,33 @@ def test_a_state_directory_that_cannot_be_written_to_harms_nothing(
         worker.stop()
     assert measured(receiver.received) == {"noop": 1}
     assert worker.log().count("the state cannot be kept") == 1
+
+
+def test_a_task_whose_start_only_a_dead_reporter_heard_is_named_all_the_same(
+    start: Start, receiver: Receiver
+) -> None:
+    with start(arguments=["--concurrency=1"]) as worker:
+        worker.run("noop")
+        result = worker.send("sleep", 60)
+        # Its start has been read when the noop before it has been exported.
+        wait_measured(receiver.received, {"noop": 1})
+        wait_until("the task has come", lambda: f"sleep[{result.id}] received" in worker.log(), 10)
+        reporter = worker.reporter()
+        assert reporter is not None
+        time.sleep(0.5)
+        os.kill(reporter, signal.SIGKILL)
+        wait_until("a new reporter", lambda: worker.reporter() not in (None, reporter), 10)
+        (child,) = children_of(worker.pid)
+        # Its first look at the world: the roll call has been read.
+        time.sleep(1.5)
+        os.kill(child, signal.SIGKILL)
+        wait_until("the loss is told", lambda: losses(receiver.received), 20)
+        os.kill(worker.pid, signal.SIGKILL)
+        worker.server.process.wait(10)
+        wait_until("the reporter has ended", lambda: not reporters_of(worker.pid), 15)
+    event = losses(receiver.received)[0]
+    assert event.attributes["celery.task.id"] == result.id
+    assert event.attributes["celery.task.name"] == "tests.worker.app.sleep"
+    assert event.attributes["celery.task.age"] > 1
+    assert event.attributes["celery.worker.slot"] == "0"
+    assert "celery.task.memory.rss.start" not in event.attributes
