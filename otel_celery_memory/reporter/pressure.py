@@ -14,7 +14,7 @@ from otel_celery_memory import conventions as c
 
 TELL_AT, OVER_BELOW = 0.9, 0.8
 """Shares of a limit: an episode begins at the one and is over below the other."""
-LOOK_S, SHORTEST_LOOK_S = 1.0, 0.05
+LOOK_S, SHORTEST_LOOK_S = 0.5, 0.05
 _QUICKER_FROM = 0.7
 _COST_FACTOR = 50
 """Looking may take at most a fiftieth of the time between two looks."""

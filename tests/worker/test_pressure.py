@@ -41,16 +41,29 @@ def told(event: Event) -> dict[str, Any]:
     return attributes
 
 
+def limits(receiver: Receiver) -> dict[str, float]:
+    """The limits that are told, in bytes by kind."""
+    return {
+        point.attributes["celery.memory.limit.kind"]: point.value
+        for point in receiver.received.latest("celery.worker.memory.limit")
+    }
+
+
 @pytest.mark.parametrize(
-    ("kind", "arguments", "prefix"),
+    ("kind", "limit_kib", "arguments", "prefix"),
     [
-        ("max_memory_per_child", ["--max-memory-per-child=240000"], []),
-        ("rlimit_data", [], ["/bin/sh", "-c", 'ulimit -d 300000; exec "$0" "$@"', CELERY]),
-        ("rlimit_as", [], ["/bin/sh", "-c", 'ulimit -v 600000; exec "$0" "$@"', CELERY]),
+        ("max_memory_per_child", 240_000, ["--max-memory-per-child=240000"], []),
+        ("rlimit_data", 300_000, [], ["/bin/sh", "-c", 'ulimit -d 300000; exec "$0" "$@"', CELERY]),
+        ("rlimit_as", 600_000, [], ["/bin/sh", "-c", 'ulimit -v 600000; exec "$0" "$@"', CELERY]),
     ],
 )
 def test_a_process_near_its_own_limit_is_told_with_its_task_while_it_runs(
-    start: Start, receiver: Receiver, kind: str, arguments: Sequence[str], prefix: Sequence[str]
+    start: Start,
+    receiver: Receiver,
+    kind: str,
+    limit_kib: int,
+    arguments: Sequence[str],
+    prefix: Sequence[str],
 ) -> None:
     arguments = ["--concurrency=1", *arguments]
     with start(arguments=arguments, prefix=prefix, environ=NOT_BY_ITSELF) as worker:
@@ -61,6 +74,7 @@ def test_a_process_near_its_own_limit_is_told_with_its_task_while_it_runs(
         os.kill(worker.pid, signal.SIGKILL)
         worker.server.process.wait(10)
         wait_until("the reporter has ended", lambda: not reporters_of(worker.pid), 15)
+    assert limits(receiver)[kind] == limit_kib * 1024
     (event,) = pressures(receiver)
     assert event.severity == "WARN"
     assert told(event) == {
@@ -82,10 +96,13 @@ def test_a_container_near_its_limit_tells_of_all_its_processes_before_the_kernel
         cgroup.limit(400 * MIB)
         options: dict[str, Any] = {"prefix": cgroup.prefix(CELERY), "environ": NOT_BY_ITSELF}
         with start(arguments=["--concurrency=1"], **options) as worker:
-            result = worker.send("grow", 10 * MIB, 100, 0.05)
+            result = worker.send("grow", 10 * MIB, 100, 0.1)
             wait_until("the pressure is told", lambda: len(pressures(receiver)) >= 2, 20)
             wait_until("the kill is noticed", lambda: "SIGKILL" in worker.log(), 20)
             worker.stop()
+    assert limits(receiver)["cgroup"] == 400 * MIB
+    (charged,) = receiver.received.latest("celery.worker.memory.cgroup")
+    assert 0 < charged.value <= 400 * MIB
     child, main = pressures(receiver)
     assert told(child) == {
         "celery.memory.limit.kind": "cgroup",

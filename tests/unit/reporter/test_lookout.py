@@ -119,7 +119,7 @@ def test_an_episode_is_told_and_sent_once_and_the_next_look_comes_sooner(
     scene = Scene(machine, clock)
     lookout = scene.lookout()
     lookout.look()
-    assert (scene.told, scene.sent, lookout.due_s) == ([], [], 101.0)
+    assert (scene.told, scene.sent, lookout.due_s) == ([], [], 100.5)
     assert scene.state.processes[CHILD].rss_bytes == 90 * MIB
     assert scene.noted == [100.0]
     machine.member_of("0::/app")
@@ -129,7 +129,7 @@ def test_an_episode_is_told_and_sent_once_and_the_next_look_comes_sooner(
         lookout.look()
     usage = Usage("cgroup", None, 970 * MIB, 1_000 * MIB)
     assert (scene.told, scene.sent) == ([usage], [1])
-    assert lookout.due_s == pytest.approx(115.1)
+    assert lookout.due_s == pytest.approx(115.05)
 
 
 def test_a_look_that_fails_is_followed_by_another(machine: Machine, clock: FakeClock) -> None:

@@ -64,7 +64,7 @@ def test_children_that_are_recycled_for_their_size_are_told_once_a_minute() -> N
 
 @pytest.mark.parametrize(
     ("used", "seconds"),
-    [(0, LOOK_S), (699, LOOK_S), (850, 0.5), (970, 0.1), (1_000, SHORTEST_LOOK_S), (5_000, 0.05)],
+    [(0, LOOK_S), (699, LOOK_S), (850, 0.25), (910, 0.15), (1_000, SHORTEST_LOOK_S), (5_000, 0.05)],
 )
 def test_the_nearer_the_limit_the_sooner_the_next_look(used: int, seconds: float) -> None:
     assert PressureGauge().next_look_s([use(used)], 0.0, 0.0) == pytest.approx(seconds)
@@ -83,7 +83,7 @@ def test_looking_costs_a_fiftieth_of_the_time_at_most() -> None:
     gauge = PressureGauge()
     assert gauge.next_look_s([use(1_000)], 0.0, 0.01) == pytest.approx(0.5)
     assert gauge.next_look_s([use(1_000)], 0.0, 0.1) == pytest.approx(5.0)
-    assert gauge.next_look_s([], 0.0, 1_000.0) == pytest.approx(50.0)
+    assert gauge.next_look_s([], 0.0, 1_000.0) == pytest.approx(25.0)
 
 
 def test_a_limit_of_nothing_is_reached() -> None:
