@@ -29,6 +29,8 @@ class Rendezvous:
     @classmethod
     def make(cls, max_memory_kib: int) -> Rendezvous:
         """A new directory with a FIFO; raises `OSError` where there is no place for it."""
+        if not hasattr(os, "mkfifo"):
+            raise OSError("this system has no FIFOs")
         directory = Path(tempfile.mkdtemp(prefix="otel-celery-memory-"))
         made = cls(directory, os.getpid(), max_memory_kib)
         try:

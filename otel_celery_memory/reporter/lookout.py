@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from otel_celery_memory.probes.proc import ProcessSize
 from otel_celery_memory.reporter.emitter import Emitter
 from otel_celery_memory.reporter.headroom import Headroom
-from otel_celery_memory.reporter.pressure import PressureGauge, Usage
+from otel_celery_memory.reporter.pressure import LOOK_S, PressureGauge, Usage
 
 
 class Lookout:
@@ -38,6 +38,7 @@ class Lookout:
     def look(self) -> None:
         """One look; `due_s` is when the next one is due."""
         began_s = self._clock_s()
+        self.due_s = began_s + LOOK_S
         processes = self._emitter.state.processes
         try:
             sizes = self._sizes()
