@@ -10,6 +10,9 @@ from otel_celery_memory.reporter.emitter import Emitter
 from otel_celery_memory.reporter.headroom import Headroom
 from otel_celery_memory.reporter.pressure import LOOK_S, PressureGauge, Usage
 
+NOTE_S = 1.0
+"""A file is renamed for each note."""
+
 
 class Lookout:
     """Notes the size of each process in the state, and begins an episode of pressure."""
@@ -32,7 +35,7 @@ class Lookout:
         self._note = note
         self._clock_s = clock_s
         self._gauge = PressureGauge()
-        self.due_s = clock_s()
+        self.due_s = self._note_due_s = clock_s()
         self.usages: list[Usage] = []
 
     def look(self) -> None:
@@ -52,7 +55,9 @@ class Lookout:
                 self._emitter.pressed(usage, time.time_ns())
             if begun:
                 self._send_now()
-            self._note()
+            if begun or began_s >= self._note_due_s:
+                self._note_due_s = began_s + NOTE_S
+                self._note()
         finally:
             now_s = self._clock_s()
             self.due_s = now_s + self._gauge.next_look_s(self.usages, now_s, now_s - began_s)

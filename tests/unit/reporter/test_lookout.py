@@ -132,6 +132,23 @@ def test_an_episode_is_told_and_sent_once_and_the_next_look_comes_sooner(
     assert lookout.due_s == pytest.approx(115.05)
 
 
+def test_what_is_known_is_written_down_once_a_second_and_when_a_limit_comes_near(
+    machine: Machine, clock: FakeClock
+) -> None:
+    scene = Scene(machine, clock)
+    lookout = scene.lookout()
+    for _ in range(7):
+        lookout.look()
+        clock.move(0.25)
+    assert scene.noted == [100.0, 101.0]
+    machine.rlimits(data=71 * MIB, pid=CHILD)
+    clock.move(13.5)
+    for _ in range(3):
+        lookout.look()
+        clock.move(0.25)
+    assert scene.noted == [100.0, 101.0, 115.25]
+
+
 def test_a_look_that_fails_is_followed_by_another(machine: Machine, clock: FakeClock) -> None:
     scene = Scene(machine, clock)
     lookout = scene.lookout()
