@@ -70,6 +70,10 @@ def main(argv: list[str]) -> None:
         }
         return {**found, "main": options.main_pid, "reporter": os.getpid()}
 
+    def send_now() -> None:
+        pipeline.send_events()
+        pipeline.send_metrics()
+
     pipeline = open_pipeline(options.worker, settings.export_interval)
     emitter = Emitter(
         pipeline.meter,
@@ -100,13 +104,14 @@ def main(argv: list[str]) -> None:
             watch.sizes,
             Headroom(os.getpid(), max_memory_bytes),
             emitter,
-            pipeline.send_now,
+            send_now,
             memoirs.note,
         ),
         selector,
         settings.sites_interval,
         page.count_damaged,
         oom_kills,
+        pipeline.send_events,
     )
     try:
         # A reporter that was started again finds what the one before it wrote of this worker.

@@ -42,6 +42,7 @@ class ReporterService:
         sites_interval_s: float,
         damaged: Callable[[int], None],
         oom_kills: Callable[[], int | None],
+        send_events: Callable[[], None],
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pipe_fd = pipe_fd
@@ -54,6 +55,7 @@ class ReporterService:
         self._sites_interval_s = sites_interval_s
         self._damaged = damaged
         self._oom_kills = oom_kills
+        self._send_events = send_events
         self._clock_s = clock_s
         self._ranked_s = clock_s()
         self._end_by_s: float | None = None
@@ -139,8 +141,12 @@ class ReporterService:
         for pid in self._watch.gone_without_notice():
             self._gone(pid)
         now_ns = time.time_ns()
-        for end in state.judge(now_ns):
+        ends = state.judge(now_ns)
+        for end in ends:
             self._emitter.ended(end)
+        if any(end.lost for end in ends):
+            # Who killed a child may kill us next.
+            self._contained("sending at once", self._send_events)
         if now_s - self._ranked_s >= self._sites_interval_s:
             self._rank(now_s, now_ns)
         self._count_damaged()

@@ -88,6 +88,7 @@ class Reporter:
         )
         self.damaged: list[int] = []
         self.oom_kills: int | None = None
+        self.sent: list[int] = []
         self.service = ReporterService(
             self.read_fd,
             main_pid,
@@ -99,6 +100,7 @@ class Reporter:
             60.0,
             self.damaged.append,
             lambda: self.oom_kills,
+            lambda: self.sent.append(len(self.emitter.ends)),
             **options,
         )
         self.thread = Thread(target=self.service.run, daemon=True)

@@ -100,13 +100,13 @@ def test_a_child_that_dies_while_the_count_of_oom_kills_rises_was_killed_by_the_
 ) -> None:
     reporter.oom_kills = 4
     reporter.send(ProcessUp(child.pid, 0, 0, 1), task_of(child))
-    reporter.wait_for(task_of(child))
     wait_until("the count was looked at", lambda: reporter.emitter.state.oom.count == 4, 30)
     reporter.oom_kills = 5
     child.kill()
     reporter.send(ProcessExited(child.pid, 0, -9, ""))
     wait_until("the loss is told", lambda: reporter.emitter.ends, 30)
     assert reporter.emitter.told() == [(0, "oom_kill", 9, "app.task")]
+    wait_until("it is sent at once", lambda: reporter.sent == [1], 30)
 
 
 def test_what_a_process_wrote_before_it_died_is_read_before_its_death_is_noted(
