@@ -159,6 +159,7 @@ class ProcessExited(NamedTuple):
     pid: int
     time_ns: int
     exit_code: int
+    slot: int
     reason: str
 
 

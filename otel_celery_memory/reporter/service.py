@@ -140,6 +140,10 @@ class ReporterService:
         self._contained("the count of OOM kills", self._look_at_oom_kills)
         for pid in self._watch.gone_without_notice():
             self._gone(pid)
+        # First heard of by a task or by its end: only a reporter that died had met them.
+        for pid, process in list(state.processes.items()):
+            if process.gone_ns is None and not self._watch.add(pid):
+                self._gone(pid)
         now_ns = time.time_ns()
         ends = state.judge(now_ns)
         for end in ends:

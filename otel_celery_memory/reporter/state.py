@@ -91,10 +91,13 @@ class WorkerState:
         _trim(self._overdue, _OVERDUE_MAX)
 
     def _exited(self, record: ProcessExited) -> None:
-        # Judged already, it does not come back.
-        if record.pid in self.processes:
-            self.processes[record.pid].exit_code = record.exit_code
-            self.processes[record.pid].wanted = record.reason
+        # Judged already, it does not come back; unknown, only a reporter that died had met it.
+        if record.pid in self._judged and record.pid not in self.processes:
+            return
+        process = self._process(record.pid)
+        process.slot = record.slot if process.slot is None else process.slot
+        process.exit_code = record.exit_code
+        process.wanted = record.reason
 
     def _worker_stopping(self, _: WorkerStopping) -> None:
         self._stopping = True
@@ -157,6 +160,8 @@ class WorkerState:
 
     def _in_flight(self, record: TaskInFlight) -> None:
         """The main process may be behind: what the process itself said is newer."""
+        if record.pid in self._judged and record.pid not in self.processes:
+            return
         process = self._process(record.pid)
         child = process.slot not in (MAIN_SLOT, None)
         known = {task.task_id for task in process.in_flight} | {process.last_finished}

@@ -25,7 +25,7 @@ from otel_celery_memory.worker.bootstep import step_of
 from otel_celery_memory.worker.channel import Channel
 from otel_celery_memory.worker.reaper import Reaper
 from otel_celery_memory.worker.recorder import Recorder
-from otel_celery_memory.worker.rollcall import call_roll, tell_tasks
+from otel_celery_memory.worker.rollcall import call_roll, tell_again
 from otel_celery_memory.worker.signals import TaskSignals, connect, disconnect
 from otel_celery_memory.worker.spans import TaskSpans
 from otel_celery_memory.worker.spawned import open_channel, runs_tasks_in_children
@@ -109,11 +109,11 @@ class WorkerLifecycle:
         self.follow_pool()
         restarted = self._supervisor.check()
         self._checks += 1
-        if restarted or self._checks % ROLL_CALL_CHECKS == 0:
-            children = self._reaper.children()
+        children = self._reaper.children()
+        if restarted:
+            tell_again(self._channel, self._main_pid, children, self._reaper)
+        elif self._checks % ROLL_CALL_CHECKS == 0:
             call_roll(self._channel, self._main_pid, children)
-            if restarted:
-                tell_tasks(self._channel, [self._main_pid, *(pid for pid, _ in children)])
 
     def detach(self, *_: object) -> None:
         """The worker ends: say goodbye, let the reporter send what it has, leave nothing."""

@@ -9,7 +9,24 @@ from typing import Any
 from celery.worker import state
 
 from otel_celery_memory.records import MAIN_SLOT, ProcessUp, TaskInFlight
+from otel_celery_memory.worker.reaper import Reaper
 from otel_celery_memory.worker.sink import Sink
+
+UNTOLD_FOR_NS = 1_000_000_000
+"""A reporter that died within a second after the end of a child has not told of it: it judges
+later than that (``JUDGE_AFTER_NS``), and its death is noticed within a second."""
+
+
+def tell_again(
+    sink: Sink, main_pid: int, children: Sequence[tuple[int, int]], reaper: Reaper
+) -> None:
+    """For a reporter that was started again: who is there, who has just ended, what they run."""
+    call_roll(sink, main_pid, children)
+    ended = reaper.exits_since(time.time_ns() - UNTOLD_FOR_NS)
+    for exited in ended:
+        sink.send(exited)
+    pids = {main_pid, *(pid for pid, _ in children), *(exited.pid for exited in ended)}
+    tell_tasks(sink, pids)
 
 
 def call_roll(sink: Sink, main_pid: int, children: Sequence[tuple[int, int]]) -> None:

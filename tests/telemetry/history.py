@@ -67,6 +67,6 @@ RECORDS: tuple[Record, ...] = (
     finished(SECOND, "5", "app.grow", delta_bytes=0, peak_bytes=5_000_000_000),
     HeapSampled(SECOND, 0, 4_321, None, None),
     started(SECOND, "4", "app.die", time_ns=2 * S, rss_bytes=60_000_000),
-    ProcessExited(SECOND, 0, -9, ""),
+    ProcessExited(SECOND, 0, -9, 1, ""),
     Goodbye(MAIN, 0),
 )

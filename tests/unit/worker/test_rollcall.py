@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from otel_celery_memory.records import MAIN_SLOT, ProcessUp, TaskInFlight
-from otel_celery_memory.worker.rollcall import call_roll, tell_tasks
+from otel_celery_memory.worker.reaper import Reaper
+from otel_celery_memory.worker.rollcall import call_roll, tell_again, tell_tasks
 from tests.unit.fakes import ListSink
 
 
@@ -52,3 +55,35 @@ def test_where_nothing_runs_nothing_is_told() -> None:
     sink = ListSink()
     tell_tasks(sink, [10])
     assert sink.records == []
+
+
+@dataclass
+class Child:
+    """A child as billiard shows it."""
+
+    pid: int
+    exitcode: int | None
+    index: int
+
+
+class Pool:
+    """What the reaper asks of Celery's and billiard's pools."""
+
+    def __init__(self) -> None:
+        self._pool = self
+        self.on_process_down: Callable[[Child], None] = lambda child: None
+
+
+def test_a_reporter_that_was_started_again_is_told_who_has_just_ended() -> None:
+    heard_before, sink, pool = ListSink(), ListSink(), Pool()
+    reaper = Reaper(heard_before)
+    reaper.follow(pool)
+    pool.on_process_down(Child(13, -9, 2))
+    tell_again(sink, 10, [(11, 0)], reaper)
+    assert [type(record).__name__ for record in sink.records] == [
+        "ProcessUp",
+        "ProcessUp",
+        "ProcessExited",
+    ]
+    assert sink.records[-1:] == heard_before.records
+    assert reaper.exits_since(time.time_ns() + 1) == []
