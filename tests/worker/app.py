@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,36 @@ def churn_and_keep(size_bytes: int) -> str:
     rows = [{"number": number, "text": str(number), "list": [number]} for number in range(300)]
     KEPT.append(bytearray(size_bytes))  # the line that leaks in churn_and_keep
     return json.dumps(rows)[:10]
+
+
+@app.task
+def hoard(steps: int, pause_s: float) -> int:
+    """Takes memory slowly and keeps it until its end."""
+    Path(os.environ["TEST_MARKERS"], "hoard").touch()
+    held = []
+    for _ in range(steps):
+        held.append(bytearray(1024))  # what hoard keeps until its end
+        time.sleep(pause_s)
+    return len(held)
+
+
+@app.task
+def trace_by_itself() -> int:
+    """Begins a tracing of its own and leaves it on."""
+    tracemalloc.start(7)
+    return tracemalloc.get_traceback_limit()
+
+
+@app.task
+def traceback_limit() -> int:
+    """How deep it is traced by whom it may; 0 where it is not."""
+    return tracemalloc.get_traceback_limit() if tracemalloc.is_tracing() else 0
+
+
+@app.task
+def is_traced() -> bool:
+    """Whether it runs under tracing."""
+    return tracemalloc.is_tracing()
 
 
 @app.task
