@@ -23,6 +23,7 @@ LIMIT_SIZE = "celery.memory.limit.size"
 LIMIT_USED = "celery.memory.limit.used"
 EXIT_REASON = "celery.worker.exit.reason"
 EXIT_SIGNAL = "celery.worker.exit.signal"
+EXIT_TOLD_LATE = "celery.worker.exit.told_late"
 PROCESS_RSS = "celery.worker.process.rss"
 PROCESS_RSS_PEAK = "celery.worker.process.rss_peak"
 PROCESS_PID = "process.pid"
@@ -82,6 +83,8 @@ class Metric:
     unit: str
     attributes: tuple[str, ...]
     meaning: str
+    bounds: tuple[float, ...] = BUCKET_BOUNDS_BYTES
+    """Of a histogram's buckets."""
 
 
 @dataclass(frozen=True)
@@ -209,6 +212,38 @@ PROCESS_EXITS = Metric(
     "Processes that ended: max_tasks, max_memory, shutdown, autoscale, time_limit, terminated, "
     "oom_kill, killed, crashed",
 )
+_BOUNDS_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3_600, 14_400, 43_200, 86_400)
+PROCESS_TASKS = Metric(
+    "celery.worker.process.tasks",
+    "Histogram",
+    "{task}",
+    (EXIT_REASON,),
+    "Tasks that a child of the pool ran until its end",
+    tuple(10**power for power in range(7)),
+)
+PROCESS_LIFETIME = Metric(
+    "celery.worker.process.lifetime",
+    "Histogram",
+    "s",
+    (EXIT_REASON,),
+    "From a child's readiness to its end",
+    _BOUNDS_S,
+)
+RECYCLING_GAP = Metric(
+    "celery.worker.recycling.gap",
+    "Histogram",
+    "s",
+    (EXIT_REASON,),
+    "Time that a place in the pool had no process: from a child's end to its successor's readiness",
+    _BOUNDS_S,
+)
+RECYCLING_FREED = Metric(
+    "celery.worker.recycling.freed",
+    "Histogram",
+    "By",
+    (EXIT_REASON,),
+    "RSS of a child at its end less that of its successor at its start",
+)
 PROCESS_METRICS = (
     MEMORY,
     MEMORY_UNIQUE,
@@ -224,6 +259,10 @@ PROCESS_METRICS = (
     MALLOC_USED,
     MALLOC_FREE,
     PROCESS_EXITS,
+    PROCESS_TASKS,
+    PROCESS_LIFETIME,
+    RECYCLING_GAP,
+    RECYCLING_FREED,
 )
 
 FRAMES_DROPPED = Metric(
@@ -315,6 +354,7 @@ PROCESS_LOST = Event(
         TASK_AGE,
         SPAN_RSS_START,
         CGROUP_OOM_KILLS,
+        EXIT_TOLD_LATE,
     ),
     "A process of the worker ended otherwise than by shutdown, recycling or shrinking",
 )

@@ -192,7 +192,17 @@ class ProcessExited(NamedTuple):
     pid: int
     time_ns: int
     exit_code: int
+    slot: int
     reason: str
+
+
+class TaskInFlight(NamedTuple):
+    """The main process says what a process runs: for a reporter that did not hear it start."""
+
+    pid: int
+    time_ns: int
+    task_id: str
+    task: str
 
 
 class WorkerStopping(NamedTuple):
@@ -221,6 +231,7 @@ Record = (
     | ProcessExited
     | WorkerStopping
     | Goodbye
+    | TaskInFlight
 )
 
 

@@ -67,6 +67,7 @@ def _boolean(value: object) -> bool:
 
 
 def _directory(value: object) -> str:
+    """An absolute path; empty is none. Whether it can be written to is seen where it is."""
     path = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(path, str) or "\0" in path or not (path == "" or path.startswith("/")):
         raise ValueError
@@ -160,6 +161,14 @@ class Settings:
         "one of reporter, inprocess",
         "who talks OTLP: a process beside the worker, or the process that runs the tasks",
     )
+    state_directory: str = _setting(
+        "",
+        _directory,
+        "",
+        "an absolute path",
+        "where the last known processes and tasks are kept, for the next start of the same node "
+        "to tell when all of this one was killed; empty is nowhere",
+    )
 
     remote_control: bool = _setting(
         True,
@@ -179,7 +188,7 @@ class Settings:
         "",
         _directory,
         "",
-        "an absolute path, or empty",
+        "an absolute path",
         "where captures are written as files; empty is nowhere",
     )
 

@@ -64,11 +64,10 @@ def find_cgroup(pid: int, proc: Path = Path("/proc"), mount: Path = MOUNT) -> Cg
             version, root = 1, mount / "memory"
         else:
             continue
-        directory = root / path.lstrip("/")
-        if not _has_charge(directory, version):
-            directory = root
-        if _has_charge(directory, version):
-            return Cgroup(version, _up_to(root, directory))
+        for directory in (*_up_to(root, root / path.lstrip("/")), root):
+            # In version 2 the controller may not reach down to the process's own cgroup.
+            if _has_charge(directory, version):
+                return Cgroup(version, _up_to(root, directory))
     return None
 
 
@@ -89,6 +88,15 @@ def _up_to(root: Path, directory: Path) -> tuple[Path, ...]:
         directory = directory.parent
         found.append(directory)
     return tuple(found)
+
+
+def identity(cgroup: Cgroup) -> str:
+    """A name for a cgroup that one made anew at the same path does not have."""
+    own = cgroup.directories[0]
+    try:
+        return f"{own}:{own.stat().st_ino}"
+    except OSError:
+        return ""
 
 
 def read_levels(cgroup: Cgroup) -> list[CgroupLevel]:

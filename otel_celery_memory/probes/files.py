@@ -31,6 +31,13 @@ def whole_number(text: str) -> int | None:
     return number if number < 2**63 else None
 
 
+def in_bytes(count: int | None, unit_bytes: int) -> int | None:
+    """A count of pages or KiB in bytes; ``None`` where OTLP could not carry it."""
+    if count is None or count * unit_bytes >= 2**63:
+        return None
+    return count * unit_bytes
+
+
 def keyed_numbers(text: str) -> dict[str, int]:
     """``name 123`` lines, as in ``memory.stat`` and ``memory.events``; others are left out."""
     found: dict[str, int] = {}
@@ -49,7 +56,7 @@ def kib_numbers(text: str) -> dict[str, int]:
         name, _, rest = line.partition(":")
         parts = rest.split()
         if len(parts) == 2 and parts[1] == "kB":
-            number = whole_number(parts[0])
-            if number is not None:
-                found[name] = number * 1024
+            size = in_bytes(whole_number(parts[0]), 1024)
+            if size is not None:
+                found[name] = size
     return found

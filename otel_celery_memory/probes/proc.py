@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from otel_celery_memory.probes.files import kib_numbers, read_small, whole_number
+from otel_celery_memory.probes.files import in_bytes, kib_numbers, read_small, whole_number
 
 PROC = Path("/proc")
 
@@ -63,7 +63,7 @@ def read_size(pid: int, proc: Path = PROC) -> ProcessSize | None:
             fields = file.read(256).decode("ascii", "replace").split()
         pages = whole_number(fields[1])
         # A zombie has no memory any more, nor a line to tell.
-        return _size_of(fields, pages) if pages else None
+        return _size_of(fields) if pages else None
     except (OSError, ValueError, IndexError):
         pass
     if (proc / "self").exists():
@@ -75,15 +75,18 @@ def read_size(pid: int, proc: Path = PROC) -> ProcessSize | None:
     return ProcessSize(int(info.rss), int(info.vms), None)
 
 
-def _size_of(fields: list[str], rss_pages: int) -> ProcessSize:
+def _size_of(fields: list[str]) -> ProcessSize | None:
     page_bytes = os.sysconf("SC_PAGE_SIZE")
-    virtual = whole_number(fields[0])
-    data = whole_number(fields[5]) if len(fields) > 5 else None
-    return ProcessSize(
-        rss_bytes=rss_pages * page_bytes,
-        virtual_bytes=None if virtual is None else virtual * page_bytes,
-        data_bytes=None if data is None else data * page_bytes,
-    )
+    virtual, rss = (in_bytes(whole_number(field), page_bytes) for field in fields[:2])
+    data = in_bytes(whole_number(fields[5]), page_bytes) if len(fields) > 5 else None
+    return None if rss is None else ProcessSize(rss, virtual, data)
+
+
+def read_start_ticks(pid: int, proc: Path = PROC) -> int | None:
+    """When a process began, in ticks since boot; ``None`` where it is gone or hidden."""
+    # Its name, in parentheses, may contain anything.
+    fields = read_small(proc / str(pid) / "stat").rpartition(")")[2].split()
+    return whole_number(fields[19]) if len(fields) > 19 else None
 
 
 def read_rss_bytes(pid: int, proc: Path = PROC) -> int | None:
@@ -113,7 +116,7 @@ def read_shared(pid: int, proc: Path = PROC) -> SharedMemory:
     rollup = kib_numbers(read_small(proc / str(pid) / "smaps_rollup"))
     own = [rollup[name] for name in ("Private_Clean", "Private_Dirty") if name in rollup]
     return SharedMemory(
-        unique_bytes=sum(own) if own else None, proportional_bytes=rollup.get("Pss")
+        unique_bytes=in_bytes(sum(own), 1) if own else None, proportional_bytes=rollup.get("Pss")
     )
 
 

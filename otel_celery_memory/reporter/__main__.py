@@ -16,16 +16,22 @@ import argparse
 import logging
 import os
 import sys
+from pathlib import Path
 from selectors import DefaultSelector
 
 from otel_celery_memory.page import ControlPage
+from otel_celery_memory.probes.cgroup import find_cgroup, identity
 from otel_celery_memory.probes.limits import oom_kill_counter, read_limits
+from otel_celery_memory.probes.proc import read_start_ticks
 from otel_celery_memory.records import slot_name
+from otel_celery_memory.rendezvous import Rendezvous
+from otel_celery_memory.reporter.aftermath import Memoirs, NoMemoirs
 from otel_celery_memory.reporter.captures import Captures, saver
 from otel_celery_memory.reporter.code import CodeNames
 from otel_celery_memory.reporter.desk import Desk
 from otel_celery_memory.reporter.emitter import Emitter
 from otel_celery_memory.reporter.headroom import Headroom
+from otel_celery_memory.reporter.ledger import Ledger
 from otel_celery_memory.reporter.levels import Surroundings
 from otel_celery_memory.reporter.lookout import Lookout
 from otel_celery_memory.reporter.oom import OomKills
@@ -70,6 +76,11 @@ def main(argv: list[str]) -> None:
 
     describe = CodeNames().describe
     tracing = TracingShare(page.totals)
+
+    def send_now() -> None:
+        pipeline.send_events()
+        pipeline.send_metrics()
+
     pipeline = open_pipeline(options.worker, settings.export_interval)
     emitter = Emitter(
         pipeline.meter,
@@ -88,6 +99,8 @@ def main(argv: list[str]) -> None:
         ),
     )
     selector = DefaultSelector()
+    oom_kills = oom_kill_counter(os.getpid())
+    memoirs = _memoirs(options, settings, state)
     watch = ProcessWatch(selector)
     max_memory_bytes = options.max_memory_kib * 1024 or None
     service = ReporterService(
@@ -96,24 +109,53 @@ def main(argv: list[str]) -> None:
         decoder,
         emitter,
         watch,
-        Lookout(watch.sizes, Headroom(os.getpid(), max_memory_bytes), emitter, pipeline.send_now),
+        Lookout(
+            watch.sizes,
+            Headroom(os.getpid(), max_memory_bytes),
+            emitter,
+            send_now,
+            memoirs.note,
+        ),
         Desk(emitter, page, settings.tracing, tracing.share, StatusPage(options.status).write),
         selector,
         settings.sites_interval,
         page.count_damaged,
         page.held,
-        oom_kill_counter(os.getpid()),
+        oom_kills,
+        pipeline.send_events,
     )
     try:
+        # A reporter that was started again finds what the one before it wrote of this worker.
+        for lost, seen_ns in [] if options.restarts else memoirs.found(oom_kills()):
+            emitter.lost(lost, seen_ns)
         service.run()
     finally:
-        _flush(pipeline)
+        _flush(options, pipeline, memoirs)
 
 
-def _flush(pipeline: Pipeline) -> None:
+def _memoirs(options: argparse.Namespace, settings: Settings, state: WorkerState) -> NoMemoirs:
+    """What an earlier worker left, and what this one leaves, where the user named a directory."""
+    if not settings.state_directory:
+        return NoMemoirs()
+    cgroup = find_cgroup(os.getpid())
+    return Memoirs(
+        Ledger(Path(settings.state_directory), options.worker),
+        state,
+        (options.main_pid, read_start_ticks(options.main_pid)),
+        "" if cgroup is None else identity(cgroup),
+        read_start_ticks,
+    )
+
+
+def _flush(options: argparse.Namespace, pipeline: Pipeline, memoirs: NoMemoirs) -> None:
     """Send what there is, within a bounded time, and exit."""
-    if not run_bounded(pipeline.shutdown, FLUSH_TIMEOUT_S):
+    if run_bounded(pipeline.shutdown, FLUSH_TIMEOUT_S):
+        memoirs.close()
+    else:
         logger.warning("the last telemetry could not be sent within %.0f s", FLUSH_TIMEOUT_S)
+    rendezvous = Rendezvous.named(os.environ)
+    if rendezvous is not None and rendezvous.main_pid == options.main_pid:
+        rendezvous.remove()  # where the main process was killed and could not
     sys.stdout.flush()
     # Exporters that still retry have threads that would hold the interpreter back.
     os._exit(0)

@@ -11,6 +11,7 @@ from opentelemetry.metrics import Histogram, Meter
 from otel_celery_memory import conventions as c
 from otel_celery_memory.records import (
     ProcessDown,
+    ProcessUp,
     Record,
     Site,
     SitesWindow,
@@ -23,6 +24,7 @@ from otel_celery_memory.reporter.endings import ProcessEnd
 from otel_celery_memory.reporter.levels import Surroundings, levels_of
 from otel_celery_memory.reporter.pressure import Usage
 from otel_celery_memory.reporter.process import ProcessState
+from otel_celery_memory.reporter.recycling import Recycling, Replacement
 from otel_celery_memory.reporter.sites import SiteTotals
 from otel_celery_memory.reporter.state import WorkerState
 from otel_celery_memory.reporter.tasks import TaskTotals
@@ -39,6 +41,7 @@ from otel_celery_memory.telemetry.metrics import (
     TaskMetrics,
     observe_levels,
 )
+from otel_celery_memory.telemetry.recycling import RecyclingMetrics
 
 PRESSED_MAX = 100
 """Processes told of in one episode of pressure: the largest."""
@@ -65,6 +68,8 @@ class Emitter:
         self._states = BoundedNames(c.TASK_STATES_MAX)
         self._tasks = TaskMetrics(histogram)
         self._events = Events(logger)
+        self._recycling = Recycling()
+        self._recycled = RecyclingMetrics(histogram)
         # Written by one thread, copied by the SDK's export thread: list() of a dictionary's
         # items is one step to other threads.
         self._measured: Counter[tuple[str, str, bool]] = Counter()
@@ -86,6 +91,8 @@ class Emitter:
         elif isinstance(record, (TaskStarted, ProcessDown)):
             if record.retained_bytes is not None:
                 self._retained(record.previous_task, record.retained_bytes)
+        elif isinstance(record, ProcessUp):
+            self._replaced(self._recycling.up(record))
         elif isinstance(record, SitesWindow):
             if record.aborted:
                 self._aborted[self._names.bounded(record.task)] += 1
@@ -108,18 +115,25 @@ class Emitter:
             # What its end would have told.
             self._retained(held.previous_task, held.retained_bytes)
         self.sites.process_gone(process.pid)
-        self._exits[slot_name(process.slot), end.reason.value] += 1
-        if end.lost:
-            oom_kills = self.state.oom.since_start
-            self._events.process_lost(
-                LostProcess(
-                    self._snapshot(process, end.task, end.time_ns),
-                    end.reason.value,
-                    end.signal,
-                    oom_kills,
-                ),
-                end.time_ns,
-            )
+        life, replacement = self._recycling.ended(end)
+        if life is not None:
+            self._recycled.lived(life.reason, life.tasks, life.lifetime_s)
+        self._replaced(replacement)
+        if not end.lost:
+            self._exits[slot_name(process.slot), end.reason.value] += 1
+            return
+        snapshot = self._snapshot(process, end.task, end.time_ns)
+        oom_kills = self.state.oom.since_start
+        self.lost(LostProcess(snapshot, end.reason.value, end.signal, oom_kills), end.time_ns)
+
+    def lost(self, lost: LostProcess, time_ns: int) -> None:
+        """Count a process that was lost, and tell it."""
+        self._exits[lost.process.slot, lost.reason] += 1
+        self._events.process_lost(lost, time_ns)
+
+    def _replaced(self, replacement: Replacement | None) -> None:
+        if replacement is not None:
+            self._recycled.replaced(replacement.reason, replacement.gap_s, replacement.freed_bytes)
 
     def pressed(self, usage: Usage, now_ns: int) -> None:
         """Tell that a limit is near: of each process, or of the one that it holds for."""
@@ -148,7 +162,8 @@ class Emitter:
             task=task.task if task else None,
             task_id=task.task_id if task else None,
             task_age_s=round((now_ns - task.time_ns) / 1e9, 3) if task else None,
-            task_rss_start_bytes=task.rss_bytes if task else None,
+            # Nothing, where a reporter that died was the only one to hear of its start.
+            task_rss_start_bytes=task.rss_bytes or None if task else None,
         )
 
     def emit_sites(self, interval_s: float, now_ns: int) -> None:

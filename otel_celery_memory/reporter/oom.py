@@ -31,6 +31,11 @@ class OomKills:
         self._unclaimed: list[_Kill] = []
 
     @property
+    def count(self) -> int | None:
+        """The cgroup's count when it was last looked at."""
+        return self._count
+
+    @property
     def since_start(self) -> int | None:
         """OOM kills since the worker started; ``None`` where nothing counts them."""
         if self._at_start is None or self._count is None:

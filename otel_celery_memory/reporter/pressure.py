@@ -14,7 +14,7 @@ from otel_celery_memory import conventions as c
 
 TELL_AT, OVER_BELOW = 0.9, 0.8
 """Shares of a limit: an episode begins at the one and is over below the other."""
-LOOK_S, SHORTEST_LOOK_S = 1.0, 0.05
+LOOK_S, SHORTEST_LOOK_S = 0.5, 0.05
 _QUICKER_FROM = 0.7
 _COST_FACTOR = 50
 """Looking may take at most a fiftieth of the time between two looks."""
@@ -22,6 +22,9 @@ _LOOKS_TO_THE_LIMIT = 4
 RECYCLING_PAUSE_S = 60.0
 """A child over ``max_memory_per_child`` is recycled as it should be, many times an hour: told
 once a minute."""
+
+_Episode = tuple[str, int | None]
+"""A kind of limit, and the process that it holds for, if any."""
 
 
 @dataclass(frozen=True)
@@ -43,34 +46,35 @@ class PressureGauge:
     """Follows all limits; says once for each episode that one is near."""
 
     def __init__(self) -> None:
-        self._pressed: dict[str, float] = {}
-        self._before: dict[tuple[str, int | None], tuple[float, int]] = {}
+        self._pressed: dict[_Episode, float] = {}
+        self._before: dict[tuple[str, int | None, int], tuple[float, int]] = {}
 
     def begun(self, usages: Sequence[Usage], now_s: float) -> list[Usage]:
-        """The limits that have come near since the last call, the nearest of each kind."""
-        nearest: dict[str, Usage] = {}
+        """The limits that have come near since the last call, the nearest first."""
+        nearest: dict[_Episode, Usage] = {}
         for usage in usages:
-            known = nearest.get(usage.kind)
+            episode = _episode_of(usage)
+            known = nearest.get(episode)
             if known is None or usage.share > known.share:
-                nearest[usage.kind] = usage
-        for kind, begun_s in list(self._pressed.items()):
-            over = kind not in nearest or nearest[kind].share < OVER_BELOW
-            if over and now_s - begun_s >= _pause_s(kind):
-                del self._pressed[kind]
-        begun = [
-            usage
-            for kind, usage in nearest.items()
-            if usage.share >= TELL_AT and kind not in self._pressed
-        ]
-        self._pressed.update((usage.kind, now_s) for usage in begun)
-        return sorted(begun, key=lambda usage: -usage.share)
+                nearest[episode] = usage
+        for episode, begun_s in list(self._pressed.items()):
+            over = episode not in nearest or nearest[episode].share < OVER_BELOW
+            if over and now_s - begun_s >= _pause_s(episode):
+                del self._pressed[episode]
+        begun = {
+            episode: usage
+            for episode, usage in nearest.items()
+            if usage.share >= TELL_AT and episode not in self._pressed
+        }
+        self._pressed.update(dict.fromkeys(begun, now_s))
+        return sorted(begun.values(), key=lambda usage: -usage.share)
 
     def next_look_s(self, usages: Sequence[Usage], now_s: float, cost_s: float) -> float:
         """Seconds until the next look, by the nearest limit and by how fast it comes nearer."""
         wanted_s = LOOK_S
         before, self._before = self._before, {}
         for usage in usages:
-            key = (usage.kind, usage.pid)
+            key = (usage.kind, usage.pid, usage.limit_bytes)
             self._before[key] = (now_s, usage.used_bytes)
             left = max(1 - usage.share, 0.0)
             wanted_s = min(wanted_s, LOOK_S * left / (1 - _QUICKER_FROM))
@@ -82,5 +86,10 @@ class PressureGauge:
         return min(max(wanted_s, SHORTEST_LOOK_S, cost_s * _COST_FACTOR), LOOK_S * _COST_FACTOR)
 
 
-def _pause_s(kind: str) -> float:
-    return RECYCLING_PAUSE_S if kind == c.LIMIT_MAX_MEMORY else 0.0
+def _episode_of(usage: Usage) -> _Episode:
+    """Cgroups around one another are one; so are children that are recycled all the time."""
+    return usage.kind, None if usage.kind == c.LIMIT_MAX_MEMORY else usage.pid
+
+
+def _pause_s(episode: _Episode) -> float:
+    return RECYCLING_PAUSE_S if episode[0] == c.LIMIT_MAX_MEMORY else 0.0

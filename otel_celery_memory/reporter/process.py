@@ -21,8 +21,14 @@ class ProcessState:
     """``None`` until it is told: the first record that was read may be of a task."""
     rss_bytes: int | None = None
     rss_peak_bytes: int | None = None
+    up_ns: int | None = None
+    """When it was ready; ``None`` where nobody who is left has heard that."""
+    tasks: int = 0
+    """Tasks that it ran to their end, but for those nested in others."""
     in_flight: list[TaskStarted] = field(default_factory=list)
     last: TaskStarted | None = None
+    last_finished: str = ""
+    """The id of the task that ended last."""
     heap: HeapSampled | None = None
     down: ProcessDown | None = None
     terminated: bool = False

@@ -45,6 +45,7 @@ class ReporterService:
         damaged: Callable[[int], None],
         held: Callable[[int], bytes],
         oom_kills: Callable[[], int | None],
+        send_events: Callable[[], None],
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pipe_fd = pipe_fd
@@ -59,6 +60,7 @@ class ReporterService:
         self._damaged = damaged
         self._held = held
         self._oom_kills = oom_kills
+        self._send_events = send_events
         self._clock_s = clock_s
         self._ranked_s = clock_s()
         self._end_by_s: float | None = None
@@ -160,9 +162,17 @@ class ReporterService:
         self._contained("the count of OOM kills", self._look_at_oom_kills)
         for pid in self._watch.gone_without_notice():
             self._gone(pid)
+        # First heard of by a task or by its end: only a reporter that died had met them.
+        for pid, process in list(state.processes.items()):
+            if process.gone_ns is None and not self._watch.add(pid):
+                self._gone(pid)
         now_ns = time.time_ns()
-        for end in state.judge(now_ns):
+        ends = state.judge(now_ns)
+        for end in ends:
             self._emitter.ended(end)
+        if any(end.lost for end in ends):
+            # Who killed a child may kill us next.
+            self._contained("sending at once", self._send_events)
         if now_s - self._ranked_s >= self._sites_interval_s:
             self._rank(now_s, now_ns)
         self._contained("what people ask for", self._desk.tick)

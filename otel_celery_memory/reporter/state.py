@@ -21,6 +21,7 @@ from otel_celery_memory.records import (
     ProcessUp,
     Record,
     TaskFinished,
+    TaskInFlight,
     TaskOverdue,
     TaskStarted,
     WorkerStopping,
@@ -50,6 +51,7 @@ class WorkerState:
         self._takers: dict[type[Record], Callable[[Any], None]] = {
             TaskStarted: self._started,
             TaskFinished: self._finished,
+            TaskInFlight: self._in_flight,
             ProcessUp: self._up,
             ProcessDown: self._down,
             HeapSampled: self._heap_sampled,
@@ -71,6 +73,7 @@ class WorkerState:
         process = self._process(record.pid)
         process.slot = record.slot
         if record.rss_bytes:
+            process.up_ns = record.time_ns
             process.saw_rss(record.rss_bytes)
 
     def _down(self, record: ProcessDown) -> None:
@@ -88,10 +91,13 @@ class WorkerState:
         _trim(self._overdue, _OVERDUE_MAX)
 
     def _exited(self, record: ProcessExited) -> None:
-        # Judged already, it does not come back.
-        if record.pid in self.processes:
-            self.processes[record.pid].exit_code = record.exit_code
-            self.processes[record.pid].wanted = record.reason
+        # Judged already, it does not come back; unknown, only a reporter that died had met it.
+        if record.pid in self._judged and record.pid not in self.processes:
+            return
+        process = self._process(record.pid)
+        process.slot = record.slot if process.slot is None else process.slot
+        process.exit_code = record.exit_code
+        process.wanted = record.reason
 
     def _worker_stopping(self, _: WorkerStopping) -> None:
         self._stopping = True
@@ -147,6 +153,8 @@ class WorkerState:
             )
         process.terminated = record.state == TERMINATED
         process.finished_ns = record.started_ns
+        process.last_finished = record.task_id
+        process.tasks += not record.nested
         if process.terminated and not (process.last and process.last.task_id == record.task_id):
             process.last = _start_of(record)
         if process.in_flight:
@@ -163,6 +171,19 @@ class WorkerState:
             return False
         self._started(record)
         return True
+
+    def _in_flight(self, record: TaskInFlight) -> None:
+        """The main process may be behind: what the process itself said is newer."""
+        if record.pid in self._judged and record.pid not in self.processes:
+            return
+        process = self._process(record.pid)
+        child = process.slot not in (MAIN_SLOT, None)
+        known = {task.task_id for task in process.in_flight} | {process.last_finished}
+        if record.task_id not in known and not (child and process.in_flight):
+            task = TaskStarted(*record[:2], 0, None, 0, record.task_id, record.task, "")
+            process.last = task
+            process.in_flight.append(task)
+            del process.in_flight[:-_IN_FLIGHT_MAX]
 
     def _process(self, pid: int) -> ProcessState:
         process = self.processes.get(pid)

@@ -24,7 +24,8 @@ from otel_celery_memory.probes.proc import (
 PID_LIMIT = 2**22 + 1
 """The largest pid_max of Linux (proc_sys_kernel(5))."""
 SHARED_INTERVAL_S = 60.0
-"""USS and PSS lock a process's memory map while they are added up."""
+"""USS and PSS lock a process's memory map while they are added up: milliseconds for a large one."""
+_SHARED_COST_FACTOR = 1_000
 
 
 class ProcessWatch:
@@ -128,7 +129,11 @@ class ProcessReadings:
         return readings
 
     def _shared_of(self, pid: int, now_s: float) -> SharedMemory:
-        known = self._shared.get(pid)
-        if known is None or now_s - known[0] >= SHARED_INTERVAL_S:
-            known = self._shared[pid] = (now_s, read_shared(pid, self._proc))
-        return known[1]
+        due_s, known = self._shared.get(pid, (now_s, None))
+        if known is None or now_s >= due_s:
+            began_s = self._clock_s()
+            known = read_shared(pid, self._proc)
+            cost_s = self._clock_s() - began_s
+            pause_s = max(SHARED_INTERVAL_S, cost_s * _SHARED_COST_FACTOR)
+            self._shared[pid] = (now_s + pause_s, known)
+        return known

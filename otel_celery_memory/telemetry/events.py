@@ -78,12 +78,16 @@ class ProcessSnapshot:
 
 @dataclass(frozen=True)
 class LostProcess:
-    """A process that ended otherwise than by shutdown or recycling, and what it was doing."""
+    """A process that ended otherwise than by shutdown or recycling, and what it was doing.
+
+    ``told_late``: nobody was left to tell it, and the next start of the worker does.
+    """
 
     process: ProcessSnapshot
     reason: str
     signal: int | None
     oom_kills: int | None
+    told_late: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,11 +154,13 @@ class Events:
             c.EXIT_REASON: lost.reason,
             c.EXIT_SIGNAL: lost.signal,
             c.CGROUP_OOM_KILLS: lost.oom_kills,
+            c.EXIT_TOLD_LATE: True if lost.told_late else None,
         }
         size = "" if process.rss_bytes is None else f", RSS last seen {process.rss_bytes:,} bytes"
+        late = "; found at the next start" if lost.told_late else ""
         body = (
             f"worker process {process.slot} (pid {process.pid}) was lost {process.doing}: "
-            f"{lost.reason}{size}"
+            f"{lost.reason}{size}{late}"
         )
         self._emit(c.PROCESS_LOST, attributes, body, time_ns)
 

@@ -50,8 +50,10 @@ class Pipeline:
     logger: Logger
     histogram: Callable[..., Histogram]
     shutdown: Callable[[], None]
-    send_now: Callable[[], None] = lambda: None
-    """Has what was recorded sent without waiting for that."""
+    send_events: Callable[[], None] = lambda: None
+    """Has the events sent now, without waiting for that."""
+    send_metrics: Callable[[], None] = lambda: None
+    """The same of the metrics."""
 
 
 def open_pipeline(
@@ -91,9 +93,14 @@ def open_pipeline(
             if thread.ident is not None:
                 thread.join()
 
-    sender = BackgroundSender([logs.force_flush, meters.force_flush])
-    events = logs.get_logger(c.SCOPE, __version__)
-    return Pipeline(meter, events, make_histogram, shutdown, sender.send_now)
+    return Pipeline(
+        meter,
+        logs.get_logger(c.SCOPE, __version__),
+        make_histogram,
+        shutdown,
+        BackgroundSender(logs.force_flush).send,
+        BackgroundSender(meters.force_flush).send,
+    )
 
 
 def start_or_run(thread: Thread) -> None:

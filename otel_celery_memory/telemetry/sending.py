@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from threading import Event, Lock, Thread
 
 
 class BackgroundSender:
-    """Runs functions that may hang, side by side, each at most once at a time.
+    """Runs a function that may hang in a thread, at most once at a time.
 
-    Who asks while one runs is served when it has ended: what it took may be older.
+    Who asks while it runs is served when it has ended: what it took may be older.
     """
 
-    def __init__(self, functions: Sequence[Callable[[], object]]) -> None:
-        self._wanted = [Event() for _ in functions]
-        self._running = [Lock() for _ in functions]
-        self._functions = functions
+    def __init__(self, function: Callable[[], object]) -> None:
+        self._function = function
+        self._wanted = Event()
+        self._running = Lock()
 
-    def send_now(self) -> None:
-        """Begin; returns at once."""
-        for function, wanted, running in zip(
-            self._functions, self._wanted, self._running, strict=True
-        ):
-            wanted.set()
-            if not running.locked():
-                Thread(target=self._run, args=(function, wanted, running), daemon=True).start()
+    def send(self) -> None:
+        """Begin; returns at once. Raises `RuntimeError` where no thread is to be had."""
+        self._wanted.set()
+        if not self._running.locked():
+            Thread(target=self._run, daemon=True).start()
 
-    @staticmethod
-    def _run(function: Callable[[], object], wanted: Event, running: Lock) -> None:
-        while wanted.is_set():
-            if not running.acquire(blocking=False):
+    def _run(self) -> None:
+        while self._wanted.is_set():
+            if not self._running.acquire(blocking=False):
                 return
             try:
-                wanted.clear()
-                function()
+                self._wanted.clear()
+                self._function()
             finally:
-                running.release()
+                self._running.release()

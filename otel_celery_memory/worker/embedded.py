@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable
 from typing import Any
@@ -13,13 +12,11 @@ from celery import signals
 from otel_celery_memory.page import ControlPage
 from otel_celery_memory.records import MAIN_SLOT
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.worker import capture_signal, remote
 from otel_celery_memory.worker.recorder import Recorder
+from otel_celery_memory.worker.requests import Requests
 from otel_celery_memory.worker.signals import TaskSignals, connect, disconnect, lines_of_send
 from otel_celery_memory.worker.sink import Sink
 from otel_celery_memory.worker.spans import TaskSpans
-
-logger = logging.getLogger(__name__)
 
 
 class EmbeddedLifecycle:
@@ -32,14 +29,13 @@ class EmbeddedLifecycle:
         settings: Settings,
         spans: TaskSpans,
         page: ControlPage,
-        view: Callable[[], dict[str, Any]],
+        requests: Requests,
+        max_memory_kib: int = 0,
     ) -> None:
         self._end_sink = end_sink
-        self._settings = settings
-        self._page = page
-        self._view = view
-        self._stopping = False
+        self._requests = requests
         self._recorder = Recorder(sink, settings, spans, page, called_from=lines_of_send())
+        self._recorder.max_memory_kib = max_memory_kib
         self._signals = TaskSignals(self._recorder)
         self._pid = 0
 
@@ -49,20 +45,11 @@ class EmbeddedLifecycle:
         for signal, receiver in self._receivers():
             connect(signal, receiver)
         self._announce()
-        if current_process().name == "MainProcess":
-            remote.attach(
-                remote.Controlled(
-                    self._settings, self._page, self._view, self._is_running, self._wake
-                )
-            )
-        if self._settings.capture_signal:
-            capture_signal.handle(self._signalled)
+        self._requests.attach(self._recorder)
 
     def end(self) -> None:
         """Measure no more; send what has been measured."""
-        self._stopping = True
-        remote.detach()
-        capture_signal.release()
+        self._requests.detach()
         self._signals.disconnect()
         for signal, receiver in self._receivers():
             disconnect(signal, receiver)
@@ -80,25 +67,6 @@ class EmbeddedLifecycle:
     def stop_tracing(self) -> None:
         """For ``uninstrument()``: leave no tracing on in this process."""
         self._recorder.stop_tracing()
-
-    def _is_running(self) -> bool:
-        return not self._stopping
-
-    def _wake(self) -> None:
-        if self._recorder.tracing is not None:
-            self._recorder.tracing.capture_now()
-
-    def _signalled(self) -> None:
-        controlled = remote.Controlled(
-            self._settings, self._page, self._view, self._is_running, self._wake
-        )
-        try:
-            said = remote.begin_capture(
-                controlled, 0, remote.SIGNAL_CAPTURE_S, remote.ALLOWANCE_S, signal=True
-            )
-        except remote.RefusedError as why:
-            said = f"SIGURG: {why}"
-        logger.warning("otel_celery_memory: %s", said)
 
     def _announce(self) -> None:
         self._pid = os.getpid()

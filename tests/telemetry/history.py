@@ -19,6 +19,9 @@ UNSAMPLED = bytes.fromhex(TRACE + SPAN_ID + "00")
 MAIN, FIRST, SECOND = 100, 101, 102
 S = 1_000_000_000
 
+SUCCESSORS = (ProcessUp(103, 7 * S, 0, 30_000_000), ProcessUp(104, 6 * S, 1, 40_000_000))
+"""They come up when the first two children have ended."""
+
 RECORDS: tuple[Record, ...] = (
     ProcessUp(MAIN, 0, -1, 50_000_000),
     ProcessUp(FIRST, 0, 0, 50_000_000),
@@ -74,6 +77,6 @@ RECORDS: tuple[Record, ...] = (
     finished(SECOND, "5", "app.grow", delta_bytes=0, peak_bytes=5_000_000_000),
     HeapSampled(SECOND, 0, 4_321, None, None),
     started(SECOND, "4", "app.die", time_ns=2 * S, rss_bytes=60_000_000),
-    ProcessExited(SECOND, 0, -9, ""),
+    ProcessExited(SECOND, 0, -9, 1, ""),
     Goodbye(MAIN, 0),
 )

@@ -174,9 +174,15 @@ def points(*values: tuple[Plain, int | float]) -> list[Plain]:
     return [{"attributes": attributes, "value": value} for attributes, value in values]
 
 
-def distribution(attributes: Plain, values: Sequence[int], **exemplar: Any) -> Plain:
+def distribution(
+    attributes: Plain,
+    values: Sequence[float],
+    *,
+    bounds: Sequence[float] = c.BUCKET_BOUNDS_BYTES,
+    **exemplar: Any,
+) -> Plain:
     """A point of a histogram of these values, as `point_payload` makes it."""
-    bounds = [*c.BUCKET_BOUNDS_BYTES, math.inf]
+    bounds = [*bounds, math.inf]
     buckets: dict[float, int] = {}
     for value in sorted(values):
         bound = next(bound for bound in bounds if value <= bound)

@@ -18,16 +18,18 @@ from otel_celery_memory.reporter.oom import OomKills
 from otel_celery_memory.reporter.pressure import Usage
 from otel_celery_memory.reporter.sites import CodePlace, SiteTotals
 from otel_celery_memory.reporter.state import WorkerState
-from tests.telemetry.expected import (
-    EXPECTED_EXITS,
+from tests.telemetry.expected import EXPECTED_METRICS
+from tests.telemetry.expected_ends import EXPECTED_AT_ENDS
+from tests.telemetry.expected_events import (
+    EXPECTED_LATE_LOSS,
     EXPECTED_LOSS,
-    EXPECTED_METRICS,
     EXPECTED_PRESSURE,
     EXPECTED_SITES,
     EXPECTED_SNAPSHOTS,
+    LATE,
     WRITTEN,
 )
-from tests.telemetry.history import FIRST, MAIN, RECORDS, SECOND, S
+from tests.telemetry.history import FIRST, MAIN, RECORDS, SECOND, SUCCESSORS, S
 from tests.telemetry.payload import Plain, Telemetry, in_memory
 from tests.unit.captures.examples import CAPTURE
 
@@ -114,11 +116,20 @@ def test_ends_of_processes_become_a_count_each_and_an_event_for_a_loss(
         emitter.state.gone(pid, 5 * S)
     for end in emitter.state.judge(5 * S, all_now=True):
         emitter.ended(end)
+    for record in SUCCESSORS:
+        emitter.apply(record)
     assert telemetry.events() == [EXPECTED_LOSS]
-    metrics = telemetry.metrics()
-    assert metrics.pop("celery.worker.process.exits") == EXPECTED_EXITS
     gone = {name for name in EXPECTED_METRICS if name.startswith("celery.worker.heap.")}
-    assert metrics == {k: v for k, v in EXPECTED_METRICS.items() if k not in gone}
+    left = {k: v for k, v in EXPECTED_METRICS.items() if k not in gone}
+    assert telemetry.metrics() == left | EXPECTED_AT_ENDS
+
+
+def test_a_loss_that_was_found_late_is_told_and_counted(telemetry: Telemetry) -> None:
+    emitter = emitter_on(telemetry)
+    emitter.lost(LATE, 3 * S)
+    assert telemetry.events() == [EXPECTED_LATE_LOSS]
+    (point,) = telemetry.metrics()["celery.worker.process.exits"]["points"]
+    assert (point["attributes"], point["value"]) == ({c.SLOT: "0", c.EXIT_REASON: "killed"}, 1)
 
 
 def test_pressure_on_the_worker_is_told_of_each_process_the_largest_first(

@@ -8,13 +8,18 @@ from otel_celery_memory.telemetry.sending import BackgroundSender
 from tests.processes import wait_until
 
 
-def test_it_does_not_wait_and_what_hangs_hinders_nothing_else() -> None:
-    let_go, sent = Event(), Event()
-    sender = BackgroundSender([lambda: let_go.wait(30), sent.set])
-    sender.send_now()
-    assert sent.wait(30)
+def test_it_does_not_wait_for_what_hangs() -> None:
+    began, let_go = Event(), Event()
+
+    def hang() -> None:
+        began.set()
+        let_go.wait(30)
+
+    sender = BackgroundSender(hang)
+    sender.send()
+    assert began.wait(30)
     let_go.set()
-    wait_until("both have ended", lambda: not any(lock.locked() for lock in sender._running), 30)
+    wait_until("it has ended", lambda: not sender._running.locked(), 30)
 
 
 def test_who_asks_while_it_runs_is_served_once_more_when_it_has_ended() -> None:
@@ -26,12 +31,12 @@ def test_who_asks_while_it_runs_is_served_once_more_when_it_has_ended() -> None:
         began.set()
         let_go.wait(30)
 
-    sender = BackgroundSender([send])
-    sender.send_now()
+    sender = BackgroundSender(send)
+    sender.send()
     assert began.wait(30)
     for _ in range(5):
-        sender.send_now()
+        sender.send()
     let_go.set()
     wait_until("it is served", lambda: len(threads) == 2, 30)
     assert len(set(threads)) == 1
-    wait_until("it has ended", lambda: not sender._running[0].locked(), 30)
+    wait_until("it has ended", lambda: not sender._running.locked(), 30)

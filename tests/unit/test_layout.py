@@ -14,8 +14,11 @@ PACKAGE = Path(otel_celery_memory.__file__).parent
 OURS = "otel_celery_memory"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-BASE = ("records", "settings", "conventions", "version", "wire", "orders", "page", "status")
-"""What everybody may import: data, its form on the wire, and the page."""
+BASE = (
+    *("records", "settings", "conventions", "version", "wire"),
+    *("orders", "page", "status", "rendezvous"),
+)
+"""What everybody may import: data, its form on the wire, the pages, and where they meet."""
 MAY_IMPORT = {
     "records": (),
     "settings": (),
@@ -25,6 +28,7 @@ MAY_IMPORT = {
     "orders": (),
     "page": ("records", "orders"),
     "status": (),
+    "rendezvous": (),
     "probes": ("records", "settings", "conventions", "probes"),
     "leaks": ("records", "settings", "conventions", "leaks"),
     "captures": ("records", "settings", "conventions", "version", "captures"),
@@ -36,6 +40,7 @@ MAY_IMPORT = {
 
 LONG_FILES = {
     "conventions.py": "one table of every metric, attribute and event",
+    "records.py": "one record of every kind, side by side",
     "worker/recorder.py": "what fails in one part of a task's recording is contained here for all",
 }
 LONGEST_LINES = 200

@@ -24,6 +24,7 @@ DEFAULTS = {
     "remote_control": True,
     "capture_signal": False,
     "capture_directory": "",
+    "state_directory": "",
 }
 
 CHANGED: dict[str, Any] = {
@@ -40,6 +41,7 @@ CHANGED: dict[str, Any] = {
     "remote_control": False,
     "capture_signal": True,
     "capture_directory": "/var/captures",
+    "state_directory": "/var/lib/worker",
 }
 
 UNUSABLE: list[tuple[str, Any]] = [
@@ -85,6 +87,9 @@ UNUSABLE: list[tuple[str, Any]] = [
     ("capture_directory", "/a\0b"),
     ("capture_directory", 5),
     ("capture_directory", b"/captures"),
+    ("state_directory", "var/lib/worker"),
+    ("state_directory", 5),
+    ("state_directory", "~/state"),
 ]
 
 
@@ -128,6 +133,7 @@ def test_the_environment_is_taken() -> None:
         "OTEL_CELERY_MEMORY_REMOTE_CONTROL": "False",
         "OTEL_CELERY_MEMORY_CAPTURE_SIGNAL": "1",
         "OTEL_CELERY_MEMORY_CAPTURE_DIRECTORY": " /var/captures ",
+        "OTEL_CELERY_MEMORY_STATE_DIRECTORY": "/var/lib/worker",
     }
     assert values(Settings.load({}, environ)) == CHANGED
 

@@ -21,6 +21,8 @@ app.conf.update(
     broker_transport_options=json.loads(os.environ.get("TEST_TRANSPORT_OPTIONS", "{}")),
     broker_connection_retry_on_startup=True,
     worker_hijack_root_logger=False,
+    # Celery 5.7 and later; those before do not know the setting and fork.
+    worker_pool_start_method=os.environ.get("TEST_START_METHOD", "fork"),
     worker_enable_remote_control="TEST_REMOTE_CONTROL" in os.environ,
 )
 

@@ -123,3 +123,38 @@ def _kill_for_want_of_memory(cgroup: MemoryCgroup, start: Start, receiver: Recei
     assert kills == [1, 1]
     assert first.attributes["celery.worker.process.rss"] > 100 * MIB
     assert exits(receiver.received, slot="0") == {"oom_kill": 1, "killed": 1, "shutdown": 1}
+
+
+def test_what_recycling_costs_and_brings_is_told_in_numbers(
+    start: Start, receiver: Receiver
+) -> None:
+    with start(arguments=["--concurrency=1", "--max-tasks-per-child=2"]) as worker:
+        for _ in range(3):
+            worker.run("keep", 50 * MIB)
+            worker.run("noop")
+        wait_until("three are replaced", lambda: _recycled(receiver, "gap")[0] == 3, 20)
+        worker.stop()
+    assert exits(receiver.received) == {"max_tasks": 3, "shutdown": 1}
+    assert _of_children(receiver, "celery.worker.process.tasks") == (3, 6)
+    count, lifetime_s = _of_children(receiver, "celery.worker.process.lifetime")
+    gap_count, gap_s = _recycled(receiver, "gap")
+    assert (count, gap_count) == (3, 3)
+    assert gap_s > 0
+    assert lifetime_s > 0
+    count, freed_bytes = _recycled(receiver, "freed")
+    assert count == 3
+    assert 100 * MIB < freed_bytes < 300 * MIB
+
+
+def _of_children(receiver: Receiver, name: str) -> tuple[int, float]:
+    """Count and sum of those that were recycled."""
+    points = [
+        point
+        for point in receiver.received.latest(name)
+        if point.attributes["celery.worker.exit.reason"] == "max_tasks"
+    ]
+    return sum(point.count for point in points), sum(point.value for point in points)
+
+
+def _recycled(receiver: Receiver, name: str) -> tuple[int, float]:
+    return _of_children(receiver, f"celery.worker.recycling.{name}")

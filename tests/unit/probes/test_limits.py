@@ -56,6 +56,15 @@ def test_in_v2_the_lowest_limit_of_all_ancestors_holds(machine: Machine) -> None
     assert charge_and_limit(machine) == (700, 1_000)
 
 
+def test_in_v2_the_controller_may_not_reach_down_to_the_process_s_own_cgroup(
+    machine: Machine,
+) -> None:
+    machine.member_of("0::/user.slice/app/leaf")
+    (machine.cgroup / "user.slice" / "app" / "leaf").mkdir(parents=True)
+    machine.v2("user.slice", 900, 4_000)
+    assert charge_and_limit(machine) == (900, 4_000)
+
+
 def test_in_v1_the_lowest_limit_of_all_ancestors_holds(machine: Machine) -> None:
     machine.member_of("5:cpu,cpuacct:/other", "4:memory:/docker/1a2b")
     machine.v1("", 900, V1_UNLIMITED)

@@ -99,6 +99,7 @@ class Reporter:
             Headroom(os.getpid(), None, nowhere, nowhere),
             emitter,
             lambda: None,
+            lambda: None,
             **options,
         )
         self.desk = NotingDesk()
@@ -106,6 +107,7 @@ class Reporter:
         self.damaged: list[int] = []
         self.held: dict[int, bytes] = {}
         self.oom_kills: int | None = None
+        self.sent: list[int] = []
         self.service = ReporterService(
             self.read_fd,
             main_pid,
@@ -119,6 +121,7 @@ class Reporter:
             self.damaged.append,
             lambda slot: self.held.get(slot, b""),
             lambda: self.oom_kills,
+            lambda: self.sent.append(len(self.emitter.ends)),
             **options,
         )
         self.thread = Thread(target=self.service.run, daemon=True)

@@ -35,7 +35,7 @@ def goodbye(exit_code: int) -> ProcessDown:
 
 
 def exited(exit_code: int, wanted: str = "", pid: int = CHILD) -> ProcessExited:
-    return ProcessExited(pid, 0, exit_code, wanted)
+    return ProcessExited(pid, 0, exit_code, pid - CHILD, wanted)
 
 
 def told(state: WorkerState) -> list[tuple[Any, ...]]:

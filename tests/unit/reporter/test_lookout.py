@@ -91,6 +91,7 @@ class Scene:
     clock: FakeClock
     told: list[Usage] = field(default_factory=list)
     sent: list[int] = field(default_factory=list)
+    noted: list[float] = field(default_factory=list)
     state: WorkerState = field(default_factory=WorkerState)
 
     def pressed(self, usage: Usage, now_ns: int) -> None:
@@ -103,7 +104,12 @@ class Scene:
             self.state.apply(ProcessUp(pid, 0, slot, 1))
         room = headroom(self.machine, self.clock)
         return Lookout(
-            lambda: SIZES, room, emitter, lambda: self.sent.append(len(self.told)), self.clock
+            lambda: SIZES,
+            room,
+            emitter,
+            lambda: self.sent.append(len(self.told)),
+            lambda: self.noted.append(self.clock()),
+            self.clock,
         )
 
 
@@ -113,8 +119,9 @@ def test_an_episode_is_told_and_sent_once_and_the_next_look_comes_sooner(
     scene = Scene(machine, clock)
     lookout = scene.lookout()
     lookout.look()
-    assert (scene.told, scene.sent, lookout.due_s) == ([], [], 101.0)
+    assert (scene.told, scene.sent, lookout.due_s) == ([], [], 100.5)
     assert scene.state.processes[CHILD].rss_bytes == 90 * MIB
+    assert scene.noted == [100.0]
     machine.member_of("0::/app")
     machine.v2("app", 970 * MIB, 1_000 * MIB)
     clock.move(15)
@@ -122,7 +129,24 @@ def test_an_episode_is_told_and_sent_once_and_the_next_look_comes_sooner(
         lookout.look()
     usage = Usage("cgroup", None, 970 * MIB, 1_000 * MIB)
     assert (scene.told, scene.sent) == ([usage], [1])
-    assert lookout.due_s == pytest.approx(115.1)
+    assert lookout.due_s == pytest.approx(115.05)
+
+
+def test_what_is_known_is_written_down_once_a_second_and_when_a_limit_comes_near(
+    machine: Machine, clock: FakeClock
+) -> None:
+    scene = Scene(machine, clock)
+    lookout = scene.lookout()
+    for _ in range(7):
+        lookout.look()
+        clock.move(0.25)
+    assert scene.noted == [100.0, 101.0]
+    machine.rlimits(data=71 * MIB, pid=CHILD)
+    clock.move(13.5)
+    for _ in range(3):
+        lookout.look()
+        clock.move(0.25)
+    assert scene.noted == [100.0, 101.0, 115.25]
 
 
 def test_a_look_that_fails_is_followed_by_another(machine: Machine, clock: FakeClock) -> None:

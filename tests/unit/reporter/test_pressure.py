@@ -40,17 +40,24 @@ def test_a_limit_that_is_gone_is_near_no_more() -> None:
     ]
 
 
-def test_of_a_kind_the_nearest_is_told_and_each_kind_by_itself() -> None:
+def test_of_nested_cgroups_the_nearest_is_told_and_each_process_by_itself() -> None:
     gauge = PressureGauge()
     usages = [
         use(910, "rlimit_as", 1),
         use(930, "rlimit_as", 2),
+        use(950, "cgroup"),
         use(990, "cgroup"),
         use(100, "host"),
     ]
-    assert gauge.begun(usages, 0.0) == [use(990, "cgroup"), use(930, "rlimit_as", 2)]
-    # The first process of the kind is in the same episode.
-    assert gauge.begun(usages[:1], 0.0) == []
+    assert gauge.begun(usages, 0.0) == [usages[3], usages[1], usages[0]]
+    # The outer cgroup is in the same episode.
+    assert gauge.begun(usages[2:3], 0.0) == []
+
+
+def test_children_that_are_recycled_for_their_size_are_one_episode() -> None:
+    gauge, kind = PressureGauge(), "max_memory_per_child"
+    assert gauge.begun([use(910, kind, 1), use(930, kind, 2)], 0.0) == [use(930, kind, 2)]
+    assert gauge.begun([use(910, kind, 1), use(930, kind, 3)], 0.0) == []
 
 
 def test_children_that_are_recycled_for_their_size_are_told_once_a_minute() -> None:
@@ -64,7 +71,7 @@ def test_children_that_are_recycled_for_their_size_are_told_once_a_minute() -> N
 
 @pytest.mark.parametrize(
     ("used", "seconds"),
-    [(0, LOOK_S), (699, LOOK_S), (850, 0.5), (970, 0.1), (1_000, SHORTEST_LOOK_S), (5_000, 0.05)],
+    [(0, LOOK_S), (699, LOOK_S), (850, 0.25), (910, 0.15), (1_000, SHORTEST_LOOK_S), (5_000, 0.05)],
 )
 def test_the_nearer_the_limit_the_sooner_the_next_look(used: int, seconds: float) -> None:
     assert PressureGauge().next_look_s([use(used)], 0.0, 0.0) == pytest.approx(seconds)
@@ -79,11 +86,21 @@ def test_what_grows_fast_is_looked_at_four_times_before_it_is_there() -> None:
     assert gauge.next_look_s([use(500)], 2.0, 0.0) == LOOK_S
 
 
+def test_of_nested_cgroups_the_growth_of_each_is_seen() -> None:
+    gauge = PressureGauge()
+
+    def both(inner: int, outer: int) -> list[Usage]:
+        return [Usage("cgroup", None, inner, 1_000), Usage("cgroup", None, outer, 9_000)]
+
+    gauge.next_look_s(both(100, 2_000), 0.0, 0.0)
+    assert gauge.next_look_s(both(500, 2_000), 1.0, 0.0) == pytest.approx(1.25 / 4)
+
+
 def test_looking_costs_a_fiftieth_of_the_time_at_most() -> None:
     gauge = PressureGauge()
     assert gauge.next_look_s([use(1_000)], 0.0, 0.01) == pytest.approx(0.5)
     assert gauge.next_look_s([use(1_000)], 0.0, 0.1) == pytest.approx(5.0)
-    assert gauge.next_look_s([], 0.0, 1_000.0) == pytest.approx(50.0)
+    assert gauge.next_look_s([], 0.0, 1_000.0) == pytest.approx(25.0)
 
 
 def test_a_limit_of_nothing_is_reached() -> None:
@@ -95,4 +112,4 @@ def test_who_is_gone_is_forgotten() -> None:
     gauge = PressureGauge()
     for pid in range(100):
         gauge.next_look_s([use(1, "rlimit_as", pid)], float(pid), 0.0)
-    assert list(gauge._before) == [("rlimit_as", 99)]
+    assert list(gauge._before) == [("rlimit_as", 99, LIMIT)]

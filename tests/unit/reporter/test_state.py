@@ -16,6 +16,7 @@ from otel_celery_memory.records import (
     ProcessExited,
     ProcessUp,
     Record,
+    TaskInFlight,
     TaskOverdue,
 )
 from otel_celery_memory.reporter.endings import ProcessEnd
@@ -37,7 +38,7 @@ def up(pid: int = CHILD, slot: int = 0) -> ProcessUp:
 
 
 def exited(exit_code: int, reason: str = "", pid: int = CHILD) -> ProcessExited:
-    return ProcessExited(pid, 0, exit_code, reason)
+    return ProcessExited(pid, 0, exit_code, 0, reason)
 
 
 def state_of(*records: Record) -> WorkerState:
@@ -178,6 +179,16 @@ def test_a_process_that_is_reaped_after_it_was_judged_does_not_come_back() -> No
     state = state_of(*AFTER_TASK, down("max_tasks", exit_code=155))
     end_of(state)
     state.apply(exited(155))
+    assert state.processes == {}
+
+
+def test_a_child_whose_end_is_the_first_that_is_heard_of_it_is_told_with_its_place() -> None:
+    told = TaskInFlight(CHILD, 7, "id-1", "app.task")
+    state = state_of(exited(-signal.SIGKILL), told)
+    end = end_of(state)
+    assert (end.reason, end.process.slot) == (ExitReason.KILLED, 0)
+    assert end.task == started(CHILD, "id-1", time_ns=7, rss_bytes=0)
+    state.apply(told)
     assert state.processes == {}
 
 

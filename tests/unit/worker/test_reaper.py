@@ -144,4 +144,4 @@ def test_what_the_main_process_wanted_is_told_with_the_exit_code(
     pool.on_process_down(child)
     (record,) = sink.records
     assert isinstance(record, ProcessExited)
-    assert (record.pid, record.exit_code, record.reason) == (11, -9, reason)
+    assert (record.pid, record.exit_code, record.slot, record.reason) == (11, -9, 0, reason)
