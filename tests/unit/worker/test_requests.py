@@ -49,7 +49,9 @@ class Worker:
 
 
 @pytest.fixture
-def channel() -> Iterator[Channel]:
+def channel(monkeypatch: pytest.MonkeyPatch) -> Iterator[Channel]:
+    # A thread that Python's threading module did not start is listed there from its first log on.
+    monkeypatch.setattr(logging, "logThreads", False)
     threads = _thread._count()
     made = Channel()
     yield made
@@ -99,10 +101,7 @@ def test_a_signal_that_cannot_be_obeyed_is_told_in_the_log(
     channel: Channel,
     sent: list[int],
     caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # A thread that Python's threading module did not start would be listed there for ever.
-    monkeypatch.setattr(logging, "logThreads", False)
     worker = Worker(channel, None, by_signal=True)
     worker.running = False
     os.kill(os.getpid(), signal.SIGURG)
