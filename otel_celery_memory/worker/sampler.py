@@ -23,6 +23,7 @@ import random
 from dataclasses import dataclass
 
 from otel_celery_memory.orders import Balance
+from otel_celery_memory.worker.costs import KnownCosts
 from otel_celery_memory.worker.spending import Spending
 
 TIME_CONSTANT_S = 300.0
@@ -37,16 +38,12 @@ FIXED_COST_S = 0.0003
 """Of any traced run: the guard's thread, two looks at what is alive."""
 GUARD_COST_S = 0.0001
 """Of a run that was watched for nothing: the guard's thread."""
-SLOWDOWN_AT_FIRST = 6.0
 LEAST_SLICE_S = 0.004
 WHOLE_SHARE = 0.8
 """Of `max_added_latency`: what a run may be expected to take under tracing to be traced whole."""
-NAMES_MAX = 200
-_FORGET_S = 3_600.0
 _PATIENCE = 4
 """A run that would fit whole is sliced after its name waited so many times for what it costs."""
 _RETRY_S = 0.01
-_OTHER = "_other"
 
 
 @dataclass(frozen=True)
@@ -60,33 +57,6 @@ class Plan:
 
     allowance_s: float
     begin_after_s: float | None = None
-
-
-class _Costs:
-    """What is known of one task name; times are means that follow slowly."""
-
-    __slots__ = (
-        "cpu_s",
-        "denied_s",
-        "due_s",
-        "runs",
-        "seen_s",
-        "slowdown",
-        "traced",
-        "wall_longest_s",
-        "wall_s",
-    )
-
-    def __init__(self, due_s: float, now_s: float) -> None:
-        self.runs = 0
-        self.cpu_s = 0.0
-        self.wall_s = 0.0
-        self.wall_longest_s = 0.0
-        self.slowdown = SLOWDOWN_AT_FIRST
-        self.due_s = due_s
-        self.traced = False
-        self.seen_s = now_s
-        self.denied_s: float | None = None
 
 
 class Sampler:
@@ -114,16 +84,14 @@ class Sampler:
         if self._succeeds:
             earned_from_s = self.task_s - self._recent_task_s
             self._spending.spend(self._recent_spent_s, earned_from_s, now_s)
-        self._costs: dict[str, _Costs] = {}
+        self._known = KnownCosts(self._first_due_s)
         self._active = 1
         self._counted_s = now_s
         self._born_s = self._pace_s(now_s)
 
     def due(self, task: str, now_s: float) -> bool:
         """Whether it is worth asking for a `plan`: the one question before every run."""
-        costs = self._costs.get(task)
-        if costs is None:
-            costs = self._meet(task, now_s)
+        costs = self._known.of(task, now_s)
         if self.task_s + IDLE_SHARE * now_s < costs.due_s:
             return False
         # A name's first run imports what it needs; where processes do not live long, it may be
@@ -132,22 +100,7 @@ class Sampler:
 
     def ran(self, task: str, cpu_s: float, wall_s: float, now_s: float) -> None:
         """A run of `task` ended that was not traced, and that had the process to itself."""
-        costs = self._costs.get(task)
-        if costs is None:
-            costs = self._meet(task, now_s)
-        costs.runs += 1
-        if costs.runs < 20:
-            # The first run may have imported much: the second takes its place.
-            weight = 1 / max(costs.runs - 1, 1)
-        elif costs.runs & 7:
-            return  # one in eight is enough to follow
-        else:
-            weight = 0.05
-        costs.cpu_s += (cpu_s - costs.cpu_s) * weight
-        costs.wall_s += (wall_s - costs.wall_s) * weight
-        longest_s = costs.wall_longest_s * 0.99
-        costs.wall_longest_s = wall_s if wall_s > longest_s else longest_s
-        costs.seen_s = now_s
+        self._known.of(task, now_s).ran(cpu_s, wall_s, now_s)
 
     def worked(self, cpu_s: float) -> None:
         """Tasks have used so much more CPU time in this process, traced or not."""
@@ -161,21 +114,10 @@ class Sampler:
         What was spent is not known, only estimated, and never too low on the mean: of a whole run
         what it took beyond an untraced one, at least a quarter; of a slice all.
         """
-        costs = self._costs.get(task)
-        if costs is None:
-            costs = self._meet(task, now_s)
-        costs.seen_s = now_s
-        costs.denied_s = None
-        costs.traced = True
-        spent_s = cpu_s
-        if whole and not aborted:
-            spent_s = max(cpu_s - costs.cpu_s, cpu_s / 4)
-            self._learn(costs, cpu_s, 0.3)
-        elif whole:
-            # It would have gone on: how far is not known.
-            self._learn(costs, 1.5 * cpu_s, 1.0)
-        else:
-            costs.slowdown += (SLOWDOWN_AT_FIRST - costs.slowdown) * 0.03
+        costs = self._known.of(task, now_s)
+        seen_whole = whole and not aborted
+        spent_s = max(cpu_s - costs.cpu_s, cpu_s / 4) if seen_whole else cpu_s
+        costs.was_traced(cpu_s, now_s, whole=whole, aborted=aborted)
         self.spend(spent_s + extra_s, now_s)
         costs.due_s = self._pace_s(now_s) + self._wait_s(spent_s + extra_s)
 
@@ -188,8 +130,7 @@ class Sampler:
 
     def postpone(self, task: str, now_s: float) -> None:
         """A run that was planned could not be traced: ask again later."""
-        costs = self._costs.get(task) or self._meet(task, now_s)
-        costs.due_s = self._pace_s(now_s) + self._wait_s(FIXED_COST_S)
+        self._known.of(task, now_s).due_s = self._pace_s(now_s) + self._wait_s(FIXED_COST_S)
 
     def watched_for_nothing(self, now_s: float) -> None:
         """A run ended before the slice that was planned of it began; `ran` is told as well."""
@@ -200,8 +141,7 @@ class Sampler:
 
         ``left_s`` is what the slices before it left of the run's `max_added_latency`.
         """
-        costs = self._costs.get(task)
-        if costs is None or self._pace_s(now_s) < costs.due_s:
+        if self._pace_s(now_s) < self._known.of(task, now_s).due_s:
             return None
         funds_s = min(left_s, self._funds_s(now_s, SPENT_SHARE))
         return Plan(funds_s, 0.0) if funds_s >= LEAST_SLICE_S else None
@@ -218,9 +158,10 @@ class Sampler:
 
         ``limit_s`` is the run's time limit: what could reach it is left alone.
         """
-        costs = self._costs.get(task) or self._meet(task, now_s)
-        if limit_s and costs.wall_longest_s + 2 * self._latency_s > limit_s:
-            costs.due_s = self._pace_s(now_s) + self._wait_s(FIXED_COST_S)
+        costs = self._known.of(task, now_s)
+        # How near a name that never ran here comes to its limit is not known.
+        if limit_s and (not costs.runs or costs.wall_longest_s + 2 * self._latency_s > limit_s):
+            self.postpone(task, now_s)
             return None
         # A name that was never seen goes before the others: the reserve is for it too.
         funds_s = self._funds_s(now_s, SPENT_SHARE if costs.traced else 0.95)
@@ -240,28 +181,11 @@ class Sampler:
         costs.due_s = pace_s + _RETRY_S
         return None
 
-    def _meet(self, task: str, now_s: float) -> _Costs:
-        if len(self._costs) >= NAMES_MAX:
-            oldest = min(self._costs, key=lambda name: self._costs[name].seen_s)
-            if now_s - self._costs[oldest].seen_s < _FORGET_S:
-                task = _OTHER
-            if task not in self._costs:
-                del self._costs[oldest]
-        if task not in self._costs:
-            self._costs[task] = _Costs(self._first_due_s(now_s), now_s)
-        return self._costs[task]
-
     def _first_due_s(self, now_s: float) -> float:
         if not self._succeeds:
             return self._pace_s(now_s)
         # A wait without memory, from the process's beginning: it may end long before it is over.
         return self._born_s + self._chance.expovariate(1.0) * self._mean_wait_s(10 * FIXED_COST_S)
-
-    @staticmethod
-    def _learn(costs: _Costs, traced_cpu_s: float, weight: float) -> None:
-        if costs.runs:
-            slowdown = traced_cpu_s / max(costs.cpu_s, 1e-6)
-            costs.slowdown += (max(slowdown, 1.0) - costs.slowdown) * weight
 
     def _pace_s(self, now_s: float) -> float:
         """The clock by which names wait: task time, and a little of the time without any."""
@@ -291,5 +215,4 @@ class Sampler:
         self._settled_s, self._settled_task_s = now_s, self.task_s
         if now_s - self._counted_s >= 10.0:
             self._counted_s = now_s
-            recent_s = now_s - 2 * TIME_CONSTANT_S
-            self._active = max(1, sum(c.seen_s >= recent_s for c in list(self._costs.values())))
+            self._active = max(1, self._known.seen_since(now_s - 2 * TIME_CONSTANT_S))

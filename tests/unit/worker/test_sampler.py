@@ -10,7 +10,6 @@ from otel_celery_memory.orders import Balance
 from otel_celery_memory.worker.sampler import (
     FIXED_COST_S,
     LEAST_SLICE_S,
-    NAMES_MAX,
     Plan,
     Sampler,
 )
@@ -180,6 +179,16 @@ def test_a_run_that_could_reach_its_time_limit_is_left_alone(
     assert process.due() is planned
 
 
+def test_a_first_run_in_a_new_process_is_left_alone_where_it_has_a_limit() -> None:
+    process = Process(before=Balance(1_000.0, 1.0, 100.0, 0.1, 1_000.0))
+    process.sampler.worked(50.0)
+    assert process.due()
+    assert process.plan(limit_s=3_600.0) is None
+    assert not process.due()
+    process.sampler.worked(50.0)
+    assert process.plan() is not None
+
+
 def test_a_name_whose_limit_is_too_near_is_asked_about_again_later() -> None:
     process = Process()
     process.run(cpu_s=0.1, times=50)
@@ -223,7 +232,6 @@ def test_a_run_s_next_slice_waits_for_its_turn_and_has_what_the_run_may_still_lo
     assert process.sampler.next_slice("long", process.now_s, 0.1) is None
     process.run("long", 60.0, times=20)
     assert process.sampler.next_slice("long", process.now_s, LEAST_SLICE_S / 2) is None
-    assert process.sampler.next_slice("never seen", process.now_s, 0.1) is None
 
 
 def test_what_could_not_be_traced_is_asked_about_again_later() -> None:
@@ -244,25 +252,6 @@ def test_an_idle_process_traces_its_rare_small_task_now_and_then() -> None:
             traced += 1
             process.traced(cpu_s=0.006)
     assert traced > 24
-
-
-def test_of_more_names_than_there_is_room_for_the_rest_share_one_place() -> None:
-    process = Process()
-    for number in range(NAMES_MAX + 50):
-        process.run(f"t{number}", 0.001)
-        process.run(f"t{number}", 0.001)
-    assert len(process.sampler._costs) == NAMES_MAX
-    assert "_other" in process.sampler._costs
-
-
-def test_a_name_not_seen_for_an_hour_gives_its_place_to_a_new_one() -> None:
-    process = Process()
-    for number in range(NAMES_MAX):
-        process.run(f"t{number}", 0.001)
-    process.now_s += 3_700.0
-    process.run("late", 0.001)
-    assert "late" in process.sampler._costs
-    assert len(process.sampler._costs) == NAMES_MAX
 
 
 def test_a_successor_begins_with_what_the_one_before_earned_and_spent() -> None:
