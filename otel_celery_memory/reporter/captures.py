@@ -88,6 +88,8 @@ class Captures:
         self._sites_due_s = 0.0
         self._last = 0
         self._taken: deque[TakenCapture] = deque(maxlen=_REMEMBERED)
+        self.look_for_orders: Callable[[], object] = lambda: None
+        """Called where a window is of a capture that is not known yet."""
 
     def begin(self, orders: Orders, mode: str) -> None:
         """Expect what `orders` ask for, if that is news; `mode` is how the worker is traced."""
@@ -101,6 +103,8 @@ class Captures:
 
     def window(self, record: SitesWindow) -> None:
         """A window's sites follow."""
+        if record.capture > self._last:
+            self.look_for_orders()
         if self._orders is None or record.capture != self._orders.capture:
             return
         gathered = self._gathered.setdefault(record.kind, _Gathered())

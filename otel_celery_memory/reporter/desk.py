@@ -38,6 +38,8 @@ class Desk:
         self._clock_s = clock_s
         self._view_due_s = clock_s()
         self._ranked_s = clock_s()
+        # A child may hear of a capture before the next tick does.
+        emitter.captures.look_for_orders = self._look_at_orders
 
     def ranked(self) -> None:
         """The sites have just been told: what comes is of a new interval."""
@@ -49,17 +51,20 @@ class Desk:
 
     def tick(self, *, last: bool = False) -> None:
         """Do what is due."""
-        orders = self._page.orders()
-        mode = orders.mode or self._mode
-        captures = self._emitter.captures
-        captures.begin(orders, mode)
-        taken = captures.complete(self._processes(), all_now=last)
+        mode = self._look_at_orders()
+        taken = self._emitter.captures.complete(self._processes(), all_now=last)
         if taken is not None:
             self._emitter.captured(taken)
         now_s = self._clock_s()
         if taken is not None or now_s >= self._view_due_s:
             self._view_due_s = now_s + VIEW_INTERVAL_S
             self._write(self.view(mode))
+
+    def _look_at_orders(self) -> str:
+        orders = self._page.orders()
+        mode = orders.mode or self._mode
+        self._emitter.captures.begin(orders, mode)
+        return mode
 
     def view(self, mode: str) -> dict[str, Any]:
         """The worker as it is now: sizes, names and places, of a bounded number of things."""

@@ -52,13 +52,12 @@ def churn_and_keep(size_bytes: int) -> str:
 
 @app.task
 def hoard(steps: int, pause_s: float) -> int:
-    """Takes memory slowly and keeps it until its end."""
+    """Takes memory slowly and keeps it."""
     Path(os.environ["TEST_MARKERS"], "hoard").touch()
-    held = []
     for _ in range(steps):
-        held.append(bytearray(1024))  # what hoard keeps until its end
+        KEPT.append(bytearray(1024))  # what hoard keeps
         time.sleep(pause_s)
-    return len(held)
+    return len(KEPT)
 
 
 @app.task

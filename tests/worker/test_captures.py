@@ -52,17 +52,17 @@ def test_inspect_memory_shows_processes_tasks_and_sites_in_every_pool(
     start: Start, broker: Broker, pool: list[str]
 ) -> None:
     with start(arguments=pool, environ=CONTROLLED) as worker:
-        text = ""
         answer: dict[str, Any] = {}
 
         def shown() -> bool:
-            nonlocal text, answer
+            nonlocal answer
             run_many(worker, 200)
-            text, answer = worker.remote("inspect", "memory", broker=broker)
+            _, answer = worker.remote("inspect", "memory", broker=broker)
             view = answer.get("memory") or {}
             return bool(view.get("tasks")) and bool(view.get("sites"))
 
         wait_until("a view with tasks and sites", shown, 60)
+        text, answer = worker.remote("inspect", "memory", broker=broker)
         view = answer["memory"]
         slots = {process["slot"] for process in view["processes"]}
         assert slots == ({"main", "0", "1"} if pool == POOLS[0] else {"main"})
