@@ -61,6 +61,26 @@ def hoard(steps: int, pause_s: float) -> int:
 
 
 @app.task
+def allocate(count: int) -> float:
+    """Does nothing but allocate; seconds it took."""
+    began_s = time.perf_counter()
+    for _ in range(count):
+        [{"number": number, "list": [number]} for number in range(300)]
+    return time.perf_counter() - began_s
+
+
+@app.task
+def allocate_traced(count: int) -> float:
+    """The same under tracing from its start to its end."""
+    tracemalloc.start()
+    try:
+        seconds: float = allocate.run(count)
+        return seconds
+    finally:
+        tracemalloc.stop()
+
+
+@app.task
 def trace_by_itself() -> int:
     """Begins a tracing of its own and leaves it on."""
     tracemalloc.start(7)
