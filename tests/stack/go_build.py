@@ -42,7 +42,7 @@ class Tool:
 
     def sources(self) -> list[Path]:
         """What we wrote of it."""
-        return sorted(each for each in (TOOLS / self.module).iterdir() if each.is_file())
+        return sorted(each for each in (TOOLS / self.module).rglob("*") if each.is_file())
 
 
 PROMETHEUS = Tool("prometheus", "prometheus", "github.com/prometheus/prometheus/cmd/prometheus")
@@ -70,7 +70,9 @@ def _build(go: str, tool: Tool, binary: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="build-", dir=binary.parent) as directory:
         place = Path(directory)
         for source in tool.sources():
-            (place / source.name).write_bytes(source.read_bytes())
+            copy = place / source.relative_to(TOOLS / tool.module)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(source.read_bytes())
         built = place / "built"
         run([go, "build", *BUILD_FLAGS, "-o", str(built), tool.package], place)
         # Last, and atomic: the name in the cache never stands for half a build.
