@@ -34,9 +34,7 @@ class Load:
             "data_folder_out": str(self._outbox),
         }
         self._app = app
-        self._tasks: Iterator[tuple[str, str]] = islice(
-            cycle(PATTERN), round(RATE_PER_S * seconds)
-        )
+        self._tasks: Iterator[tuple[str, str]] = islice(cycle(PATTERN), round(RATE_PER_S * seconds))
         self.published = 0
 
     @property

@@ -174,9 +174,30 @@ FAILING = Alert(
     FLEET,
     "Does the Collector lose telemetry?",
 )
+STUCK = Alert(
+    "CeleryCollectorStuck",
+    "critical",
+    # While it tries again nothing has failed yet, for half an hour or until the queue is full.
+    "\nunless ".join(
+        (
+            "max by (job, instance, exporter) (min_over_time(otelcol_exporter_queue_size[5m])) > 0",
+            *(
+                "sum by (job, instance, exporter) "
+                f"(increase(otelcol_exporter_sent_{each}_total[5m])) > 0"
+                for each in SIGNALS
+            ),
+        )
+    ),
+    "5m",
+    "Collector {{ $labels.instance }} gets nothing through to {{ $labels.exporter }}",
+    "Collector {{ $labels.instance }} has {{ $value | humanize }} items or more waiting for "
+    "{{ $labels.exporter }}, and sent it nothing in five minutes.",
+    FLEET,
+    "Does the Collector lose telemetry?",
+)
 
 WORKERS = (RETAINS, EXHAUSTION, PRESSURE, LOST, RECYCLING, DESCRIPTORS)
-TELEMETRY = (SILENT, DROPPED, REFUSING, FAILING)
+TELEMETRY = (SILENT, DROPPED, REFUSING, FAILING, STUCK)
 ALERTS = WORKERS + TELEMETRY
 GROUPS = (
     Group("celery_memory", "30s", WORKERS),

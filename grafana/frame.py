@@ -31,8 +31,8 @@ def page(
     variables = (
         _source("prometheus"),
         _source("loki"),
-        query_variable("job", f"label_values({memory}, job)"),
-        query_variable("instance", f"label_values({memory}{{{JOB}}}, instance)"),
+        query_variable("job", "Job", f"label_values({memory}, job)"),
+        query_variable("instance", "Instance", f"label_values({memory}{{{JOB}}}, instance)"),
         *extra,
     )
     made = (
@@ -65,11 +65,11 @@ def filled(made: build.Dashboard, *panels: Any) -> build.Dashboard:
     return made
 
 
-def query_variable(name: str, query: str, label: str = "") -> build.QueryVariable:
+def query_variable(name: str, label: str, query: str) -> build.QueryVariable:
     """A variable whose values are a label's; all of them unless somebody chooses."""
     return (
         build.QueryVariable(name)
-        .label(label or name)
+        .label(label)
         .datasource(PROMETHEUS)
         .query(query)
         .multi(True)
@@ -84,13 +84,13 @@ def query_variable(name: str, query: str, label: str = "") -> build.QueryVariabl
 def task_variable() -> build.QueryVariable:
     """Names of tasks."""
     measured = series(c.MEASURED)
-    return query_variable("task", f"label_values({measured}{{{INSTANCE}}}, {TASK})", "task")
+    return query_variable("task", "Task", f"label_values({measured}{{{INSTANCE}}}, {TASK})")
 
 
 def slot_variable() -> build.QueryVariable:
     """Places in the pool."""
     memory = series(c.MEMORY)
-    return query_variable("slot", f"label_values({memory}{{{INSTANCE}}}, {SLOT})", "process")
+    return query_variable("slot", "Process", f"label_values({memory}{{{INSTANCE}}}, {SLOT})")
 
 
 def link_to(uid: str, variable: str, value: str) -> str:

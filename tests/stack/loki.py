@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 from tests.processes import LOOPBACK, answers, free_ports, get, running
@@ -28,20 +29,18 @@ class Loki:
 
     def query_range(self, logql: str, start_s: float, end_s: float, step_s: float) -> list[int]:
         """How many values each stream or series of a query has."""
-        window = {"start": int(start_s * 1e9), "end": int(end_s * 1e9), "step": f"{step_s}s"}
-        return self._counts("query_range", {"query": logql, "limit": 1000, **window})
+        window = {"start": int(start_s * 1e9), "end": int(end_s * 1e9), "step": f"{step_s:.0f}s"}
+        found = self.ask("query_range", {"query": logql, "limit": 1000, **window})
+        return [len(each["values"]) for each in found]
 
     def query(self, logql: str, at_s: float) -> list[int]:
         """One for each series that an instant query returns."""
-        return self._counts("query", {"query": logql, "time": int(at_s * 1e9)})
+        return [1 for _ in self.ask("query", {"query": logql, "time": int(at_s * 1e9)})]
 
-    def _counts(self, path: str, parameters: dict[str, object]) -> list[int]:
-        return [len(each.get("values", [each.get("value")])) for each in self.ask(path, parameters)]
-
-    def ask(self, path: str, parameters: dict[str, object]) -> list[dict[str, object]]:
+    def ask(self, path: str, parameters: Mapping[str, object]) -> list[dict[str, Any]]:
         """The result of one of Loki's queries, as its JSON has it."""
         answer = json.loads(get(f"{self.url}/loki/api/v1/{path}?{urlencode(parameters)}"))
-        result: list[dict[str, object]] = answer["data"]["result"]
+        result: list[dict[str, Any]] = answer["data"]["result"]
         return result
 
 
