@@ -14,7 +14,8 @@ from otel_celery_memory import conventions as c
 
 _RULES = "The recording rules of this project make this series; are they loaded?"
 _ALARMING = tuple(event.name for event in c.EVENTS if event.severity != "INFO")
-_SELF = tuple(metric for metric in c.SELF_METRICS if metric.kind == "Counter")
+_LOSSES = tuple(metric for metric in c.SELF_METRICS if metric.kind == "Counter")
+_SHARES = tuple(metric for metric in c.SELF_METRICS if metric.unit == "1")
 
 
 def fleet() -> build.Dashboard:
@@ -35,6 +36,7 @@ def fleet() -> build.Dashboard:
         _alarms(),
         _self(),
         _collector(),
+        *((_costs(),) if _SHARES else ()),
     )
 
 
@@ -97,16 +99,15 @@ def _growth_by_task() -> object:
 
 
 def _growth_by_worker() -> object:
-    growth = net(c.RSS_RETAINED, "job, instance", "$__rate_interval", INSTANCE, "rate")
     return over_time(
         Question(
             "Which worker grows?",
-            "Retained memory a second, net, by worker. One worker alone: look at its queue and "
-            "its machine; all of them: look at the last release.",
-            "binBps",
-            "No task finished in this time.",
+            "What tasks retained in the last 30 minutes, net, by worker. One worker alone: look "
+            "at its queue and its machine; all of them: look at the last release.",
+            "bytes",
+            f"No task finished in this time. {_RULES}",
         ),
-        [Query(f"topk(10,\n{growth}\n)", "{{instance}}")],
+        [Query(f"topk(10, {r.RETAINED_BY_WORKER.name}{{{INSTANCE}}})", "{{instance}}")],
     )
 
 
@@ -154,7 +155,7 @@ def _self() -> object:
     return over_time(
         Question(
             "Is anything measured lost?",
-            "Records dropped and reporters started again. Zero is what to expect.",
+            "Counts of what went wrong in measuring itself. Zero is what to expect.",
             "short",
             "No worker sent telemetry in this time.",
         ),
@@ -163,7 +164,22 @@ def _self() -> object:
                 f"sum by (instance) (increase({series(metric)}{{{INSTANCE}}}[$__rate_interval]))",
                 f"{metric.name.removeprefix('celery.memory.')} {{{{instance}}}}",
             )
-            for metric in _SELF
+            for metric in _LOSSES
+        ],
+    )
+
+
+def _costs() -> object:
+    return over_time(
+        Question(
+            "What does measuring cost?",
+            "Share of the time of tasks that tracing takes, the worst of each worker's.",
+            "percentunit",
+            "No worker traces.",
+        ),
+        [
+            Query(f"max by (instance) ({series(metric)}{{{INSTANCE}}})", "{{instance}}")
+            for metric in _SHARES
         ],
     )
 

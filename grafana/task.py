@@ -12,6 +12,7 @@ from grafana.promql import net
 from otel_celery_memory import conventions as c
 
 _INTERVAL = "$__rate_interval"
+_TRACED = (c.TRACED_DELTA, c.TRACED_PEAK)
 _NONE = "The chosen tasks did not finish in this time."
 _UNTRACED = "No run was traced in this time: tracing is off, or its turn has not come."
 
@@ -34,6 +35,7 @@ def task() -> build.Dashboard:
         _traced(),
         _runs(),
         _site_rates(),
+        _heat("How high does Python's own memory peak?", c.TRACED_PEAK, _TRACED_PEAK, width=12),
         _lost(),
     )
 
@@ -43,6 +45,7 @@ _RETAINED = (
     "band up; a few high cells are warm-up."
 )
 _DELTA = "Growth from a run's start to its end. Dots are runs with a trace: follow one."
+_TRACED_PEAK = "The highest traced memory inside a run. Only traced runs have one."
 _PEAK = "The highest RSS inside a run, above its start. Dots are runs with a trace: follow one."
 
 
@@ -91,12 +94,15 @@ def _sites() -> object:
     )
 
 
-def _heat(title: str, metric: c.Metric, description: str, *, grow: bool = False) -> object:
+def _heat(
+    title: str, metric: c.Metric, description: str, *, grow: bool = False, width: int = 8
+) -> object:
     matchers = f'{OF_TASK}, {DIRECTION}="{c.GROW}"' if grow else OF_TASK
     buckets = f"{series(metric)}_bucket{{{matchers}}}"
     return distribution(
-        Question(title, description, "bytes", _NONE),
+        Question(title, description, "bytes", _UNTRACED if metric in _TRACED else _NONE),
         Query(f"sum by (le) (increase({buckets}[{_INTERVAL}]))", "{{le}}", exemplars=True),
+        width=width,
     )
 
 

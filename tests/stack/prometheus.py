@@ -95,10 +95,7 @@ def running_prometheus(
         ('"collector:8888"', selves),
         ("alertmanager:9093", alertmanager),
         ("/etc/prometheus/rules/*.yaml", rules or f"{directory}/none/*.yaml"),
-        (
-            "scrape_interval: 15s",
-            f"scrape_interval: {interval_s}s\n  scrape_timeout: {interval_s}s",
-        ),
+        ("scrape_interval: 15s", every),
     ):
         assert shipped in text, shipped
         text = text.replace(shipped, here)
