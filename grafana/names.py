@@ -25,6 +25,11 @@ def series(metric: c.Metric) -> str:
     return label(metric.name) + suffix + ("_total" if metric.kind == "Counter" else "")
 
 
+def sent(name: str) -> c.Metric | None:
+    """The metric of this name, where this version sends it."""
+    return next((metric for metric in c.METRICS if metric.name == name), None)
+
+
 TASK = label(c.TASK_NAME)
 STATE = label(c.TASK_STATE)
 EXCLUSIVE = label(c.EXCLUSIVE)

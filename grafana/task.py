@@ -12,7 +12,6 @@ from grafana.promql import net
 from otel_celery_memory import conventions as c
 
 _INTERVAL = "$__rate_interval"
-_TRACED = (c.TRACED_DELTA, c.TRACED_PEAK)
 _NONE = "The chosen tasks did not finish in this time."
 _UNTRACED = "No run was traced in this time: tracing is off, or its turn has not come."
 
@@ -35,7 +34,7 @@ def task() -> build.Dashboard:
         _traced(),
         _runs(),
         _site_rates(),
-        _heat("How high does Python's own memory peak?", c.TRACED_PEAK, _TRACED_PEAK, width=12),
+        _peaks(),
         _lost(),
     )
 
@@ -45,7 +44,6 @@ _RETAINED = (
     "band up; a few high cells are warm-up."
 )
 _DELTA = "Growth from a run's start to its end. Dots are runs with a trace: follow one."
-_TRACED_PEAK = "The highest traced memory inside a run. Only traced runs have one."
 _PEAK = "The highest RSS inside a run, above its start. Dots are runs with a trace: follow one."
 
 
@@ -94,15 +92,12 @@ def _sites() -> object:
     )
 
 
-def _heat(
-    title: str, metric: c.Metric, description: str, *, grow: bool = False, width: int = 8
-) -> object:
+def _heat(title: str, metric: c.Metric, description: str, *, grow: bool = False) -> object:
     matchers = f'{OF_TASK}, {DIRECTION}="{c.GROW}"' if grow else OF_TASK
     buckets = f"{series(metric)}_bucket{{{matchers}}}"
     return distribution(
-        Question(title, description, "bytes", _UNTRACED if metric in _TRACED else _NONE),
+        Question(title, description, "bytes", _NONE),
         Query(f"sum by (le) (increase({buckets}[{_INTERVAL}]))", "{{le}}", exemplars=True),
-        width=width,
     )
 
 
@@ -118,6 +113,29 @@ def _traced() -> object:
         [
             Query(_mean(c.RSS_DELTA), f"RSS {{{{{TASK}}}}}"),
             Query(_mean(c.TRACED_DELTA), f"traced {{{{{TASK}}}}}"),
+        ],
+    )
+
+
+def _peaks() -> object:
+    def mean(metric: c.Metric) -> str:
+        total, count = (
+            f"sum by ({TASK}) (rate({series(metric)}_{part}{{{OF_TASK}}}[{_INTERVAL}]))"
+            for part in ("sum", "count")
+        )
+        return f"{total} / ({count} > 0)"
+
+    return over_time(
+        Question(
+            "How much of its peak is Python's own?",
+            "Mean peak of a run above its start, from RSS and from tracemalloc. What a worker "
+            "needs for this task beside what it has at rest.",
+            "bytes",
+            _NONE,
+        ),
+        [
+            Query(mean(c.RSS_PEAK), f"RSS {{{{{TASK}}}}}"),
+            Query(mean(c.TRACED_PEAK), f"traced {{{{{TASK}}}}}"),
         ],
     )
 

@@ -80,12 +80,13 @@ def running_prometheus(
     alertmanager: str = NOBODY,
     rules: str = "",
     interval_s: int = 1,
+    port: int = 0,
 ) -> Iterator[Prometheus]:
-    """A Prometheus on a free port, on deploy/prometheus.yml with this machine's addresses.
+    """A Prometheus on a free port or on ``port``: deploy/prometheus.yml with addresses of here.
 
     ``rules`` is a pattern of rule files; without one there are no rules.
     """
-    (port,) = free_ports(1)
+    port = port or free_ports(1)[0]
     text = CONFIG.read_text(encoding="utf-8")
     scraped = ", ".join(f'"{LOOPBACK}:{each.prometheus_scrape_port}"' for each in collectors)
     selves = ", ".join(f'"{LOOPBACK}:{each.self_metrics_port}"' for each in collectors)
