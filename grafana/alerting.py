@@ -188,7 +188,7 @@ STUCK = Alert(
             ),
         )
     ),
-    "5m",
+    "2m",
     "Collector {{ $labels.instance }} gets nothing through to {{ $labels.exporter }}",
     "Collector {{ $labels.instance }} has {{ $value | humanize }} items or more waiting for "
     "{{ $labels.exporter }}, and sent it nothing in five minutes.",

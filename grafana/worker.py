@@ -7,12 +7,14 @@ from grafana_foundation_sdk.builders import dashboard as build
 from grafana import recordings as r
 from grafana.frame import INSTANCE, OF_SLOT, WORKER, filled, page, slot_variable
 from grafana.logql import of_event
-from grafana.names import LIMIT_KIND, REASON, SLOT, TASK, series
+from grafana.names import LIMIT_KIND, REASON, SLOT, TASK, sent, series
 from grafana.panels import Query, Question, events, over_time
 from grafana.promql import net
+from grafana.recycling import recycling
 from otel_celery_memory import conventions as c
 
 _SLOT = f"{{{{{SLOT}}}}}"
+_CGROUP_SWAP = sent("celery.worker.memory.cgroup.swap")
 _NOBODY = "No process of the chosen workers sent this in this time."
 
 
@@ -34,13 +36,14 @@ def worker() -> build.Dashboard:
         _tasks(),
         _descriptors(),
         _swap(),
+        *recycling(),
         _lost(),
     )
 
 
 def _memory() -> object:
     limit = (
-        f'{series(c.MEMORY_LIMIT)}{{{INSTANCE}, {LIMIT_KIND}=~"rlimit_as|max_memory_per_child"}}'
+        f'{series(c.MEMORY_LIMIT)}{{{INSTANCE}, {LIMIT_KIND}=~"rlimit_.+|max_memory_per_child"}}'
     )
     return over_time(
         Question(
@@ -58,7 +61,7 @@ def _memory() -> object:
 
 
 def _limits() -> object:
-    whole = f'{series(c.MEMORY_LIMIT)}{{{INSTANCE}, {LIMIT_KIND}=~"cgroup|host"}}'
+    whole = f'{series(c.MEMORY_LIMIT)}{{{INSTANCE}, {LIMIT_KIND}=~"cgroup.*|host"}}'
     return over_time(
         Question(
             "How near is it to a limit?",
@@ -159,7 +162,14 @@ def _swap() -> object:
             "bytes",
             _NOBODY,
         ),
-        [Query(f"sum by ({SLOT}) ({series(c.MEMORY_SWAP)}{{{OF_SLOT}}})", _SLOT)],
+        [
+            Query(f"sum by ({SLOT}) ({series(c.MEMORY_SWAP)}{{{OF_SLOT}}})", _SLOT),
+            *(
+                [Query(f"sum({series(_CGROUP_SWAP)}{{{INSTANCE}}})", "cgroup")]
+                if _CGROUP_SWAP
+                else []
+            ),
+        ],
     )
 
 
