@@ -7,6 +7,7 @@ shown nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -26,8 +27,19 @@ def report() -> Report:
     return _REPORT
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let somebody keep the answers to the panels' queries."""
+    parser.addoption(
+        "--save-panels", type=Path, help="a file for what the panels' queries returned"
+    )
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
     """Show what was measured."""
+    if path := config.getoption("--save-panels"):
+        _REPORT.save(path)
     if _REPORT.lines:
         terminalreporter.section("measured")
         for line in _REPORT.lines:

@@ -27,15 +27,16 @@ class Loki:
         """Where it takes OTLP."""
         return f"{self.url}/otlp"
 
-    def query_range(self, logql: str, start_s: float, end_s: float, step_s: float) -> list[int]:
-        """How many values each stream or series of a query has."""
+    def query_range(
+        self, logql: str, start_s: float, end_s: float, step_s: float
+    ) -> list[dict[str, Any]]:
+        """The streams or series of a query over a time, as Loki's JSON has them."""
         window = {"start": int(start_s * 1e9), "end": int(end_s * 1e9), "step": f"{step_s:.0f}s"}
-        found = self.ask("query_range", {"query": logql, "limit": 1000, **window})
-        return [len(each["values"]) for each in found]
+        return self.ask("query_range", {"query": logql, "limit": 1000, **window})
 
-    def query(self, logql: str, at_s: float) -> list[int]:
-        """One for each series that an instant query returns."""
-        return [1 for _ in self.ask("query", {"query": logql, "time": int(at_s * 1e9)})]
+    def query(self, logql: str, at_s: float) -> list[dict[str, Any]]:
+        """The series of an instant query."""
+        return self.ask("query", {"query": logql, "time": int(at_s * 1e9)})
 
     def ask(self, path: str, parameters: Mapping[str, object]) -> list[dict[str, Any]]:
         """The result of one of Loki's queries, as its JSON has it."""

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.stack.loki import Loki
 from tests.stack.prometheus import Prometheus
@@ -45,17 +46,38 @@ class PanelQuery:
         assert "$" not in text, text
         return text
 
-    def points(self, sources: Sources) -> int:
-        """How many values the query returns on the real data."""
+    def answer(self, sources: Sources) -> list[Answer]:
+        """What the real data says: series with times and values, or events with times and text."""
         text = self.filled(sources.end_s - sources.begin_s)
         if self.source == "prometheus":
             if self.instant:
-                return len(sources.prometheus.query(text, sources.end_s))
+                found = sources.prometheus.query(text, sources.end_s)
+                return [Answer(each.labels, ((sources.end_s, str(each.value)),)) for each in found]
             series = sources.prometheus.query_range(text, sources.begin_s, sources.end_s, STEP_S)
-            return sum(len(each.points) for each in series)
+            return [
+                Answer(each.labels, tuple((at, str(value)) for at, value in each.points))
+                for each in series
+            ]
         if self.instant:
-            return sum(sources.loki.query(text, sources.end_s))
-        return sum(sources.loki.query_range(text, sources.begin_s, sources.end_s, STEP_S))
+            return [_of_loki(each) for each in sources.loki.query(text, sources.end_s)]
+        streams = sources.loki.query_range(text, sources.begin_s, sources.end_s, STEP_S)
+        return [_of_loki(each) for each in streams]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One series or stream: labels, and values or lines at times in seconds."""
+
+    labels: Mapping[str, str]
+    values: tuple[tuple[float, str], ...]
+
+
+def _of_loki(result: Mapping[str, Any]) -> Answer:
+    if "stream" in result:
+        lines = tuple((int(at_ns) / 1e9, line) for at_ns, line in result["values"])
+        return Answer(result["stream"], lines)
+    values = result.get("values") or [result["value"]]
+    return Answer(result["metric"], tuple((float(at), value) for at, value in values))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from tests.stack.panels import Answer
 
 
 @dataclass
@@ -10,7 +14,18 @@ class Report:
     """Lines that are shown when all tests are done."""
 
     lines: list[str] = field(default_factory=list)
+    answers: dict[tuple[str, str, str], list[Answer]] = field(default_factory=dict)
+    """By dashboard, panel and reference: what docs/pictures.py draws."""
 
     def line(self, text: str) -> None:
         """Add one."""
         self.lines.append(text)
+
+    def save(self, path: Path) -> None:
+        """Write the answers as JSON."""
+        content = [
+            {"dashboard": page, "panel": panel, "ref": ref, "answer": [asdict(a) for a in answer]}
+            for (page, panel, ref), answer in self.answers.items()
+        ]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content), encoding="utf-8")
