@@ -77,8 +77,8 @@ LOST = Alert(
     + "\n) > 0",
     "0m",
     "{{ $labels.instance }} lost a process: {{ $labels.celery_worker_exit_reason }}",
-    "Worker {{ $labels.instance }} ({{ $labels.job }}) lost {{ $value | humanize }} processes in "
-    "five minutes, for the reason {{ $labels.celery_worker_exit_reason }}. The event "
+    "Processes that worker {{ $labels.instance }} ({{ $labels.job }}) lost in five minutes for the "
+    "reason {{ $labels.celery_worker_exit_reason }}: {{ $value | humanize }}. The event "
     "celery.worker.process_lost names the task each was running.",
     WORKER,
     "Which processes were lost, and what were they running?",

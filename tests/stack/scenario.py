@@ -10,8 +10,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Generator, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def played(stack: Stack, redis_url: str, directory: Path, wanted: set[str]) -> T
     with ExitStack() as held:
         workers = _start(stack, redis_url, directory, held)
         told = Told(time.time())
-        steps = _steps(stack, workers)
+        steps = held.enter_context(closing(_steps(stack, workers)))
         while True:
             elapsed_s = next(steps)
             _listen(stack, told)
@@ -106,7 +106,7 @@ def _start(stack: Stack, redis_url: str, directory: Path, held: ExitStack) -> Wo
     )
 
 
-def _steps(stack: Stack, workers: Workers) -> Iterator[float]:
+def _steps(stack: Stack, workers: Workers) -> Generator[float, None, None]:
     """One turn of the load at a time; yields how long it has lasted."""
     began_s = time.monotonic()
     reporter = workers.silent.reporter()

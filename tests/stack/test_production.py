@@ -38,7 +38,7 @@ def run(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
         yield Run(stack, told, sources)
 
 
-@pytest.mark.parametrize("query", panel_queries(), ids=str)
+@pytest.mark.parametrize("query", list(panel_queries()), ids=str)
 def test_every_query_of_every_panel_returns_data(
     run: Run, query: PanelQuery, report: Report
 ) -> None:
