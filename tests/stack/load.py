@@ -23,15 +23,20 @@ class Sent:
 
 
 def send_rounds(
-    workers: SyntheticWorkers, nodes: Sequence[str], endpoints: Sequence[str], rounds: int
+    workers: SyntheticWorkers,
+    nodes: Sequence[str],
+    endpoints: Sequence[str],
+    rounds: int,
+    interval_s: float = 0,
 ) -> Sent:
-    """Every node sends once a round, each always to the same endpoint; as fast as it is taken."""
+    """Every node sends once a round, each always to the same endpoint; a round every interval."""
     connections = [
         http.client.HTTPConnection(urlsplit(each).netloc, timeout=30) for each in endpoints
     ]
     refused = size = 0
     began_s = time.monotonic()
-    for _ in range(rounds):
+    for number_of_round in range(rounds):
+        time.sleep(max(0.0, began_s + number_of_round * interval_s - time.monotonic()))
         workers.advance()
         for number, node in enumerate(nodes):
             connection = connections[number % len(connections)]
