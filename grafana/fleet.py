@@ -7,15 +7,16 @@ from grafana_foundation_sdk.builders import dashboard as build
 from grafana import recordings as r
 from grafana.frame import FLEET, INSTANCE, JOB, TASK_PAGE, filled, link_to, page
 from grafana.logql import of_event
-from grafana.names import LIMIT_KIND, REASON, TASK, series
+from grafana.names import LIMIT_KIND, REASON, TASK, sent, series
 from grafana.panels import Query, Question, events, over_time, rows
 from grafana.promql import net
 from otel_celery_memory import conventions as c
 
 _RULES = "The recording rules of this project make this series; are they loaded?"
 _ALARMING = tuple(event.name for event in c.EVENTS if event.severity != "INFO")
-_LOSSES = tuple(metric for metric in c.SELF_METRICS if metric.kind == "Counter")
-_SHARES = tuple(metric for metric in c.SELF_METRICS if metric.unit == "1")
+_LOSSES = tuple(m for m in c.SELF_METRICS if m.kind == "Counter" and not m.attributes)
+_OVERHEAD = sent("celery.memory.tracing.overhead")
+_ABORTED = sent("celery.memory.tracing.aborted")
 
 
 def fleet() -> build.Dashboard:
@@ -36,7 +37,7 @@ def fleet() -> build.Dashboard:
         _alarms(),
         _self(),
         _collector(),
-        *((_costs(),) if _SHARES else ()),
+        *_costs(),
     )
 
 
@@ -155,7 +156,7 @@ def _self() -> object:
     return over_time(
         Question(
             "Is anything measured lost?",
-            "Counts of what went wrong in measuring itself. Zero is what to expect.",
+            "Records dropped and reporters started again. Zero is what to expect.",
             "short",
             "No worker sent telemetry in this time.",
         ),
@@ -169,19 +170,26 @@ def _self() -> object:
     )
 
 
-def _costs() -> object:
-    return over_time(
-        Question(
-            "What does measuring cost?",
-            "Share of the time of tasks that tracing takes, the worst of each worker's.",
-            "percentunit",
-            "No worker traces.",
-        ),
-        [
-            Query(f"max by (instance) ({series(metric)}{{{INSTANCE}}})", "{{instance}}")
-            for metric in _SHARES
-        ],
-    )
+def _costs() -> list[object]:
+    if _OVERHEAD is None or _ABORTED is None:
+        return []
+    aborted = f"sum(increase({series(_ABORTED)}{{{INSTANCE}}}[$__rate_interval])) or vector(0)"
+    return [
+        over_time(
+            Question(
+                "What does tracing cost?",
+                "Share of the time of tasks that tracing takes, estimated from above; and runs "
+                "whose tracing was stopped because it would have cost too much.",
+                "percentunit",
+                "No worker traces within a budget.",
+            ),
+            [
+                Query(f"max by (instance) ({series(_OVERHEAD)}{{{INSTANCE}}})", "{{instance}}"),
+                Query(aborted, "runs stopped"),
+            ],
+            right={"runs stopped": "short"},
+        )
+    ]
 
 
 def _collector() -> object:

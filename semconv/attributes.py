@@ -83,6 +83,19 @@ ATTRIBUTES = {
     "celery.memory.site.rate": Attribute(
         "int", "Bytes a minute, estimated from all runs of the task.", (1048576,)
     ),
+    "celery.memory.site.window": Attribute(
+        "string",
+        "What the size is of: whole runs, processes since they were warm, or a part of a run.",
+        ("run", "process", "slice"),
+    ),
+    "celery.memory.snapshot.kind": Attribute("string", "What was captured.", ("sites",)),
+    "celery.memory.snapshot.reason": Attribute("string", "Why it was captured.", ("asked",)),
+    "celery.memory.snapshot.sites": Attribute("int", "How many sites it has.", (120,)),
+    "celery.memory.snapshot.runs": Attribute("int", "How many traced runs it is of.", (3,)),
+    "celery.memory.snapshot.size": Attribute("int", "Bytes of all its sites.", (1048576,)),
+    "celery.memory.snapshot.file": Attribute(
+        "string", "Name of the file it was written to.", ("capture.jsonl.gz",)
+    ),
     "celery.task.memory.rss.start": Attribute(
         "int", "RSS at the task's start, in bytes.", (52428800,)
     ),
