@@ -8,5 +8,5 @@ require github.com/grafana/dashboard-linter v0.2.0
 // Repeated from its own go.mod: a replacement holds in the main module only.
 replace github.com/hashicorp/memberlist => github.com/grafana/memberlist v0.3.1-0.20251126142931-6f9f62ab6f86
 
-// Not published as a module; see there.
+// Could not be fetched; see there.
 replace github.com/grafana/grafana/apps/dashboard => ./schema

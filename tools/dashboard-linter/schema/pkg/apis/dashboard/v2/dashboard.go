@@ -1,6 +1,6 @@
 // Package v2 names what dashboard-linter reads of a dashboard of Grafana's schema v2. Ours are
-// classic dashboards, and the real declarations are not published as a module: this lets the linter
-// be built, and leaves what it reads of v2 empty.
+// classic dashboards, and the module of the real declarations could not be fetched: this lets the
+// linter be built, and leaves what it reads of v2 empty.
 package v2
 
 type DashboardVariableRefresh string
