@@ -20,7 +20,8 @@ def words(drawn: str) -> list[str]:
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_picture_without_data_has_the_question_of_every_panel(name: str) -> None:
-    assert words(picture(PAGES[name], {})) == [panel["title"] for panel in PAGES[name]["panels"]]
+    titles = [panel["title"] for panel in PAGES[name]["panels"]]
+    assert [each for each in words(picture(PAGES[name], {})) if each.endswith("?")] == titles
 
 
 def test_a_line_is_drawn_with_its_name_and_last_value() -> None:
