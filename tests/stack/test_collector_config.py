@@ -126,7 +126,8 @@ def test_a_certificate_that_is_none_is_refused(tmp_path: Path) -> None:
         COLLECTOR_TLS_CERT_FILE=str(made.certificate),
         COLLECTOR_TLS_KEY_FILE=str(made.key),
     )
-    assert "failed to load TLS cert and key: tls: failed to find any PEM data" in said
+    assert said.startswith('Error: cannot start pipelines: failed to start "otlp" receiver')
+    assert said.endswith("tls: failed to find any PEM data in certificate input")
 
 
 def test_the_guard_lets_through_just_the_attributes_of_the_contract() -> None:
