@@ -182,7 +182,8 @@ def _logs(panel: Mapping[str, Any], frame: Frame, series: Sequence[Series]) -> I
 
 def main() -> None:
     """Draw all dashboards."""
-    saved = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    text = Path(sys.argv[1]).read_text(encoding="utf-8")
+    saved = json.loads(text.replace(f"{ROOT}/", ""))
     for path in sorted((ROOT / "grafana" / "dashboards").glob("*.json")):
         answers = {
             (each["panel"], each["ref"]): each["answer"]

@@ -51,11 +51,15 @@ def page(width: float, height: float, shapes: Sequence[str]) -> str:
 def shown(value: float, unit: str) -> str:
     """A value with its unit, short."""
     if unit in ("bytes", "binBps"):
-        for prefix in ("", "Ki", "Mi"):
-            if abs(value) < 1024:
-                return f"{value:.3g} {prefix}B" + ("/s" if unit == "binBps" else "")
+        prefixes = ["", "Ki", "Mi", "Gi"]
+        while abs(value) >= 1000 and len(prefixes) > 1:
             value /= 1024
-        return f"{value:.3g} GiB" + ("/s" if unit == "binBps" else "")
+            prefixes.pop(0)
+        return f"{_short(value)} {prefixes[0]}B" + ("/s" if unit == "binBps" else "")
     if unit == "percentunit":
         return f"{value:.1%}"
-    return f"{value:.3g}" + {"s": " s", "ops": "/s", "cps": "/s"}.get(unit, "")
+    return _short(value) + {"s": " s", "ops": "/s", "cps": "/s"}.get(unit, "")
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -24,7 +24,5 @@ def of_event(*names: str, task: bool = False) -> str:
 def latest_of_site(attribute: str) -> str:
     """The last value of a number that allocation site events carry, by site."""
     events = of_event(c.ALLOCATION_SITE.name, task=True)
-    return (
-        f"topk(20, max by ({SITE}) "
-        f"(last_over_time({events} | unwrap {label(attribute)} [$__auto]) by ({SITE}, {TASK})))"
-    )
+    value = f"{events} | unwrap {label(attribute)} [$__auto]"
+    return f"max by ({SITE}) (last_over_time({value}) by ({SITE}, {TASK}))"

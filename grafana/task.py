@@ -160,8 +160,6 @@ def _runs() -> object:
 
 
 def _site_rates() -> object:
-    sites = of_event(c.ALLOCATION_SITE.name, task=True)
-    rate = c.SITE_RATE.replace(".", "_")
     return over_time(
         Question(
             "Which lines grow, over time?",
@@ -169,13 +167,7 @@ def _site_rates() -> object:
             "bytes",
             _UNTRACED,
         ),
-        [
-            Query(
-                f"topk(10, max by ({SITE}) "
-                f"(last_over_time({sites} | unwrap {rate} [$__auto]) by ({SITE}, {TASK})))",
-                f"{{{{{SITE}}}}}",
-            )
-        ],
+        [Query(f"topk(10, {latest_of_site(c.SITE_RATE)})", f"{{{{{SITE}}}}}")],
         from_loki=True,
     )
 

@@ -13,7 +13,8 @@ from grafana.promql import net
 from grafana.recycling import recycling
 from otel_celery_memory import conventions as c
 
-_SLOT = f"{{{{{SLOT}}}}}"
+_BY_SLOT = f"instance, {SLOT}"
+_SLOT = f"{{{{instance}}}} {{{{{SLOT}}}}}"
 _CGROUP_SWAP = sent("celery.worker.memory.cgroup.swap")
 _NOBODY = "No process of the chosen workers sent this in this time."
 
@@ -54,7 +55,7 @@ def _memory() -> object:
             _NOBODY,
         ),
         [
-            Query(f"sum by ({SLOT}) ({series(c.MEMORY)}{{{OF_SLOT}}})", _SLOT),
+            Query(f"sum by ({_BY_SLOT}) ({series(c.MEMORY)}{{{OF_SLOT}}})", _SLOT),
             Query(f"max by ({LIMIT_KIND}) ({limit})", f"limit {{{{{LIMIT_KIND}}}}}"),
         ],
     )
@@ -70,8 +71,11 @@ def _limits() -> object:
             "The worker has no limit that can be read.",
         ),
         [
-            Query(f"sum by (instance) ({series(c.MEMORY_CGROUP)}{{{INSTANCE}}})", "cgroup used"),
-            Query(f"sum by (instance) ({r.MEMORY_BY_WORKER.name}{{{INSTANCE}}})", "worker"),
+            Query(
+                f"sum by (instance) ({series(c.MEMORY_CGROUP)}{{{INSTANCE}}})",
+                "cgroup used by {{instance}}",
+            ),
+            Query(f"sum by (instance) ({r.MEMORY_BY_WORKER.name}{{{INSTANCE}}})", "{{instance}}"),
             Query(f"max by ({LIMIT_KIND}) ({whole})", f"limit {{{{{LIMIT_KIND}}}}}"),
         ],
     )
@@ -105,7 +109,7 @@ def _unique() -> object:
             "bytes",
             _NOBODY,
         ),
-        [Query(f"sum by ({SLOT}) ({series(c.MEMORY_UNIQUE)}{{{OF_SLOT}}})", _SLOT)],
+        [Query(f"sum by ({_BY_SLOT}) ({series(c.MEMORY_UNIQUE)}{{{OF_SLOT}}})", _SLOT)],
     )
 
 
@@ -147,7 +151,7 @@ def _descriptors() -> object:
             _NOBODY,
         ),
         [
-            Query(f"max by ({SLOT}) ({series(c.OPEN_FILES)}{{{OF_SLOT}}})", _SLOT),
+            Query(f"max by ({_BY_SLOT}) ({series(c.OPEN_FILES)}{{{OF_SLOT}}})", _SLOT),
             Query(f"min({series(c.OPEN_FILES_LIMIT)}{{{OF_SLOT}}})", "limit"),
         ],
     )
@@ -163,7 +167,7 @@ def _swap() -> object:
             _NOBODY,
         ),
         [
-            Query(f"sum by ({SLOT}) ({series(c.MEMORY_SWAP)}{{{OF_SLOT}}})", _SLOT),
+            Query(f"sum by ({_BY_SLOT}) ({series(c.MEMORY_SWAP)}{{{OF_SLOT}}})", _SLOT),
             *(
                 [Query(f"sum({series(_CGROUP_SWAP)}{{{INSTANCE}}})", "cgroup")]
                 if _CGROUP_SWAP
