@@ -62,6 +62,7 @@ def _memory() -> object:
 
 
 def _limits() -> object:
+    charged = f"{series(c.MEMORY_CGROUP)}{{{INSTANCE}}}"
     whole = f'{series(c.MEMORY_LIMIT)}{{{INSTANCE}, {LIMIT_KIND}=~"cgroup.*|host"}}'
     return over_time(
         Question(

@@ -28,11 +28,11 @@ def test_a_line_is_drawn_with_its_name_and_last_value() -> None:
     answers: dict[tuple[str, str], Any] = {
         ("How big is each process?", "A"): [
             {
-                "labels": {"celery_worker_slot": "0<1"},
+                "labels": {"instance": "w@1", "celery_worker_slot": "0<1"},
                 "values": [[0.0, "1048576"], [60.0, "2097152"]],
             }
         ]
     }
     drawn = words(picture(PAGES["worker"], answers))
-    assert "0<1: 2 MiB" in drawn
+    assert "w@1 0<1: 2 MiB" in drawn
     assert "1 min" in drawn
