@@ -66,8 +66,8 @@ def _burst(channel: Channel, tasks: int) -> None:
         channel.send(TaskStarted(pid, now_ns, 50 << 20, 4096, 0, "0" * 36, name, name))
         channel.send(
             TaskFinished(
-                *(pid, now_ns, 50 << 20, number * 64, 1 << 20, None, None, 1, 0, NO_SPAN),
-                *("0" * 36, name, "SUCCESS"),
+                *(pid, now_ns, now_ns, 50 << 20, number * 64, 1 << 20, None, None, None, 1, 0),
+                *(NO_SPAN, "0" * 36, name, "SUCCESS", ""),
             )
         )
 

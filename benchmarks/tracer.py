@@ -102,7 +102,7 @@ def _ours() -> Callable[[], None]:
     channel = Channel()
     supervisor = Supervisor(channel, settings, "bench@h", 0)
     supervisor.start()
-    recorder = Recorder(channel, settings, TaskSpans())
+    recorder = Recorder(channel, settings, TaskSpans(), channel.page)
     recorder.begin(0)
     TaskSignals(recorder).connect()
 

@@ -72,10 +72,7 @@ def _limits() -> object:
             "The worker has no limit that can be read.",
         ),
         [
-            Query(
-                f"sum by (instance) ({series(c.MEMORY_CGROUP)}{{{INSTANCE}}})",
-                "cgroup used by {{instance}}",
-            ),
+            Query(f"sum by (instance) ({charged})", "cgroup of {{instance}}"),
             Query(f"sum by (instance) ({r.MEMORY_BY_WORKER.name}{{{INSTANCE}}})", "{{instance}}"),
             Query(f"max by ({LIMIT_KIND}) ({whole})", f"limit {{{{{LIMIT_KIND}}}}}"),
         ],

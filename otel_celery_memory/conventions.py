@@ -19,18 +19,29 @@ DIRECTION = "celery.memory.direction"
 EXCLUSIVE = "celery.memory.exclusive"
 SLOT = "celery.worker.slot"
 LIMIT_KIND = "celery.memory.limit.kind"
+LIMIT_SIZE = "celery.memory.limit.size"
+LIMIT_USED = "celery.memory.limit.used"
 EXIT_REASON = "celery.worker.exit.reason"
 EXIT_SIGNAL = "celery.worker.exit.signal"
+EXIT_TOLD_LATE = "celery.worker.exit.told_late"
 PROCESS_RSS = "celery.worker.process.rss"
 PROCESS_RSS_PEAK = "celery.worker.process.rss_peak"
 PROCESS_PID = "process.pid"
+CGROUP_OOM_KILLS = "celery.worker.cgroup.oom_kills"
 SITE_RANK = "celery.memory.site.rank"
 SITE_NAME = "celery.memory.site.name"
+SITE_WINDOW = "celery.memory.site.window"
 SITE_SIZE = "celery.memory.site.size"
 SITE_BLOCKS = "celery.memory.site.blocks"
 SITE_SIZE_CHANGE = "celery.memory.site.size_change"
 SITE_RUNS = "celery.memory.site.runs"
 SITE_RATE = "celery.memory.site.rate"
+SNAPSHOT_KIND = "celery.memory.snapshot.kind"
+SNAPSHOT_REASON = "celery.memory.snapshot.reason"
+SNAPSHOT_SITES = "celery.memory.snapshot.sites"
+SNAPSHOT_RUNS = "celery.memory.snapshot.runs"
+SNAPSHOT_SIZE = "celery.memory.snapshot.size"
+SNAPSHOT_FILE = "celery.memory.snapshot.file"
 CODE_FILE = "code.file.path"
 CODE_LINE = "code.line.number"
 CODE_FUNCTION = "code.function.name"
@@ -43,6 +54,15 @@ SPAN_RSS_PEAK = "celery.task.memory.rss.peak"
 SPAN_TRACED_DELTA = "celery.task.memory.traced.delta"
 SPAN_TRACED_PEAK = "celery.task.memory.traced.peak"
 SPAN_EXCLUSIVE = "celery.task.memory.exclusive"
+
+LIMIT_CGROUP = "cgroup"
+LIMIT_CGROUP_HIGH = "cgroup_high"
+LIMIT_CGROUP_SWAP = "cgroup_swap"
+LIMIT_AS = "rlimit_as"
+LIMIT_DATA = "rlimit_data"
+LIMIT_MAX_MEMORY = "max_memory_per_child"
+LIMIT_HOST = "host"
+"""The values of ``celery.memory.limit.kind``."""
 
 GROW, SHRINK = "grow", "shrink"
 OTHER = "_other"
@@ -63,6 +83,8 @@ class Metric:
     unit: str
     attributes: tuple[str, ...]
     meaning: str
+    bounds: tuple[float, ...] = BUCKET_BOUNDS_BYTES
+    """Of a histogram's buckets."""
 
 
 @dataclass(frozen=True)
@@ -149,11 +171,19 @@ MEMORY_LIMIT = Metric(
     "UpDownCounter",
     "By",
     (LIMIT_KIND,),
-    "Limit of kind cgroup or host for the worker as a whole, rlimit_as or "
-    "max_memory_per_child for each of its processes",
+    "Limit of kind cgroup, cgroup_high (where the kernel begins to throttle), cgroup_swap or host "
+    "for the worker as a whole, rlimit_as, rlimit_data or max_memory_per_child for each of its "
+    "processes",
 )
 MEMORY_CGROUP = Metric(
     "celery.worker.memory.cgroup", "UpDownCounter", "By", (), "What the worker's cgroup is charged"
+)
+MEMORY_CGROUP_SWAP = Metric(
+    "celery.worker.memory.cgroup.swap",
+    "UpDownCounter",
+    "By",
+    (),
+    "Swap that the worker's cgroup is charged",
 )
 OPEN_FILES = Metric(
     "celery.worker.open_files", "UpDownCounter", "{file}", (SLOT,), "Descriptors in use"
@@ -179,7 +209,40 @@ PROCESS_EXITS = Metric(
     "Counter",
     "{process}",
     (SLOT, EXIT_REASON),
-    "Processes that ended: max_tasks, max_memory, shutdown, time_limit, killed, crashed",
+    "Processes that ended: max_tasks, max_memory, shutdown, autoscale, time_limit, terminated, "
+    "oom_kill, killed, crashed",
+)
+_BOUNDS_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3_600, 14_400, 43_200, 86_400)
+PROCESS_TASKS = Metric(
+    "celery.worker.process.tasks",
+    "Histogram",
+    "{task}",
+    (EXIT_REASON,),
+    "Tasks that a child of the pool ran until its end",
+    tuple(10**power for power in range(7)),
+)
+PROCESS_LIFETIME = Metric(
+    "celery.worker.process.lifetime",
+    "Histogram",
+    "s",
+    (EXIT_REASON,),
+    "From a child's readiness to its end",
+    _BOUNDS_S,
+)
+RECYCLING_GAP = Metric(
+    "celery.worker.recycling.gap",
+    "Histogram",
+    "s",
+    (EXIT_REASON,),
+    "Time that a place in the pool had no process: from a child's end to its successor's readiness",
+    _BOUNDS_S,
+)
+RECYCLING_FREED = Metric(
+    "celery.worker.recycling.freed",
+    "Histogram",
+    "By",
+    (EXIT_REASON,),
+    "RSS of a child at its end less that of its successor at its start",
 )
 PROCESS_METRICS = (
     MEMORY,
@@ -189,12 +252,17 @@ PROCESS_METRICS = (
     MEMORY_VIRTUAL,
     MEMORY_LIMIT,
     MEMORY_CGROUP,
+    MEMORY_CGROUP_SWAP,
     OPEN_FILES,
     OPEN_FILES_LIMIT,
     HEAP_BLOCKS,
     MALLOC_USED,
     MALLOC_FREE,
     PROCESS_EXITS,
+    PROCESS_TASKS,
+    PROCESS_LIFETIME,
+    RECYCLING_GAP,
+    RECYCLING_FREED,
 )
 
 FRAMES_DROPPED = Metric(
@@ -211,7 +279,22 @@ REPORTER_RESTARTS = Metric(
     (),
     "Times the worker started its reporter again",
 )
-SELF_METRICS = (FRAMES_DROPPED, REPORTER_RESTARTS)
+TRACING_OVERHEAD = Metric(
+    "celery.memory.tracing.overhead",
+    "Gauge",
+    "1",
+    (),
+    "Share of the tasks' CPU time that tracing within the budget cost in the last ten minutes, "
+    "estimated from above",
+)
+TRACING_ABORTED = Metric(
+    "celery.memory.tracing.aborted",
+    "Counter",
+    "{task}",
+    (TASK_NAME,),
+    "Runs whose tracing was stopped before their end, as it would have cost too much",
+)
+SELF_METRICS = (FRAMES_DROPPED, REPORTER_RESTARTS, TRACING_OVERHEAD, TRACING_ABORTED)
 
 METRICS = TASK_METRICS + PROCESS_METRICS + SELF_METRICS
 
@@ -226,13 +309,35 @@ ALLOCATION_SITE = Event(
         CODE_FUNCTION,
         CODE_STACKTRACE,
         TASK_NAME,
+        SITE_WINDOW,
         SITE_SIZE,
         SITE_BLOCKS,
         SITE_SIZE_CHANGE,
         SITE_RUNS,
         SITE_RATE,
     ),
-    "Every `sites_interval`, one for each of the `sites_top` sites that grow fastest",
+    "Every `sites_interval`, one for each of the `sites_top` sites that grow fastest: `run` "
+    "left alive by whole runs, `process` grown in all since the processes were warm, `slice` "
+    "alive when a part of a run had been traced",
+)
+PRESSURE = Event(
+    "celery.memory.pressure",
+    "WARN",
+    (
+        LIMIT_KIND,
+        LIMIT_SIZE,
+        LIMIT_USED,
+        SLOT,
+        PROCESS_PID,
+        PROCESS_RSS,
+        PROCESS_RSS_PEAK,
+        TASK_NAME,
+        TASK_ID,
+        TASK_AGE,
+        SPAN_RSS_START,
+    ),
+    "Usage passes 90 % of a limit (again after it fell below 80 %), exported at once: one for each "
+    "process of the worker, or for the one process that the limit holds for",
 )
 PROCESS_LOST = Event(
     "celery.worker.process_lost",
@@ -248,10 +353,18 @@ PROCESS_LOST = Event(
         TASK_ID,
         TASK_AGE,
         SPAN_RSS_START,
+        CGROUP_OOM_KILLS,
+        EXIT_TOLD_LATE,
     ),
-    "A process of the worker ended otherwise than by shutdown or recycling",
+    "A process of the worker ended otherwise than by shutdown, recycling or shrinking",
 )
-EVENTS = (ALLOCATION_SITE, PROCESS_LOST)
+SNAPSHOT = Event(
+    "celery.memory.snapshot",
+    "INFO",
+    (SNAPSHOT_KIND, SNAPSHOT_REASON, SNAPSHOT_SITES, SNAPSHOT_RUNS, SNAPSHOT_SIZE, SNAPSHOT_FILE),
+    "A capture that was asked for is complete",
+)
+EVENTS = (ALLOCATION_SITE, PRESSURE, PROCESS_LOST, SNAPSHOT)
 
 SPAN_ATTRIBUTES = (
     SpanAttribute(SPAN_RSS_START, "int", "RSS at the task's start"),

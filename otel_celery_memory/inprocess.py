@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import Callable
 from threading import Lock
+from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
 from opentelemetry import _logs, metrics
@@ -14,11 +16,17 @@ from opentelemetry._logs import LoggerProvider
 from opentelemetry.metrics import MeterProvider
 
 from otel_celery_memory import conventions as c
+from otel_celery_memory.page import ControlPage
 from otel_celery_memory.probes.limits import read_limits
 from otel_celery_memory.probes.proc import ProcessReading, read_process
+from otel_celery_memory.probes.threads import is_patched, native_thread
 from otel_celery_memory.records import Record, slot_name
+from otel_celery_memory.reporter.captures import Captures, saver
 from otel_celery_memory.reporter.code import CodeNames
-from otel_celery_memory.reporter.emitter import Emitter, Surroundings
+from otel_celery_memory.reporter.desk import Desk
+from otel_celery_memory.reporter.emitter import Emitter
+from otel_celery_memory.reporter.levels import Surroundings
+from otel_celery_memory.reporter.overhead import TracingShare
 from otel_celery_memory.reporter.sites import SiteTotals
 from otel_celery_memory.reporter.state import WorkerState
 from otel_celery_memory.settings import Settings
@@ -27,6 +35,8 @@ from otel_celery_memory.version import __version__
 
 logger = logging.getLogger(__name__)
 
+_WAITING_MAX = 1_000
+_DESK_INTERVAL_S = 1.0
 FLUSH_TIMEOUT_S = 2.0
 """A child that is being recycled holds its slot for as long as it flushes."""
 
@@ -73,20 +83,32 @@ class InProcessSink:
         self._pid = os.getpid()
         self._on = True
         self._state = WorkerState()
+        self.page = ControlPage()
+        self._mode = settings.tracing
+        describe = CodeNames().describe
+        share = TracingShare(self.page.totals)
         self._emitter = Emitter(
             destination.meter,
             destination.logger,
             destination.histogram,
             self._state,
-            SiteTotals(CodeNames().describe, settings.sites_top),
+            SiteTotals(describe, settings.sites_top),
+            Captures("", settings.frames, describe, saver(settings.capture_directory)),
             Surroundings(
                 processes=self._processes,
                 limits=lambda: read_limits(os.getpid()),
                 max_memory_per_child_bytes=None,
                 frames_dropped=lambda: 0,
                 reporter_restarts=0,
+                tracing_share=share.share,
             ),
         )
+        self._desk = Desk(self._emitter, self.page, self._mode, share.share, lambda _: None)
+        self._desk_due_s = clock_s()
+        # gevent's and eventlet's locks are for greenlets: what another thread of the kernel has
+        # to tell waits until a greenlet tells something.
+        self._thread = native_thread() if is_patched() else None
+        self._waiting: deque[Record] = deque(maxlen=_WAITING_MAX)
 
     def send(self, record: Record) -> None:
         """Emit at once; there is no thread of ours, so sites are told between tasks as well."""
@@ -94,18 +116,33 @@ class InProcessSink:
             return
         if os.getpid() != self._pid:
             self._forked()
+        if self._thread is not None and native_thread() != self._thread:
+            self._waiting.append(record)
+            return
         try:
             with self._lock:
+                while self._waiting:
+                    self._emitter.apply(self._waiting.popleft())
                 self._emitter.apply(record)
                 now_s = self._clock_s()
+                if now_s >= self._desk_due_s:
+                    self._desk_due_s = now_s + _DESK_INTERVAL_S
+                    self._desk.tick()
                 if now_s - self._ranked_s >= self._interval_s:
                     self._emitter.emit_sites(now_s - self._ranked_s, time.time_ns())
                     self._ranked_s = now_s
+                    self._desk.ranked()
         except SoftTimeLimitExceeded:
             raise  # the task's time limit, which happened to hit us
         except Exception:
             self._on = False
             logger.exception("otel_celery_memory: in-process delivery failed and is switched off")
+
+    def view(self) -> dict[str, Any]:
+        """This process as people who ask are shown it."""
+        with self._lock:
+            self._desk.tick()
+            return self._desk.view(self.page.orders().mode or self._mode)
 
     def end(self) -> None:
         """The process ends: what has been measured is sent, within a bounded time."""
@@ -117,6 +154,7 @@ class InProcessSink:
             self._state.gone(self._pid, now_ns)
             for end in self._state.judge(now_ns, all_now=True):
                 self._emitter.ended(end)
+            self._desk.finish()
             self._emitter.emit_sites(max(self._clock_s() - self._ranked_s, 0.001), now_ns)
         run_bounded(self._destination.shutdown, FLUSH_TIMEOUT_S)
 
@@ -124,6 +162,8 @@ class InProcessSink:
         self._pid = os.getpid()
         self._lock = Lock()
         self._ranked_s = self._clock_s()
+        if self._thread is not None:
+            self._thread = native_thread()
         self._emitter.forget()
 
     def _processes(self) -> dict[str, ProcessReading]:

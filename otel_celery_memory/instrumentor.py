@@ -17,8 +17,10 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 from otel_celery_memory.settings import SettingError, Settings
 from otel_celery_memory.worker.embedded import EmbeddedLifecycle
 from otel_celery_memory.worker.lifecycle import WorkerLifecycle
+from otel_celery_memory.worker.requests import OwnRequests
 from otel_celery_memory.worker.signals import connect, disconnect, signal_being_sent
 from otel_celery_memory.worker.spans import TaskSpans
+from otel_celery_memory.worker.spawned import joined
 from otel_celery_memory.worker.supervisor import can_start_again
 
 if TYPE_CHECKING:
@@ -146,7 +148,9 @@ class _Wiring:
             return
         # A spawned child has imported us by itself; any other knows of its worker's start.
         if self._saw_worker or os.environ.get("FORKED_BY_MULTIPROCESSING"):
-            self._embed(self._best())
+            self._embedded = joined(self._settings, self._spans)
+            if self._embedded is None:
+                self._embed(self._best())
 
     def _worker_ready(self, sender: Any = None, **_: object) -> None:
         """Threads, gevent and eventlet run tasks in the main process."""
@@ -161,7 +165,14 @@ class _Wiring:
         from otel_celery_memory.inprocess import InProcessSink
 
         sink = InProcessSink(destination, self._settings)
-        self._embedded = EmbeddedLifecycle(sink, sink.end, self._settings, self._spans)
+        self._embedded = EmbeddedLifecycle(
+            sink,
+            sink.end,
+            self._settings,
+            self._spans,
+            sink.page,
+            OwnRequests(self._settings, sink.page, sink.view),
+        )
         self._embedded.begin()
 
     # The SDK is imported where this process needs it itself, not in every one that imports us.

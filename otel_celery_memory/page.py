@@ -1,31 +1,64 @@
 """The control page: memory that the worker's processes and the reporter share.
 
-One cell of eight bytes for each slot counts the frames its process had to drop. A slot has one
-process at a time, so no cell has two writers and no lock is needed. The reporter has one more.
+First what the main process orders: a number that changes with each order, the mode of tracing, and
+the last capture asked for. Then a cell for each slot: frames its process had to drop, and what it
+has earned and spent on tracing, which its successor begins with. The reporter has one cell more.
+Last for each slot the frame of the task that its process is running: it is there for as long as
+the task runs, and where the task takes its process with it, it stays. A slot has one process at a
+time, so nothing has two writers and no lock is needed.
+
+What is read here is checked before it is used: a task that writes where it should not must not
+make us trace for ever.
 """
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import struct
 import tempfile
+import time
 from collections.abc import Callable
 
-CELLS = 512
-_CELL = struct.Struct("<Q")
-PAGE_BYTES = (CELLS + 1) * _CELL.size
+from otel_celery_memory.orders import (
+    CAPTURE_RUNS_MAX,
+    CAPTURE_SECONDS_MAX,
+    TRACING_MODES,
+    Balance,
+    Orders,
+)
+
+SLOTS = 512
+_CAPTURE_MAX = 2**63 - 1
+"""What a record can carry."""
+
+_ORDER = struct.Struct("<QQQQQdd")
+_COUNT = struct.Struct("<Q")
+_LEDGER = struct.Struct("<5d")
+_CELL_BYTES = _COUNT.size + _LEDGER.size
+_CELLS_AT = _ORDER.size
+_DAMAGED_AT = _CELLS_AT + SLOTS * _CELL_BYTES
+_HELD_AT = 32 * 1024
+HELD_BYTES = 512
+PAGE_BYTES = _HELD_AT + SLOTS * HELD_BYTES
 
 
 class ControlPage:
-    """The page, mapped; made by `create` in the main process, `attach`\\ ed by descriptor."""
+    """The page, mapped; made by `create` in the main process, opened by descriptor elsewhere."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int = -1, clock_s: Callable[[], float] = time.monotonic) -> None:
+        """Without a descriptor it is this process's, and that of those it forks."""
         self.fd = fd
+        self._clock_s = clock_s
         self._map = mmap.mmap(fd, PAGE_BYTES)
 
     @classmethod
-    def create(cls, place: Callable[[int], int] = int) -> ControlPage:
+    def create(
+        cls,
+        place: Callable[[int], int] = int,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> ControlPage:
         """A new page, zeroed, in memory only; `place` may move its descriptor.
 
         Raises `OSError` where there is no room for it.
@@ -37,30 +70,112 @@ class ControlPage:
                 fd = os.dup(file.fileno())
         try:
             os.ftruncate(fd, PAGE_BYTES)
-            return cls(fd)
+            return cls(fd, clock_s)
         except (OSError, ValueError):
             os.close(fd)
             raise OSError("no memory for the control page") from None
 
+    def orders_number(self) -> bytes:
+        """Changes with each order; compared before every task, so it is not even decoded."""
+        return self._map[:8]
+
+    def order(self, orders: Orders) -> None:
+        """Give orders; the main process alone does."""
+        (number,) = _COUNT.unpack_from(self._map, 0)
+        mode = TRACING_MODES.index(orders.mode) + 1 if orders.mode else 0
+        # The number last: who sees it sees the rest.
+        _ORDER.pack_into(
+            self._map,
+            0,
+            number,
+            mode,
+            orders.capture,
+            orders.runs,
+            orders.by_signal,
+            orders.until_s,
+            orders.allowance_s,
+        )
+        _COUNT.pack_into(self._map, 0, (number + 1) % 2**64)
+
+    def orders(self) -> Orders:
+        """The orders as they are now; none where they make no sense."""
+        _, mode, capture, runs, signal, until_s, allowance_s = _ORDER.unpack_from(self._map, 0)
+        if (
+            mode > len(TRACING_MODES)
+            or capture > _CAPTURE_MAX
+            or runs > CAPTURE_RUNS_MAX
+            or signal > 1
+            or not 0 <= allowance_s <= CAPTURE_SECONDS_MAX
+            or not 0 <= until_s <= self._clock_s() + CAPTURE_SECONDS_MAX
+        ):
+            return Orders()
+        found = TRACING_MODES[mode - 1] if mode else ""
+        return Orders(found, capture, runs, bool(signal), until_s, allowance_s)
+
+    def held_at(self, slot: int) -> tuple[mmap.mmap, int]:
+        """Where the process in this slot holds the frame of its task: `HELD_BYTES` from there.
+
+        It writes the whole frame, and a zero in its first byte when the task has ended.
+        """
+        return self._map, _HELD_AT + _index(slot) * HELD_BYTES
+
+    def held(self, slot: int) -> bytes:
+        """What the process in this slot holds; to be decoded, which tells whether it is whole."""
+        at = _HELD_AT + _index(slot) * HELD_BYTES
+        return self._map[at : at + HELD_BYTES] if self._map[at] else b""
+
+    def save(self, slot: int, balance: Balance) -> None:
+        """Keep what the process in this slot earned and spent."""
+        _LEDGER.pack_into(
+            self._map,
+            _cell(slot) + _COUNT.size,
+            balance.task_s,
+            balance.spent_s,
+            balance.recent_task_s,
+            balance.recent_spent_s,
+            balance.at_s,
+        )
+
+    def load(self, slot: int) -> Balance:
+        """What the process before earned and spent; nothing where that makes no sense."""
+        found = _LEDGER.unpack_from(self._map, _cell(slot) + _COUNT.size)
+        if not all(math.isfinite(value) and 0 <= value < 1e12 for value in found):
+            return Balance()
+        return Balance(*found)
+
+    def totals(self) -> tuple[float, float]:
+        """Seconds of task time and of tracing, of all slots since the worker started."""
+        balances = [self.load(slot) for slot in range(-1, SLOTS - 1)]
+        return sum(b.task_s for b in balances), sum(b.spent_s for b in balances)
+
     def count_dropped(self, slot: int) -> None:
         """One more frame dropped by the process in this slot (main is -1)."""
-        # Slots beyond the page share its last cell.
-        at = min(slot + 1, CELLS - 1) * _CELL.size
-        (count,) = _CELL.unpack_from(self._map, at)
-        _CELL.pack_into(self._map, at, (count + 1) % 2**64)
+        at = _cell(slot)
+        (count,) = _COUNT.unpack_from(self._map, at)
+        _COUNT.pack_into(self._map, at, (count + 1) % 2**64)
 
     def count_damaged(self, frames: int) -> None:
         """More frames that the reporter could not read; kept here, where its successor finds it."""
-        at = CELLS * _CELL.size
-        (count,) = _CELL.unpack_from(self._map, at)
-        _CELL.pack_into(self._map, at, (count + frames) % 2**64)
+        (count,) = _COUNT.unpack_from(self._map, _DAMAGED_AT)
+        _COUNT.pack_into(self._map, _DAMAGED_AT, (count + frames) % 2**64)
 
     def dropped(self) -> int:
         """Frames dropped by all processes since the worker started, and those damaged."""
-        total: int = sum(cell for (cell,) in _CELL.iter_unpack(self._map[:PAGE_BYTES]))
+        at = [*range(_CELLS_AT, _DAMAGED_AT, _CELL_BYTES), _DAMAGED_AT]
+        total: int = sum(_COUNT.unpack_from(self._map, cell)[0] for cell in at)
         return min(total, 2**63 - 1)  # what OTLP can carry
 
     def close(self) -> None:
         """Give back the mapping and the descriptor."""
         self._map.close()
-        os.close(self.fd)
+        if self.fd >= 0:
+            os.close(self.fd)
+
+
+def _cell(slot: int) -> int:
+    return _CELLS_AT + _index(slot) * _CELL_BYTES
+
+
+def _index(slot: int) -> int:
+    # Slots beyond the page share its last cell.
+    return min(max(slot + 1, 0), SLOTS - 1)

@@ -30,7 +30,10 @@ class ExitReason(str, Enum):
     MAX_TASKS = "max_tasks"
     MAX_MEMORY = "max_memory"
     SHUTDOWN = "shutdown"
+    AUTOSCALE = "autoscale"
     TIME_LIMIT = "time_limit"
+    TERMINATED = "terminated"
+    OOM_KILL = "oom_kill"
     KILLED = "killed"
     CRASHED = "crashed"
 
@@ -85,40 +88,73 @@ class TaskFinished(NamedTuple):
     back); ``rss_peak_bytes`` and ``traced_peak_bytes`` are highest values above the start.
     ``exclusive`` is 0 where another task ran in the process meanwhile. ``span`` is the trace id
     (16 bytes), span id (8) and trace flags (1) of the task's span, zero where there is none.
+    Where no `TaskStarted` was sent, because the start was held in the control page, what that
+    would have said of ``previous_task`` is said here.
     """
 
     pid: int
     time_ns: int
+    started_ns: int
     rss_start_bytes: int
     rss_delta_bytes: int
     rss_peak_bytes: int | None
     traced_delta_bytes: int | None
     traced_peak_bytes: int | None
+    retained_bytes: int | None
     exclusive: int
     nested: int
     span: bytes
     task_id: str
     task: str
     state: str
+    previous_task: str
+
+
+class WindowKind(int, Enum):
+    """What the sites of a window are.
+
+    ``RUN``: left alive by one whole run of the task. ``SLICE``: alive when the tracing of a part
+    of one was stopped, perhaps not left behind. ``PROCESS``: growth of the process's whole live
+    heap since a baseline. ``HEAP``: all that is traced and alive.
+    """
+
+    RUN = 0
+    SLICE = 1
+    PROCESS = 2
+    HEAP = 3
 
 
 class SitesWindow(NamedTuple):
-    """One traced run of a task was examined; ``sites`` records of kind `Site` follow."""
+    """Traced memory was examined; ``sites`` records of kind `Site` follow.
+
+    ``runs`` is how many runs of the task it covers, ``aborted`` 1 where a run should have been
+    seen whole and was not, ``capture`` the number of the capture it is part of, 0 for none.
+    ``other_bytes`` and ``other_blocks`` are of the sites for which there was no room.
+    """
 
     pid: int
     time_ns: int
+    kind: int
+    runs: int
+    aborted: int
+    capture: int
     sites: int
+    other_bytes: int
+    other_blocks: int
     task: str
 
 
 class Site(NamedTuple):
-    """A place in the code whose allocations a traced run of a task left alive.
+    """A place in the code that allocated what a window found.
 
-    ``size_bytes`` and ``blocks`` are negative where the run freed more than it left. ``stack``
-    has one ``file:line`` a line, most recent call last, and is empty where one frame was traced.
+    ``kind`` and ``capture`` are the window's. ``size_bytes`` and ``blocks`` are negative where
+    more was freed than allocated. ``path`` and ``line`` are the site's owner; ``stack`` has one
+    ``file:line`` a line, most recent call last, and is empty where one frame was traced.
     """
 
     pid: int
+    kind: int
+    capture: int
     size_bytes: int
     blocks: int
     line: int
@@ -147,11 +183,26 @@ class TaskOverdue(NamedTuple):
 
 
 class ProcessExited(NamedTuple):
-    """The main process has reaped a child; ``exit_code`` is negative for a signal, as in POSIX."""
+    """The main process has reaped a child; ``exit_code`` is negative for a signal, as in POSIX.
+
+    ``reason`` is ``autoscale`` or ``terminated`` where the main process itself ended it, to shrink
+    the pool or to revoke its task, and empty otherwise.
+    """
 
     pid: int
     time_ns: int
     exit_code: int
+    slot: int
+    reason: str
+
+
+class TaskInFlight(NamedTuple):
+    """The main process says what a process runs: for a reporter that did not hear it start."""
+
+    pid: int
+    time_ns: int
+    task_id: str
+    task: str
 
 
 class WorkerStopping(NamedTuple):
@@ -180,6 +231,7 @@ Record = (
     | ProcessExited
     | WorkerStopping
     | Goodbye
+    | TaskInFlight
 )
 
 

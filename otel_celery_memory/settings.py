@@ -5,7 +5,10 @@ A keyword wins over ``OTEL_CELERY_MEMORY_<NAME>``, which wins over the default.
 
 from __future__ import annotations
 
+import fnmatch
 import logging
+import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -44,7 +47,7 @@ def _integer(low: int, high: int) -> Callable[[object], int]:
     return parse
 
 
-def _seconds(low: float, high: float) -> Callable[[object], float]:
+def _number(low: float, high: float) -> Callable[[object], float]:
     def parse(value: object) -> float:
         if isinstance(value, bool):
             raise ValueError
@@ -56,13 +59,36 @@ def _seconds(low: float, high: float) -> Callable[[object], float]:
     return parse
 
 
+def _boolean(value: object) -> bool:
+    found = {"true": True, "1": True, "false": False, "0": False}.get(str(value).strip().lower())
+    if found is None:
+        raise ValueError
+    return found
+
+
+def _directory(value: object) -> str:
+    """An absolute path; empty is none. Whether it can be written to is seen where it is."""
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(path, str) or "\0" in path or not (path == "" or path.startswith("/")):
+        raise ValueError
+    return path
+
+
 def _patterns(value: object) -> tuple[str, ...]:
     """File patterns: a comma-separated string, or a sequence of strings."""
     parts = value.split(",") if isinstance(value, str) else value
     if not isinstance(parts, (list, tuple)) or not all(isinstance(part, str) for part in parts):
         raise ValueError
     # A comma separates everywhere: the reporter is told its patterns as one string.
-    return tuple(word.strip() for part in parts for word in part.split(",") if word.strip())
+    found = tuple(word.strip() for part in parts for word in part.split(",") if word.strip())
+    for pattern in found:
+        if "\0" in pattern or len(pattern) > 1_000:
+            raise ValueError
+        try:
+            re.compile(fnmatch.translate(pattern))
+        except re.error:
+            raise ValueError from None
+    return found
 
 
 def _setting(
@@ -77,19 +103,33 @@ class Settings:
     """What a user can set, each with its unit, its bounds and its meaning in ``metadata``."""
 
     tracing: str = _setting(
-        "off",
-        _choice("off", "always"),
+        "budget",
+        _choice("budget", "always", "off"),
         "",
-        "one of off, always",
-        "whether `tracemalloc` runs; `always` traces every task from process start and slows "
-        "allocation-heavy tasks 3 to 12 times",
+        "one of budget, always, off",
+        "when `tracemalloc` runs; `budget` traces some runs of each task; `always` traces every "
+        "task from process start and slows allocation-heavy tasks 4 to 40 times",
+    )
+    overhead_budget: float = _setting(
+        0.01,
+        _number(0.0001, 0.5),
+        "",
+        "a number from 0.0001 to 0.5",
+        "share of the tasks' CPU time that tracing within a budget may cost",
+    )
+    max_added_latency: float = _setting(
+        0.25,
+        _number(0.01, 60),
+        "s",
+        "a number from 0.01 to 60",
+        "the most that tracing within a budget may add to one run",
     )
     frames: int = _setting(
         1, _integer(1, 25), "frames", "an integer from 1 to 25", "stack depth of a traced site"
     )
     sites_interval: float = _setting(
         60.0,
-        _seconds(1, 86_400),
+        _number(1, 86_400),
         "s",
         "a number from 1 to 86400",
         "time between allocation site events",
@@ -112,7 +152,7 @@ class Settings:
         "files whose sites are not told",
     )
     export_interval: float = _setting(
-        15.0, _seconds(0.1, 3_600), "s", "a number from 0.1 to 3600", "time between metric exports"
+        15.0, _number(0.1, 3_600), "s", "a number from 0.1 to 3600", "time between metric exports"
     )
     delivery: str = _setting(
         "reporter",
@@ -120,6 +160,36 @@ class Settings:
         "",
         "one of reporter, inprocess",
         "who talks OTLP: a process beside the worker, or the process that runs the tasks",
+    )
+    state_directory: str = _setting(
+        "",
+        _directory,
+        "",
+        "an absolute path",
+        "where the last known processes and tasks are kept, for the next start of the same node "
+        "to tell when all of this one was killed; empty is nowhere",
+    )
+
+    remote_control: bool = _setting(
+        True,
+        _boolean,
+        "",
+        "true or false",
+        "whether `celery inspect memory` and `celery control memory_...` are answered",
+    )
+    capture_signal: bool = _setting(
+        False,
+        _boolean,
+        "",
+        "true or false",
+        "whether SIGURG to the worker or a child begins a capture, for when no broker is reached",
+    )
+    capture_directory: str = _setting(
+        "",
+        _directory,
+        "",
+        "an absolute path",
+        "where captures are written as files; empty is nowhere",
     )
 
     @classmethod
@@ -165,4 +235,6 @@ def _parsed(name: str, value: object, metadata: Mapping[str, Any]) -> Any:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     return ",".join(value) if isinstance(value, tuple) else str(value)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
+import signal
 import sys
 from collections.abc import Sequence
 
-from otel_celery_memory.cli import check
+from otel_celery_memory.cli import check, diff, show
 from otel_celery_memory.cli.errors import CommandError
 from otel_celery_memory.version import __version__
 
-COMMANDS = (check,)
+COMMANDS = (check, show, diff)
+_CLOSED_PIPE = 128 + signal.SIGPIPE
+"""What a shell calls the end of a program that the signal ended."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,8 +32,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     options = parser.parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file's name that the terminal has no letters for is no reason to fail.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        return int(options.run(options))
+        code = int(options.run(options))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # The reader has seen enough, as `head` does. The interpreter flushes once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _CLOSED_PIPE
     except CommandError as error:
         print(f"otel-celery-memory: {error}", file=sys.stderr)
         return error.exit_code

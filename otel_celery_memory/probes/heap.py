@@ -1,83 +1,12 @@
-"""What the interpreter says of its heap: ``tracemalloc``, allocated blocks, malloc."""
+"""What the interpreter and the C library say of their heaps: allocated blocks, malloc."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
-import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-
-class Tracer(Protocol):
-    """What the meter asks of ``tracemalloc``."""
-
-    @property
-    def tracing(self) -> bool:
-        """Whether traced numbers can be had now."""
-
-    def begin(self) -> int:
-        """Traced bytes now; a new traced peak begins."""
-
-    def read(self) -> tuple[int, int]:
-        """Traced bytes now, and the highest since `begin`."""
-
-
-class HeapTracer:
-    """Runs ``tracemalloc`` for us, and never stops a tracing that somebody else started."""
-
-    def __init__(self, frames: int) -> None:
-        self._frames = frames
-        self._ours = False
-
-    def start(self) -> None:
-        """Trace from now on; a tracing that runs already is used as it is."""
-        if not tracemalloc.is_tracing():
-            tracemalloc.start(self._frames)
-            self._ours = True
-
-    def stop(self) -> None:
-        """Stop what `start` started.
-
-        ``stop`` may crash where native threads without the GIL report memory (gh-128679, fixed
-        in late 3.12, 3.13 and 3.14): only ``uninstrument()`` does this, not a worker that ends.
-        """
-        if self._ours and tracemalloc.is_tracing():
-            tracemalloc.stop()
-        self._ours = False
-
-    @property
-    def tracing(self) -> bool:
-        """Whether traced numbers can be had now."""
-        return tracemalloc.is_tracing()
-
-    def begin(self) -> int:
-        """Traced bytes now; a new traced peak begins."""
-        tracemalloc.reset_peak()
-        return tracemalloc.get_traced_memory()[0]
-
-    def read(self) -> tuple[int, int]:
-        """Traced bytes now, and the highest since `begin`."""
-        return tracemalloc.get_traced_memory()
-
-
-class NoTracer:
-    """The tracer of ``tracing="off"``."""
-
-    tracing = False
-
-    def start(self) -> None:
-        """Nothing is traced."""
-
-    def stop(self) -> None:
-        """Nothing was started."""
-
-    def begin(self) -> int:
-        return 0
-
-    def read(self) -> tuple[int, int]:
-        return 0, 0
+from typing import Any
 
 
 @dataclass(frozen=True)

@@ -2,94 +2,91 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from otel_celery_memory.probes.proc import soft_limit
-
-_UNLIMITED_V1_BYTES = 2**62
-"""cgroup v1 says "unlimited" as the largest page-aligned 64-bit number."""
+from otel_celery_memory.probes.cgroup import (
+    MOUNT,
+    CgroupSwap,
+    find_cgroup,
+    read_host_oom_kills,
+    read_levels,
+    read_oom_kills,
+    read_swap,
+)
+from otel_celery_memory.probes.files import kib_numbers, read_small
+from otel_celery_memory.probes.proc import PROC, read_rlimits
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits and the cgroup's charge in bytes; ``None`` where there is none, or it is hidden."""
+    """Limits and the cgroup's charges in bytes; ``None`` where there is none, or it is hidden.
+
+    ``cgroup_high_bytes`` is where the kernel begins to slow the cgroup down and to reclaim
+    (``memory.high``); of nested cgroups the lowest limit is told.
+    """
 
     cgroup_bytes: int | None = None
     cgroup_used_bytes: int | None = None
     rlimit_as_bytes: int | None = None
     host_bytes: int | None = None
+    cgroup_high_bytes: int | None = None
+    cgroup_swap_bytes: int | None = None
+    cgroup_swap_used_bytes: int | None = None
+    rlimit_data_bytes: int | None = None
 
 
-def read_limits(
-    pid: int, proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")
-) -> Limits:
+def read_limits(pid: int, proc: Path = PROC, mount: Path = MOUNT) -> Limits:
     """The limits that hold for a process now."""
-    used, limit = _cgroup_memory(pid, proc, cgroup)
+    cgroup = find_cgroup(pid, proc, mount)
+    levels = [] if cgroup is None else read_levels(cgroup)
+    swap = CgroupSwap() if cgroup is None else read_swap(cgroup)
+    rlimits = read_rlimits(pid, proc)
     return Limits(
-        cgroup_bytes=limit,
-        cgroup_used_bytes=used,
-        rlimit_as_bytes=soft_limit(pid, "Max address space", proc),
-        host_bytes=_host_bytes(proc),
+        cgroup_bytes=_lowest([level.limit_bytes for level in levels]),
+        cgroup_used_bytes=levels[0].used_bytes if levels else None,
+        rlimit_as_bytes=rlimits.address_space_bytes,
+        host_bytes=host_bytes(proc),
+        cgroup_high_bytes=_lowest([level.high_bytes for level in levels]),
+        cgroup_swap_bytes=swap.limit_bytes,
+        cgroup_swap_used_bytes=swap.used_bytes,
+        rlimit_data_bytes=rlimits.data_bytes,
     )
 
 
-def _cgroup_memory(pid: int, proc: Path, cgroup: Path) -> tuple[int | None, int | None]:
-    """Charge and lowest limit of the cgroup a process is in, v2 or v1.
+def oom_kill_counter(pid: int, proc: Path = PROC, mount: Path = MOUNT) -> Callable[[], int | None]:
+    """A function that reads how many OOM kills the cgroup of a process has seen.
 
-    A limit of any ancestor holds too. Inside a container the path may lie outside what is
-    mounted: then the mount itself is the container's cgroup.
+    The cgroup is looked up once, so that it can be asked after the process is gone. Where there
+    is none the machine's count is read.
     """
-    try:
-        lines = (proc / str(pid) / "cgroup").read_text().splitlines()
-    except OSError:
-        return None, None
-    for line in lines:
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if controllers == "":
-            root, used_name, limit_name = cgroup, "memory.current", "memory.max"
-        elif "memory" in controllers.split(","):
-            root = cgroup / "memory"
-            used_name, limit_name = "memory.usage_in_bytes", "memory.limit_in_bytes"
-        else:
-            continue
-        directory = root / path.lstrip("/")
-        if not (directory / used_name).is_file():
-            directory = root
-        used = _number(directory / used_name)
-        if used is None:
-            continue
-        limits = []
-        while True:
-            limits.append(_number(directory / limit_name))
-            if directory == root or root not in directory.parents:
-                break
-            directory = directory.parent
-        return used, min((limit for limit in limits if limit is not None), default=None)
-    return None, None
+    cgroup = find_cgroup(pid, proc, mount)
+    if cgroup is None or read_oom_kills(cgroup) is None:
+        return lambda: read_host_oom_kills(proc)
+    found = cgroup
+    return lambda: read_oom_kills(found)
 
 
-def _number(path: Path) -> int | None:
-    try:
-        text = path.read_text().strip()
-    except OSError:
-        return None
-    if not text.isdigit() or int(text) >= _UNLIMITED_V1_BYTES:
-        return None
-    return int(text)
+def read_host_usage(proc: Path = PROC) -> tuple[int, int] | None:
+    """The machine's memory that is not available to anybody, and all of it."""
+    memory = kib_numbers(read_small(proc / "meminfo"))
+    total, available = memory.get("MemTotal"), memory.get("MemAvailable")
+    return None if total is None or available is None else (max(total - available, 0), total)
 
 
-def _host_bytes(proc: Path) -> int | None:
-    try:
-        for line in (proc / "meminfo").read_text().splitlines():
-            if line.startswith("MemTotal:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
+def host_bytes(proc: Path = PROC) -> int | None:
+    """The machine's memory."""
+    total = kib_numbers(read_small(proc / "meminfo")).get("MemTotal")
+    if total is not None:
+        return total
     try:
         return int(psutil.virtual_memory().total)
     except (OSError, RuntimeError):
         return None
+
+
+def _lowest(limits: list[int | None]) -> int | None:
+    return min((limit for limit in limits if limit is not None), default=None)

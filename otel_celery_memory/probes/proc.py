@@ -8,6 +8,8 @@ from pathlib import Path
 
 import psutil
 
+from otel_celery_memory.probes.files import in_bytes, kib_numbers, read_small, whole_number
+
 PROC = Path("/proc")
 
 
@@ -25,6 +27,28 @@ class ProcessReading:
 
 
 @dataclass(frozen=True)
+class ProcessSize:
+    """What ``statm`` tells: RSS, address space, and data with stack (``RLIMIT_DATA`` counts the
+    data); ``None`` is left out."""
+
+    rss_bytes: int
+    virtual_bytes: int | None
+    data_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Rlimits:
+    """A process's soft limits; ``None`` is unlimited, or hidden."""
+
+    address_space_bytes: int | None = None
+    data_bytes: int | None = None
+    open_files: int | None = None
+
+
+_RLIMITS = ("Max address space", "Max data size", "Max open files")
+
+
+@dataclass(frozen=True)
 class SharedMemory:
     """What of a process's memory is its own: USS and PSS; either may be missing."""
 
@@ -32,20 +56,43 @@ class SharedMemory:
     proportional_bytes: int | None
 
 
-def read_rss_bytes(pid: int, proc: Path = PROC) -> int | None:
-    """RSS of a process, ``None`` where it is gone or hidden."""
+def read_size(pid: int, proc: Path = PROC) -> ProcessSize | None:
+    """The size of a process, ``None`` where it is gone or hidden: 12 us."""
     try:
-        text = (proc / str(pid) / "statm").read_bytes()
+        with open(f"{proc}/{pid}/statm", "rb") as file:  # noqa: PTH123 - half of Path's cost
+            fields = file.read(256).decode("ascii", "replace").split()
+        pages = whole_number(fields[1])
         # A zombie has no memory any more, nor a line to tell.
-        return int(text.split(None, 2)[1]) * os.sysconf("SC_PAGE_SIZE") or None
+        return _size_of(fields) if pages else None
     except (OSError, ValueError, IndexError):
         pass
     if (proc / "self").exists():
         return None
     try:
-        return int(psutil.Process(pid).memory_info().rss)
+        info = psutil.Process(pid).memory_info()
     except psutil.Error:
         return None
+    return ProcessSize(int(info.rss), int(info.vms), None)
+
+
+def _size_of(fields: list[str]) -> ProcessSize | None:
+    page_bytes = os.sysconf("SC_PAGE_SIZE")
+    virtual, rss = (in_bytes(whole_number(field), page_bytes) for field in fields[:2])
+    data = in_bytes(whole_number(fields[5]), page_bytes) if len(fields) > 5 else None
+    return None if rss is None else ProcessSize(rss, virtual, data)
+
+
+def read_start_ticks(pid: int, proc: Path = PROC) -> int | None:
+    """When a process began, in ticks since boot; ``None`` where it is gone or hidden."""
+    # Its name, in parentheses, may contain anything.
+    fields = read_small(proc / str(pid) / "stat").rpartition(")")[2].split()
+    return whole_number(fields[19]) if len(fields) > 19 else None
+
+
+def read_rss_bytes(pid: int, proc: Path = PROC) -> int | None:
+    """RSS of a process, ``None`` where it is gone or hidden."""
+    size = read_size(pid, proc)
+    return None if size is None else size.rss_bytes
 
 
 def read_process(pid: int, proc: Path = PROC) -> ProcessReading | None:
@@ -54,38 +101,23 @@ def read_process(pid: int, proc: Path = PROC) -> ProcessReading | None:
     if rss_bytes is None:
         return None
     directory = proc / str(pid)
-    status = _kib_lines(directory / "status")
+    status = kib_numbers(read_small(directory / "status"))
     return ProcessReading(
         rss_bytes=rss_bytes,
         virtual_bytes=status.get("VmSize"),
         swap_bytes=status.get("VmSwap"),
         open_files=_open_files(directory / "fd"),
-        open_files_limit=soft_limit(pid, "Max open files", proc),
+        open_files_limit=read_rlimits(pid, proc).open_files,
     )
 
 
 def read_shared(pid: int, proc: Path = PROC) -> SharedMemory:
     """USS and PSS: 150 us and more, and the process's memory map is locked for it."""
-    rollup = _kib_lines(proc / str(pid) / "smaps_rollup")
+    rollup = kib_numbers(read_small(proc / str(pid) / "smaps_rollup"))
     own = [rollup[name] for name in ("Private_Clean", "Private_Dirty") if name in rollup]
     return SharedMemory(
-        unique_bytes=sum(own) if own else None, proportional_bytes=rollup.get("Pss")
+        unique_bytes=in_bytes(sum(own), 1) if own else None, proportional_bytes=rollup.get("Pss")
     )
-
-
-def _kib_lines(path: Path) -> dict[str, int]:
-    """``Name:   123 kB`` lines of a file as bytes; empty where it cannot be read."""
-    found: dict[str, int] = {}
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return found
-    for line in text.splitlines():
-        name, _, rest = line.partition(":")
-        parts = rest.split()
-        if len(parts) == 2 and parts[1] == "kB" and parts[0].isdigit():
-            found[name] = int(parts[0]) * 1024
-    return found
 
 
 def _open_files(directory: Path) -> int | None:
@@ -96,14 +128,13 @@ def _open_files(directory: Path) -> int | None:
         return None
 
 
-def soft_limit(pid: int, name: str, proc: Path = PROC) -> int | None:
-    """A soft limit of ``/proc/<pid>/limits`` by its name; ``None`` where there is none."""
-    try:
-        text = (proc / str(pid) / "limits").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    for line in text.splitlines():
-        if line.startswith(name):
-            soft = line[len(name) :].split()[:1]
-            return int(soft[0]) if soft and soft[0].isdigit() else None
-    return None
+def read_rlimits(pid: int, proc: Path = PROC) -> Rlimits:
+    """The soft limits of ``/proc/<pid>/limits``."""
+    found: dict[str, int] = {}
+    for line in read_small(proc / str(pid) / "limits").splitlines():
+        for name in _RLIMITS:
+            if line.startswith(f"{name} "):
+                soft = whole_number((line[len(name) :].split() or [""])[0])
+                if soft is not None:
+                    found[name] = soft
+    return Rlimits(*(found.get(name) for name in _RLIMITS))

@@ -40,6 +40,9 @@ class ProcessProbe(Protocol):
         """Give back what the probe keeps open."""
 
 
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
 class LinuxProcessProbe:
     """Reads ``/proc/self``; belongs to the process that opened it and must be reopened after fork.
 
@@ -50,7 +53,6 @@ class LinuxProcessProbe:
     """
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
-        self._page_bytes = os.sysconf("SC_PAGE_SIZE")
         self._statm = _open(proc / "self" / "statm", os.O_RDONLY)
         self._clear_refs = self._status = -1
         try:
@@ -63,9 +65,24 @@ class LinuxProcessProbe:
             self._clear_refs = _open(proc / "self" / "clear_refs", os.O_WRONLY)
             self._open_status_if_needed(proc)
 
+    @property
+    def statm(self) -> int:
+        """The descriptor of ``statm``, whose second field is RSS in pages."""
+        return self._statm
+
+    @property
+    def clear_refs(self) -> int:
+        """The descriptor of ``clear_refs``; -1 where RSS has no peak that can be begun anew."""
+        return self._clear_refs
+
+    @property
+    def peak_is_of_rusage(self) -> bool:
+        """Whether ``ru_maxrss`` is the peak since ``clear_refs`` was written to."""
+        return self._clear_refs >= 0 and self._status < 0
+
     def rss_bytes(self) -> int:
         fields = os.pread(self._statm, 128, 0).split(None, 2)
-        return int(fields[1]) * self._page_bytes
+        return int(fields[1]) * PAGE_BYTES
 
     def reset_peak(self) -> bool:
         if self._clear_refs < 0:

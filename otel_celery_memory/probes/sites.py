@@ -1,13 +1,19 @@
 """Live ``tracemalloc`` traces grouped by the place in the code that allocated them.
 
 ``tracemalloc.take_snapshot`` wraps each trace in objects at 3 to 11 us apiece; the raw list of
-tuples costs 0.3 us a trace, and grouping it by its own tuples as little again.
+tuples costs 0.2 us a trace, and grouping it by its own tuples as little again. While tracing is
+on, what grouping allocates is traced too and costs it four to ten times as much: take the traces,
+stop, then group, where tracing may stop.
 """
 
 from __future__ import annotations
 
+import gc
+import sysconfig
 import tracemalloc
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -27,19 +33,64 @@ LiveSites = dict[Frames, tuple[int, int]]
 """Bytes and blocks alive by the frames that allocated them."""
 
 
-def _raw_traces() -> Iterable[tuple[Any, ...]]:
-    """(domain, size, frames, ...) of every live trace."""
+Traces = Sequence[tuple[Any, ...]]
+"""(domain, size, frames, ...) of every live trace."""
+
+
+@contextmanager
+def no_collections() -> Iterator[None]:
+    """Keep the cyclic collector off while a million traces come and go.
+
+    It would go through them, and then through the whole heap for the number of them: a third of
+    the time that looking takes. They are in no cycle and are gone again when this ends, if the
+    caller keeps none. The collector is left as it was found; it is the whole process's, so
+    another thread's ``gc.disable()`` in these milliseconds is not kept.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def take_traces() -> Traces:
+    """Every live trace, to be grouped when tracing has stopped; call in `no_collections`."""
     if _tracemalloc is not None:
-        traces: Iterable[tuple[Any, ...]] = _tracemalloc._get_traces()
+        traces: Traces = _tracemalloc._get_traces()
         return traces
     # Not CPython, or one to come: slower by ten times, the same content.
-    return (
+    return [
         (trace.domain, trace.size, tuple((f.filename, f.lineno) for f in reversed(trace.traceback)))
         for trace in tracemalloc.take_snapshot().traces
-    )
+    ]
+
+
+def group_traces(traces: Traces) -> LiveSites:
+    """Bytes and blocks of traces by their frames."""
+    # Lists of sizes that exist already: sums kept along the way would be a new object or two for
+    # every trace, and these are traced where tracing is on.
+    sizes: defaultdict[Frames, list[int]] = defaultdict(list)
+    for trace in traces:
+        sizes[trace[2]].append(trace[1])
+    return {frames: (sum(found), len(found)) for frames, found in sizes.items()}
+
+
+def live_sites() -> LiveSites:
+    """All live traces, grouped by their frames; tracing may stay on."""
+    with no_collections():
+        return group_traces(take_traces())
 
 
 _PACKAGE = str(Path(__file__).resolve().parents[1])
+_LIBRARIES = tuple(
+    {
+        path.rstrip("/") + "/"
+        for path in (*map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib")),)
+    }
+    | {"<frozen "}
+)
 _NEVER = (_PACKAGE + "/", tracemalloc.__file__, "<frozen importlib", "<unknown>")
 
 
@@ -54,15 +105,14 @@ class SiteDelta:
     stack: tuple[tuple[str, int], ...]
 
 
-def live_sites() -> LiveSites:
-    """All live traces, grouped by their frames."""
-    found: LiveSites = {}
-    get = found.get
-    for trace in _raw_traces():
-        frames = trace[2]
-        size, blocks = get(frames, (0, 0))
-        found[frames] = (size + trace[1], blocks + 1)
-    return found
+def still_alive(first: LiveSites, later: LiveSites) -> LiveSites:
+    """What was alive at both looks: of each site the smaller count."""
+    both: LiveSites = {}
+    for frames, (size, blocks) in first.items():
+        size_later, blocks_later = later.get(frames, (0, 0))
+        if blocks_later:
+            both[frames] = (min(size, size_later), min(blocks, blocks_later))
+    return both
 
 
 def changed_sites(before: LiveSites, after: LiveSites, chosen: SiteFilter) -> list[SiteDelta]:
@@ -88,30 +138,52 @@ def changed_sites(before: LiveSites, after: LiveSites, chosen: SiteFilter) -> li
 
 
 class SiteFilter:
-    """Which frames may name a site: file patterns as in the settings, never our own code."""
+    """Which frames may name a site: file patterns as in the settings, never our own code.
 
-    def __init__(self, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> None:
+    Of those that may, the most recent one of the user's code goes before a library's that it
+    called.
+
+    ``looked_from`` is a function, as (file, first line, last line), that calls us when we look:
+    what it holds while it does is alive at every look, and no leak.
+    """
+
+    def __init__(
+        self,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        looked_from: tuple[str, int, int] = ("", 0, 0),
+    ) -> None:
         self._include = tuple(include)
         self._exclude = tuple(exclude)
-        self._allowed: dict[str, bool] = {}
+        self._looked_from, self._first_line, self._last_line = looked_from
+        self._allowed: dict[str, bool | None] = {}
 
     def owner(self, frames: Frames) -> tuple[str, int] | None:
-        """The most recent frame that may name the site; ``None`` where the site is not told."""
-        if frames[0][0].startswith(_NEVER):
+        """The frame that names the site; ``None`` where the site is not told."""
+        path, line = frames[0]
+        if path.startswith(_NEVER):
             return None
+        if path == self._looked_from and self._first_line <= line <= self._last_line:
+            return None
+        library = None
         for frame in frames:
-            if self._allows(frame[0]):
+            of_user = self._allows(frame[0])
+            if of_user:
                 return frame
-        return None
+            if of_user is False and library is None:
+                library = frame
+        return library
 
-    def _allows(self, path: str) -> bool:
-        allowed = self._allowed.get(path)
-        if allowed is None:
-            allowed = (
-                not path.startswith(_NEVER)
-                and (not self._include or any(fnmatchcase(path, p) for p in self._include))
-                and not any(fnmatchcase(path, p) for p in self._exclude)
-            )
-            if len(self._allowed) < 10_000:
-                self._allowed[path] = allowed
-        return allowed
+    def _allows(self, path: str) -> bool | None:
+        """Whether a file is the user's; ``None`` where it must not name a site."""
+        if path in self._allowed:
+            return self._allowed[path]
+        allowed = (
+            not path.startswith(_NEVER)
+            and (not self._include or any(fnmatchcase(path, p) for p in self._include))
+            and not any(fnmatchcase(path, p) for p in self._exclude)
+        )
+        found = not path.startswith(_LIBRARIES) if allowed else None
+        if len(self._allowed) < 10_000:
+            self._allowed[path] = found
+        return found

@@ -16,19 +16,33 @@ import argparse
 import logging
 import os
 import sys
+from pathlib import Path
 from selectors import DefaultSelector
 
 from otel_celery_memory.page import ControlPage
-from otel_celery_memory.probes.limits import read_limits
+from otel_celery_memory.probes.cgroup import find_cgroup, identity
+from otel_celery_memory.probes.limits import oom_kill_counter, read_limits
+from otel_celery_memory.probes.proc import read_start_ticks
 from otel_celery_memory.records import slot_name
+from otel_celery_memory.rendezvous import Rendezvous
+from otel_celery_memory.reporter.aftermath import Memoirs, NoMemoirs
+from otel_celery_memory.reporter.captures import Captures, saver
 from otel_celery_memory.reporter.code import CodeNames
-from otel_celery_memory.reporter.emitter import Emitter, Surroundings
+from otel_celery_memory.reporter.desk import Desk
+from otel_celery_memory.reporter.emitter import Emitter
+from otel_celery_memory.reporter.headroom import Headroom
+from otel_celery_memory.reporter.ledger import Ledger
+from otel_celery_memory.reporter.levels import Surroundings
+from otel_celery_memory.reporter.lookout import Lookout
+from otel_celery_memory.reporter.oom import OomKills
+from otel_celery_memory.reporter.overhead import TracingShare
 from otel_celery_memory.reporter.quiet import set_up_logging
 from otel_celery_memory.reporter.service import ReporterService
 from otel_celery_memory.reporter.sites import SiteTotals
 from otel_celery_memory.reporter.state import WorkerState
 from otel_celery_memory.reporter.watch import ProcessReadings, ProcessWatch
 from otel_celery_memory.settings import Settings
+from otel_celery_memory.status import StatusPage
 from otel_celery_memory.telemetry.histogram import wants_delta
 from otel_celery_memory.telemetry.pipeline import Pipeline, open_pipeline, run_bounded
 from otel_celery_memory.wire import FrameDecoder
@@ -44,7 +58,7 @@ def main(argv: list[str]) -> None:
     set_up_logging()
     options = _parse(argv)
     settings = Settings.load({}, os.environ, strict=False)
-    state = WorkerState()
+    state = WorkerState(OomKills(options.oom_kills))
     decoder = FrameDecoder()
     page = ControlPage(options.page)
     # What reporters before this one told: a cumulative sum goes on where it was, which Prometheus
@@ -60,42 +74,88 @@ def main(argv: list[str]) -> None:
         }
         return {**found, "main": options.main_pid, "reporter": os.getpid()}
 
+    describe = CodeNames().describe
+    tracing = TracingShare(page.totals)
+
+    def send_now() -> None:
+        pipeline.send_events()
+        pipeline.send_metrics()
+
     pipeline = open_pipeline(options.worker, settings.export_interval)
     emitter = Emitter(
         pipeline.meter,
         pipeline.logger,
         pipeline.histogram,
         state,
-        SiteTotals(CodeNames().describe, settings.sites_top),
+        SiteTotals(describe, settings.sites_top),
+        Captures(options.worker, settings.frames, describe, saver(settings.capture_directory)),
         Surroundings(
             processes=ProcessReadings(pids).read,
             limits=lambda: read_limits(options.main_pid),
             max_memory_per_child_bytes=options.max_memory_kib * 1024 or None,
             frames_dropped=lambda: page.dropped() - told_before,
             reporter_restarts=1 if delta and options.restarts else options.restarts,
+            tracing_share=tracing.share,
         ),
     )
     selector = DefaultSelector()
+    oom_kills = oom_kill_counter(os.getpid())
+    memoirs = _memoirs(options, settings, state)
+    watch = ProcessWatch(selector)
+    max_memory_bytes = options.max_memory_kib * 1024 or None
     service = ReporterService(
         options.pipe,
         options.main_pid,
         decoder,
         emitter,
-        ProcessWatch(selector),
+        watch,
+        Lookout(
+            watch.sizes,
+            Headroom(os.getpid(), max_memory_bytes),
+            emitter,
+            send_now,
+            memoirs.note,
+        ),
+        Desk(emitter, page, settings.tracing, tracing.share, StatusPage(options.status).write),
         selector,
         settings.sites_interval,
         page.count_damaged,
+        page.held,
+        oom_kills,
+        pipeline.send_events,
     )
     try:
+        # A reporter that was started again finds what the one before it wrote of this worker.
+        for lost, seen_ns in [] if options.restarts else memoirs.found(oom_kills()):
+            emitter.lost(lost, seen_ns)
         service.run()
     finally:
-        _flush(pipeline)
+        _flush(options, pipeline, memoirs)
 
 
-def _flush(pipeline: Pipeline) -> None:
+def _memoirs(options: argparse.Namespace, settings: Settings, state: WorkerState) -> NoMemoirs:
+    """What an earlier worker left, and what this one leaves, where the user named a directory."""
+    if not settings.state_directory:
+        return NoMemoirs()
+    cgroup = find_cgroup(os.getpid())
+    return Memoirs(
+        Ledger(Path(settings.state_directory), options.worker),
+        state,
+        (options.main_pid, read_start_ticks(options.main_pid)),
+        "" if cgroup is None else identity(cgroup),
+        read_start_ticks,
+    )
+
+
+def _flush(options: argparse.Namespace, pipeline: Pipeline, memoirs: NoMemoirs) -> None:
     """Send what there is, within a bounded time, and exit."""
-    if not run_bounded(pipeline.shutdown, FLUSH_TIMEOUT_S):
+    if run_bounded(pipeline.shutdown, FLUSH_TIMEOUT_S):
+        memoirs.close()
+    else:
         logger.warning("the last telemetry could not be sent within %.0f s", FLUSH_TIMEOUT_S)
+    rendezvous = Rendezvous.named(os.environ)
+    if rendezvous is not None and rendezvous.main_pid == options.main_pid:
+        rendezvous.remove()  # where the main process was killed and could not
     sys.stdout.flush()
     # Exporters that still retry have threads that would hold the interpreter back.
     os._exit(0)
@@ -107,8 +167,10 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--main-pid", type=int, required=True)
     parser.add_argument("--pipe", type=int, required=True, help="descriptor to read frames from")
     parser.add_argument("--page", type=int, required=True, help="descriptor of the control page")
+    parser.add_argument("--status", type=int, required=True, help="descriptor of the status page")
     parser.add_argument("--restarts", type=int, default=0)
     parser.add_argument("--max-memory-kib", type=int, default=0)
+    parser.add_argument("--oom-kills", type=int, help="the cgroup's count when the worker started")
     return parser.parse_args(argv)
 
 

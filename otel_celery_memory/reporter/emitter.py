@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from opentelemetry._logs import Logger
 from opentelemetry.metrics import Histogram, Meter
 
 from otel_celery_memory import conventions as c
-from otel_celery_memory.probes.limits import Limits
-from otel_celery_memory.probes.proc import ProcessReading
 from otel_celery_memory.records import (
     ProcessDown,
+    ProcessUp,
     Record,
     Site,
     SitesWindow,
@@ -21,27 +19,32 @@ from otel_celery_memory.records import (
     TaskStarted,
     slot_name,
 )
-from otel_celery_memory.reporter.process import ProcessEnd
+from otel_celery_memory.reporter.captures import Captures, TakenCapture
+from otel_celery_memory.reporter.endings import ProcessEnd
+from otel_celery_memory.reporter.levels import Surroundings, levels_of
+from otel_celery_memory.reporter.pressure import Usage
+from otel_celery_memory.reporter.process import ProcessState
+from otel_celery_memory.reporter.recycling import Recycling, Replacement
 from otel_celery_memory.reporter.sites import SiteTotals
 from otel_celery_memory.reporter.state import WorkerState
-from otel_celery_memory.telemetry.events import Events, LostProcess
+from otel_celery_memory.reporter.tasks import TaskTotals
+from otel_celery_memory.telemetry.events import (
+    Events,
+    LostProcess,
+    Pressure,
+    ProcessSnapshot,
+    Snapshot,
+)
 from otel_celery_memory.telemetry.metrics import (
     BoundedNames,
     Level,
     TaskMetrics,
     observe_levels,
 )
+from otel_celery_memory.telemetry.recycling import RecyclingMetrics
 
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What the emitter asks of the world outside of the records, each when metrics are read."""
-
-    processes: Callable[[], Mapping[str, ProcessReading]]
-    limits: Callable[[], Limits]
-    max_memory_per_child_bytes: int | None
-    frames_dropped: Callable[[], int]
-    reporter_restarts: int
+PRESSED_MAX = 100
+"""Processes told of in one episode of pressure: the largest."""
 
 
 class Emitter:
@@ -54,20 +57,31 @@ class Emitter:
         histogram: Callable[..., Histogram],
         state: WorkerState,
         sites: SiteTotals,
+        captures: Captures,
         surroundings: Surroundings,
     ) -> None:
         self.state = state
-        self._sites = sites
-        self._surroundings = surroundings
+        self.sites = sites
+        self.captures = captures
+        self.tasks = TaskTotals()
         self._names = BoundedNames(c.TASK_NAMES_MAX)
         self._states = BoundedNames(c.TASK_STATES_MAX)
         self._tasks = TaskMetrics(histogram)
         self._events = Events(logger)
+        self._recycling = Recycling()
+        self._recycled = RecyclingMetrics(histogram)
         # Written by one thread, copied by the SDK's export thread: list() of a dictionary's
         # items is one step to other threads.
         self._measured: Counter[tuple[str, str, bool]] = Counter()
         self._exits: Counter[tuple[str, str]] = Counter()
-        observe_levels(meter, self._levels())
+        self._aborted: Counter[str] = Counter()
+        self._held: dict[int, TaskStarted] = {}
+        counts = {
+            c.MEASURED: self._measured_levels,
+            c.PROCESS_EXITS: self._exit_levels,
+            c.TRACING_ABORTED: self._aborted_levels,
+        }
+        observe_levels(meter, {**counts, **levels_of(surroundings, state)})
 
     def apply(self, record: Record) -> None:
         """Take in one record."""
@@ -76,86 +90,127 @@ class Emitter:
             self._finished(record)
         elif isinstance(record, (TaskStarted, ProcessDown)):
             if record.retained_bytes is not None:
-                self._tasks.retained(
-                    self._names.bounded(record.previous_task), record.retained_bytes
-                )
+                self._retained(record.previous_task, record.retained_bytes)
+        elif isinstance(record, ProcessUp):
+            self._replaced(self._recycling.up(record))
         elif isinstance(record, SitesWindow):
-            self._sites.window(record)
+            if record.aborted:
+                self._aborted[self._names.bounded(record.task)] += 1
+            self.sites.window(record)
+            self.captures.window(record)
         elif isinstance(record, Site):
-            self._sites.site(record)
+            self.sites.site(record)
+            self.captures.site(record)
+
+    def holds(self, record: TaskStarted) -> None:
+        """A process holds the start of its task in the control page."""
+        if self.state.held(record):
+            self._held[record.pid] = record
 
     def ended(self, end: ProcessEnd) -> None:
         """Count how a process ended; tell it where it was lost."""
         process = end.process
-        slot = slot_name(process.slot)
-        self._exits[slot, end.reason.value] += 1
+        held = self._held.pop(process.pid, None)
+        if held is not None and held.retained_bytes is not None and held in process.in_flight:
+            # What its end would have told.
+            self._retained(held.previous_task, held.retained_bytes)
+        self.sites.process_gone(process.pid)
+        life, replacement = self._recycling.ended(end)
+        if life is not None:
+            self._recycled.lived(life.reason, life.tasks, life.lifetime_s)
+        self._replaced(replacement)
         if not end.lost:
+            self._exits[slot_name(process.slot), end.reason.value] += 1
             return
-        task = end.task
-        self._events.process_lost(
-            LostProcess(
-                slot=slot,
-                pid=process.pid,
-                reason=end.reason.value,
-                signal=end.signal,
-                rss_bytes=process.rss_bytes,
-                rss_peak_bytes=process.rss_peak_bytes,
-                task=task.task if task else None,
-                task_id=task.task_id if task else None,
-                task_age_s=round((end.time_ns - task.time_ns) / 1e9, 3) if task else None,
-                task_rss_start_bytes=task.rss_bytes if task else None,
-            ),
-            end.time_ns,
+        snapshot = self._snapshot(process, end.task, end.time_ns)
+        oom_kills = self.state.oom.since_start
+        self.lost(LostProcess(snapshot, end.reason.value, end.signal, oom_kills), end.time_ns)
+
+    def lost(self, lost: LostProcess, time_ns: int) -> None:
+        """Count a process that was lost, and tell it."""
+        self._exits[lost.process.slot, lost.reason] += 1
+        self._events.process_lost(lost, time_ns)
+
+    def _replaced(self, replacement: Replacement | None) -> None:
+        if replacement is not None:
+            self._recycled.replaced(replacement.reason, replacement.gap_s, replacement.freed_bytes)
+
+    def pressed(self, usage: Usage, now_ns: int) -> None:
+        """Tell that a limit is near: of each process, or of the one that it holds for."""
+        there = [process for process in self.state.processes.values() if process.gone_ns is None]
+        there.sort(key=lambda process: -(process.rss_bytes or 0))
+        for process in there[:PRESSED_MAX]:
+            if usage.pid in (None, process.pid):
+                task = process.in_flight[0] if process.in_flight else None
+                self._events.pressure(
+                    Pressure(
+                        self._snapshot(process, task, now_ns),
+                        usage.kind,
+                        usage.used_bytes,
+                        usage.limit_bytes,
+                    ),
+                    now_ns,
+                )
+
+    @staticmethod
+    def _snapshot(process: ProcessState, task: TaskStarted | None, now_ns: int) -> ProcessSnapshot:
+        return ProcessSnapshot(
+            slot=slot_name(process.slot),
+            pid=process.pid,
+            rss_bytes=process.rss_bytes,
+            rss_peak_bytes=process.rss_peak_bytes,
+            task=task.task if task else None,
+            task_id=task.task_id if task else None,
+            task_age_s=round((now_ns - task.time_ns) / 1e9, 3) if task else None,
+            # Nothing, where a reporter that died was the only one to hear of its start.
+            task_rss_start_bytes=task.rss_bytes or None if task else None,
         )
 
     def emit_sites(self, interval_s: float, now_ns: int) -> None:
         """Send the events of the sites that grew fastest since this was last called."""
-        for site in self._sites.rank(interval_s):
+        for site in self.sites.rank(interval_s):
             self._events.allocation_site(site, now_ns)
+
+    def captured(self, taken: TakenCapture) -> None:
+        """Tell of a capture that is complete."""
+        capture = taken.capture
+        self._events.snapshot(
+            Snapshot(
+                kind=capture.kind,
+                reason=capture.reason,
+                sites=len(capture.sites),
+                runs=sum(capture.runs.values()),
+                size_bytes=sum(site.size_bytes for site in capture.sites) + capture.other_bytes,
+                file=taken.file,
+                error=taken.error,
+            ),
+            capture.taken_ns,
+        )
 
     def forget(self) -> None:
         """Begin anew: after a fork, what the parent counted is the parent's to tell."""
         self._measured.clear()
         self._exits.clear()
-        self._sites.forget()
+        self._aborted.clear()
+        self.tasks.clear()
+        self.sites.forget()
         self.state.processes.clear()
 
+    def _retained(self, previous_task: str, retained_bytes: int) -> None:
+        task = self._names.bounded(previous_task)
+        self._tasks.retained(task, retained_bytes)
+        self.tasks.retained(task, retained_bytes)
+
     def _finished(self, record: TaskFinished) -> None:
+        if record.retained_bytes is not None:
+            self._retained(record.previous_task, record.retained_bytes)
         task = self._names.bounded(record.task)
-        self._sites.finished(record)
+        self.sites.finished(record)
         exclusive = bool(record.exclusive)
         self._measured[task, self._states.bounded(record.state), exclusive] += 1
         if exclusive:
             self._tasks.finished(record, task)
-
-    def _levels(self) -> dict[c.Metric, Callable[[], Iterable[Level]]]:
-        surroundings = self._surroundings
-
-        def of_processes(attribute: str) -> Callable[[], list[Level]]:
-            return lambda: [
-                (value, {c.SLOT: slot})
-                for slot, reading in surroundings.processes().items()
-                if (value := getattr(reading, attribute)) is not None
-            ]
-
-        return {
-            c.MEASURED: self._measured_levels,
-            c.MEMORY: of_processes("rss_bytes"),
-            c.MEMORY_UNIQUE: of_processes("unique_bytes"),
-            c.MEMORY_PROPORTIONAL: of_processes("proportional_bytes"),
-            c.MEMORY_SWAP: of_processes("swap_bytes"),
-            c.MEMORY_VIRTUAL: of_processes("virtual_bytes"),
-            c.OPEN_FILES: of_processes("open_files"),
-            c.OPEN_FILES_LIMIT: of_processes("open_files_limit"),
-            c.MEMORY_LIMIT: self._limit_levels,
-            c.MEMORY_CGROUP: self._cgroup_levels,
-            c.HEAP_BLOCKS: lambda: self._heap_levels("blocks"),
-            c.MALLOC_USED: lambda: self._heap_levels("malloc_used_bytes"),
-            c.MALLOC_FREE: lambda: self._heap_levels("malloc_free_bytes"),
-            c.PROCESS_EXITS: self._exit_levels,
-            c.FRAMES_DROPPED: lambda: [(surroundings.frames_dropped(), {})],
-            c.REPORTER_RESTARTS: lambda: [(surroundings.reporter_restarts, {})],
-        }
+            self.tasks.finished(task, record.traced_delta_bytes)
 
     def _measured_levels(self) -> list[Level]:
         counts = list(self._measured.items())
@@ -164,32 +219,14 @@ class Emitter:
             for (task, state, exclusive), count in counts
         ]
 
+    def runs_aborted(self) -> int:
+        """Runs whose tracing was stopped before their end."""
+        return sum(list(self._aborted.values()))
+
+    def _aborted_levels(self) -> list[Level]:
+        counts = list(self._aborted.items())
+        return [(count, {c.TASK_NAME: task}) for task, count in counts if count]
+
     def _exit_levels(self) -> list[Level]:
         counts = list(self._exits.items())
         return [(count, {c.SLOT: slot, c.EXIT_REASON: why}) for (slot, why), count in counts]
-
-    def _heap_levels(self, attribute: str) -> list[Level]:
-        samples = [
-            (process.slot, process.heap)
-            for process in list(self.state.processes.values())
-            if process.heap is not None and process.gone_ns is None and process.slot is not None
-        ]
-        return [
-            (value, {c.SLOT: slot_name(slot)})
-            for slot, heap in samples
-            if (value := getattr(heap, attribute)) is not None
-        ]
-
-    def _limit_levels(self) -> list[Level]:
-        limits = self._surroundings.limits()
-        kinds = {
-            "cgroup": limits.cgroup_bytes,
-            "rlimit_as": limits.rlimit_as_bytes,
-            "max_memory_per_child": self._surroundings.max_memory_per_child_bytes,
-            "host": limits.host_bytes,
-        }
-        return [(value, {c.LIMIT_KIND: kind}) for kind, value in kinds.items() if value is not None]
-
-    def _cgroup_levels(self) -> list[Level]:
-        used = self._surroundings.limits().cgroup_used_bytes
-        return [] if used is None else [(used, {})]

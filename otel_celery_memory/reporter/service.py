@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable
 from selectors import EVENT_READ, BaseSelector
 
-from otel_celery_memory.records import MAIN_SLOT, ProcessUp, Record
+from otel_celery_memory.records import MAIN_SLOT, ProcessUp, Record, TaskStarted
+from otel_celery_memory.reporter.desk import Desk
 from otel_celery_memory.reporter.emitter import Emitter
+from otel_celery_memory.reporter.lookout import Lookout
 from otel_celery_memory.reporter.watch import ProcessWatch
 from otel_celery_memory.wire import FrameDecoder
 
@@ -17,9 +19,9 @@ logger = logging.getLogger(__name__)
 
 TICK_S = 1.0
 _READ_BYTES = 1 << 20
-_PAUSE_S = 0.02
+_PAUSE_S = 0.1
 """Frames gather for this long before they are read: one wake-up serves many tasks. At 5,000
-tasks a second this is some 25 KiB in a pipe of 1 MiB."""
+tasks a second this is some 150 KiB in a pipe of 1 MiB."""
 _LINGER_S = 1.0
 """How long the pipe may stay open after the main process is gone or has said goodbye: somebody
 that a task forked may hold an end of it for ever."""
@@ -36,9 +38,14 @@ class ReporterService:
         decoder: FrameDecoder,
         emitter: Emitter,
         watch: ProcessWatch,
+        lookout: Lookout,
+        desk: Desk,
         selector: BaseSelector,
         sites_interval_s: float,
         damaged: Callable[[int], None],
+        held: Callable[[int], bytes],
+        oom_kills: Callable[[], int | None],
+        send_events: Callable[[], None],
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pipe_fd = pipe_fd
@@ -46,9 +53,14 @@ class ReporterService:
         self._decoder = decoder
         self._emitter = emitter
         self._watch = watch
+        self._lookout = lookout
+        self._desk = desk
         self._selector = selector
         self._sites_interval_s = sites_interval_s
         self._damaged = damaged
+        self._held = held
+        self._oom_kills = oom_kills
+        self._send_events = send_events
         self._clock_s = clock_s
         self._ranked_s = clock_s()
         self._end_by_s: float | None = None
@@ -57,11 +69,13 @@ class ReporterService:
     def run(self) -> None:
         """The whole life of the reporter, but for the last flush."""
         self._selector.register(self._pipe_fd, EVENT_READ, _PIPE)
+        self._contained("the count of OOM kills", self._look_at_oom_kills)
         self._meet(self._main_pid, MAIN_SLOT)
         next_tick_s = self._clock_s() + TICK_S
         open_ended = True
         while open_ended and not self._overdue():
-            ready = self._selector.select(max(next_tick_s - self._clock_s(), 0))
+            due_s = min(next_tick_s, self._lookout.due_s)
+            ready = self._selector.select(max(due_s - self._clock_s(), 0))
             gone = [key.data for key, _ in ready if key.data != _PIPE]
             if ready:
                 # All that a process wrote before it died is read before its death is noted.
@@ -69,6 +83,9 @@ class ReporterService:
             for pid in gone:
                 self._gone(pid)
             now_s = self._clock_s()
+            if now_s >= self._lookout.due_s:
+                self._contained("tasks in flight", self._look_at_all_held)
+                self._contained("a look at the limits", self._lookout.look)
             if now_s >= next_tick_s:
                 next_tick_s = now_s + TICK_S
                 self._contained("a tick", self._tick, now_s)
@@ -115,23 +132,50 @@ class ReporterService:
             self._gone(pid)
 
     def _gone(self, pid: int) -> None:
+        self._look_at_held(pid)
         self._watch.drop(pid)
+        self._contained("the count of OOM kills", self._look_at_oom_kills)
         self._emitter.state.gone(pid, time.time_ns())
         if pid == self._main_pid:
             self._end_by_s = self._clock_s() + _LINGER_S
 
+    def _look_at_held(self, pid: int) -> None:
+        """Take in what a process holds in the control page as the task that it runs."""
+        process = self._emitter.state.processes.get(pid)
+        frame = b"" if process is None or process.slot is None else self._held(process.slot)
+        if not frame:
+            return
+        for record in FrameDecoder().feed(frame):
+            # A slot's next process may have written over it already.
+            if isinstance(record, TaskStarted) and record.pid == pid:
+                self._emitter.holds(record)
+
+    def _look_at_all_held(self) -> None:
+        for pid in list(self._emitter.state.processes):
+            self._look_at_held(pid)
+
+    def _look_at_oom_kills(self) -> None:
+        self._emitter.state.oom.counted(self._oom_kills(), time.time_ns())
+
     def _tick(self, now_s: float) -> None:
         state = self._emitter.state
+        self._contained("the count of OOM kills", self._look_at_oom_kills)
         for pid in self._watch.gone_without_notice():
             self._gone(pid)
-        for pid, rss_bytes in self._watch.rss_bytes().items():
-            if pid in state.processes:
-                state.processes[pid].saw_rss(rss_bytes)
+        # First heard of by a task or by its end: only a reporter that died had met them.
+        for pid, process in list(state.processes.items()):
+            if process.gone_ns is None and not self._watch.add(pid):
+                self._gone(pid)
         now_ns = time.time_ns()
-        for end in state.judge(now_ns):
+        ends = state.judge(now_ns)
+        for end in ends:
             self._emitter.ended(end)
+        if any(end.lost for end in ends):
+            # Who killed a child may kill us next.
+            self._contained("sending at once", self._send_events)
         if now_s - self._ranked_s >= self._sites_interval_s:
             self._rank(now_s, now_ns)
+        self._contained("what people ask for", self._desk.tick)
         self._count_damaged()
 
     def _count_damaged(self) -> None:
@@ -142,6 +186,7 @@ class ReporterService:
     def _rank(self, now_s: float, now_ns: int) -> None:
         self._emitter.emit_sites(max(now_s - self._ranked_s, 0.001), now_ns)
         self._ranked_s = now_s
+        self._desk.ranked()
 
     def _overdue(self) -> bool:
         return self._end_by_s is not None and self._clock_s() >= self._end_by_s
@@ -149,6 +194,7 @@ class ReporterService:
     def _finish(self) -> None:
         """The worker has ended: tell of its last processes and sites."""
         state = self._emitter.state
+        self._contained("the count of OOM kills", self._look_at_oom_kills)
         now_ns = time.time_ns()
         for pid, process in list(state.processes.items()):
             # After uninstrument() under a running pool the children are still there.
@@ -157,5 +203,6 @@ class ReporterService:
                 state.gone(pid, now_ns)
         for end in state.judge(now_ns, all_now=True):
             self._emitter.ended(end)
+        self._contained("the last capture", self._desk.finish)
         self._rank(self._clock_s(), now_ns)
         self._count_damaged()

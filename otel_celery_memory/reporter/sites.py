@@ -1,21 +1,23 @@
-"""What traced runs left alive, added up over children and ranked at each interval. Pure."""
+"""Which sites to tell of at each interval: what traced windows found, ranked. Pure.
+
+First what whole runs leave alive, by how fast it grows; then what grows in a process outside of
+them; then what was alive when a slice of a long run ended, which may still have been freed.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from otel_celery_memory import conventions as c
-from otel_celery_memory.records import Site, SitesWindow, TaskFinished
+from otel_celery_memory.records import Site, SitesWindow, TaskFinished, WindowKind
+from otel_celery_memory.reporter.window_totals import SiteKey, SiteMean, WindowTotals
 from otel_celery_memory.telemetry.events import RankedSite
 from otel_celery_memory.telemetry.metrics import BoundedNames
 
-_SITES_MAX = 5_000
 _NAMES_MAX = 1_000
-
-SiteKey = tuple[str, str, int, str]
-"""Task, file, line, stack."""
+_PAIRS_MAX = 10_000
+_PROCESSES_MAX = 512
 
 
 @dataclass(frozen=True)
@@ -27,79 +29,158 @@ class CodePlace:
 
 
 class SiteTotals:
-    """Bytes and blocks by task and site since the last ranking."""
+    """Windows and sites since the last ranking, and what of the ones before is remembered."""
 
     def __init__(self, describe: Callable[[str, int], CodePlace], top: int) -> None:
         self._describe = describe
         self._top = top
         self._names = BoundedNames(_NAMES_MAX)
         self._runs: Counter[str] = Counter()
-        self._traced_runs: Counter[str] = Counter()
-        self._size_bytes: Counter[SiteKey] = Counter()
-        self._blocks: Counter[SiteKey] = Counter()
-        self._size_before: dict[SiteKey, int] = {}
+        self._whole, self._first, self._slices = WindowTotals(), WindowTotals(), WindowTotals()
+        # By process: what is alive now that was not when its baseline was taken.
+        self._grown: OrderedDict[int, dict[SiteKey, tuple[int, int]]] = OrderedDict()
+        self._grown_runs: dict[int, int] = {}
+        self._met: dict[tuple[int, str], None] = {}
+        self._into: dict[int, WindowTotals] = {}
+        self._told_bytes: dict[tuple[WindowKind, SiteKey], int] = {}
 
     def finished(self, record: TaskFinished) -> None:
         """Count a run, traced or not: the rate needs how often a task runs."""
         self._runs[self._names.bounded(record.task)] += 1
 
     def window(self, record: SitesWindow) -> None:
-        """Count a traced run."""
-        self._traced_runs[self._names.bounded(record.task)] += 1
+        """A window's sites follow."""
+        if record.kind == WindowKind.PROCESS:
+            self._grown[record.pid] = {}
+            self._grown.move_to_end(record.pid)
+            self._grown_runs[record.pid] = record.runs
+            if len(self._grown) > _PROCESSES_MAX:
+                self._grown_runs.pop(self._grown.popitem(last=False)[0], None)
+            return
+        task = self._names.bounded(record.task)
+        totals = self._totals(record, task)
+        if totals is not None:
+            self._into[record.pid] = totals
+            totals.window(task)
 
     def site(self, record: Site) -> None:
-        """Add what one traced run left alive at one site."""
+        """What the window found at one site."""
         task = self._names.bounded(record.task)
-        key = (task, record.path, record.line, record.stack)
-        if key not in self._size_bytes and len(self._size_bytes) >= _SITES_MAX:
-            key = (task, c.OTHER, 0, "")
-        self._size_bytes[key] += record.size_bytes
-        self._blocks[key] += record.blocks
+        if record.kind == WindowKind.PROCESS:
+            if record.pid in self._grown:
+                key = (task, record.path, record.line, record.stack)
+                self._grown[record.pid][key] = (record.size_bytes, record.blocks)
+        elif record.kind in (WindowKind.RUN, WindowKind.SLICE) and record.pid in self._into:
+            self._into[record.pid].site(task, record)
 
     def rank(self, interval_s: float) -> list[RankedSite]:
-        """The sites that grow fastest in this interval; a new interval begins."""
-        rates = {
-            key: size / self._traced_runs[key[0]] * self._all_runs(key[0]) * 60 / interval_s
-            for key, size in self._size_bytes.items()
-            if size > 0 and self._traced_runs[key[0]]
+        """At most the `top` sites that grow fastest; a new interval begins."""
+        found = self.peek(interval_s)
+        self._told_bytes = {
+            (site.kind, (site.task, site.path, site.line, site.stack)): site.size_bytes
+            for site in found
         }
-        best = sorted(rates, key=lambda key: (-rates[key], key))[: self._top]
-        ranked = [self._ranked(rank, key, rates[key]) for rank, key in enumerate(best, start=1)]
-        means = {key: self._mean(key) for key in rates}
-        self._size_before = means
-        for counter in (self._runs, self._traced_runs, self._size_bytes, self._blocks):
-            counter.clear()
-        return ranked
+        for totals in (self._whole, self._first, self._slices):
+            totals.turn()
+        self._runs.clear()
+        return found
+
+    def peek(self, interval_s: float) -> list[RankedSite]:
+        """What `rank` would tell now, `interval_s` after it was last called."""
+        whole, seen = self._whole.means(), self._whole.tasks()
+        # A process's first window of a task shows what it sets up for good as well.
+        whole |= {k: mean for k, mean in self._first.means().items() if k[0] not in seen}
+        found = (
+            self._by_rate(whole, interval_s)
+            + self._by_growth(interval_s)
+            + self._by_size(self._slices.means())
+        )[: self._top]
+        return [self._described(site, rank) for rank, site in enumerate(found, start=1)]
 
     def forget(self) -> None:
         """Begin anew, as if nothing had been told."""
-        self._size_before = {}
-        for counter in (self._runs, self._traced_runs, self._size_bytes, self._blocks):
-            counter.clear()
+        for totals in (self._whole, self._first, self._slices):
+            totals.clear()
+        for kept in (self._runs, self._grown, self._grown_runs, self._met, self._into):
+            kept.clear()
+        self._told_bytes = {}
 
-    def _all_runs(self, task: str) -> int:
-        """Runs in this interval; a window that closed in it may be of a run before it."""
-        return max(self._runs[task], self._traced_runs[task])
+    def process_gone(self, pid: int) -> None:
+        """A process is no more, and what had grown in it neither."""
+        self._grown.pop(pid, None)
+        self._grown_runs.pop(pid, None)
+        self._into.pop(pid, None)
 
-    def _mean(self, key: SiteKey) -> int:
-        return round(self._size_bytes[key] / self._traced_runs[key[0]])
+    def _totals(self, record: SitesWindow, task: str) -> WindowTotals | None:
+        if record.kind == WindowKind.SLICE:
+            return self._slices
+        if record.kind != WindowKind.RUN:
+            return None
+        pair = (record.pid, task)
+        if pair in self._met:
+            return self._whole
+        self._met[pair] = None
+        if len(self._met) > _PAIRS_MAX:
+            del self._met[next(iter(self._met))]
+        return self._first
 
-    def _ranked(self, rank: int, key: SiteKey, rate: float) -> RankedSite:
+    def _by_rate(self, means: dict[SiteKey, SiteMean], interval_s: float) -> list[RankedSite]:
+        found = []
+        for key, mean in means.items():
+            # A window that closed in this interval may be of a run before it.
+            runs = max(self._runs[key[0]], self._whole.fresh(key[0]), self._first.fresh(key[0]))
+            rate = mean.steady_bytes * runs * 60 / interval_s
+            if rate > 0:
+                found.append(self._ranked(WindowKind.RUN, key, mean, round(rate)))
+        return sorted(found, key=lambda site: (-(site.rate_bytes_per_minute or 0), site.path))
+
+    def _by_growth(self, interval_s: float) -> list[RankedSite]:
+        sizes: Counter[SiteKey] = Counter()
+        blocks: Counter[SiteKey] = Counter()
+        for sites in self._grown.values():
+            for key, (size, count) in sites.items():
+                sizes[key] += size
+                blocks[key] += count
+        runs = sum(self._grown_runs.values())
+        found = []
+        for key, size in sizes.items():
+            if size <= 0:
+                continue
+            change = size - self._told_bytes.get((WindowKind.PROCESS, key), 0)
+            mean = SiteMean(size, blocks[key], size, runs)
+            rate = round(change * 60 / interval_s)
+            found.append(self._ranked(WindowKind.PROCESS, key, mean, rate))
+        return sorted(found, key=lambda site: (-site.size_bytes, site.path))
+
+    def _by_size(self, means: dict[SiteKey, SiteMean]) -> list[RankedSite]:
+        found = [
+            self._ranked(WindowKind.SLICE, key, mean, None)
+            for key, mean in means.items()
+            if mean.size_bytes > 0
+        ]
+        return sorted(found, key=lambda site: (-site.size_bytes, site.path))
+
+    def _described(self, site: RankedSite, rank: int) -> RankedSite:
+        place = self._describe(site.path, site.line)
+        return replace(site, rank=rank, name=place.name, function=place.function)
+
+    def _ranked(
+        self, kind: WindowKind, key: SiteKey, mean: SiteMean, rate: int | None
+    ) -> RankedSite:
         task, path, line, stack = key
-        runs = self._traced_runs[task]
-        place = self._describe(path, line)
-        size_bytes = self._mean(key)
+        size_bytes = round(mean.size_bytes)
         return RankedSite(
-            rank=rank,
-            name=place.name,
+            rank=0,
+            name="",
             path=path,
             line=line,
-            function=place.function,
+            function=None,
             stack=stack,
             task=task,
+            kind=kind,
             size_bytes=size_bytes,
-            blocks=round(self._blocks[key] / runs),
-            size_change_bytes=size_bytes - self._size_before.get(key, 0),
-            runs=runs,
-            rate_bytes_per_minute=round(rate),
+            blocks=round(mean.blocks),
+            size_change_bytes=size_bytes - self._told_bytes.get((kind, key), 0),
+            runs=mean.windows,
+            rate_bytes_per_minute=rate,
         )

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 from otel_celery_memory.records import (
     MAIN_SLOT,
     TERMINATED,
-    ExitReason,
     Goodbye,
     HeapSampled,
     ProcessDown,
@@ -22,17 +21,14 @@ from otel_celery_memory.records import (
     ProcessUp,
     Record,
     TaskFinished,
+    TaskInFlight,
     TaskOverdue,
     TaskStarted,
     WorkerStopping,
 )
-from otel_celery_memory.reporter.process import (
-    ProcessEnd,
-    ProcessState,
-    announced,
-    terminated,
-    unannounced,
-)
+from otel_celery_memory.reporter.endings import ProcessEnd, Worker, end_of
+from otel_celery_memory.reporter.oom import OomKills
+from otel_celery_memory.reporter.process import ProcessState
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
@@ -45,7 +41,8 @@ _JUDGED_MAX = 256
 class WorkerState:
     """Follows the records of one worker; changed by one thread, others copy ``processes``."""
 
-    def __init__(self) -> None:
+    def __init__(self, oom: OomKills | None = None) -> None:
+        self.oom = oom or OomKills()
         self.processes: dict[int, ProcessState] = {}
         self.said_goodbye = False
         self._stopping = False
@@ -54,6 +51,7 @@ class WorkerState:
         self._takers: dict[type[Record], Callable[[Any], None]] = {
             TaskStarted: self._started,
             TaskFinished: self._finished,
+            TaskInFlight: self._in_flight,
             ProcessUp: self._up,
             ProcessDown: self._down,
             HeapSampled: self._heap_sampled,
@@ -75,6 +73,7 @@ class WorkerState:
         process = self._process(record.pid)
         process.slot = record.slot
         if record.rss_bytes:
+            process.up_ns = record.time_ns
             process.saw_rss(record.rss_bytes)
 
     def _down(self, record: ProcessDown) -> None:
@@ -92,9 +91,13 @@ class WorkerState:
         _trim(self._overdue, _OVERDUE_MAX)
 
     def _exited(self, record: ProcessExited) -> None:
-        # Judged already, it does not come back.
-        if record.pid in self.processes:
-            self.processes[record.pid].exit_code = record.exit_code
+        # Judged already, it does not come back; unknown, only a reporter that died had met it.
+        if record.pid in self._judged and record.pid not in self.processes:
+            return
+        process = self._process(record.pid)
+        process.slot = record.slot if process.slot is None else process.slot
+        process.exit_code = record.exit_code
+        process.wanted = record.reason
 
     def _worker_stopping(self, _: WorkerStopping) -> None:
         self._stopping = True
@@ -120,23 +123,15 @@ class WorkerState:
             del self.processes[process.pid]
             self._judged[process.pid] = None
         _trim(self._judged, _JUDGED_MAX)
-        return [self._end_of(process) for process in ended]
+        # The main process's death is why its children died, and a large process is the victim
+        # that the kernel prefers.
+        ended.sort(key=lambda each: (each.slot != MAIN_SLOT, -(each.rss_bytes or 0)))
+        worker = Worker(self._stopping, self.said_goodbye)
+        return [end_of(each, worker, self._was_overdue(each), self.oom) for each in ended]
 
-    def _end_of(self, process: ProcessState) -> ProcessEnd:
-        assert process.gone_ns is not None
-        if process.last is not None and self._overdue.pop(process.last.task_id, None) is not None:
-            # The child tells the end of the task and begins its goodbye before the SIGKILL comes.
-            return ProcessEnd(process, ExitReason.TIME_LIMIT, None, process.last, process.gone_ns)
-        task = process.in_flight[0] if process.in_flight else None
-        if process.down is not None:
-            if process.terminated and not self._stopping:
-                # Its goodbye is orderly all the same: SIGTERM, or sys.exit() in the task.
-                reason, signal = terminated(process.down.exit_code)
-                return ProcessEnd(process, reason, signal, process.last, process.gone_ns)
-            return ProcessEnd(process, announced(process.down), None, None, process.gone_ns)
-        if process.slot == MAIN_SLOT and self.said_goodbye:
-            return ProcessEnd(process, ExitReason.SHUTDOWN, None, None, process.gone_ns)
-        return ProcessEnd(process, *unannounced(process.exit_code), task, process.gone_ns)
+    def _was_overdue(self, process: ProcessState) -> bool:
+        last = process.last
+        return last is not None and self._overdue.pop(last.task_id, None) is not None
 
     def _started(self, record: TaskStarted) -> None:
         process = self._process(record.pid)
@@ -157,9 +152,38 @@ class WorkerState:
                 process.rss_peak_bytes or 0, record.rss_start_bytes + record.rss_peak_bytes
             )
         process.terminated = record.state == TERMINATED
-        process.in_flight = [
-            started for started in process.in_flight if started.task_id != record.task_id
-        ]
+        process.finished_ns = record.started_ns
+        process.last_finished = record.task_id
+        process.tasks += not record.nested
+        if process.terminated and not (process.last and process.last.task_id == record.task_id):
+            process.last = _start_of(record)
+        if process.in_flight:
+            process.in_flight = [
+                started for started in process.in_flight if started.task_id != record.task_id
+            ]
+
+    def held(self, record: TaskStarted) -> bool:
+        """A process holds this as the task that it runs; ``False`` where that is known already."""
+        process = self.processes.get(record.pid)
+        if process is None or record.time_ns <= process.finished_ns:
+            return False
+        if any(started.time_ns == record.time_ns for started in process.in_flight):
+            return False
+        self._started(record)
+        return True
+
+    def _in_flight(self, record: TaskInFlight) -> None:
+        """The main process may be behind: what the process itself said is newer."""
+        if record.pid in self._judged and record.pid not in self.processes:
+            return
+        process = self._process(record.pid)
+        child = process.slot not in (MAIN_SLOT, None)
+        known = {task.task_id for task in process.in_flight} | {process.last_finished}
+        if record.task_id not in known and not (child and process.in_flight):
+            task = TaskStarted(*record[:2], 0, None, 0, record.task_id, record.task, "")
+            process.last = task
+            process.in_flight.append(task)
+            del process.in_flight[:-_IN_FLIGHT_MAX]
 
     def _process(self, pid: int) -> ProcessState:
         process = self.processes.get(pid)
@@ -168,6 +192,19 @@ class WorkerState:
             process = self.processes[pid] = ProcessState(pid, None)
             _trim(self.processes, _PROCESSES_MAX)
         return process
+
+
+def _start_of(record: TaskFinished) -> TaskStarted:
+    return TaskStarted(
+        record.pid,
+        record.started_ns,
+        record.rss_start_bytes,
+        None,
+        record.nested,
+        record.task_id,
+        record.task,
+        "",
+    )
 
 
 def _trim(bounded: dict[_Key, _Value], limit: int) -> None:

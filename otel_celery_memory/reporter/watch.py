@@ -14,16 +14,18 @@ from threading import Lock
 from otel_celery_memory.probes.proc import (
     PROC,
     ProcessReading,
+    ProcessSize,
     SharedMemory,
     read_process,
-    read_rss_bytes,
     read_shared,
+    read_size,
 )
 
 PID_LIMIT = 2**22 + 1
 """The largest pid_max of Linux (proc_sys_kernel(5))."""
 SHARED_INTERVAL_S = 60.0
-"""USS and PSS lock a process's memory map while they are added up."""
+"""USS and PSS lock a process's memory map while they are added up: milliseconds for a large one."""
+_SHARED_COST_FACTOR = 1_000
 
 
 class ProcessWatch:
@@ -64,10 +66,10 @@ class ProcessWatch:
         """Pids that have disappeared and whose end no descriptor can tell."""
         return [pid for pid, fd in self._pidfds.items() if fd is None and not self._alive(pid)]
 
-    def rss_bytes(self) -> dict[int, int]:
-        """RSS of every watched process that is still there."""
-        readings = {pid: read_rss_bytes(pid, self._proc) for pid in self._pidfds}
-        return {pid: rss_bytes for pid, rss_bytes in readings.items() if rss_bytes is not None}
+    def sizes(self) -> dict[int, ProcessSize]:
+        """The size of every watched process that is still there."""
+        readings = {pid: read_size(pid, self._proc) for pid in self._pidfds}
+        return {pid: size for pid, size in readings.items() if size is not None}
 
     def still_there(self, pid: int) -> bool:
         """Whether a watched process has not ended yet."""
@@ -127,7 +129,11 @@ class ProcessReadings:
         return readings
 
     def _shared_of(self, pid: int, now_s: float) -> SharedMemory:
-        known = self._shared.get(pid)
-        if known is None or now_s - known[0] >= SHARED_INTERVAL_S:
-            known = self._shared[pid] = (now_s, read_shared(pid, self._proc))
-        return known[1]
+        due_s, known = self._shared.get(pid, (now_s, None))
+        if known is None or now_s >= due_s:
+            began_s = self._clock_s()
+            known = read_shared(pid, self._proc)
+            cost_s = self._clock_s() - began_s
+            pause_s = max(SHARED_INTERVAL_S, cost_s * _SHARED_COST_FACTOR)
+            self._shared[pid] = (now_s + pause_s, known)
+        return known

@@ -1,4 +1,4 @@
-"""The log events: allocation sites and lost processes, one sentence each for people."""
+"""The log events: allocation sites, pressure, lost processes; one sentence each for people."""
 
 from __future__ import annotations
 
@@ -9,20 +9,24 @@ from opentelemetry._logs import Logger, SeverityNumber
 from opentelemetry.context import Context
 
 from otel_celery_memory import conventions as c
+from otel_celery_memory.records import WindowKind
 
 _SEVERITY = {
     "INFO": SeverityNumber.INFO,
     "WARN": SeverityNumber.WARN,
     "ERROR": SeverityNumber.ERROR,
 }
+_Value = str | int | float | None
 
 
 @dataclass(frozen=True)
 class RankedSite:
-    """A place in the code, with what traced runs of one task left alive there.
+    """A place in the code, with what was found alive there.
 
-    ``size_bytes`` and ``blocks`` are means of a traced run; ``rate_bytes_per_minute`` is an
-    estimate from all runs of the task; ``size_change_bytes`` is against the event before.
+    Of ``kind`` ``RUN`` and ``SLICE`` ``size_bytes`` and ``blocks`` are means of a traced run or
+    slice, of ``PROCESS`` what has grown in all processes since their baselines. ``runs`` is how
+    many that covers. ``rate_bytes_per_minute`` is an estimate from all runs of the task, ``None``
+    for a slice; ``size_change_bytes`` is against the event before.
     """
 
     rank: int
@@ -32,27 +36,81 @@ class RankedSite:
     function: str | None
     stack: str
     task: str
+    kind: WindowKind
     size_bytes: int
     blocks: int
     size_change_bytes: int
     runs: int
-    rate_bytes_per_minute: int
+    rate_bytes_per_minute: int | None
 
 
 @dataclass(frozen=True)
-class LostProcess:
-    """A process that ended otherwise than by shutdown or recycling, and what it was doing."""
+class ProcessSnapshot:
+    """A process, its last seen size, and the task that it is or was running."""
 
     slot: str
     pid: int
-    reason: str
-    signal: int | None
     rss_bytes: int | None
     rss_peak_bytes: int | None
     task: str | None
     task_id: str | None
     task_age_s: float | None
     task_rss_start_bytes: int | None
+
+    def attributes(self) -> dict[str, _Value]:
+        """As attributes of an event."""
+        return {
+            c.SLOT: self.slot,
+            c.PROCESS_PID: self.pid,
+            c.PROCESS_RSS: self.rss_bytes,
+            c.PROCESS_RSS_PEAK: self.rss_peak_bytes,
+            c.TASK_NAME: self.task,
+            c.TASK_ID: self.task_id,
+            c.TASK_AGE: self.task_age_s,
+            c.SPAN_RSS_START: self.task_rss_start_bytes,
+        }
+
+    @property
+    def doing(self) -> str:
+        """For people."""
+        return "with no task" if self.task is None else f"in {self.task} [{self.task_id}]"
+
+
+@dataclass(frozen=True)
+class LostProcess:
+    """A process that ended otherwise than by shutdown or recycling, and what it was doing.
+
+    ``told_late``: nobody was left to tell it, and the next start of the worker does.
+    """
+
+    process: ProcessSnapshot
+    reason: str
+    signal: int | None
+    oom_kills: int | None
+    told_late: bool = False
+
+
+@dataclass(frozen=True)
+class Pressure:
+    """A process of a worker that has used 90 % of a limit, its own or the whole worker's."""
+
+    process: ProcessSnapshot
+    kind: str
+    used_bytes: int
+    limit_bytes: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A capture that was asked for: what it holds, where it was written or why it was not."""
+
+    kind: str
+    reason: str
+    sites: int
+    runs: int
+    size_bytes: int
+    file: str | None
+    error: str | None
 
 
 class Events:
@@ -63,49 +121,83 @@ class Events:
 
     def allocation_site(self, site: RankedSite, time_ns: int) -> None:
         """Tell one of the sites that grow fastest."""
-        attributes: dict[str, str | int | None] = {
+        attributes: dict[str, _Value] = {
             c.SITE_RANK: site.rank,
             c.SITE_NAME: site.name,
             c.CODE_FILE: site.path,
             c.CODE_LINE: site.line,
             c.CODE_FUNCTION: site.function,
             c.CODE_STACKTRACE: site.stack or None,
-            c.TASK_NAME: site.task,
+            c.TASK_NAME: site.task or None,
+            c.SITE_WINDOW: site.kind.name.lower(),
             c.SITE_SIZE: site.size_bytes,
             c.SITE_BLOCKS: site.blocks,
             c.SITE_SIZE_CHANGE: site.size_change_bytes,
             c.SITE_RUNS: site.runs,
             c.SITE_RATE: site.rate_bytes_per_minute,
         }
-        body = (
-            f"{site.name} left {site.size_bytes:,} bytes in {site.blocks:,} blocks alive in each "
-            f"of {site.runs} traced runs of {site.task}"
-        )
+        size = f"{site.size_bytes:,} bytes in {site.blocks:,} blocks"
+        body = {
+            WindowKind.RUN: f"{site.name} left {size} alive in each of {site.runs} traced runs "
+            f"of {site.task}",
+            WindowKind.SLICE: f"{size} from {site.name} were alive when a slice of {site.task} "
+            f"ended, on the mean of {site.runs}",
+            WindowKind.PROCESS: f"{site.name} holds {size} more than when its processes were warm",
+        }[site.kind]
         self._emit(c.ALLOCATION_SITE, attributes, body, time_ns)
 
     def process_lost(self, lost: LostProcess, time_ns: int) -> None:
         """Tell that a process is gone that should not be."""
-        attributes: dict[str, str | int | float | None] = {
-            c.SLOT: lost.slot,
-            c.PROCESS_PID: lost.pid,
+        process = lost.process
+        attributes: dict[str, _Value] = {
+            **process.attributes(),
             c.EXIT_REASON: lost.reason,
             c.EXIT_SIGNAL: lost.signal,
-            c.PROCESS_RSS: lost.rss_bytes,
-            c.PROCESS_RSS_PEAK: lost.rss_peak_bytes,
-            c.TASK_NAME: lost.task,
-            c.TASK_ID: lost.task_id,
-            c.TASK_AGE: lost.task_age_s,
-            c.SPAN_RSS_START: lost.task_rss_start_bytes,
+            c.CGROUP_OOM_KILLS: lost.oom_kills,
+            c.EXIT_TOLD_LATE: True if lost.told_late else None,
         }
-        doing = "with no task" if lost.task is None else f"in {lost.task} [{lost.task_id}]"
-        size = "" if lost.rss_bytes is None else f", RSS last seen {lost.rss_bytes:,} bytes"
-        body = f"worker process {lost.slot} (pid {lost.pid}) was lost {doing}: {lost.reason}{size}"
+        size = "" if process.rss_bytes is None else f", RSS last seen {process.rss_bytes:,} bytes"
+        late = "; found at the next start" if lost.told_late else ""
+        body = (
+            f"worker process {process.slot} (pid {process.pid}) was lost {process.doing}: "
+            f"{lost.reason}{size}{late}"
+        )
         self._emit(c.PROCESS_LOST, attributes, body, time_ns)
+
+    def pressure(self, pressure: Pressure, time_ns: int) -> None:
+        """Tell what a process is doing while a limit is near."""
+        process = pressure.process
+        attributes: dict[str, _Value] = {
+            **process.attributes(),
+            c.LIMIT_KIND: pressure.kind,
+            c.LIMIT_SIZE: pressure.limit_bytes,
+            c.LIMIT_USED: pressure.used_bytes,
+        }
+        body = (
+            f"{pressure.used_bytes:,} of {pressure.limit_bytes:,} bytes of {pressure.kind} are "
+            f"used; worker process {process.slot} (pid {process.pid}, RSS "
+            f"{process.rss_bytes or 0:,} bytes) is {process.doing}"
+        )
+        self._emit(c.PRESSURE, attributes, body, time_ns)
+
+    def snapshot(self, taken: Snapshot, time_ns: int) -> None:
+        """Tell that a capture is complete."""
+        attributes: dict[str, str | int | None] = {
+            c.SNAPSHOT_KIND: taken.kind,
+            c.SNAPSHOT_REASON: taken.reason,
+            c.SNAPSHOT_SITES: taken.sites,
+            c.SNAPSHOT_RUNS: taken.runs,
+            c.SNAPSHOT_SIZE: taken.size_bytes,
+            c.SNAPSHOT_FILE: taken.file,
+        }
+        where = taken.file or (f"not written, {taken.error}" if taken.error else "kept in no file")
+        body = f"a capture by {taken.reason} has {taken.sites:,} sites: {where}"
+        self._emit(c.SNAPSHOT, attributes, body, time_ns)
 
     def _emit(
         self,
         event: c.Event,
-        attributes: Mapping[str, str | int | float | None],
+        attributes: Mapping[str, _Value],
         body: str,
         time_ns: int,
     ) -> None:

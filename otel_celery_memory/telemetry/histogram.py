@@ -87,9 +87,13 @@ class TaskHistogram(Histogram):
             point.buckets[bucket] += 1
             point.count += 1
             point.sum += amount
-            point.min = min(point.min, amount)
-            point.max = max(point.max, amount)
-            if context is not None and self._exemplars != "always_off":
+            # Compared here: calling min() and max() is a quarter of the cost of all this.
+            if amount < point.min:  # noqa: PLR1730
+                point.min = amount
+            if amount > point.max:  # noqa: PLR1730
+                point.max = amount
+            # An empty context, as most are, has no span.
+            if context and self._exemplars != "always_off":
                 span = trace.get_current_span(context).get_span_context()
                 if span.is_valid and (span.trace_flags.sampled or self._exemplars == "always_on"):
                     point.exemplars[bucket] = Exemplar(

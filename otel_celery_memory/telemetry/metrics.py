@@ -16,7 +16,7 @@ from opentelemetry.metrics import CallbackOptions, Histogram, Meter, Observation
 from otel_celery_memory import conventions as c
 from otel_celery_memory.records import NO_SPAN, TaskFinished
 
-Level = tuple[int, Mapping[str, str | bool]]
+Level = tuple[int | float, Mapping[str, str | bool]]
 """A value and its attributes."""
 
 
@@ -97,11 +97,11 @@ def span_context(span: bytes) -> Context:
 def observe_levels(meter: Meter, levels: Mapping[c.Metric, Callable[[], Iterable[Level]]]) -> None:
     """Make the observable instruments of all metrics that are read and not recorded."""
     for metric, read in levels.items():
-        create = (
-            meter.create_observable_counter
-            if metric.kind == "Counter"
-            else meter.create_observable_up_down_counter
-        )
+        create = {
+            "Counter": meter.create_observable_counter,
+            "UpDownCounter": meter.create_observable_up_down_counter,
+            "Gauge": meter.create_observable_gauge,
+        }[metric.kind]
         create(
             metric.name,
             callbacks=[_callback(read)],

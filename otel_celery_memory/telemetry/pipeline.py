@@ -30,6 +30,7 @@ from otel_celery_memory.telemetry.histogram import (
     wants_delta,
     wants_sdk_histogram,
 )
+from otel_celery_memory.telemetry.sending import BackgroundSender
 from otel_celery_memory.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,10 @@ class Pipeline:
     logger: Logger
     histogram: Callable[..., Histogram]
     shutdown: Callable[[], None]
+    send_events: Callable[[], None] = lambda: None
+    """Has the events sent now, without waiting for that."""
+    send_metrics: Callable[[], None] = lambda: None
+    """The same of the metrics."""
 
 
 def open_pipeline(
@@ -88,7 +93,14 @@ def open_pipeline(
             if thread.ident is not None:
                 thread.join()
 
-    return Pipeline(meter, logs.get_logger(c.SCOPE, __version__), make_histogram, shutdown)
+    return Pipeline(
+        meter,
+        logs.get_logger(c.SCOPE, __version__),
+        make_histogram,
+        shutdown,
+        BackgroundSender(logs.force_flush).send,
+        BackgroundSender(meters.force_flush).send,
+    )
 
 
 def start_or_run(thread: Thread) -> None:

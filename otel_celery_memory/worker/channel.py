@@ -15,6 +15,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from otel_celery_memory.page import ControlPage
 from otel_celery_memory.probes.descriptor import moved_high, write
 from otel_celery_memory.records import MAIN_SLOT, Record
+from otel_celery_memory.status import StatusPage
 from otel_celery_memory.wire import encode
 
 try:
@@ -28,33 +29,54 @@ _PIPE_BYTES = (1 << 20, 1 << 18, 1 << 17)
 
 
 class Channel:
-    """Both ends of the pipe and the control page; inherited by the children of the pool."""
+    """Both ends of the pipe, and the pages; inherited by the children of the pool."""
 
-    def __init__(self) -> None:
-        """Raises `OSError` where no pipe can be made."""
-        read_fd, write_fd = os.pipe()
-        self.read_fd, self.write_fd = moved_high(read_fd), moved_high(write_fd)
-        self._main_pid, self._main_write_fd = os.getpid(), self.write_fd
+    def __init__(
+        self,
+        ends: tuple[int, int] | None = None,
+        page: ControlPage | None = None,
+        path: str | None = None,
+    ) -> None:
+        """A new pipe and page, or given ones: descriptors to read (-1: none) and to write.
+
+        ``path`` is where the pipe can be opened again. Raises `OSError` where no pipe can be made.
+        """
+        read_fd, write_fd = ends or os.pipe()
+        self.read_fd = moved_high(read_fd) if read_fd >= 0 else -1
+        self.write_fd = moved_high(write_fd)
+        self._path = path or f"/proc/{os.getpid()}/fd/{self.write_fd}"
         self._inode = os.fstat(self.write_fd).st_ino
         self._reopened = 0
         try:
-            self.page = ControlPage.create(moved_high)
+            self.page = page or ControlPage.create(moved_high)
+            self.status = StatusPage.create(moved_high)
         except OSError:
             os.close(self.read_fd)
             os.close(self.write_fd)
             raise
         os.set_blocking(self.write_fd, False)
-        os.set_blocking(self.read_fd, False)
+        if self.read_fd >= 0:
+            os.set_blocking(self.read_fd, False)
         self.slot = MAIN_SLOT
         self._closed = False
         self._enlarge()
 
     def send(self, record: Record) -> None:
+        """Write the frame of a record; never waits, never raises."""
+        try:
+            frame = encode(record)
+        except SoftTimeLimitExceeded:
+            raise  # the task's time limit, which happened to hit us
+        except Exception:
+            self._count_dropped()
+        else:
+            self.send_frame(frame)
+
+    def send_frame(self, frame: bytes) -> None:
         """Write one frame; never waits, never raises."""
         if self._closed:
             return
         try:
-            frame = encode(record)
             try:
                 write(self.write_fd, frame)
             except BlockingIOError:
@@ -67,18 +89,20 @@ class Channel:
                 write(self.write_fd, frame)
         except SoftTimeLimitExceeded:
             raise  # the task's time limit, which happened to hit us
-        except Exception:  # full, closed, or a record that cannot be encoded: never the task's
-            with contextlib.suppress(Exception):
-                self.page.count_dropped(self.slot)
+        except Exception:  # full or closed: never the task's
+            self._count_dropped()
+
+    def _count_dropped(self) -> None:
+        with contextlib.suppress(Exception):
+            self.page.count_dropped(self.slot)
 
     def _reopen(self) -> bool:
-        """Open the pipe again as the main process has it; `False` where that cannot be done."""
+        """Open the pipe again, as the main process has it; `False` where that cannot be done."""
         if self._reopened >= _REOPEN_LIMIT:
             return False
         self._reopened += 1
         try:
-            path = f"/proc/{self._main_pid}/fd/{self._main_write_fd}"
-            fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return False
         if os.fstat(fd).st_ino != self._inode:
@@ -89,9 +113,10 @@ class Channel:
 
     def close_read_end(self) -> None:
         """For children of the pool: only the main process keeps it."""
-        with contextlib.suppress(OSError):
-            os.close(self.read_fd)
-        self.read_fd = -1
+        if self.read_fd >= 0:
+            with contextlib.suppress(OSError):
+                os.close(self.read_fd)
+            self.read_fd = -1
 
     def close(self) -> None:
         """Close everything; `send` does nothing from then on."""
@@ -103,6 +128,8 @@ class Channel:
             os.close(self.write_fd)
         with contextlib.suppress(OSError):
             self.page.close()
+        with contextlib.suppress(OSError):
+            self.status.close()
 
     def _enlarge(self) -> None:
         if not hasattr(fcntl, "F_SETPIPE_SZ"):

@@ -9,10 +9,12 @@ from typing import Any
 from billiard.process import current_process
 from celery import signals
 
+from otel_celery_memory.page import ControlPage
 from otel_celery_memory.records import MAIN_SLOT
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.recorder import Recorder
-from otel_celery_memory.worker.signals import TaskSignals, connect, disconnect
+from otel_celery_memory.worker.requests import Requests
+from otel_celery_memory.worker.signals import TaskSignals, connect, disconnect, lines_of_send
 from otel_celery_memory.worker.sink import Sink
 from otel_celery_memory.worker.spans import TaskSpans
 
@@ -21,10 +23,19 @@ class EmbeddedLifecycle:
     """Begins at once, follows the pool's forks into its children, ends with the process."""
 
     def __init__(
-        self, sink: Sink, end_sink: Callable[[], None], settings: Settings, spans: TaskSpans
+        self,
+        sink: Sink,
+        end_sink: Callable[[], None],
+        settings: Settings,
+        spans: TaskSpans,
+        page: ControlPage,
+        requests: Requests,
+        max_memory_kib: int = 0,
     ) -> None:
         self._end_sink = end_sink
-        self._recorder = Recorder(sink, settings, spans)
+        self._requests = requests
+        self._recorder = Recorder(sink, settings, spans, page, called_from=lines_of_send())
+        self._recorder.max_memory_kib = max_memory_kib
         self._signals = TaskSignals(self._recorder)
         self._pid = 0
 
@@ -34,9 +45,11 @@ class EmbeddedLifecycle:
         for signal, receiver in self._receivers():
             connect(signal, receiver)
         self._announce()
+        self._requests.attach(self._recorder)
 
     def end(self) -> None:
         """Measure no more; send what has been measured."""
+        self._requests.detach()
         self._signals.disconnect()
         for signal, receiver in self._receivers():
             disconnect(signal, receiver)

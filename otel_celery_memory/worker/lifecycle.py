@@ -17,17 +17,20 @@ from celery import bootsteps, signals
 from otel_celery_memory.records import (
     MAIN_SLOT,
     Goodbye,
-    ProcessUp,
     TaskOverdue,
     WorkerStopping,
 )
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.bootstep import step_of
 from otel_celery_memory.worker.channel import Channel
+from otel_celery_memory.worker.limits import TimeLimits
 from otel_celery_memory.worker.reaper import Reaper
 from otel_celery_memory.worker.recorder import Recorder
-from otel_celery_memory.worker.signals import TaskSignals, connect, disconnect
+from otel_celery_memory.worker.requests import ChildRequests, WorkerRequests
+from otel_celery_memory.worker.rollcall import call_roll, tell_again
+from otel_celery_memory.worker.signals import TaskSignals, connect, disconnect, lines_of_send
 from otel_celery_memory.worker.spans import TaskSpans
+from otel_celery_memory.worker.spawned import open_channel, runs_tasks_in_children
 from otel_celery_memory.worker.supervisor import CHECK_INTERVAL_S, Supervisor
 
 logger = logging.getLogger(__name__)
@@ -49,6 +52,8 @@ class WorkerLifecycle:
         self._recorder: Recorder | None = None
         self._signals: TaskSignals | None = None
         self._reaper: Reaper | None = None
+        self._requests: WorkerRequests | None = None
+        self._stopping = False
         self._timer: Any = None
         self._main_pid = 0
         self._checks = 0
@@ -66,14 +71,28 @@ class WorkerLifecycle:
         if self.attached:
             logger.warning("otel_celery_memory: one worker in a process is measured, not two")
             return
-        self._channel = Channel()
+        max_memory_kib = int(getattr(worker, "max_memory_per_child", None) or 0)
+        self._channel = open_channel(worker, max_memory_kib)
         self._main_pid = os.getpid()
+        self._stopping = False
         self._worker = worker
         self._reaper = Reaper(self._channel)
-        self._recorder = Recorder(self._channel, self._settings, self._spans)
-        self._recorder.max_memory_kib = int(getattr(worker, "max_memory_per_child", None) or 0)
+        self._recorder = Recorder(
+            self._channel,
+            self._settings,
+            self._spans,
+            self._channel.page,
+            called_from=lines_of_send(),
+        )
+        self._recorder.time_limits = TimeLimits(
+            getattr(worker, "time_limit", None), getattr(worker, "soft_time_limit", None)
+        )
+        self._recorder.max_memory_kib = max_memory_kib
+        self._requests = WorkerRequests(
+            self._settings, self._channel, self._reaper, lambda: not self._stopping
+        )
         self._supervisor = Supervisor(
-            self._channel, self._settings, worker.hostname, self._recorder.max_memory_kib
+            self._channel, self._settings, worker.hostname, max_memory_kib
         )
         # Before the pool builds its tasks' tracers, which look for receivers once.
         self._signals = TaskSignals(self._recorder)
@@ -87,8 +106,10 @@ class WorkerLifecycle:
     def start(self, worker: Any) -> None:
         """The worker starts: the reporter first, so that it sees all."""
         assert self._recorder is not None and self._supervisor is not None
+        assert self._requests is not None
         self._supervisor.start()
-        self._recorder.begin(MAIN_SLOT, runs_tasks=not _runs_tasks_in_children(worker))
+        self._recorder.begin(MAIN_SLOT, runs_tasks=not runs_tasks_in_children(worker))
+        self._requests.attach(self._recorder)
 
     def _worker_ready(self, **_: object) -> None:
         """The pool has been forked: with some brokers the timer is a thread from its first use."""
@@ -105,14 +126,13 @@ class WorkerLifecycle:
         if self._channel is None or self._supervisor is None or self._reaper is None:
             return
         self.follow_pool()
-        self._supervisor.check()
+        restarted = self._supervisor.check()
         self._checks += 1
-        if self._checks % ROLL_CALL_CHECKS == 0:
-            # A reporter that was started again has met nobody, and a frame may have been dropped.
-            now_ns = time.time_ns()
-            self._channel.send(ProcessUp(self._main_pid, now_ns, MAIN_SLOT, 0))
-            for pid, slot in self._reaper.children():
-                self._channel.send(ProcessUp(pid, now_ns, slot, 0))
+        children = self._reaper.children()
+        if restarted:
+            tell_again(self._channel, self._main_pid, children, self._reaper)
+        elif self._checks % ROLL_CALL_CHECKS == 0:
+            call_roll(self._channel, self._main_pid, children)
 
     def detach(self, *_: object) -> None:
         """The worker ends: say goodbye, let the reporter send what it has, leave nothing."""
@@ -120,6 +140,9 @@ class WorkerLifecycle:
             return
         assert self._channel is not None and self._supervisor is not None
         channel, self._channel = self._channel, None
+        if self._requests is not None:
+            self._requests.detach()
+            self._requests = None
         if self._timer is not None:
             with contextlib.suppress(Exception):
                 self._timer.cancel()
@@ -167,6 +190,7 @@ class WorkerLifecycle:
         self._channel.close_read_end()
         self._channel.slot = int(getattr(current_process(), "index", 0))
         self._recorder.begin(self._channel.slot)
+        ChildRequests(self._settings, self._channel.page, self._main_pid).attach(self._recorder)
 
     def _child_down(self, exitcode: int | None = None, **_: object) -> None:
         if os.getpid() != self._main_pid and self._recorder is not None:
@@ -174,6 +198,7 @@ class WorkerLifecycle:
 
     def _shutting_down(self, **_: object) -> None:
         """From now on children that are terminated in a task are so by the worker's will."""
+        self._stopping = True
         if self._channel is not None and os.getpid() == self._main_pid:
             self._channel.send(WorkerStopping(self._main_pid, time.time_ns()))
 
@@ -190,11 +215,3 @@ class WorkerLifecycle:
         if os.getpid() == self._main_pid and self._channel is not None:
             name = getattr(sender, "name", "")
             self._channel.send(TaskOverdue(self._main_pid, time.time_ns(), str(task_id), name))
-
-
-def _runs_tasks_in_children(worker: Any) -> bool:
-    # Not at import, which may come before gevent or eventlet patches what this brings in.
-    from celery.concurrency.prefork import TaskPool as PreforkPool
-
-    pool = worker.pool_cls
-    return isinstance(pool, type) and issubclass(pool, PreforkPool)

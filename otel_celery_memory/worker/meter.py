@@ -12,8 +12,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from otel_celery_memory.probes.heap import Tracer
 from otel_celery_memory.probes.process import ProcessProbe
+from otel_celery_memory.probes.tracer import Tracer
 from otel_celery_memory.records import NO_SPAN, TaskFinished, TaskStarted
 
 
@@ -26,11 +26,11 @@ class Run:
         "nested",
         "peak_bytes",
         "rss_bytes",
+        "session",
         "shared",
         "started_ns",
         "task",
         "task_id",
-        "traced",
         "traced_bytes",
         "traced_peak_bytes",
     )
@@ -43,7 +43,7 @@ class Run:
         self.rss_bytes = 0
         self.peak_bytes = 0
         self.has_peak = False
-        self.traced = False
+        self.session = 0
         self.traced_bytes = 0
         self.traced_peak_bytes = 0
         self.shared = False
@@ -72,7 +72,8 @@ class Meter:
         self._runs: dict[int, list[Run]] = {}
         # Counts the starts that overlapped: a run during which it moved had company.
         self._epoch = 0
-        self._previous: Run | None = None
+        self.previous: tuple[str, int] | None = None
+        """Name and RSS at the start of the last run that had the process to itself."""
 
     def start(self, task_id: str, task: str, is_nested: Callable[[], bool]) -> TaskStarted:
         """A task starts in the calling thread; `is_nested` is asked where one runs there."""
@@ -96,10 +97,10 @@ class Meter:
         run.epoch = epoch
         previous, retained_bytes = "", None
         if not run.nested:
-            before, self._previous = self._previous, None
+            before, self.previous = self.previous, None
             if alone and before is not None:
-                previous = before.task
-                retained_bytes = rss_bytes - before.rss_bytes
+                previous = before[0]
+                retained_bytes = rss_bytes - before[1]
         runs.append(run)
         return TaskStarted(
             self._pid,
@@ -111,6 +112,19 @@ class Meter:
             task,
             previous,
         )
+
+    def adopt(self, task_id: str, task: str, started_ns: int, rss_bytes: int) -> None:
+        """Measure on a run that began elsewhere, in this thread, since `rss_bytes`."""
+        run = Run(task_id, task, False, started_ns)
+        run.rss_bytes = run.peak_bytes = rss_bytes
+        run.has_peak = True
+        run.epoch = self._epoch
+        self._runs[self._thread()] = [run]
+
+    @property
+    def threads(self) -> int:
+        """In how many threads or greenlets a task is running now."""
+        return len(self._runs)
 
     def rebase(self) -> None:
         """Begin the numbers of the run that just started from here."""
@@ -139,52 +153,65 @@ class Meter:
         if exclusive:
             if run.has_peak:
                 peak_bytes = max(run.peak_bytes, self._probe.peak_bytes(), rss_bytes)
-            if run.traced and self._tracer.tracing:
-                traced_bytes, peak = self._tracer.read()
+            traced = self._read_traced(run)
+            if traced is not None:
+                traced_bytes, peak = traced
                 traced_delta = traced_bytes - run.traced_bytes
                 traced_peak = max(run.traced_peak_bytes, peak) - run.traced_bytes
                 run.traced_peak_bytes = max(run.traced_peak_bytes, peak)
             if not run.nested:
-                self._previous = run
+                self.previous = (run.task, run.rss_bytes)
             elif runs := self._runs.get(self._thread()):
                 self._hand_peaks_up(run, runs[-1], peak_bytes)
         return TaskFinished(
             self._pid,
             self._clock_ns(),
+            run.started_ns,
             run.rss_bytes,
             rss_bytes - run.rss_bytes,
             None if peak_bytes is None else peak_bytes - run.rss_bytes,
             traced_delta,
             traced_peak,
+            None,
             1 if exclusive else 0,
             1 if run.nested else 0,
             span,
             run.task_id,
             run.task,
             state,
+            "",
         )
 
     def retained_until_now(self) -> tuple[str, int | None, int]:
         """The last task's name, what it retained until now, and RSS now."""
         rss_bytes = self._probe.rss_bytes()
-        if self._previous is None:
+        if self.previous is None:
             return "", None, rss_bytes
-        return self._previous.task, rss_bytes - self._previous.rss_bytes, rss_bytes
+        return self.previous[0], rss_bytes - self.previous[1], rss_bytes
 
     def _begin_peaks(self, run: Run) -> None:
         # billiard compares the peak of the whole task with max_memory_per_child.
         if not (run.nested and self._keep_peak):
             run.has_peak = self._probe.reset_peak()
-        if self._tracer.tracing:
-            run.traced = True
+        run.session = self._tracer.session
+        if run.session:
             run.traced_bytes = run.traced_peak_bytes = self._tracer.begin()
 
     def _fold_peaks(self, outer: Run) -> None:
         """Keep the outer run's peaks so far: the inner run is about to reset the marks."""
         if outer.has_peak:
             outer.peak_bytes = max(outer.peak_bytes, self._probe.peak_bytes())
-        if outer.traced and self._tracer.tracing:
-            outer.traced_peak_bytes = max(outer.traced_peak_bytes, self._tracer.read()[1])
+        traced = self._read_traced(outer)
+        if traced is not None:
+            outer.traced_peak_bytes = max(outer.traced_peak_bytes, traced[1])
+
+    def _read_traced(self, run: Run) -> tuple[int, int] | None:
+        """Traced bytes now and the peak, if all of the run until now was traced."""
+        if not run.session or run.session != self._tracer.session:
+            return None
+        read = self._tracer.read()
+        # Another thread may have stopped tracing meanwhile: what was read is nothing then.
+        return read if run.session == self._tracer.session else None
 
     @staticmethod
     def _hand_peaks_up(inner: Run, outer: Run, peak_bytes: int | None) -> None:

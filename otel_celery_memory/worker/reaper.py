@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from otel_celery_memory.records import ProcessExited
+from otel_celery_memory.records import ExitReason, ProcessExited
 from otel_celery_memory.worker.sink import Sink
 
 logger = logging.getLogger(__name__)
+
+_RECENT_MAX = 256
 
 
 class Reaper:
@@ -26,6 +29,7 @@ class Reaper:
         self._ours: Callable[[Any], None] | None = None
         self._before: Callable[[Any], None] | None = None
         self._last_told: object = None
+        self._recent: deque[ProcessExited] = deque(maxlen=_RECENT_MAX)
 
     def follow(self, task_pool: Any) -> None:
         """Be called for the children of Celery's pool; again after a reconnect undid that."""
@@ -57,6 +61,10 @@ class Reaper:
         processes = getattr(self._pool, "_pool", None) or []
         return [(process.pid, int(getattr(process, "index", 0))) for process in processes]
 
+    def exits_since(self, time_ns: int) -> list[ProcessExited]:
+        """The latest ends that were told at this time or later."""
+        return [exited for exited in self._recent if exited.time_ns >= time_ns]
+
     def _tell(self, process: Any) -> None:
         if process is self._last_told:
             return
@@ -64,6 +72,24 @@ class Reaper:
         try:
             code = process.exitcode
             if code is not None:
-                self._sink.send(ProcessExited(process.pid, time.time_ns(), int(code)))
+                slot = int(getattr(process, "index", 0))
+                exited = ProcessExited(
+                    process.pid, time.time_ns(), int(code), slot, _wanted(process)
+                )
+                self._recent.append(exited)
+                self._sink.send(exited)
         except Exception:
             logger.exception("otel_celery_memory: the end of a child was not understood")
+
+
+def _wanted(process: Any) -> str:
+    """Why the main process ended a child by a signal; empty where it did not.
+
+    billiard notes it on the process: ``terminate_job`` for a revoked task (or one that is
+    cancelled because the broker was lost), ``terminate_controlled`` alone for a smaller pool.
+    """
+    if getattr(process, "_job_terminated", False):
+        return ExitReason.TERMINATED.value
+    if getattr(process, "_controlled_termination", False):
+        return ExitReason.AUTOSCALE.value
+    return ""

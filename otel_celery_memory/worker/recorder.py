@@ -6,6 +6,7 @@ falls between tasks. Each part that fails is logged once and switched off; the o
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -17,9 +18,15 @@ from typing import Any
 from billiard.pool import EX_RECYCLE, SIG_SOFT_TIMEOUT
 from celery.exceptions import SoftTimeLimitExceeded
 
-from otel_celery_memory.probes.heap import HeapTracer, NoTracer, read_heap
-from otel_celery_memory.probes.process import ProcessProbe, open_process_probe
+from otel_celery_memory.page import SLOTS, ControlPage
+from otel_celery_memory.probes.heap import read_heap
+from otel_celery_memory.probes.process import (
+    LinuxProcessProbe,
+    ProcessProbe,
+    open_process_probe,
+)
 from otel_celery_memory.probes.sites import SiteFilter
+from otel_celery_memory.probes.tracer import HeapTracer
 from otel_celery_memory.records import (
     MAIN_SLOT,
     TERMINATED,
@@ -27,12 +34,16 @@ from otel_celery_memory.records import (
     HeapSampled,
     ProcessDown,
     ProcessUp,
+    TaskFinished,
 )
 from otel_celery_memory.settings import Settings
+from otel_celery_memory.worker.channel import Channel
+from otel_celery_memory.worker.lane import Lane
+from otel_celery_memory.worker.limits import TimeLimits
 from otel_celery_memory.worker.meter import Meter
 from otel_celery_memory.worker.sink import Sink
+from otel_celery_memory.worker.site_tracing import SiteTracing
 from otel_celery_memory.worker.spans import TaskSpans, span_bytes
-from otel_celery_memory.worker.windows import SiteWindows
 
 logger = logging.getLogger(__name__)
 
@@ -50,22 +61,27 @@ class Recorder:
         sink: Sink,
         settings: Settings,
         spans: TaskSpans,
+        page: ControlPage,
         open_probe: Callable[[], ProcessProbe] = open_process_probe,
+        called_from: tuple[str, int, int] = ("", 0, 0),
     ) -> None:
         self._sink = sink
         self._settings = settings
         self._spans: TaskSpans | None = spans
+        self._page = page
         self._open_probe = open_probe
-        self._tracer: HeapTracer | NoTracer = (
-            HeapTracer(settings.frames) if settings.tracing == "always" else NoTracer()
-        )
+        self._called_from = called_from
+        self._tracer = HeapTracer(settings.frames)
+        self.time_limits = TimeLimits()
         self.slot = MAIN_SLOT
+        self._runs_tasks = True
         self.max_memory_kib = 0
         """``worker_max_memory_per_child``: what billiard compares with the peak, in KiB."""
         self._pid = 0
         self._meter: Meter | None = None
+        self._lane: Lane | None = None
         self._probe: ProcessProbe | None = None
-        self._windows: SiteWindows | None = None
+        self.tracing: SiteTracing | None = None
         self._heap_due_ns = 0
         self._reopened = 0
         self._failed: set[str] = set()
@@ -74,8 +90,7 @@ class Recorder:
     def begin(self, slot: int, *, runs_tasks: bool = True) -> None:
         """This process is up; everything that a fork left behind is made anew."""
         self.slot = slot
-        if runs_tasks:
-            self._tracer.start()
+        self._runs_tasks = runs_tasks
         self._open()
         assert self._probe is not None
         self._sink.send(ProcessUp(self._pid, time.time_ns(), slot, self._probe.rss_bytes()))
@@ -87,7 +102,7 @@ class Recorder:
         previous, retained_bytes, rss_bytes = "", None, 0
         if self._meter is not None:
             previous, retained_bytes, rss_bytes = self._meter.retained_until_now()
-        self._close_window(previous)
+        self._end_tracing(previous)
         self._sink.send(
             ProcessDown(
                 self._pid,
@@ -103,12 +118,19 @@ class Recorder:
 
     def stop_tracing(self) -> None:
         """Stop ``tracemalloc`` if we started it; not done to a process that is ending anyway."""
-        self._tracer.stop()
+        tracing, self.tracing = self.tracing, None
+        self._lane = None
+        if tracing is not None:
+            tracing.stop()
+
+    def switched_off(self) -> list[str]:
+        """Parts of this process's recording that failed."""
+        return sorted(self._failed)
 
     def stop(self) -> None:
         """Measure no more, and give back what is held."""
-        self._meter = None
-        self._windows = None
+        self._meter = self._lane = None
+        self.tracing = None
         if self._probe is not None:
             self._probe.close()
             self._probe = None
@@ -116,7 +138,12 @@ class Recorder:
     def prerun(self, task_id: str, task: Any) -> None:
         """A task is about to run."""
         try:
-            self._start(task_id, task)
+            if (
+                self._lane is None
+                or os.getpid() != self._pid
+                or not self._lane.starts(task_id, task)
+            ):
+                self._start(task_id, task)
         except SoftTimeLimitExceeded:
             self._limit_again(task_id)
         except Exception:
@@ -126,7 +153,11 @@ class Recorder:
         """A task has run."""
         self._limited = ""
         try:
-            self._finish(task_id, task, state)
+            ended_ns = 0 if self._lane is None else self._lane.ends(task_id, task, state)
+            if not ended_ns:
+                self._finish(task_id, task, state)
+            elif ended_ns >= self._heap_due_ns:
+                self._sample_heap(ended_ns)
         except SoftTimeLimitExceeded:
             return  # too late to be the task's
         except Exception:
@@ -138,12 +169,16 @@ class Recorder:
         meter = self._meter
         if meter is None:
             return
+        if self.tracing is not None:
+            self._trace(self.tracing.starting)
         # Asking the request costs more than a probe: only where a task is running already.
         started = meter.start(task_id, task.name, lambda: bool(task.request.is_eager))
         self._sink.send(started)
-        if self._windows is not None and not started.nested:
-            self._turn_window(started.task, started.previous_task)
-            # What looking at the heap cost is not the task's: its numbers begin behind it.
+        if (
+            self.tracing is not None
+            and not started.nested
+            and self._trace(self.tracing.started, started, task, alone=meter.threads == 1)
+        ):
             meter.rebase()
 
     def _finish(self, task_id: str, task: Any, state: str | None) -> None:
@@ -154,12 +189,10 @@ class Recorder:
         span, own = self._span(task, run.started_ns)
         finished = meter.result(run, state or TERMINATED, span_bytes(span))
         self._sink.send(finished)
-        if span is not None and self._spans is not None:
-            try:
-                self._spans.write(span, own, finished)
-            except Exception:
-                self._switch_off("spans")
-                self._spans = None
+        if self.tracing is not None and not finished.nested:
+            self._trace(self.tracing.ended, finished)
+        if span is not None:
+            self._write_span(span, own, finished)
         if finished.time_ns >= self._heap_due_ns:
             self._sample_heap(finished.time_ns)
 
@@ -172,6 +205,15 @@ class Recorder:
             self._switch_off("spans")
             self._spans = None
             return None, False
+
+    def _write_span(self, span: Any, own: bool, finished: TaskFinished) -> None:
+        if self._spans is None:
+            return
+        try:
+            self._spans.write(span, own, finished)
+        except Exception:
+            self._switch_off("spans")
+            self._spans = None
 
     def _limit_again(self, task_id: str) -> None:
         """The soft time limit hit us and not the task: have it raised once more, in the task.
@@ -197,16 +239,39 @@ class Recorder:
         self._probe = self._open_probe()
         keep_peak = self.max_memory_kib > 0
         self._meter = Meter(self._probe, self._tracer, keep_peak=keep_peak)
-        self._windows = None
-        if self._settings.tracing == "always":
-            self._windows = SiteWindows(
-                SiteFilter(self._settings.sites_include, self._settings.sites_exclude)
+        self._lane = None
+        self.tracing = None
+        if self._runs_tasks and "tracing" not in self._failed:
+            self.tracing = SiteTracing(
+                self.slot,
+                self._sink,
+                self._settings,
+                self._page,
+                self._tracer,
+                self.time_limits.shortest_s,
+                SiteFilter(
+                    self._settings.sites_include, self._settings.sites_exclude, self._called_from
+                ),
+            )
+        self._open_lane()
+
+    def _open_lane(self) -> None:
+        """The short way through plain runs, where a process runs one task at a time."""
+        if (
+            0 <= self.slot < SLOTS - 2
+            and isinstance(self._sink, Channel)
+            and isinstance(self._probe, LinuxProcessProbe)
+            and self._probe.peak_is_of_rusage
+            and self._meter is not None
+        ):
+            self._lane = Lane(
+                self._sink, self._probe, self._meter, self.tracing, self._span, self._write_span
             )
 
     def _meter_failed(self) -> None:
         """Open the probes again: a task may have closed our descriptors; give up in the end."""
         self._reopened += 1
-        self._meter = None
+        self._meter = self._lane = None
         if self._reopened > _REOPEN_LIMIT:
             self._switch_off("meter")
             return
@@ -217,32 +282,29 @@ class Recorder:
         except Exception:
             self._switch_off("meter")
 
-    def _turn_window(self, task: str, previous_task: str) -> None:
+    def _trace(self, do: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Have the tracing part do something; it fails alone, and leaves nothing traced."""
         try:
-            assert self._windows is not None
-            self._tracer.start()  # a task may have stopped it
-            for record in self._windows.task_starts(task, previous_task):
-                self._sink.send(record)
+            return do(*args, **kwargs)
         except SoftTimeLimitExceeded:
             raise
         except Exception:
-            self._switch_off("allocation sites")
-            self._windows = None
+            self._switch_off("tracing")
+            self.tracing = self._lane = None
+            with contextlib.suppress(Exception):
+                self._tracer.stop()
 
-    def _close_window(self, previous_task: str) -> None:
-        if self._windows is None:
-            return
-        try:
-            for record in self._windows.close(previous_task):
-                self._sink.send(record)
-        except Exception:
-            self._switch_off("allocation sites")
+    def _end_tracing(self, previous_task: str) -> None:
+        if self.tracing is not None:
+            self._trace(self.tracing.down, previous_task)
 
     def _sample_heap(self, now_ns: int) -> None:
         interval_ns = int(self._settings.export_interval * 1e9)
         try:
             began_ns = time.perf_counter_ns()
             heap = read_heap()
+            if self.tracing is not None:
+                self.tracing.tasks.settle()
             cost_ns = time.perf_counter_ns() - began_ns
             self._heap_due_ns = now_ns + max(interval_ns, cost_ns * _HEAP_COST_FACTOR)
             self._sink.send(

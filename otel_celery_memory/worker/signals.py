@@ -61,6 +61,13 @@ def disconnect(signal: Any, receiver: Callable[..., None]) -> None:
     signal.disconnect(dispatch_uid=_uid(receiver))
 
 
+def lines_of_send() -> tuple[str, int, int]:
+    """File, first and last line of the function in which our receivers are called."""
+    code = type(signals.task_prerun).send.__code__
+    lines = [line for _, _, line in code.co_lines() if line is not None]
+    return code.co_filename, code.co_firstlineno, max(lines, default=code.co_firstlineno)
+
+
 def _uid(receiver: Callable[..., None]) -> str:
     return f"{_UID}.{receiver.__qualname__}"
 

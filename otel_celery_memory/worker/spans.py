@@ -8,11 +8,13 @@ that came with the message.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
 from opentelemetry import propagate, trace
-from opentelemetry.context import Context
+from opentelemetry.context import Context, get_current
+from opentelemetry.environment_variables import OTEL_PYTHON_TRACER_PROVIDER
 from opentelemetry.propagators.textmap import Getter
 from opentelemetry.trace import Span, SpanKind, TracerProvider
 
@@ -37,6 +39,7 @@ class _RequestGetter(Getter[Any]):
 
 
 _GETTER = _RequestGetter()
+_NOT_SET = (trace.ProxyTracerProvider, trace.NoOpTracerProvider)
 
 
 class TaskSpans:
@@ -44,27 +47,37 @@ class TaskSpans:
 
     def __init__(self, tracer_provider: TracerProvider | None = None) -> None:
         self._provider = tracer_provider
+        self._by_environment = OTEL_PYTHON_TRACER_PROVIDER in os.environ
 
     def of(self, task: Any, started_ns: int) -> tuple[Span | None, bool]:
         """The task's span, and whether it is our own and has to be ended by `write`.
 
         ``None`` where tracing is not set up, or has decided not to record this task.
         """
-        current = trace.get_current_span()
+        # Most tasks of most workers have no context at all, and to know that is cheap.
+        context = get_current()
+        current = trace.get_current_span(context) if context else trace.INVALID_SPAN
         if current is not trace.INVALID_SPAN:
             if current.is_recording():
                 return current, False
             if current.get_span_context().is_valid and not current.get_span_context().is_remote:
                 # Somebody traces this task and sampled it out.
                 return None, False
-        provider = self._provider or trace.get_tracer_provider()
-        if isinstance(provider, (trace.ProxyTracerProvider, trace.NoOpTracerProvider)):
+        provider = self._provider or self._global_provider()
+        if provider is None or isinstance(provider, _NOT_SET):
             return None, False
         parent: Context = propagate.extract(task.request, getter=_GETTER)
         span = provider.get_tracer(c.SCOPE, __version__).start_span(
             f"run/{task.name}", context=parent, kind=SpanKind.CONSUMER, start_time=started_ns
         )
         return (span, True) if span.is_recording() else (None, False)
+
+    def _global_provider(self) -> TracerProvider | None:
+        # Where none is set, asking for it looks into the environment each time, which costs as
+        # much as measuring RSS.
+        if getattr(trace, "_TRACER_PROVIDER", self) is None and not self._by_environment:
+            return None
+        return trace.get_tracer_provider()
 
     @staticmethod
     def write(span: Span, own: bool, finished: TaskFinished) -> None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from otel_celery_memory.probes.limits import oom_kill_counter
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.channel import Channel
 
@@ -42,6 +43,7 @@ class Supervisor:
         self._settings = settings
         self._node_name = node_name
         self._max_memory_kib = max_memory_kib
+        self._oom_kills = oom_kill_counter(os.getpid())()
         self._clock_s = clock_s
         self._process: subprocess.Popen[bytes] | None = None
         self._started_s = 0.0
@@ -56,7 +58,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Start the reporter; raises `OSError` where no process can be started."""
-        passed = (self._channel.read_fd, self._channel.page.fd)
+        passed = (self._channel.read_fd, self._channel.page.fd, self._channel.status.fd)
         self._started_s = self._clock_s()
         self._died_s = None
         self._process = subprocess.Popen(  # noqa: S603
@@ -68,8 +70,10 @@ class Supervisor:
                 f"--main-pid={os.getpid()}",
                 f"--pipe={passed[0]}",
                 f"--page={passed[1]}",
+                f"--status={passed[2]}",
                 f"--restarts={self.restarts}",
                 f"--max-memory-kib={self._max_memory_kib}",
+                *([] if self._oom_kills is None else [f"--oom-kills={self._oom_kills}"]),
             ],
             env=reporter_environ(os.environ, self._settings),
             stdin=subprocess.DEVNULL,

@@ -15,11 +15,11 @@ from threading import Lock
 
 from otel_celery_memory.probes.heap import give_back_free_memory
 from otel_celery_memory.probes.sites import LiveSites, SiteFilter, changed_sites, live_sites
-from otel_celery_memory.records import Record, Site, SitesWindow
+from otel_celery_memory.records import Record, WindowKind
+from otel_celery_memory.worker.site_records import window_records
 
 _REST_FACTOR = 20
 """A look that took t seconds is followed by at least 20 t without one."""
-_SITES_PER_WINDOW = 40
 _NAMES_MAX = 200
 
 
@@ -89,25 +89,7 @@ class SiteWindows:
     def _records(self, after: LiveSites) -> list[Record]:
         assert self._before is not None
         deltas = changed_sites(self._before, after, self._chosen)
-        # The largest of both signs: a site that shrinks in every run is no leak, and the reporter
-        # must see it to say so.
-        deltas = sorted(deltas, key=lambda delta: abs(delta.size_bytes), reverse=True)
-        deltas = deltas[:_SITES_PER_WINDOW]
-        return [
-            SitesWindow(self._pid, time.time_ns(), len(deltas), self._task),
-            *(
-                Site(
-                    self._pid,
-                    delta.size_bytes,
-                    delta.blocks,
-                    delta.line,
-                    self._task,
-                    delta.path,
-                    "\n".join(f"{path}:{line}" for path, line in reversed(delta.stack)),
-                )
-                for delta in deltas
-            ),
-        ]
+        return window_records(self._pid, WindowKind.RUN, self._task, deltas)
 
     def _rest(self, began_s: float) -> None:
         ended_s = self._clock_s()

@@ -1,10 +1,10 @@
-"""What comes of the history: every metric and event, written down by hand."""
+"""What comes of the history: every metric, written down by hand."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from tests.telemetry.history import SPAN_ID, TRACE, S
+from tests.telemetry.history import SPAN_ID, TRACE
 from tests.telemetry.payload import Plain, distribution, points
 
 GROW = {"celery.task.name": "app.grow"}
@@ -17,8 +17,8 @@ def exemplar(value: int) -> dict[str, Any]:
     return {"exemplars": [(value, TRACE, SPAN_ID, {})]}
 
 
-def histogram(*distributions: Plain) -> Plain:
-    return {"unit": "By", "kind": "cumulative histogram", "points": list(distributions)}
+def histogram(*distributions: Plain, unit: str = "By") -> Plain:
+    return {"unit": unit, "kind": "cumulative histogram", "points": list(distributions)}
 
 
 def level(unit: str, *values: tuple[Plain, int]) -> Plain:
@@ -70,90 +70,24 @@ EXPECTED_METRICS = {
     "celery.worker.memory.limit": level(
         "By",
         ({"celery.memory.limit.kind": "cgroup"}, 1_000),
+        ({"celery.memory.limit.kind": "cgroup_high"}, 950),
+        ({"celery.memory.limit.kind": "cgroup_swap"}, 70),
         ({"celery.memory.limit.kind": "host"}, 4_000),
         ({"celery.memory.limit.kind": "max_memory_per_child"}, 3_000),
+        ({"celery.memory.limit.kind": "rlimit_as"}, 5_000),
+        ({"celery.memory.limit.kind": "rlimit_data"}, 6_000),
     ),
     "celery.worker.memory.cgroup": level("By", ({}, 900)),
+    "celery.worker.memory.cgroup.swap": level("By", ({}, 60)),
     "celery.worker.heap.blocks": level("{block}", (FIRST_SLOT, 1_234), (SECOND_SLOT, 4_321)),
     "celery.worker.heap.malloc.used": level("By", (FIRST_SLOT, 5_000)),
     "celery.worker.heap.malloc.free": level("By", (FIRST_SLOT, 600)),
     "celery.memory.frames.dropped": counter("{frame}", ({}, 7)),
     "celery.memory.reporter.restarts": counter("{restart}", ({}, 2)),
-}
-
-EXPECTED_EXITS = counter(
-    "{process}",
-    ({"celery.worker.exit.reason": "killed", **SECOND_SLOT}, 1),
-    ({"celery.worker.exit.reason": "max_tasks", **FIRST_SLOT}, 1),
-    ({"celery.worker.exit.reason": "shutdown", **MAIN_SLOT}, 1),
-)
-
-EXPECTED_LOSS = {
-    "name": "celery.worker.process_lost",
-    "severity": ("ERROR", 17),
-    "body": (
-        "worker process 1 (pid 102) was lost in app.die [4]: killed, RSS last seen 60,000,000 bytes"
-    ),
-    "time_ns": (5 * S, 5 * S),
-    "attributes": {
-        "celery.worker.slot": "1",
-        "process.pid": 102,
-        "celery.worker.exit.reason": "killed",
-        "celery.worker.exit.signal": 9,
-        "celery.worker.process.rss": 60_000_000,
-        "celery.worker.process.rss_peak": 5_000_001_000,
-        "celery.task.name": "app.die",
-        "celery.task.id": "4",
-        "celery.task.age": 3.0,
-        "celery.task.memory.rss.start": 60_000_000,
+    "celery.memory.tracing.overhead": {
+        "unit": "1",
+        "kind": "gauge",
+        "points": points(({}, 0.0075)),
     },
-    "span": (0, 0),
+    "celery.memory.tracing.aborted": counter("{task}", (GROW, 1)),
 }
-
-
-def site_event(rank: int, body: str, **attributes: Any) -> Plain:
-    return {
-        "name": "celery.memory.allocation_site",
-        "severity": ("INFO", 9),
-        "body": body,
-        "time_ns": (6 * S, 6 * S),
-        "attributes": {
-            "celery.memory.site.rank": rank,
-            "celery.task.name": "app.grow",
-            "celery.memory.site.runs": 1,
-            **attributes,
-        },
-        "span": (0, 0),
-    }
-
-
-EXPECTED_SITES = [
-    site_event(
-        1,
-        "app/feeds.py:41 left 60,000 bytes in 3 blocks alive in each of 1 traced runs of app.grow",
-        **{
-            "celery.memory.site.name": "app/feeds.py:41",
-            "code.file.path": "/srv/app/feeds.py",
-            "code.line.number": 41,
-            "code.function.name": "load",
-            "celery.memory.site.size": 60_000,
-            "celery.memory.site.blocks": 3,
-            "celery.memory.site.size_change": 60_000,
-            "celery.memory.site.rate": 240_000,
-        },
-    ),
-    site_event(
-        2,
-        "app/lib.py:9 left 50 bytes in 1 blocks alive in each of 1 traced runs of app.grow",
-        **{
-            "celery.memory.site.name": "app/lib.py:9",
-            "code.file.path": "/srv/app/lib.py",
-            "code.line.number": 9,
-            "code.stacktrace": "/srv/app/feeds.py:2\n/srv/app/lib.py:9",
-            "celery.memory.site.size": 50,
-            "celery.memory.site.blocks": 1,
-            "celery.memory.site.size_change": 50,
-            "celery.memory.site.rate": 200,
-        },
-    ),
-]

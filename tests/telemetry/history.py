@@ -9,16 +9,18 @@ from otel_celery_memory.records import (
     ProcessExited,
     ProcessUp,
     Record,
-    Site,
-    SitesWindow,
+    WindowKind,
 )
-from tests.unit.examples import finished, started
+from tests.unit.examples import finished, site, started, window
 
 TRACE, SPAN_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SAMPLED = bytes.fromhex(TRACE + SPAN_ID + "01")
 UNSAMPLED = bytes.fromhex(TRACE + SPAN_ID + "00")
 MAIN, FIRST, SECOND = 100, 101, 102
 S = 1_000_000_000
+
+SUCCESSORS = (ProcessUp(103, 7 * S, 0, 30_000_000), ProcessUp(104, 6 * S, 1, 40_000_000))
+"""They come up when the first two children have ended."""
 
 RECORDS: tuple[Record, ...] = (
     ProcessUp(MAIN, 0, -1, 50_000_000),
@@ -36,9 +38,20 @@ RECORDS: tuple[Record, ...] = (
         traced_peak_bytes=250_000,
         span=SAMPLED,
     ),
-    SitesWindow(FIRST, 0, 2, "app.grow"),
-    Site(FIRST, 60_000, 3, 41, "app.grow", "/srv/app/feeds.py", ""),
-    Site(FIRST, 50, 1, 9, "app.grow", "/srv/app/lib.py", "/srv/app/feeds.py:2\n/srv/app/lib.py:9"),
+    window(FIRST, "app.grow", sites=2),
+    site(60_000, 41, pid=FIRST, task="app.grow", blocks=3),
+    site(
+        50,
+        9,
+        pid=FIRST,
+        task="app.grow",
+        path="/srv/app/lib.py",
+        stack="/srv/app/feeds.py:2\n/srv/app/lib.py:9",
+    ),
+    window(FIRST, "app.grow", kind=WindowKind.SLICE, aborted=1),
+    site(7_000, 43, pid=FIRST, task="app.grow", kind=WindowKind.SLICE, blocks=2),
+    window(FIRST, "", kind=WindowKind.PROCESS, runs=500),
+    site(9_000, 44, pid=FIRST, task="", kind=WindowKind.PROCESS, blocks=90),
     HeapSampled(FIRST, 0, 1_234, 5_000, 600),
     started(
         FIRST,
@@ -64,6 +77,6 @@ RECORDS: tuple[Record, ...] = (
     finished(SECOND, "5", "app.grow", delta_bytes=0, peak_bytes=5_000_000_000),
     HeapSampled(SECOND, 0, 4_321, None, None),
     started(SECOND, "4", "app.die", time_ns=2 * S, rss_bytes=60_000_000),
-    ProcessExited(SECOND, 0, -9),
+    ProcessExited(SECOND, 0, -9, 1, ""),
     Goodbye(MAIN, 0),
 )

@@ -117,13 +117,14 @@ def metric_payload(metric: Metric, *, ordered: bool = True) -> Plain:
     if isinstance(data, HistogramData):
         kind = "histogram"
     else:
-        kind = "counter" if data.is_monotonic else "up-down counter"
+        kind = "counter" if getattr(data, "is_monotonic", False) else "up-down counter"
+    temporality = getattr(data, "aggregation_temporality", None)  # a gauge has none
     points = [point_payload(point) for point in data.data_points]
     if ordered:
         points.sort(key=lambda point: sorted(map(str, point["attributes"].items())))
     return {
         "unit": metric.unit,
-        "kind": f"{data.aggregation_temporality.name.lower()} {kind}",
+        "kind": "gauge" if temporality is None else f"{temporality.name.lower()} {kind}",
         "points": points,
     }
 
@@ -173,9 +174,15 @@ def points(*values: tuple[Plain, int | float]) -> list[Plain]:
     return [{"attributes": attributes, "value": value} for attributes, value in values]
 
 
-def distribution(attributes: Plain, values: Sequence[int], **exemplar: Any) -> Plain:
+def distribution(
+    attributes: Plain,
+    values: Sequence[float],
+    *,
+    bounds: Sequence[float] = c.BUCKET_BOUNDS_BYTES,
+    **exemplar: Any,
+) -> Plain:
     """A point of a histogram of these values, as `point_payload` makes it."""
-    bounds = [*c.BUCKET_BOUNDS_BYTES, math.inf]
+    bounds = [*bounds, math.inf]
     buckets: dict[float, int] = {}
     for value in sorted(values):
         bound = next(bound for bound in bounds if value <= bound)

@@ -8,11 +8,14 @@ from collections.abc import Iterator
 import pytest
 
 from otel_celery_memory import conventions as c
-from tests.telemetry.expected import (
-    EXPECTED_EXITS,
+from tests.telemetry.expected import EXPECTED_METRICS
+from tests.telemetry.expected_ends import EXPECTED_AT_ENDS
+from tests.telemetry.expected_events import (
+    EXPECTED_LATE_LOSS,
     EXPECTED_LOSS,
-    EXPECTED_METRICS,
+    EXPECTED_PRESSURE,
     EXPECTED_SITES,
+    EXPECTED_SNAPSHOTS,
 )
 from tests.telemetry.payload import Telemetry, in_memory, metrics_of
 from tests.telemetry.test_emitter import emitter_on, fed
@@ -22,8 +25,9 @@ KINDS = {
     "Histogram": "cumulative histogram",
     "Counter": "cumulative counter",
     "UpDownCounter": "cumulative up-down counter",
+    "Gauge": "gauge",
 }
-ALL_METRICS = {**EXPECTED_METRICS, "celery.worker.process.exits": EXPECTED_EXITS}
+ALL_METRICS = {**EXPECTED_METRICS, **EXPECTED_AT_ENDS}
 
 
 @pytest.fixture
@@ -55,8 +59,10 @@ def test_a_metric_s_description_is_its_meaning(telemetry: Telemetry) -> None:
 
 def test_an_event_has_its_severity_and_just_its_attributes() -> None:
     sent = {
-        c.PROCESS_LOST: [EXPECTED_LOSS],
+        c.PROCESS_LOST: [EXPECTED_LOSS, EXPECTED_LATE_LOSS],
+        c.PRESSURE: EXPECTED_PRESSURE,
         c.ALLOCATION_SITE: EXPECTED_SITES,
+        c.SNAPSHOT: EXPECTED_SNAPSHOTS,
     }
     assert set(sent) == set(c.EVENTS)
     for event, payloads in sent.items():
@@ -66,7 +72,8 @@ def test_an_event_has_its_severity_and_just_its_attributes() -> None:
 
 
 def test_an_event_s_body_is_one_line_for_people() -> None:
-    for payload in (EXPECTED_LOSS, *EXPECTED_SITES):
+    payloads = (EXPECTED_LOSS, EXPECTED_LATE_LOSS, *EXPECTED_PRESSURE, *EXPECTED_SITES)
+    for payload in (*payloads, *EXPECTED_SNAPSHOTS):
         assert re.fullmatch(r"[^\n]+[^.\n]", payload["body"])
 
 

@@ -3,23 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from otel_celery_memory import conventions as c
 from otel_celery_memory.probes.limits import Limits
 from otel_celery_memory.probes.proc import ProcessReading
-from otel_celery_memory.reporter.emitter import Emitter, Surroundings
+from otel_celery_memory.records import ProcessUp
+from otel_celery_memory.reporter.captures import Captures, TakenCapture
+from otel_celery_memory.reporter.emitter import Emitter
+from otel_celery_memory.reporter.levels import Surroundings
+from otel_celery_memory.reporter.oom import OomKills
+from otel_celery_memory.reporter.pressure import Usage
 from otel_celery_memory.reporter.sites import CodePlace, SiteTotals
 from otel_celery_memory.reporter.state import WorkerState
-from tests.telemetry.expected import (
-    EXPECTED_EXITS,
+from tests.telemetry.expected import EXPECTED_METRICS
+from tests.telemetry.expected_ends import EXPECTED_AT_ENDS
+from tests.telemetry.expected_events import (
+    EXPECTED_LATE_LOSS,
     EXPECTED_LOSS,
-    EXPECTED_METRICS,
+    EXPECTED_PRESSURE,
     EXPECTED_SITES,
+    EXPECTED_SNAPSHOTS,
+    LATE,
+    WRITTEN,
 )
-from tests.telemetry.history import FIRST, MAIN, RECORDS, SECOND, S
-from tests.telemetry.payload import Telemetry, in_memory
+from tests.telemetry.history import FIRST, MAIN, RECORDS, SECOND, SUCCESSORS, S
+from tests.telemetry.payload import Plain, Telemetry, in_memory
+from tests.unit.captures.examples import CAPTURE
+
+LIMITS = Limits(
+    cgroup_bytes=1_000,
+    cgroup_used_bytes=900,
+    rlimit_as_bytes=5_000,
+    host_bytes=4_000,
+    cgroup_high_bytes=950,
+    cgroup_swap_bytes=70,
+    cgroup_swap_used_bytes=60,
+    rlimit_data_bytes=6_000,
+)
 
 
 @pytest.fixture(params=["the SDK's histograms", "our histograms"])
@@ -35,21 +58,26 @@ def describe(path: str, line: int) -> CodePlace:
 
 def emitter_on(telemetry: Telemetry) -> Emitter:
     """An emitter in fixed surroundings."""
+    oom_kills = OomKills(4)
+    oom_kills.counted(6, 0)
+    oom_kills.counted(7, 4 * S)
     return Emitter(
         telemetry.meters.get_meter(c.SCOPE, "1"),
         telemetry.logger,
         telemetry.histogram,
-        WorkerState(),
+        WorkerState(oom_kills),
         SiteTotals(describe, 10),
+        Captures("shop@host", 1, describe, None),
         Surroundings(
             processes=lambda: {
                 "0": ProcessReading(11, 12, 0, 14, 15, 16, 17),
                 "main": ProcessReading(21),
             },
-            limits=lambda: Limits(cgroup_bytes=1_000, cgroup_used_bytes=900, host_bytes=4_000),
+            limits=lambda: LIMITS,
             max_memory_per_child_bytes=3_000,
             frames_dropped=lambda: 7,
             reporter_restarts=2,
+            tracing_share=lambda: 0.0075,
         ),
     )
 
@@ -88,25 +116,80 @@ def test_ends_of_processes_become_a_count_each_and_an_event_for_a_loss(
         emitter.state.gone(pid, 5 * S)
     for end in emitter.state.judge(5 * S, all_now=True):
         emitter.ended(end)
+    for record in SUCCESSORS:
+        emitter.apply(record)
     assert telemetry.events() == [EXPECTED_LOSS]
-    metrics = telemetry.metrics()
-    assert metrics.pop("celery.worker.process.exits") == EXPECTED_EXITS
     gone = {name for name in EXPECTED_METRICS if name.startswith("celery.worker.heap.")}
-    assert metrics == {k: v for k, v in EXPECTED_METRICS.items() if k not in gone}
+    left = {k: v for k, v in EXPECTED_METRICS.items() if k not in gone}
+    assert telemetry.metrics() == left | EXPECTED_AT_ENDS
+
+
+def test_a_loss_that_was_found_late_is_told_and_counted(telemetry: Telemetry) -> None:
+    emitter = emitter_on(telemetry)
+    emitter.lost(LATE, 3 * S)
+    assert telemetry.events() == [EXPECTED_LATE_LOSS]
+    (point,) = telemetry.metrics()["celery.worker.process.exits"]["points"]
+    assert (point["attributes"], point["value"]) == ({c.SLOT: "0", c.EXIT_REASON: "killed"}, 1)
+
+
+def test_pressure_on_the_worker_is_told_of_each_process_the_largest_first(
+    telemetry: Telemetry,
+) -> None:
+    emitter = fed(telemetry)
+    emitter.state.gone(FIRST, 4 * S)
+    emitter.pressed(Usage("cgroup", None, 910, 1_000), 4 * S)
+    assert telemetry.events() == EXPECTED_PRESSURE
+
+
+def test_pressure_on_one_process_is_told_of_that_one(telemetry: Telemetry) -> None:
+    emitter = fed(telemetry)
+    emitter.pressed(Usage("rlimit_as", SECOND, 95, 100), 4 * S)
+    (event,) = telemetry.events()
+    assert {key: event["attributes"][key] for key in (c.SLOT, c.LIMIT_KIND, c.TASK_ID)} == {
+        c.SLOT: "1",
+        c.LIMIT_KIND: "rlimit_as",
+        c.TASK_ID: "4",
+    }
+
+
+def test_of_very_many_processes_the_hundred_largest_are_told(telemetry: Telemetry) -> None:
+    emitter = emitter_on(telemetry)
+    for pid in range(1, 151):
+        emitter.apply(ProcessUp(pid, 0, pid - 1, pid))
+    emitter.pressed(Usage("host", None, 95, 100), 4 * S)
+    assert [event["attributes"][c.PROCESS_RSS] for event in telemetry.events()] == [
+        *range(150, 50, -1)
+    ]
 
 
 def test_sites_become_one_event_each_in_the_order_of_their_rates(telemetry: Telemetry) -> None:
     emitter = fed(telemetry)
     emitter.emit_sites(30.0, 6 * S)
-    emitter.emit_sites(30.0, 7 * S)
     assert telemetry.events() == EXPECTED_SITES
+
+
+@pytest.mark.parametrize(
+    ("file", "error", "expected"),
+    [
+        (WRITTEN, None, EXPECTED_SNAPSHOTS[0]),
+        (None, "the disk is full", EXPECTED_SNAPSHOTS[1]),
+        (None, None, EXPECTED_SNAPSHOTS[2]),
+    ],
+    ids=["written", "not written", "no directory"],
+)
+def test_a_capture_that_is_complete_becomes_an_event(
+    telemetry: Telemetry, file: str | None, error: str | None, expected: Plain
+) -> None:
+    capture = replace(CAPTURE, reason="remote control", taken_ns=8 * S)
+    emitter_on(telemetry).captured(TakenCapture(3, capture, file, error))
+    assert telemetry.events() == [expected]
 
 
 def test_before_any_record_only_what_can_be_seen_from_outside_is_told(
     telemetry: Telemetry,
 ) -> None:
     emitter_on(telemetry)
-    of_records = {metric.name for metric in c.TASK_METRICS} | {
+    of_records = {metric.name for metric in (*c.TASK_METRICS, c.TRACING_ABORTED)} | {
         name for name in EXPECTED_METRICS if name.startswith("celery.worker.heap.")
     }
     assert telemetry.metrics() == {k: v for k, v in EXPECTED_METRICS.items() if k not in of_records}

@@ -12,8 +12,10 @@ from otel_celery_memory.records import (
     Site,
     SitesWindow,
     TaskFinished,
+    TaskInFlight,
     TaskOverdue,
     TaskStarted,
+    WindowKind,
     WorkerStopping,
 )
 
@@ -23,14 +25,32 @@ EXAMPLES: tuple[Record, ...] = (
     ProcessUp(11, 12, -1, 14),
     ProcessDown(21, 22, 3, 155, 25, -26, "max_tasks", "app.previous"),
     TaskStarted(31, 32, 33, 34, 0, "id-3", "app.task", "app.previous"),
-    TaskFinished(41, 42, 43, -44, 45, 46, 47, 1, 0, SPAN, "id-4", "app.task", "SUCCESS"),
-    SitesWindow(51, 52, 53, "app.task"),
-    Site(61, 62, -63, 64, "app.task", "/srv/app/feeds.py", "/srv/a.py:1\n/srv/b.py:2"),
+    TaskFinished(
+        41,
+        42,
+        43,
+        44,
+        -45,
+        46,
+        47,
+        48,
+        49,
+        1,
+        0,
+        SPAN,
+        "id-4",
+        "app.task",
+        "SUCCESS",
+        "app.previous",
+    ),
+    SitesWindow(51, 52, 3, 54, 0, 56, 57, -58, -59, "app.task"),
+    Site(61, 1, 63, 64, -65, 66, "app.task", "/srv/app/feeds.py", "/srv/a.py:1\n/srv/b.py:2"),
     HeapSampled(71, 72, 73, 74, 75),
     TaskOverdue(81, 82, "id-8", "app.task"),
-    ProcessExited(91, 92, -9),
+    ProcessExited(91, 92, -9, 4, "terminated"),
     WorkerStopping(101, 102),
     Goodbye(111, 112),
+    TaskInFlight(121, 122, "id-12", "app.task"),
 )
 
 
@@ -66,20 +86,58 @@ def finished(
     nested: int = 0,
     span: bytes = bytes(25),
     state: str = "SUCCESS",
+    started_ns: int = 0,
+    retained_bytes: int | None = None,
+    previous_task: str = "",
 ) -> TaskFinished:
     """A task's end, of which most tests need two or three fields."""
     return TaskFinished(
         pid,
         time_ns,
+        started_ns,
         start_bytes,
         delta_bytes,
         peak_bytes,
         traced_delta_bytes,
         traced_peak_bytes,
+        retained_bytes,
         exclusive,
         nested,
         span,
         task_id,
         task,
         state,
+        previous_task,
     )
+
+
+def window(
+    pid: int = 1,
+    task: str = "app.task",
+    *,
+    kind: WindowKind = WindowKind.RUN,
+    runs: int = 1,
+    aborted: int = 0,
+    capture: int = 0,
+    sites: int = 1,
+    other_bytes: int = 0,
+    other_blocks: int = 0,
+) -> SitesWindow:
+    """A window of tracing, of which most tests need two or three fields."""
+    return SitesWindow(pid, 0, kind, runs, aborted, capture, sites, other_bytes, other_blocks, task)
+
+
+def site(
+    size_bytes: int,
+    line: int = 1,
+    *,
+    pid: int = 1,
+    task: str = "app.task",
+    kind: WindowKind = WindowKind.RUN,
+    capture: int = 0,
+    blocks: int = 1,
+    path: str = "/srv/app/feeds.py",
+    stack: str = "",
+) -> Site:
+    """What a window found at one place."""
+    return Site(pid, kind, capture, size_bytes, blocks, line, task, path, stack)

@@ -39,7 +39,7 @@ class FakeTracer:
     """Traced memory and its high-water mark."""
 
     def __init__(self, *, tracing: bool = False) -> None:
-        self.tracing = tracing
+        self.session = 1 if tracing else 0
         self.now_bytes = 0
         self.mark_bytes = 0
 
@@ -49,12 +49,12 @@ class FakeTracer:
         self.mark_bytes = max(self.mark_bytes, traced_bytes)
 
     def begin(self) -> int:
-        assert self.tracing
+        assert self.session
         self.mark_bytes = self.now_bytes
         return self.now_bytes
 
     def read(self) -> tuple[int, int]:
-        assert self.tracing
+        assert self.session
         return self.now_bytes, self.mark_bytes
 
 

@@ -37,14 +37,16 @@ def test_every_name_is_lower_case_with_dots_and_underscores() -> None:
 
 def test_every_kind_is_an_instrument_of_the_api() -> None:
     kinds = {metric.kind for metric in c.METRICS}
-    assert kinds == {"Histogram", "Counter", "UpDownCounter"}
-    for kind in ("histogram", "counter", "up_down_counter"):
+    assert kinds == {"Histogram", "Counter", "UpDownCounter", "Gauge"}
+    for kind in ("histogram", "counter", "up_down_counter", "gauge"):
         assert hasattr(Meter, f"create_{kind}")
 
 
-def test_units_are_bytes_or_say_what_is_counted_and_never_one() -> None:
+def test_units_are_bytes_or_seconds_or_say_what_is_counted_and_one_only_for_a_share() -> None:
     units = {metric.unit for metric in c.METRICS}
-    assert units == {"By", "{task}", "{file}", "{block}", "{process}", "{frame}", "{restart}"}
+    counted = {"{task}", "{file}", "{block}", "{process}", "{frame}", "{restart}"}
+    assert units == {"By", "s", "1"} | counted
+    assert [metric.name for metric in c.METRICS if metric.unit == "1"] == [c.TRACING_OVERHEAD.name]
 
 
 def test_every_attribute_of_a_metric_event_or_span_is_a_constant() -> None:

@@ -14,25 +14,33 @@ PACKAGE = Path(otel_celery_memory.__file__).parent
 OURS = "otel_celery_memory"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-BASE = ("records", "settings", "conventions", "version", "wire", "page")
-"""What everybody may import: data, its form on the wire, and the page."""
+BASE = (
+    *("records", "settings", "conventions", "version", "wire"),
+    *("orders", "page", "status", "rendezvous"),
+)
+"""What everybody may import: data, its form on the wire, the pages, and where they meet."""
 MAY_IMPORT = {
     "records": (),
     "settings": (),
     "conventions": (),
     "version": (),
     "wire": ("records",),
-    "page": ("records",),
+    "orders": (),
+    "page": ("records", "orders"),
+    "status": (),
+    "rendezvous": (),
     "probes": ("records", "settings", "conventions", "probes"),
     "leaks": ("records", "settings", "conventions", "leaks"),
-    "worker": (*BASE, "probes", "worker"),
+    "captures": ("records", "settings", "conventions", "version", "captures"),
+    "worker": (*BASE, "probes", "captures", "worker"),
     "telemetry": ("records", "conventions", "version", "telemetry"),
-    "reporter": (*BASE, "probes", "leaks", "telemetry", "reporter"),
+    "reporter": (*BASE, "probes", "leaks", "telemetry", "captures", "reporter"),
 }
 """By the first part of a module's name below the package; what is not here joins all."""
 
 LONG_FILES = {
     "conventions.py": "one table of every metric, attribute and event",
+    "records.py": "one record of every kind, side by side",
     "worker/recorder.py": "what fails in one part of a task's recording is contained here for all",
 }
 LONGEST_LINES = 200
@@ -144,6 +152,13 @@ def test_probes_know_nothing_of_opentelemetry() -> None:
 def test_nobody_reads_pickles_or_marshalled_bytes() -> None:
     banned = ("pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle")
     assert {module for name in banned for module in importing(name)} == set()
+
+
+def test_only_snapshots_that_a_user_trusts_are_loaded_which_are_pickles() -> None:
+    loading = {
+        module_name(path) for path in MODULES if "Snapshot.load" in path.read_text(encoding="utf-8")
+    }
+    assert loading == {"captures.snapshot"}
 
 
 def test_the_parts_that_are_listed_are_there_or_to_come() -> None:

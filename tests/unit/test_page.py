@@ -1,4 +1,4 @@
-"""The control page: one cell a slot, seen by everybody who has its descriptor."""
+"""The control page's counts: one cell a slot, seen by everybody who has its descriptor."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from otel_celery_memory.page import CELLS, PAGE_BYTES, ControlPage
+from otel_celery_memory.page import PAGE_BYTES, SLOTS, ControlPage
 
 
 @pytest.fixture
@@ -17,10 +17,16 @@ def page() -> Iterator[ControlPage]:
     made.close()
 
 
+FIRST_CELL, CELL_BYTES = 7 * 8, 6 * 8
+
+
 def cells(page: ControlPage) -> dict[int, int]:
     """The cells that are not zero."""
     content = os.pread(page.fd, PAGE_BYTES, 0)
-    values = [int.from_bytes(content[at : at + 8], "little") for at in range(0, PAGE_BYTES, 8)]
+    values = [
+        int.from_bytes(content[at : at + 8], "little")
+        for at in range(FIRST_CELL, FIRST_CELL + SLOTS * CELL_BYTES, CELL_BYTES)
+    ]
     return {cell: value for cell, value in enumerate(values) if value}
 
 
@@ -36,15 +42,28 @@ def test_each_slot_counts_in_a_cell_of_its_own(page: ControlPage) -> None:
 
 
 def test_slots_beyond_the_page_share_its_last_cell(page: ControlPage) -> None:
-    for slot in (CELLS - 2, CELLS - 1, 10_000):
+    for slot in (SLOTS - 2, SLOTS - 1, 10_000):
         page.count_dropped(slot)
-    assert cells(page) == {CELLS - 1: 3}
+    assert cells(page) == {SLOTS - 1: 3}
 
 
 def test_a_count_wraps_and_does_not_raise(page: ControlPage) -> None:
-    os.pwrite(page.fd, b"\xff" * 8, 0)
+    os.pwrite(page.fd, b"\xff" * 8, FIRST_CELL)
     page.count_dropped(-1)
     assert cells(page) == {}
+
+
+def test_frames_that_the_reporter_could_not_read_are_counted_too(page: ControlPage) -> None:
+    page.count_dropped(0)
+    page.count_damaged(5)
+    assert (page.dropped(), cells(page)) == (6, {1: 1})
+
+
+def test_what_is_told_of_a_page_full_of_garbage_is_no_more_than_can_be_sent(
+    page: ControlPage,
+) -> None:
+    os.pwrite(page.fd, b"\xff" * PAGE_BYTES, 0)
+    assert page.dropped() == 2**63 - 1
 
 
 def test_who_maps_the_descriptor_sees_the_same_counts(page: ControlPage) -> None:

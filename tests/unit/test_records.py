@@ -38,7 +38,10 @@ def test_an_exit_reason_is_the_text_that_is_sent() -> None:
         "max_tasks",
         "max_memory",
         "shutdown",
+        "autoscale",
         "time_limit",
+        "terminated",
+        "oom_kill",
         "killed",
         "crashed",
     ]

@@ -11,7 +11,9 @@ import pytest
 from otel_celery_memory.settings import SettingError, Settings
 
 DEFAULTS = {
-    "tracing": "off",
+    "tracing": "budget",
+    "overhead_budget": 0.01,
+    "max_added_latency": 0.25,
     "frames": 1,
     "sites_interval": 60.0,
     "sites_top": 10,
@@ -19,10 +21,16 @@ DEFAULTS = {
     "sites_exclude": (),
     "export_interval": 15.0,
     "delivery": "reporter",
+    "remote_control": True,
+    "capture_signal": False,
+    "capture_directory": "",
+    "state_directory": "",
 }
 
 CHANGED: dict[str, Any] = {
     "tracing": "always",
+    "overhead_budget": 0.5,
+    "max_added_latency": 0.01,
     "frames": 25,
     "sites_interval": 1.5,
     "sites_top": 100,
@@ -30,12 +38,27 @@ CHANGED: dict[str, Any] = {
     "sites_exclude": ("*/tests/*",),
     "export_interval": 0.1,
     "delivery": "inprocess",
+    "remote_control": False,
+    "capture_signal": True,
+    "capture_directory": "/var/captures",
+    "state_directory": "/var/lib/worker",
 }
 
 UNUSABLE: list[tuple[str, Any]] = [
     ("tracing", "sometimes"),
     ("tracing", "ALWAYS"),
     ("tracing", True),
+    ("overhead_budget", -0.01),
+    ("overhead_budget", 0),
+    ("overhead_budget", 0.6),
+    ("overhead_budget", "1%"),
+    ("overhead_budget", float("nan")),
+    ("overhead_budget", True),
+    ("max_added_latency", 0),
+    ("max_added_latency", -1),
+    ("max_added_latency", 61),
+    ("max_added_latency", float("inf")),
+    ("frames", 1_000),
     ("frames", 0),
     ("frames", 26),
     ("frames", 2.0),
@@ -55,6 +78,18 @@ UNUSABLE: list[tuple[str, Any]] = [
     ("export_interval", 0),
     ("export_interval", [15]),
     ("delivery", "pigeon"),
+    ("sites_include", ["*/a\0b"]),
+    ("sites_exclude", "x" * 1_001),
+    ("remote_control", "perhaps"),
+    ("remote_control", 2),
+    ("capture_signal", "SIGURG"),
+    ("capture_directory", "captures"),
+    ("capture_directory", "/a\0b"),
+    ("capture_directory", 5),
+    ("capture_directory", b"/captures"),
+    ("state_directory", "var/lib/worker"),
+    ("state_directory", 5),
+    ("state_directory", "~/state"),
 ]
 
 
@@ -86,6 +121,8 @@ def test_keywords_are_taken() -> None:
 def test_the_environment_is_taken() -> None:
     environ = {
         "OTEL_CELERY_MEMORY_TRACING": "always",
+        "OTEL_CELERY_MEMORY_OVERHEAD_BUDGET": "0.5",
+        "OTEL_CELERY_MEMORY_MAX_ADDED_LATENCY": "0.01",
         "OTEL_CELERY_MEMORY_FRAMES": " 25 ",
         "OTEL_CELERY_MEMORY_SITES_INTERVAL": "1.5",
         "OTEL_CELERY_MEMORY_SITES_TOP": "100",
@@ -93,6 +130,10 @@ def test_the_environment_is_taken() -> None:
         "OTEL_CELERY_MEMORY_SITES_EXCLUDE": "*/tests/*",
         "OTEL_CELERY_MEMORY_EXPORT_INTERVAL": "0.1",
         "OTEL_CELERY_MEMORY_DELIVERY": "inprocess",
+        "OTEL_CELERY_MEMORY_REMOTE_CONTROL": "False",
+        "OTEL_CELERY_MEMORY_CAPTURE_SIGNAL": "1",
+        "OTEL_CELERY_MEMORY_CAPTURE_DIRECTORY": " /var/captures ",
+        "OTEL_CELERY_MEMORY_STATE_DIRECTORY": "/var/lib/worker",
     }
     assert values(Settings.load({}, environ)) == CHANGED
 

@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 import time
+import tracemalloc
+from pathlib import Path
 from typing import Any
 
 from celery import Celery, signals
@@ -20,7 +22,9 @@ app.conf.update(
     broker_transport_options=json.loads(os.environ.get("TEST_TRANSPORT_OPTIONS", "{}")),
     broker_connection_retry_on_startup=True,
     worker_hijack_root_logger=False,
-    worker_enable_remote_control=False,
+    # Celery 5.7 and later; those before do not know the setting and fork.
+    worker_pool_start_method=os.environ.get("TEST_START_METHOD", "fork"),
+    worker_enable_remote_control="TEST_REMOTE_CONTROL" in os.environ,
 )
 
 KEPT: list[bytearray] = []
@@ -47,6 +51,43 @@ def hold_files(count: int) -> None:
 
 
 @app.task
+def churn_and_keep(size_bytes: int) -> str:
+    """Allocates much and keeps little: the line to find is one of many."""
+    rows = [{"number": number, "text": str(number), "list": [number]} for number in range(300)]
+    KEPT.append(bytearray(size_bytes))  # the line that leaks in churn_and_keep
+    return json.dumps(rows)[:10]
+
+
+@app.task
+def hoard(steps: int, pause_s: float) -> int:
+    """Takes memory slowly and keeps it."""
+    Path(os.environ["TEST_MARKERS"], "hoard").touch()
+    for _ in range(steps):
+        KEPT.append(bytearray(1024))  # what hoard keeps
+        time.sleep(pause_s)
+    return len(KEPT)
+
+
+@app.task
+def trace_by_itself() -> int:
+    """Begins a tracing of its own and leaves it on."""
+    tracemalloc.start(7)
+    return tracemalloc.get_traceback_limit()
+
+
+@app.task
+def traceback_limit() -> int:
+    """How deep it is traced by whom it may; 0 where it is not."""
+    return tracemalloc.get_traceback_limit() if tracemalloc.is_tracing() else 0
+
+
+@app.task
+def is_traced() -> bool:
+    """Whether it runs under tracing."""
+    return tracemalloc.is_tracing()
+
+
+@app.task
 def free(size_bytes: int) -> None:
     """Takes memory and gives it back."""
     bytearray(size_bytes)
@@ -64,6 +105,25 @@ def die(number: int) -> None:
     """Dies of a signal."""
     os.kill(os.getpid(), number)
     time.sleep(10)
+
+
+@app.task(acks_late=True, reject_on_worker_lost=True)
+def die_once(marker: str) -> str:
+    """Dies of SIGKILL in its first run, is put back into the queue, and ends well."""
+    if not Path(marker).exists():
+        Path(marker).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(10)
+    return "well"
+
+
+@app.task
+def grow(step_bytes: int, steps: int, pause_s: float) -> None:
+    """Takes more and more memory, and gives it back."""
+    held = []
+    for _ in range(steps):
+        held.append(b"x" * step_bytes)
+        time.sleep(pause_s)
 
 
 @app.task

@@ -16,7 +16,7 @@ from typing import Any
 
 from celery import Celery
 
-from demo.receiver import Received
+from demo.receiver import Event, Received
 from tests.processes import Server, running, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,9 +83,36 @@ class Worker:
         self.server.process.wait(timeout_s)
         return time.monotonic() - began_s
 
+    def remote(self, *words: str, broker: Broker) -> tuple[str, dict[str, Any]]:
+        """What Celery's command line says to a remote command: as text, and this node's answer."""
+        group, *rest = words
+        told = []
+        for options in ([], ["--json"]):
+            command = [
+                *(sys.executable, "-m", "celery", "--app=tests.worker.app", group),
+                *("--timeout=10", f"--destination={self.node}", *options, *rest),
+            ]
+            environ = worker_environ(broker, "http://127.0.0.1:9", {"TEST_REMOTE_CONTROL": "1"})
+            done = subprocess.run(
+                command, env=environ, capture_output=True, text=True, timeout=60, check=False
+            )
+            told.append(done.stdout)
+            if group == "control":
+                return told[0], {}
+        return told[0], json.loads(told[1])[self.node]
+
     def log(self) -> str:
         """All it said."""
         return self.server.log.read_text(errors="replace")
+
+    def signal_children(self, name: str) -> None:
+        """Send a signal to each child of the pool."""
+        for pid in children_of(self.pid):
+            os.kill(pid, signal.Signals[name])
+
+    def in_task(self, name: str) -> bool:
+        """Whether a task that leaves a marker has begun."""
+        return (self.server.log.parent / name).exists()
 
     def reporter(self) -> int | None:
         """The pid of its reporter."""
@@ -117,7 +144,8 @@ def running_worker(
         "--without-gossip",
         *arguments,
     ]
-    with running(name, command, directory, worker_environ(broker, endpoint, environ)) as server:
+    given = {"TEST_MARKERS": str(directory), **worker_environ(broker, endpoint, environ)}
+    with running(name, command, directory, given) as server:
         server.wait_ready(lambda: f"{node} ready" in server.log.read_text(errors="replace"))
         yield Worker(server, broker.client(), node, queue)
 
@@ -160,6 +188,11 @@ def children_of(pid: int) -> list[int]:
         ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
     ).stdout
     return [int(word) for word in listed.split() if int(word) not in reporters_of(pid)]
+
+
+def losses(received: Received) -> list[Event]:
+    """The events of lost processes so far."""
+    return [e for e in list(received.events) if e.name == "celery.worker.process_lost"]
 
 
 def measured(received: Received) -> dict[str, int]:

@@ -10,23 +10,19 @@ from typing import Any
 
 import pytest
 
-from demo.receiver import Event, Receiver
+from demo.receiver import Receiver
 from tests.processes import wait_until
 from tests.worker.harness import (
     Worker,
     children_of,
     exits,
+    losses,
     measured,
     reporters_of,
     wait_measured,
 )
 
 Start = Callable[..., AbstractContextManager[Worker]]
-
-
-def losses(receiver: Receiver) -> list[Event]:
-    """The events of lost processes so far."""
-    return [e for e in list(receiver.received.events) if e.name == "celery.worker.process_lost"]
 
 
 def test_a_child_killed_in_a_task_then_its_reporter_then_the_worker_lose_nothing_measured(
@@ -36,8 +32,8 @@ def test_a_child_killed_in_a_task_then_its_reporter_then_the_worker_lose_nothing
         for _ in range(20):
             worker.run("noop")
         lost = worker.send("die", signal.SIGKILL)
-        wait_until("the loss is told", lambda: losses(receiver), 15)
-        (event,) = losses(receiver)
+        wait_until("the loss is told", lambda: losses(receiver.received), 15)
+        (event,) = losses(receiver.received)
         told = {**event.attributes}
         assert told.pop("celery.task.age") >= 0
         assert told.pop("process.pid") not in children_of(worker.pid)
@@ -45,6 +41,8 @@ def test_a_child_killed_in_a_task_then_its_reporter_then_the_worker_lose_nothing
         for size in ("process.rss", "process.rss_peak"):
             assert told.pop(f"celery.worker.{size}") > 10 << 20
         assert told.pop("celery.task.memory.rss.start") > 10 << 20
+        # Where the machine counts them: somebody else's, if any.
+        told.pop("celery.worker.cgroup.oom_kills", 0)
         assert told == {
             "celery.worker.exit.reason": "killed",
             "celery.worker.exit.signal": 9,
@@ -78,7 +76,7 @@ def test_a_child_killed_in_a_task_then_its_reporter_then_the_worker_lose_nothing
         worker.server.process.wait(10)
         wait_until("the reporter has ended", lambda: not reporters_of(worker.pid), 15)
     assert measured(receiver.received) == {"noop": 80}
-    main = [e for e in losses(receiver) if e.attributes["celery.worker.slot"] == "main"]
+    main = [e for e in losses(receiver.received) if e.attributes["celery.worker.slot"] == "main"]
     assert [(e.attributes["celery.worker.exit.reason"], e.severity) for e in main] == [
         ("killed", "ERROR")
     ]
@@ -107,10 +105,10 @@ def test_a_lost_child_is_told_with_its_reason_and_task(
 ) -> None:
     with start(arguments=["--concurrency=1"]) as worker:
         worker.send(task, *arguments)
-        wait_until("the loss is told", lambda: losses(receiver), 20)
+        wait_until("the loss is told", lambda: losses(receiver.received), 20)
         worker.run("noop")
         worker.stop()
-    (event,) = losses(receiver)
+    (event,) = losses(receiver.received)
     assert event.attributes["celery.worker.exit.reason"] == reason
     assert event.attributes.get("celery.worker.exit.signal") == number
     assert exits(receiver.received, slot="0") == {reason: 1, "shutdown": 1}
@@ -125,7 +123,7 @@ def test_a_child_over_its_memory_limit_is_counted_as_recycled_and_not_as_lost(
         worker.run("noop")
         worker.stop()
     assert exits(receiver.received, slot="0") == {"max_memory": 1, "shutdown": 1}
-    assert losses(receiver) == []
+    assert losses(receiver.received) == []
 
 
 def test_a_cold_shutdown_leaves_no_process_and_says_goodbye(
@@ -163,6 +161,6 @@ def test_a_task_that_closes_our_descriptors_does_no_harm_and_measuring_goes_on(
         worker.stop()
     # Whose own start was noted with what it closed has no end to tell.
     assert measured(receiver.received) == {"noop": 6}
-    assert losses(receiver) == []
+    assert losses(receiver.received) == []
     assert exits(receiver.received, slot="0") == {"shutdown": 1}
     assert "Traceback" not in worker.log()

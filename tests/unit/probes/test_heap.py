@@ -1,73 +1,18 @@
-"""The interpreter's heap: traced memory, blocks, and malloc's own numbers."""
+"""The interpreter's heap: its blocks, and malloc's own numbers."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import sys
-import tracemalloc
 
 import pytest
 
 from otel_celery_memory.probes import heap
-from otel_celery_memory.probes.heap import HeapReading, HeapTracer, NoTracer, read_heap
+from otel_celery_memory.probes.heap import HeapReading, read_heap
 from otel_celery_memory.probes.process import open_process_probe
 
 MIB = 1 << 20
-
-
-def test_a_tracer_traces_from_start_to_stop_with_its_frames() -> None:
-    tracer = HeapTracer(7)
-    assert tracer.tracing is False
-    tracer.start()
-    assert (tracer.tracing, tracemalloc.get_traceback_limit()) == (True, 7)
-    tracer.stop()
-    assert tracer.tracing is False
-
-
-def test_a_tracing_that_somebody_else_started_is_used_and_left_on() -> None:
-    tracemalloc.start(3)
-    tracer = HeapTracer(7)
-    tracer.start()
-    assert (tracer.tracing, tracemalloc.get_traceback_limit()) == (True, 3)
-    tracer.stop()
-    assert tracemalloc.is_tracing()
-    tracemalloc.stop()
-
-
-def test_a_tracing_that_somebody_else_ended_is_not_ended_twice() -> None:
-    tracer = HeapTracer(1)
-    tracer.start()
-    tracemalloc.stop()
-    tracemalloc.start(3)
-    tracer.stop()
-    # It cannot be known whose it is: the one that runs now was not started by `start`.
-    tracemalloc.stop()
-    assert tracer.tracing is False
-
-
-def test_traced_memory_is_what_is_alive_and_its_peak_begins_anew() -> None:
-    tracer = HeapTracer(1)
-    tracer.start()
-    try:
-        earlier = bytearray(8 * MIB)
-        del earlier
-        before = tracer.begin()
-        kept, passing = bytearray(2 * MIB), bytearray(5 * MIB)
-        del passing
-        now, peak = tracer.read()
-    finally:
-        tracer.stop()
-    assert len(kept) == 2 * MIB
-    assert (round((now - before) / MIB), round((peak - before) / MIB)) == (2, 7)
-
-
-def test_without_tracing_nothing_is_traced_and_nothing_started() -> None:
-    tracer = NoTracer()
-    tracer.start()
-    assert (tracer.tracing, tracer.begin(), tracer.read()) == (False, 0, (0, 0))
-    tracer.stop()
-    assert not tracemalloc.is_tracing()
 
 
 def test_blocks_are_those_of_the_interpreter() -> None:

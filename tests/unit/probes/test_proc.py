@@ -11,10 +11,14 @@ import pytest
 
 from otel_celery_memory.probes.proc import (
     ProcessReading,
+    ProcessSize,
+    Rlimits,
     SharedMemory,
     read_process,
+    read_rlimits,
     read_rss_bytes,
     read_shared,
+    read_size,
 )
 from tests.unit.leftovers import open_descriptors
 
@@ -102,6 +106,32 @@ def test_a_file_that_is_missing_or_of_another_form_leaves_its_numbers_out(
     assert full == kept[name]
 
 
+def test_the_size_is_rss_address_space_and_data(proc: Path) -> None:
+    assert read_size(41, proc) == ProcessSize(
+        rss_bytes=7001 * PAGE_BYTES,
+        virtual_bytes=150_000 * PAGE_BYTES,
+        data_bytes=9_800 * PAGE_BYTES,
+    )
+    (proc / "41" / "statm").write_text("x 7001\n")
+    assert read_size(41, proc) == ProcessSize(7001 * PAGE_BYTES, None, None)
+
+
+def test_the_soft_limits_are_read_and_what_is_no_number_is_none(proc: Path) -> None:
+    (proc / "41" / "limits").write_text(
+        LIMITS + "Max data size             4096                 8192                 bytes\n"
+    )
+    assert read_rlimits(41, proc) == Rlimits(None, 4_096, 1_024)
+    for content in ("", "Max data size", "Max data size " + "9" * 5_000, "\0" * 70_000):
+        (proc / "41" / "limits").write_text(content)
+        assert read_rlimits(41, proc) == Rlimits()
+
+
+@pytest.mark.parametrize("number", ["", "-1", "9" * 25, "9" * 5_000, "\u0663"])
+def test_numbers_of_the_rollup_that_are_none_are_left_out(proc: Path, number: str) -> None:
+    (proc / "41" / "smaps_rollup").write_text(f"Pss: {number} kB\nPrivate_Dirty: 4 kB\n")
+    assert read_shared(41, proc) == SharedMemory(4_096, None)
+
+
 def test_uss_is_what_is_private_and_pss_what_is_said(proc: Path) -> None:
     assert read_shared(41, proc) == SharedMemory(
         unique_bytes=(64 + 15_104) * 1024, proportional_bytes=19_321 * 1024
@@ -117,7 +147,10 @@ def test_a_process_that_is_gone_has_no_reading(proc: Path) -> None:
     assert (read_rss_bytes(42, proc), read_process(42, proc)) == (None, None)
 
 
-@pytest.mark.parametrize("content", ["", "150000\n", "a b c\n"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "150000\n", "a b c\n", "1 -7 0\n", "1 " + "9" * 5_000, "1 \u00b2 0", "9" * 10**6],
+)
 def test_a_statm_of_another_form_is_no_reading(proc: Path, content: str) -> None:
     (proc / "41" / "statm").write_text(content)
     assert read_process(41, proc) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,10 @@ from otel_celery_memory.probes.sites import (
     SiteDelta,
     SiteFilter,
     changed_sites,
+    group_traces,
     live_sites,
+    no_collections,
+    take_traces,
 )
 
 OURS = str(Path(otel_celery_memory.__file__).parent)
@@ -56,6 +60,44 @@ def test_live_traces_are_found_with_their_callers_most_recent_first() -> None:
     assert [place[0] for place in delta.stack[:2]] == [__file__, __file__]
     assert delta.stack[0][1] == line
     assert delta.stack[1][1] == kept_line()
+
+
+@pytest.mark.usefixtures("frames_traced")
+def test_traces_that_were_taken_are_grouped_the_same_when_tracing_has_stopped() -> None:
+    kept = [make(100_000), make(100_000)]
+    traces = take_traces()
+    looked = live_sites()
+    tracemalloc.stop()
+    grouped = group_traces(traces)
+    here = {frames for frames in grouped if frames[0][0] == __file__}
+    big = [frames for frames in here if grouped[frames][0] >= 200_000]
+    assert [grouped[frames][1] for frames in big] == [len(kept)]
+    assert [looked[frames] for frames in big] == [grouped[frames] for frames in big]
+
+
+def test_bytes_and_blocks_are_added_up_for_frames_that_are_equal_and_not_only_the_same() -> None:
+    def frames() -> Frames:
+        return next(((APP, 1), (LIB, number)) for number in [2])
+
+    traces = [(0, 5, frames(), 2), (0, 7, one(APP), 1), (3, 6, frames(), 2)]
+    assert frames() is not frames()
+    assert group_traces(traces) == {frames(): (11, 2), one(APP): (7, 1)}
+    assert group_traces([]) == {}
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_looking_leaves_the_collector_as_it_was(enabled: bool) -> None:
+    was_enabled = gc.isenabled()
+    try:
+        gc.enable() if enabled else gc.disable()
+        with no_collections():
+            inside = gc.isenabled()
+        after = gc.isenabled()
+        with pytest.raises(MemoryError), no_collections():
+            raise MemoryError
+        assert (inside, after, gc.isenabled()) == (False, enabled, enabled)
+    finally:
+        gc.enable() if was_enabled else gc.disable()
 
 
 def kept_line() -> int:

@@ -8,12 +8,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from selectors import DefaultSelector
 from threading import Thread
 from typing import Any
 
 from otel_celery_memory.records import Record
-from otel_celery_memory.reporter.process import ProcessEnd
+from otel_celery_memory.reporter.endings import ProcessEnd
+from otel_celery_memory.reporter.headroom import Headroom
+from otel_celery_memory.reporter.lookout import Lookout
 from otel_celery_memory.reporter.service import ReporterService
 from otel_celery_memory.reporter.state import WorkerState
 from otel_celery_memory.reporter.watch import ProcessWatch
@@ -48,6 +51,22 @@ class NotingEmitter:
         ]
 
 
+@dataclass
+class NotingDesk:
+    """Notes what it is told to do."""
+
+    done: list[str] = field(default_factory=list)
+
+    def tick(self) -> None:
+        self.done.append("tick")
+
+    def ranked(self) -> None:
+        self.done.append("ranked")
+
+    def finish(self) -> None:
+        self.done.append("finish")
+
+
 class Process:
     """A process that stands for one of the worker's."""
 
@@ -73,16 +92,36 @@ class Reporter:
         self.watch = ProcessWatch(self.selector)
         emitter: Any = self.emitter
         options: dict[str, Any] = {} if clock is None else {"clock_s": clock}
+        # No limits: a /proc and a cgroup mount that are not there.
+        nowhere = Path("/nonexistent")
+        self.lookout = Lookout(
+            self.watch.sizes,
+            Headroom(os.getpid(), None, nowhere, nowhere),
+            emitter,
+            lambda: None,
+            lambda: None,
+            **options,
+        )
+        self.desk = NotingDesk()
+        desk: Any = self.desk
         self.damaged: list[int] = []
+        self.held: dict[int, bytes] = {}
+        self.oom_kills: int | None = None
+        self.sent: list[int] = []
         self.service = ReporterService(
             self.read_fd,
             main_pid,
             self.decoder,
             emitter,
             self.watch,
+            self.lookout,
+            desk,
             self.selector,
             60.0,
             self.damaged.append,
+            lambda slot: self.held.get(slot, b""),
+            lambda: self.oom_kills,
+            lambda: self.sent.append(len(self.emitter.ends)),
             **options,
         )
         self.thread = Thread(target=self.service.run, daemon=True)

@@ -86,13 +86,27 @@ def test_a_child_that_is_killed_is_told_with_its_task_while_the_worker_goes_on(
     reporter.send(ProcessUp(child.pid, 0, 0, 1), task_of(child))
     reporter.wait_for(task_of(child))
     child.kill()
-    reporter.send(ProcessExited(child.pid, 0, -9))
+    reporter.send(ProcessExited(child.pid, 0, -9, 0, ""))
     wait_until("the loss is told", lambda: reporter.emitter.ends, 30)
     assert reporter.emitter.told() == [(0, "killed", 9, "app.task")]
     reporter.send(Goodbye(main.pid, 0))
     reporter.close_pipe()
     reporter.end()
     assert reporter.emitter.told()[1:] == [(MAIN_SLOT, "shutdown", None, None)]
+
+
+def test_a_child_that_dies_while_the_count_of_oom_kills_rises_was_killed_by_the_kernel(
+    reporter: Reporter, child: Process
+) -> None:
+    reporter.oom_kills = 4
+    reporter.send(ProcessUp(child.pid, 0, 0, 1), task_of(child))
+    wait_until("the count was looked at", lambda: reporter.emitter.state.oom.count == 4, 30)
+    reporter.oom_kills = 5
+    child.kill()
+    reporter.send(ProcessExited(child.pid, 0, -9, 0, ""))
+    wait_until("the loss is told", lambda: reporter.emitter.ends, 30)
+    assert reporter.emitter.told() == [(0, "oom_kill", 9, "app.task")]
+    wait_until("it is sent at once", lambda: reporter.sent == [1], 30)
 
 
 def test_what_a_process_wrote_before_it_died_is_read_before_its_death_is_noted(
@@ -148,7 +162,7 @@ def test_a_flood_of_frames_does_not_keep_it_from_its_ticks(
 
     writer = Thread(target=flood, daemon=True)
     writer.start()
-    reporter.send(ProcessUp(child.pid, 0, 0, 1), ProcessExited(child.pid, 0, -9))
+    reporter.send(ProcessUp(child.pid, 0, 0, 1), ProcessExited(child.pid, 0, -9, 0, ""))
     child.kill()
     try:
         wait_until("the loss is told", lambda: reporter.emitter.ends, 30)

@@ -1,41 +1,16 @@
-"""Sites added up over runs and children, ranked by how fast they grow."""
+"""Sites of whole runs: means over ten intervals, ranked by how fast they grow."""
 
 from __future__ import annotations
 
-from otel_celery_memory.records import Site, SitesWindow
-from otel_celery_memory.reporter.sites import CodePlace, SiteTotals
+from otel_celery_memory.records import WindowKind
+from otel_celery_memory.reporter.sites import SiteTotals
 from otel_celery_memory.telemetry.events import RankedSite
-from tests.unit.examples import finished
-
-PATH = "/srv/app/feeds.py"
-
-
-def describe(path: str, line: int) -> CodePlace:
-    return CodePlace(f"app/feeds.py:{line}", f"function_{line}" if line < 100 else None)
-
-
-class Totals:
-    """Site totals, fed run by run."""
-
-    def __init__(self, top: int = 10) -> None:
-        self.totals = SiteTotals(describe, top)
-
-    def run(self, sizes: dict[int, int] | None, task: str = "a") -> None:
-        """A run that left `sizes` alive by line, two blocks each; ``None`` was not traced."""
-        self.totals.finished(finished(task=task))
-        if sizes is None:
-            return
-        self.totals.window(SitesWindow(1, 0, len(sizes), task))
-        for line, size in sizes.items():
-            self.totals.site(Site(1, size, 2, line, task, PATH, ""))
-
-    def rates(self, interval_s: float = 60.0) -> list[tuple[str, int, int]]:
-        """Task, line and rate of the ranked sites."""
-        return [(s.task, s.line, s.rate_bytes_per_minute) for s in self.totals.rank(interval_s)]
+from tests.unit.examples import finished, site, window
+from tests.unit.reporter.site_totals import PATH, Totals, describe
 
 
 def test_a_ranked_site_says_everything_about_it() -> None:
-    totals = Totals()
+    totals = Totals().met()
     totals.run({7: 300})
     totals.run({7: 100})
     totals.run(None)
@@ -49,6 +24,7 @@ def test_a_ranked_site_says_everything_about_it() -> None:
             function="function_7",
             stack="",
             task="a",
+            kind=WindowKind.RUN,
             size_bytes=200,
             blocks=2,
             size_change_bytes=200,
@@ -59,7 +35,7 @@ def test_a_ranked_site_says_everything_about_it() -> None:
 
 
 def test_the_rate_counts_the_runs_that_were_not_traced_as_well() -> None:
-    totals = Totals()
+    totals = Totals().met()
     totals.run({1: 100})
     for _ in range(9):
         totals.run(None)
@@ -67,16 +43,15 @@ def test_the_rate_counts_the_runs_that_were_not_traced_as_well() -> None:
 
 
 def test_a_window_that_closes_in_the_interval_after_its_run_is_ranked_by_that_run() -> None:
-    totals = Totals()
+    totals = Totals().met()
     totals.run(None)
     assert totals.rates() == []
-    totals.totals.window(SitesWindow(1, 0, 1, "a"))
-    totals.totals.site(Site(1, 100, 2, 1, "a", PATH, ""))
+    totals.window({1: 100})
     assert totals.rates() == [("a", 1, 100)]
 
 
 def test_the_fastest_come_first_and_no_more_than_the_top() -> None:
-    totals = Totals(top=3)
+    totals = Totals(top=3).met("a", "b")
     totals.run({1: 10, 2: 40, 3: 20})
     totals.run({1: 30}, "b")
     totals.run({1: 30}, "b")
@@ -84,41 +59,98 @@ def test_the_fastest_come_first_and_no_more_than_the_top() -> None:
 
 
 def test_equal_rates_are_ranked_the_same_way_every_time() -> None:
-    totals = Totals()
+    totals = Totals().met("a", "b")
     totals.run({2: 10, 1: 10}, "b")
     totals.run({9: 10})
-    assert totals.rates() == [("a", 9, 10), ("b", 1, 10), ("b", 2, 10)]
+    assert totals.rates() == [("b", 2, 10), ("b", 1, 10), ("a", 9, 10)]
 
 
 def test_what_shrank_or_netted_out_is_not_told() -> None:
-    totals = Totals()
+    totals = Totals().met()
     totals.run({1: -50, 2: 70, 3: 10})
     totals.run({1: 20, 2: -70, 3: 10})
     assert totals.rates() == [("a", 3, 20)]
 
 
-def test_every_interval_begins_at_nothing() -> None:
-    totals = Totals()
-    totals.run({1: 100})
-    assert totals.rates() == [("a", 1, 100)]
-    assert totals.rates() == []
-
-
-def test_the_change_is_against_the_interval_before() -> None:
-    totals = Totals()
-    changes = []
-    for sizes in ({1: 100}, {1: 130}, {2: 5}, {1: 40}):
+def test_what_happened_in_one_window_of_three_or_more_is_no_leak() -> None:
+    totals = Totals().met()
+    for sizes in ({1: 100, 2: 9_000}, {1: 100}, {1: 100}):
         totals.run(sizes)
-        changes.append([(s.line, s.size_change_bytes) for s in totals.totals.rank(60.0)])
-    assert changes == [[(1, 100)], [(1, 30)], [(2, 5)], [(1, 40)]]
+    assert totals.rates() == [("a", 1, 300)]
+
+
+def test_a_mean_of_runs_includes_those_that_left_nothing_there() -> None:
+    totals = Totals().met()
+    for sizes in ({1: 400}, {1: 400}, {}, {}):
+        totals.run(sizes)
+    # The rate leaves the largest out, the size does not.
+    assert [(s.size_bytes, s.rate_bytes_per_minute) for s in totals.totals.rank(60.0)] == [
+        (200, 533)
+    ]
+
+
+def test_windows_are_kept_over_ten_intervals_so_that_rare_tasks_are_told_of() -> None:
+    totals = Totals().met()
+    totals.run({1: 100})
+    seen = [totals.rates()]
+    for _ in range(10):
+        totals.run(None)
+        seen.append(totals.rates())
+    assert seen == [[("a", 1, 100)]] * 10 + [[]]
+
+
+def test_a_task_that_does_not_run_any_more_has_no_rate_and_is_not_told() -> None:
+    totals = Totals().met()
+    totals.run({1: 100})
+    assert (totals.rates(), totals.rates()) == ([("a", 1, 100)], [])
+
+
+def test_the_change_is_against_the_last_event_of_the_site() -> None:
+    totals = Totals().met()
+    changes = []
+    for size in (100, 130, 70):
+        totals.run({1: size})
+        changes.append([(s.size_bytes, s.size_change_bytes) for s in totals.totals.rank(60.0)])
+    assert changes == [[(100, 100)], [(115, 15)], [(100, -15)]]
+
+
+def test_to_look_does_not_begin_a_new_interval() -> None:
+    totals = Totals().met()
+    totals.run({1: 100})
+    looks = [totals.totals.peek(60.0) for _ in range(3)]
+    assert looks == [totals.totals.rank(60.0)] * 3
+
+
+def test_the_first_window_of_a_task_in_a_process_counts_only_while_there_is_no_other() -> None:
+    totals = Totals()
+    totals.run({1: 5_000, 2: 10})
+    assert totals.sizes() == [("RUN", 1, 5_000), ("RUN", 2, 10)]
+    totals.run({2: 10}, pid=2)
+    totals.run({2: 30})
+    assert totals.sizes() == [("RUN", 2, 30)]
+
+
+def test_a_later_window_that_shows_nothing_takes_the_first_one_s_sites_away() -> None:
+    totals = Totals()
+    totals.run({1: 5_000})
+    totals.run({})
+    assert totals.sizes() == []
+
+
+def test_each_process_has_first_windows_of_its_own() -> None:
+    totals = Totals()
+    totals.run({1: 5_000}, pid=1)
+    totals.run({1: 3_000}, pid=2)
+    totals.run({1: 9_000}, "b", pid=2)
+    assert totals.rates() == [("b", 1, 9_000), ("a", 1, 8_000)]
 
 
 def test_the_same_line_by_two_ways_is_two_sites() -> None:
     totals = SiteTotals(describe, 10)
     totals.finished(finished(task="a"))
-    totals.window(SitesWindow(1, 0, 2, "a"))
+    totals.window(window(task="a", sites=2))
     for stack, size in (("x.py:1", 30), ("y.py:2", 20)):
-        totals.site(Site(1, size, 1, 7, "a", PATH, stack))
+        totals.site(site(size, 7, task="a", stack=stack))
     assert [(s.stack, s.size_bytes) for s in totals.rank(60.0)] == [
         ("x.py:1", 30),
         ("y.py:2", 20),
@@ -127,20 +159,19 @@ def test_the_same_line_by_two_ways_is_two_sites() -> None:
 
 def test_a_site_whose_window_was_dropped_is_not_ranked_and_hurts_nobody() -> None:
     totals = SiteTotals(describe, 10)
-    totals.site(Site(1, 30, 1, 7, "a", PATH, ""))
+    for kind in WindowKind:
+        totals.site(site(30, kind=kind))
     assert totals.rank(60.0) == []
 
 
-def test_tasks_and_sites_are_bounded() -> None:
-    totals = SiteTotals(describe, 10)
-    for number in range(6_000):
-        totals.finished(finished(task=f"t{number}"))
-        totals.window(SitesWindow(1, 0, 1, f"t{number}"))
-        totals.site(Site(1, 1, 1, number, "t0", PATH, ""))
-    sizes = [len(c) for c in (totals._runs, totals._traced_runs, totals._size_bytes)]
-    # The last of each is _other, where all the rest is added up.
-    assert sizes == [1_001, 1_001, 5_001]
-    assert (totals._runs["_other"], totals._traced_runs["_other"]) == (5_000, 5_000)
-    assert totals._size_bytes["t0", "_other", 0, ""] == 1_000
-    totals.site(Site(1, 1, 1, 0, "t0", PATH, ""))
-    assert totals._size_bytes["t0", PATH, 0, ""] == 2
+def test_whoever_begins_anew_has_been_told_nothing() -> None:
+    totals = Totals()
+    totals.run({1: 100})
+    totals.window({2: 50}, kind=WindowKind.SLICE)
+    totals.window({3: 50}, "", kind=WindowKind.PROCESS)
+    totals.totals.rank(60.0)
+    totals.totals.forget()
+    totals.run(None)
+    assert totals.totals.rank(60.0) == []
+    totals.run({1: 100})
+    assert totals.totals.rank(60.0)[0].size_change_bytes == 100

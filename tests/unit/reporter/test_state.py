@@ -16,9 +16,11 @@ from otel_celery_memory.records import (
     ProcessExited,
     ProcessUp,
     Record,
+    TaskInFlight,
     TaskOverdue,
 )
-from otel_celery_memory.reporter.process import GIVE_UP_AFTER_NS, JUDGE_AFTER_NS, ProcessEnd
+from otel_celery_memory.reporter.endings import ProcessEnd
+from otel_celery_memory.reporter.process import GIVE_UP_AFTER_NS, JUDGE_AFTER_NS
 from otel_celery_memory.reporter.state import WorkerState
 from tests.unit.examples import finished, started
 
@@ -35,8 +37,8 @@ def up(pid: int = CHILD, slot: int = 0) -> ProcessUp:
     return ProcessUp(pid, 0, slot, 1_000)
 
 
-def exited(exit_code: int, pid: int = CHILD) -> ProcessExited:
-    return ProcessExited(pid, 0, exit_code)
+def exited(exit_code: int, reason: str = "", pid: int = CHILD) -> ProcessExited:
+    return ProcessExited(pid, 0, exit_code, 0, reason)
 
 
 def state_of(*records: Record) -> WorkerState:
@@ -81,6 +83,7 @@ AFTER_TASK = (*IN_TASK, finished(CHILD, "id-1"))
         ((*IN_TASK, exited(-signal.SIGFPE)), ("crashed", 8, "id-1", True)),
         ((*IN_TASK, exited(-signal.SIGILL)), ("crashed", 4, "id-1", True)),
         ((*IN_TASK, exited(1)), ("crashed", None, "id-1", True)),
+        ((*IN_TASK, exited(15)), ("killed", 15, "id-1", True)),
         (IN_TASK, ("killed", None, "id-1", True)),
         ((up(),), ("killed", None, None, True)),
     ],
@@ -142,7 +145,7 @@ def test_a_goodbye_with_a_reason_from_elsewhere_stops_nobody() -> None:
 def test_the_reasons_that_are_losses_are_those_that_nobody_wanted() -> None:
     process = end_of(state_of(up())).process
     losses = [r.value for r in ExitReason if ProcessEnd(process, r, None, None, 0).lost]
-    assert losses == ["time_limit", "killed", "crashed"]
+    assert losses == ["time_limit", "terminated", "oom_kill", "killed", "crashed"]
 
 
 def test_an_end_is_judged_when_all_had_time_to_speak_and_once() -> None:
@@ -176,6 +179,16 @@ def test_a_process_that_is_reaped_after_it_was_judged_does_not_come_back() -> No
     state = state_of(*AFTER_TASK, down("max_tasks", exit_code=155))
     end_of(state)
     state.apply(exited(155))
+    assert state.processes == {}
+
+
+def test_a_child_whose_end_is_the_first_that_is_heard_of_it_is_told_with_its_place() -> None:
+    told = TaskInFlight(CHILD, 7, "id-1", "app.task")
+    state = state_of(exited(-signal.SIGKILL), told)
+    end = end_of(state)
+    assert (end.reason, end.process.slot) == (ExitReason.KILLED, 0)
+    assert end.task == started(CHILD, "id-1", time_ns=7, rss_bytes=0)
+    state.apply(told)
     assert state.processes == {}
 
 

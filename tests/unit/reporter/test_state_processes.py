@@ -7,6 +7,7 @@ from otel_celery_memory.records import (
     HeapSampled,
     ProcessDown,
     ProcessUp,
+    TaskInFlight,
     TaskOverdue,
 )
 from otel_celery_memory.reporter.process import ProcessState
@@ -38,6 +39,9 @@ def test_a_process_s_slot_and_memory_follow_its_records() -> None:
             slot=4,
             rss_bytes=1_500,
             rss_peak_bytes=9_000,
+            up_ns=0,
+            tasks=1,
+            last_finished="a",
             in_flight=[],
             last=started(rss_bytes=1_000),
             heap=heap,
@@ -84,6 +88,32 @@ def test_tasks_of_the_main_process_s_threads_are_in_flight_side_by_side() -> Non
     assert state.processes[1].in_flight == [first, second]
     state.apply(finished(task_id="a", exclusive=0))
     assert state.processes[1].in_flight == [second]
+
+
+def test_what_the_main_process_says_runs_is_in_flight_unless_the_process_knows_better() -> None:
+    told = TaskInFlight(1, 7, "a", "app.task")
+    in_flight = started(task_id="a", time_ns=7, rss_bytes=0)
+    up = ProcessUp(1, 0, 2, 0)
+    for records, expected in (
+        ((up, told), [in_flight]),
+        ((up, told, told), [in_flight]),
+        ((up, started(task_id="a"), told), [started(task_id="a")]),
+        ((up, finished(task_id="a"), told), []),
+        ((up, finished(task_id="a"), started(task_id="b"), told), [started(task_id="b")]),
+        ((up, told, finished(task_id="a")), []),
+        ((up, told, started(task_id="b")), [started(task_id="b")]),
+    ):
+        assert state_after(*records).processes[1].in_flight == expected
+
+
+def test_it_says_of_threads_what_each_runs() -> None:
+    state = state_after(
+        ProcessUp(1, 0, MAIN_SLOT, 900),
+        TaskInFlight(1, 7, "a", "app.task"),
+        TaskInFlight(1, 8, "b", "app.task"),
+    )
+    assert [task.task_id for task in state.processes[1].in_flight] == ["a", "b"]
+    assert state.processes[1].rss_bytes == 900
 
 
 def test_a_process_that_was_first_heard_of_by_a_task_has_no_slot_until_it_is_told() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from opentelemetry.trace import Span
 
+from otel_celery_memory.page import ControlPage
 from otel_celery_memory.probes.process import ProcessProbe
 from otel_celery_memory.records import HeapSampled
 from otel_celery_memory.settings import Settings
@@ -47,7 +48,11 @@ class Recording:
     def __init__(self, spans: TaskSpans | None = None, **settings: Any) -> None:
         self.sink = ListSink()
         self.probes = Probes()
-        self.recorder = Recorder(self.sink, Settings(**settings), spans or TaskSpans(), self.probes)
+        settings = {"tracing": "off", **settings}
+        self.page = ControlPage()
+        self.recorder = Recorder(
+            self.sink, Settings(**settings), spans or TaskSpans(), self.page, self.probes
+        )
 
     def take(self) -> list[Any]:
         """The records since the last time, but those of the heap."""

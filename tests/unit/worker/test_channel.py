@@ -14,7 +14,7 @@ from otel_celery_memory.wire import FrameDecoder
 from otel_celery_memory.worker.channel import Channel
 from tests.unit.examples import EXAMPLES
 
-BIG = Site(1, 2, 3, 4, "t" * 500, "p" * 1_000, "s" * 2_000)
+BIG = Site(1, 0, 0, 2, 3, 4, "t" * 500, "p" * 1_000, "s" * 2_000)
 
 
 @pytest.fixture
@@ -91,8 +91,10 @@ def test_what_is_dropped_is_counted_for_the_slot_that_dropped_it(channel: Channe
     channel.slot = 4
     channel.send(BIG)
     channel.send(BIG)
-    content = os.pread(channel.page.fd, 64, 0)
-    assert [content[0], content[5 * 8], channel.page.dropped()] == [1, 2, 3]
+    orders, cell = 7 * 8, 6 * 8
+    content = os.pread(channel.page.fd, orders + 6 * cell, 0)
+    counts = [content[orders], content[orders + 5 * cell], channel.page.dropped()]
+    assert counts == [1, 2, 3]
 
 
 def test_frames_wait_where_nobody_reads_and_the_writer_gets_no_signal(channel: Channel) -> None:
@@ -148,7 +150,8 @@ def test_two_writers_do_not_tear_each_other_s_frames(channel: Channel) -> None:
         if pid == 0:
             channel.slot = slot
             for number in range(count):
-                channel.send(Site(slot, number, 0, 0, "t" * (number % 500), "p", "s" * slot * 900))
+                strings = "t" * (number % 500), "p", "s" * slot * 900
+                channel.send(Site(slot, 0, 0, number, 0, 0, *strings))
             os._exit(0)
         writers.append(pid)
     decoder = FrameDecoder()

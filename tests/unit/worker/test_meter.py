@@ -48,17 +48,20 @@ def test_a_task_s_start_and_end_are_told_whole(traced: Bench) -> None:
     assert finished == TaskFinished(
         pid=PID,
         time_ns=2,
+        started_ns=1,
         rss_start_bytes=1_000,
         rss_delta_bytes=200,
         rss_peak_bytes=4_000,
         traced_delta_bytes=50,
         traced_peak_bytes=700,
+        retained_bytes=None,
         exclusive=1,
         nested=0,
         span=SPAN,
         task_id="a",
         task="app.a",
         state="FAILURE",
+        previous_task="",
     )
 
 
@@ -72,7 +75,7 @@ def test_memory_given_back_is_negative_and_the_peak_never_is(bench: Bench) -> No
 def test_without_tracing_there_are_no_traced_numbers_and_no_span_is_all_zero(bench: Bench) -> None:
     bench.start("a")
     finished = bench.finish("a")
-    assert finished[5:7] == (None, None)
+    assert finished[6:8] == (None, None)
     assert finished.span == NO_SPAN
 
 
@@ -100,11 +103,29 @@ def test_a_mark_that_lags_behind_rss_is_not_below_it(bench: Bench) -> None:
 
 def test_tracing_that_began_or_ended_inside_a_task_gives_it_no_traced_numbers(bench: Bench) -> None:
     bench.start("a")
-    bench.tracer.tracing = True
-    assert bench.finish("a")[5:7] == (None, None)
+    bench.tracer.session = 1
+    assert bench.finish("a")[6:8] == (None, None)
     bench.start("b")
-    bench.tracer.tracing = False
-    assert bench.finish("b")[5:7] == (None, None)
+    bench.tracer.session = 0
+    assert bench.finish("b")[6:8] == (None, None)
+    bench.tracer.session = 1
+    bench.start("c")
+    bench.tracer.session = 2  # stopped, and begun again by somebody else
+    assert bench.finish("c")[6:8] == (None, None)
+
+
+def test_tracing_that_another_thread_stops_while_it_is_read_gives_no_traced_numbers(
+    bench: Bench,
+) -> None:
+    class StoppedMeanwhile(FakeTracer):
+        def read(self) -> tuple[int, int]:
+            self.session = 0
+            return 0, 0
+
+    bench = Bench(tracer=StoppedMeanwhile(tracing=True))
+    bench.start("a")
+    bench.tracer.use(500)
+    assert bench.finish("a")[6:8] == (None, None)
 
 
 def test_retained_is_from_one_start_to_the_next_whatever_was_alive_between(bench: Bench) -> None:
@@ -133,7 +154,7 @@ def test_a_rebase_begins_the_run_s_numbers_from_there(traced: Bench) -> None:
     traced.memory.use(2_500)
     traced.tracer.use(130)
     finished = traced.finish("a")
-    assert finished[2:7] == (2_000, 500, 500, 30, 30)
+    assert finished[3:8] == (2_000, 500, 500, 30, 30)
     traced.memory.use(2_100)
     assert traced.start("b").retained_bytes == 100
 

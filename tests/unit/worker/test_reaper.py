@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+
 from otel_celery_memory.records import ProcessExited
 from otel_celery_memory.worker.reaper import Reaper
 from tests.unit.fakes import ListSink
@@ -122,3 +124,24 @@ def test_somebody_who_stands_before_us_and_passes_on_hears_of_each_child_once() 
     reaper.follow(CeleryPool(pool))
     pool.on_process_down(Child(11, -9))
     assert (codes(sink), len(heard), len(pool.told)) == ([(11, -9)], 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("marks", "reason"),
+    [
+        ({}, ""),
+        ({"_controlled_termination": False, "_job_terminated": False}, ""),
+        ({"_controlled_termination": True}, "autoscale"),
+        ({"_controlled_termination": True, "_job_terminated": True}, "terminated"),
+    ],
+)
+def test_what_the_main_process_wanted_is_told_with_the_exit_code(
+    marks: dict[str, bool], reason: str
+) -> None:
+    sink, pool, child = ListSink(), BilliardPool(), Child(11, -9)
+    vars(child).update(marks)
+    Reaper(sink).follow(CeleryPool(pool))
+    pool.on_process_down(child)
+    (record,) = sink.records
+    assert isinstance(record, ProcessExited)
+    assert (record.pid, record.exit_code, record.slot, record.reason) == (11, -9, 0, reason)

@@ -110,7 +110,7 @@ def test_after_a_stop_nothing_is_measured_and_nothing_is_open(
 
 def test_with_tracing_off_nothing_is_traced(recording: Recording, task: Any) -> None:
     assert not tracemalloc.is_tracing()
-    assert recording.run(task)[1][5:7] == (None, None)
+    assert recording.run(task)[1][6:8] == (None, None)
 
 
 def test_with_tracing_always_every_task_has_traced_numbers_and_its_sites_are_told(
@@ -125,7 +125,7 @@ def test_with_tracing_always_every_task_has_traced_numbers_and_its_sites_are_tol
     recording.recorder.stop_tracing()
     recording.recorder.stop()
     _, _, finished, window, site, *_ = recording.take()
-    assert [round(size / 1_000_000) for size in finished[5:7]] == [30, 30]
+    assert [round(size / 1_000_000) for size in finished[6:8]] == [30, 30]
     assert isinstance(window, SitesWindow)
     assert isinstance(site, Site)
     assert (window.task, site.task, site.path, site.blocks) == (

@@ -11,6 +11,7 @@ from celery import Celery, signals
 from celery.app.trace import build_tracer
 from celery.utils.dispatch import Signal
 
+from otel_celery_memory.page import ControlPage
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.recorder import Recorder
 from otel_celery_memory.worker.signals import TaskSignals, connect, disconnect
@@ -52,7 +53,7 @@ def app() -> Iterator[Celery]:
 
 @pytest.fixture
 def ours() -> Iterator[TaskSignals]:
-    made = TaskSignals(NotingRecorder(ListSink(), Settings(), TaskSpans()))
+    made = TaskSignals(NotingRecorder(ListSink(), Settings(), TaskSpans(), ControlPage()))
     yield made
     made.disconnect()
 

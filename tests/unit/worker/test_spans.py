@@ -190,6 +190,24 @@ def test_where_tracing_is_not_set_up_there_is_no_span(
     assert TaskSpans(provider).of(task, 500) == (None, False)
 
 
+def test_a_global_provider_is_used_from_the_moment_it_is_set(
+    tracing: Tracing, task: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spans = TaskSpans()
+    assert spans.of(task, 500) == (None, False)
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", tracing.provider)
+    span, own = spans.of(task, 500)
+    assert (own, span is not None and span.is_recording()) == (True, True)
+
+
+def test_a_provider_that_the_environment_names_is_asked_for(
+    tracing: Tracing, task: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_PYTHON_TRACER_PROVIDER", "ours")
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: tracing.provider)
+    assert TaskSpans().of(task, 500)[1] is True
+
+
 def test_a_span_s_identity_is_its_trace_its_span_and_its_flags(tracing: Tracing) -> None:
     flags = trace.TraceFlags(trace.TraceFlags.SAMPLED)
     identity = trace.SpanContext(TRACE_ID, SPAN_ID, is_remote=False, trace_flags=flags)

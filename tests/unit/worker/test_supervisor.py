@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from otel_celery_memory.probes.limits import oom_kill_counter
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.channel import Channel
 from otel_celery_memory.worker.supervisor import Supervisor
@@ -75,7 +76,7 @@ open(os.path.join(os.path.dirname(__file__), "seen.json"), "w").write(json.dumps
 """
 
 
-def test_the_reporter_is_told_its_worker_and_given_pipe_and_page_and_nothing_else(
+def test_the_reporter_is_told_its_worker_and_given_pipe_and_pages_and_nothing_else(
     start: Start, channel: Channel, tmp_path: Path
 ) -> None:
     supervisor = start(TELL)
@@ -88,12 +89,14 @@ def test_the_reporter_is_told_its_worker_and_given_pipe_and_page_and_nothing_els
         f"--main-pid={os.getpid()}",
         f"--pipe={channel.read_fd}",
         f"--page={channel.page.fd}",
+        f"--status={channel.status.fd}",
         "--restarts=0",
         "--max-memory-kib=2048",
+        f"--oom-kills={oom_kill_counter(os.getpid())()}",
     ]
     assert (seen["pid"], seen["sid"]) == (supervisor.pid, supervisor.pid)
     assert (seen["stdin"], seen["frames"]) == ("/dev/null", "1")
-    assert {0, 1, 2, channel.read_fd, channel.page.fd} <= set(seen["open"])
+    assert {0, 1, 2, channel.read_fd, channel.page.fd, channel.status.fd} <= set(seen["open"])
     assert channel.write_fd not in seen["open"]
 
 

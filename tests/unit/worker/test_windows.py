@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from otel_celery_memory.probes.sites import LiveSites, SiteFilter
-from otel_celery_memory.records import Record, Site, SitesWindow
+from otel_celery_memory.records import Record, Site, SitesWindow, WindowKind
 from otel_celery_memory.worker.windows import SiteWindows
 from tests.unit.fakes import FakeClock
 
@@ -54,7 +54,7 @@ def test_what_a_run_left_alive_is_told_when_the_next_task_starts() -> None:
     heap.sites = {((APP, 1),): (100, 1), ((APP, 2),): (900, 3)}
     assert heap.starts("b", "a") == [
         (PID, 1, "a"),
-        Site(PID, 900, 3, 2, "a", APP, ""),
+        Site(PID, WindowKind.RUN, 0, 900, 3, 2, "a", APP, ""),
     ]
 
 
@@ -69,7 +69,7 @@ def test_a_stack_is_told_one_place_a_line_most_recent_call_last() -> None:
     heap.starts("a")
     heap.sites = {((APP, 2), ("/srv/app/tasks.py", 20)): (900, 3)}
     assert heap.starts("b", "a")[1:] == [
-        Site(PID, 900, 3, 2, "a", APP, f"/srv/app/tasks.py:20\n{APP}:2")
+        Site(PID, WindowKind.RUN, 0, 900, 3, 2, "a", APP, f"/srv/app/tasks.py:20\n{APP}:2")
     ]
 
 
@@ -111,7 +111,7 @@ def test_the_last_window_is_closed_by_the_process_s_end_and_only_once() -> None:
     heap.sites = {((APP, 2),): (900, 3)}
     assert without_time(heap.windows.close("a")) == [
         (PID, 1, "a"),
-        Site(PID, 900, 3, 2, "a", APP, ""),
+        Site(PID, WindowKind.RUN, 0, 900, 3, 2, "a", APP, ""),
     ]
     assert heap.windows.close("a") == []
 

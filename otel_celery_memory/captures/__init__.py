@@ -1,0 +1,1 @@
+"""Captures: what was seen alive in a worker, kept in a file to be looked at and compared."""

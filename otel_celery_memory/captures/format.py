@@ -1,0 +1,186 @@
+"""The file format of a capture: versioned JSON, gzip-compressed. docs/capture-format.md has it.
+
+JSON and not pickle: a capture is mailed, mounted and opened elsewhere, and loading a pickle runs
+code that the file brings. A reader takes nothing that the file says on trust.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import zlib
+from pathlib import Path
+from typing import Any, NoReturn
+
+from otel_celery_memory.captures.checking import Values, is_integer, quoted
+from otel_celery_memory.captures.errors import CaptureError
+from otel_celery_memory.captures.model import KINDS, Capture, CapturedProcess, CapturedSite
+
+FORMAT = "otel_celery_memory.capture"
+VERSION = 1
+GZIP_MAGIC = b"\x1f\x8b"
+MAX_BYTES = 1 << 26
+"""Of the JSON, and of the compressed file. 5,000 sites with 25 frames each are 15 MiB; parsed,
+hostile JSON takes up to 30 times its size."""
+
+_GZIP = 16 + zlib.MAX_WBITS
+_CHUNK_BYTES = 1 << 16
+_FOLLOWED = "is damaged: something follows its compressed data"
+_DIGITS_MAX = 20
+"""More than any integer of 64 bits has; parsing takes time quadratic in their number."""
+
+
+def dump_capture(capture: Capture) -> bytes:
+    """The file of a capture: the same bytes for the same capture.
+
+    Raises `CaptureError` where the file would be too large to be read again.
+    """
+    values = {
+        "format": FORMAT,
+        "version": VERSION,
+        **vars(capture),
+        "processes": [vars(process) for process in capture.processes],
+        "runs": dict(capture.runs),
+        "sites": [vars(site) for site in capture.sites],
+    }
+    text = json.dumps(values, sort_keys=True, allow_nan=False, separators=(",", ":"))
+    if len(text) > MAX_BYTES:
+        raise CaptureError(f"a capture of {len(text):,} bytes is too large: at most {MAX_BYTES:,}")
+    # Not gzip.compress(): its header differs from one Python to the next.
+    packer = zlib.compressobj(6, zlib.DEFLATED, _GZIP)
+    return packer.compress(text.encode("ascii")) + packer.flush()
+
+
+def read_bytes(path: Path) -> bytes:
+    """What is in a regular file of at most `MAX_BYTES`. Raises `CaptureError`."""
+    try:
+        # Not to wait for a writer where this is a FIFO.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise CaptureError("is not a regular file")
+            with os.fdopen(fd, "rb", closefd=False) as file:
+                data = file.read(MAX_BYTES + 1)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise CaptureError(f"cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise CaptureError("cannot be read: no file can have this path") from None
+    if len(data) > MAX_BYTES:
+        raise CaptureError(f"is larger than {MAX_BYTES:,} bytes")
+    return data
+
+
+def load_capture(data: bytes) -> Capture:
+    """The capture of a file's bytes, which may be anything. Raises `CaptureError` and no other."""
+    try:
+        return _capture(_parsed(_decompressed(data)))
+    except (RecursionError, MemoryError):
+        raise CaptureError("is nested too deeply or too large to be a capture") from None
+
+
+def _decompressed(data: bytes) -> bytes:
+    if not data.startswith(GZIP_MAGIC):
+        raise CaptureError("is no capture: not gzip-compressed")
+    unpacker = zlib.decompressobj(_GZIP)
+    parts: list[bytes] = []
+    left = MAX_BYTES
+    try:
+        for at in range(0, len(data), _CHUNK_BYTES):
+            if unpacker.eof:
+                raise CaptureError(_FOLLOWED)
+            # Never more than that: a kilobyte of gzip may stand for a megabyte.
+            parts.append(unpacker.decompress(data[at : at + _CHUNK_BYTES], left + 1))
+            left -= len(parts[-1])
+            if left < 0:
+                raise CaptureError(f"is larger than {MAX_BYTES:,} bytes when unpacked")
+    except zlib.error:
+        raise CaptureError("is damaged: its compressed data are not valid") from None
+    if not unpacker.eof:
+        raise CaptureError("is truncated: its compressed data end too early")
+    if unpacker.unused_data:
+        raise CaptureError(_FOLLOWED)
+    return b"".join(parts)
+
+
+def _parsed(text: bytes) -> Any:
+    try:
+        return json.loads(text.decode("utf-8"), parse_constant=_no_number, parse_int=_integer)
+    except ValueError:
+        raise CaptureError("is no capture: not JSON") from None
+
+
+def _no_number(name: str) -> NoReturn:
+    raise CaptureError(f"is no capture: {name} is no number")
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _DIGITS_MAX:
+        raise CaptureError("is no capture: an integer is too large")
+    return int(digits)
+
+
+def _capture(parsed: object) -> Capture:
+    if not isinstance(parsed, dict) or parsed.get("format") != FORMAT:
+        raise CaptureError(f"is no capture: its format is not {FORMAT}")
+    version = parsed.get("version")
+    if not is_integer(version, 1):
+        raise CaptureError(f"is no capture: version {quoted(version)} is none")
+    if version > VERSION:
+        raise CaptureError(
+            f"has version {version} of the format, this release reads up to {VERSION}: "
+            "use a newer otel-celery-memory"
+        )
+    values = Values(parsed, "the capture")
+    kind = values.text("kind")
+    if kind not in KINDS:
+        raise CaptureError(f"the capture's kind is {quoted(kind)}, not one of {', '.join(KINDS)}")
+    return Capture(
+        kind=kind,
+        worker=values.text("worker"),
+        reason=values.text("reason"),
+        taken_ns=values.integer("taken_ns", 0),
+        duration_s=values.seconds("duration_s"),
+        frames=values.integer("frames", 1),
+        tracing=values.text("tracing"),
+        processes=tuple(
+            _process(Values(each, f"process {number}"))
+            for number, each in enumerate(values.list("processes"))
+        ),
+        runs=values.counts("runs"),
+        sites=tuple(
+            _site(Values(each, f"site {number}"), f"site {number}")
+            for number, each in enumerate(values.list("sites"))
+        ),
+        other_bytes=values.integer("other_bytes"),
+        other_blocks=values.integer("other_blocks"),
+    )
+
+
+def _process(values: Values) -> CapturedProcess:
+    return CapturedProcess(
+        values.text("slot"), values.integer("pid", 0), values.optional_integer("rss_bytes", 0)
+    )
+
+
+def _site(values: Values, where: str) -> CapturedSite:
+    return CapturedSite(
+        task=values.text("task"),
+        path=values.text("path"),
+        line=values.integer("line", 0),
+        function=values.optional_text("function"),
+        name=values.text("name"),
+        stack=tuple(_frame(frame, where) for frame in values.list("stack")),
+        size_bytes=values.integer("size_bytes"),
+        blocks=values.integer("blocks"),
+    )
+
+
+def _frame(frame: object, where: str) -> tuple[str, int]:
+    if isinstance(frame, list) and len(frame) == 2:
+        path, line = frame
+        if isinstance(path, str) and is_integer(line, 0):
+            return path, line
+    raise CaptureError(f"{where}: each frame of 'stack' should be [file, line]")

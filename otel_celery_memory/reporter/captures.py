@@ -1,0 +1,222 @@
+"""Captures that a person asked for: what the processes send of them, gathered and written."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from otel_celery_memory.captures.directory import CaptureDirectory
+from otel_celery_memory.captures.errors import CaptureError
+from otel_celery_memory.captures.model import (
+    HEAP,
+    RUNS,
+    SLICE,
+    Capture,
+    CapturedProcess,
+    CapturedSite,
+)
+from otel_celery_memory.orders import Orders
+from otel_celery_memory.records import Site, SitesWindow, WindowKind
+from otel_celery_memory.reporter.sites import CodePlace
+from otel_celery_memory.reporter.window_totals import SiteKey
+
+logger = logging.getLogger(__name__)
+
+GRACE_S = 2.0
+"""After the time of a capture its last windows may still come."""
+_SITES_MAX = 20_000
+_REMEMBERED = 5
+_KINDS = {WindowKind.RUN: RUNS, WindowKind.SLICE: SLICE, WindowKind.HEAP: HEAP}
+
+
+@dataclass(frozen=True)
+class TakenCapture:
+    """A capture that is complete: what it says, and where it was written or why it was not."""
+
+    number: int
+    capture: Capture
+    file: str | None
+    error: str | None
+
+
+class _Gathered:
+    """Windows of one kind."""
+
+    def __init__(self) -> None:
+        self.runs: Counter[str] = Counter()
+        self.size_bytes: Counter[SiteKey] = Counter()
+        self.blocks: Counter[SiteKey] = Counter()
+        self.other_bytes = self.other_blocks = 0
+
+    def site(self, record: Site) -> None:
+        key = (record.task, record.path, record.line, record.stack)
+        if key not in self.size_bytes and len(self.size_bytes) >= _SITES_MAX:
+            self.other_bytes += record.size_bytes
+            self.other_blocks += record.blocks
+            return
+        self.size_bytes[key] += record.size_bytes
+        self.blocks[key] += record.blocks
+
+
+class Captures:
+    """One capture at a time; the last few are remembered for those who ask."""
+
+    def __init__(
+        self,
+        worker: str,
+        frames: int,
+        describe: Callable[[str, int], CodePlace],
+        save: Callable[[Capture], object] | None,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._worker = worker
+        self._frames = frames
+        self._describe = describe
+        self._save = save
+        self._clock_s = clock_s
+        self._orders: Orders | None = None
+        self._began_s = 0.0
+        self._mode = ""
+        self._gathered: dict[int, _Gathered] = {}
+        self._windows: Counter[int] = Counter()
+        self._sites_due: Counter[int] = Counter()
+        self._sites_due_s = 0.0
+        self._last = 0
+        self._taken: deque[TakenCapture] = deque(maxlen=_REMEMBERED)
+        self.look_for_orders: Callable[[], object] = lambda: None
+        """Called where a window is of a capture that is not known yet."""
+
+    def begin(self, orders: Orders, mode: str) -> None:
+        """Expect what `orders` ask for, if that is news; `mode` is how the worker is traced."""
+        if not orders.capture or orders.capture == self._last:
+            return
+        self._last = orders.capture
+        self._orders, self._mode, self._began_s = orders, mode, self._clock_s()
+        self._gathered.clear()
+        self._windows.clear()
+        self._sites_due.clear()
+
+    def window(self, record: SitesWindow) -> None:
+        """A window's sites follow."""
+        if record.capture > self._last:
+            self.look_for_orders()
+        if self._orders is None or record.capture != self._orders.capture:
+            return
+        gathered = self._gathered.setdefault(record.kind, _Gathered())
+        gathered.runs[record.task] += record.runs
+        gathered.other_bytes += record.other_bytes
+        gathered.other_blocks += record.other_blocks
+        self._windows[record.pid] += 1
+        self._sites_due[record.pid] = record.sites
+        self._sites_due_s = self._clock_s() + GRACE_S
+
+    def site(self, record: Site) -> None:
+        """What a window found at one site."""
+        if self._orders is None or record.capture != self._orders.capture:
+            return
+        gathered = self._gathered.get(record.kind)
+        if gathered is not None:
+            gathered.site(record)
+            self._sites_due[record.pid] -= 1
+
+    def complete(
+        self, processes: Iterable[CapturedProcess], *, all_now: bool = False
+    ) -> TakenCapture | None:
+        """The capture, once all of `processes` have sent what they should, or its time is over."""
+        orders = self._orders
+        if orders is None:
+            return None
+        found = list(processes)
+        wanted = 1 if WindowKind.HEAP in self._gathered else orders.runs
+        waiting = not wanted or not found or self._sites_are_due()
+        waiting |= any(self._windows[process.pid] < wanted for process in found)
+        if waiting and not all_now and self._clock_s() < orders.until_s + GRACE_S:
+            return None
+        self._orders = None
+        taken = self._taken_now(orders, tuple(p for p in found if self._windows[p.pid]))
+        self._taken.append(taken)
+        return taken
+
+    def _sites_are_due(self) -> bool:
+        """Whether sites of a window that was told are still on their way; some may be lost."""
+        return self._clock_s() < self._sites_due_s and max(self._sites_due.values(), default=0) > 0
+
+    def view(self) -> list[dict[str, Any]]:
+        """The capture that is being taken and the last ones, for people who ask."""
+        running = (
+            [] if self._orders is None else [{"number": self._orders.capture, "state": "running"}]
+        )
+        return running + [
+            {
+                "number": taken.number,
+                "state": "failed" if taken.error else "complete",
+                "kind": taken.capture.kind,
+                "sites": len(taken.capture.sites),
+                "runs": sum(taken.capture.runs.values()),
+                "file": taken.file,
+                "error": taken.error,
+            }
+            for taken in reversed(self._taken)
+        ]
+
+    def _taken_now(self, orders: Orders, processes: tuple[CapturedProcess, ...]) -> TakenCapture:
+        capture = self._capture(orders, processes)
+        if self._save is None:
+            return TakenCapture(orders.capture, capture, None, None)
+        try:
+            return TakenCapture(orders.capture, capture, str(self._save(capture)), None)
+        except CaptureError as error:
+            logger.error("a capture was not written: %s", error)
+            return TakenCapture(orders.capture, capture, None, str(error))
+
+    def _capture(self, orders: Orders, processes: tuple[CapturedProcess, ...]) -> Capture:
+        """Whole runs where there are any: slices say less, and the two do not add up."""
+        kinds = (WindowKind.HEAP, WindowKind.RUN, WindowKind.SLICE)
+        kind = next((kind for kind in kinds if kind in self._gathered), WindowKind.RUN)
+        gathered = self._gathered.get(kind, _Gathered())
+        return Capture(
+            kind=_KINDS[kind],
+            worker=self._worker,
+            reason="SIGURG" if orders.by_signal else "remote control",
+            taken_ns=time.time_ns(),
+            duration_s=round(self._clock_s() - self._began_s, 3),
+            frames=self._frames,
+            tracing=self._mode,
+            processes=processes,
+            runs={task: runs for task, runs in gathered.runs.items() if task},
+            sites=tuple(
+                self._site(key, gathered.size_bytes[key], gathered.blocks[key])
+                for key in sorted(gathered.size_bytes, key=lambda k: -gathered.size_bytes[k])
+            ),
+            other_bytes=gathered.other_bytes,
+            other_blocks=gathered.other_blocks,
+        )
+
+    def _site(self, key: SiteKey, size_bytes: int, blocks: int) -> CapturedSite:
+        task, path, line, stack = key
+        place = self._describe(path, line)
+        return CapturedSite(
+            task=task,
+            path=path,
+            line=line,
+            function=place.function,
+            name=place.name,
+            stack=tuple(_frame(text) for text in stack.split("\n") if text),
+            size_bytes=size_bytes,
+            blocks=blocks,
+        )
+
+
+def saver(directory: str) -> Callable[[Capture], object] | None:
+    """Writes captures into `directory`, as JSON and as a profile; ``None`` where there is none."""
+    return partial(CaptureDirectory(directory).save, pprof=True) if directory else None
+
+
+def _frame(text: str) -> tuple[str, int]:
+    path, _, line = text.rpartition(":")
+    return path, int(line) if line.isascii() and line.isdigit() else 0

@@ -1,0 +1,43 @@
+"""The distributions of how long children live, and of what it costs and brings to replace them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from opentelemetry.context import Context
+from opentelemetry.metrics import Histogram
+
+from otel_celery_memory import conventions as c
+
+_NO_CONTEXT = Context()
+
+
+class RecyclingMetrics:
+    """Instruments by the reason for which a child ended."""
+
+    def __init__(self, histogram: Callable[..., Histogram]) -> None:
+        def make(metric: c.Metric) -> Histogram:
+            return histogram(
+                metric.name,
+                unit=metric.unit,
+                description=metric.meaning,
+                explicit_bucket_boundaries_advisory=list(metric.bounds),
+            )
+
+        self._tasks = make(c.PROCESS_TASKS)
+        self._lifetime = make(c.PROCESS_LIFETIME)
+        self._gap = make(c.RECYCLING_GAP)
+        self._freed = make(c.RECYCLING_FREED)
+
+    def lived(self, reason: str, tasks: int, lifetime_s: float) -> None:
+        """Count a child's life."""
+        attributes = {c.EXIT_REASON: reason}
+        self._tasks.record(tasks, attributes, _NO_CONTEXT)
+        self._lifetime.record(lifetime_s, attributes, _NO_CONTEXT)
+
+    def replaced(self, reason: str, gap_s: float, freed_bytes: int | None) -> None:
+        """Count that a child's place was taken by another."""
+        attributes = {c.EXIT_REASON: reason}
+        self._gap.record(gap_s, attributes, _NO_CONTEXT)
+        if freed_bytes is not None:
+            self._freed.record(freed_bytes, attributes, _NO_CONTEXT)

@@ -1,0 +1,114 @@
+"""What runs of each task name cost, untraced and traced, as the sampler learns it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+SLOWDOWN_AT_FIRST = 6.0
+NAMES_MAX = 200
+_FORGET_S = 3_600.0
+_OTHER = "_other"
+
+
+class TaskCosts:
+    """What is known of one task name; times are means that follow slowly."""
+
+    __slots__ = (
+        "cpu_s",
+        "denied_s",
+        "due_s",
+        "runs",
+        "seen_s",
+        "slowdown",
+        "traced",
+        "wall_longest_s",
+        "wall_s",
+    )
+
+    def __init__(self, due_s: float, now_s: float) -> None:
+        self.runs = 0
+        self.cpu_s = 0.0
+        self.wall_s = 0.0
+        self.wall_longest_s = 0.0
+        self.slowdown = SLOWDOWN_AT_FIRST
+        self.due_s = due_s
+        self.traced = False
+        self.seen_s = now_s
+        self.denied_s: float | None = None
+
+    def ran(self, cpu_s: float, wall_s: float, now_s: float) -> None:
+        """A run took so long untraced."""
+        self.runs += 1
+        if self.runs < 20:
+            # The first run may have imported much: the second takes its place.
+            weight = 1 / max(self.runs - 1, 1)
+        elif self.runs & 7:
+            return  # one in eight is enough to follow
+        else:
+            weight = 0.05
+        self.cpu_s += (cpu_s - self.cpu_s) * weight
+        self.wall_s += (wall_s - self.wall_s) * weight
+        longest_s = self.wall_longest_s * 0.99
+        self.wall_longest_s = wall_s if wall_s > longest_s else longest_s
+        self.seen_s = now_s
+
+    def was_traced(self, cpu_s: float, now_s: float, *, whole: bool, aborted: bool) -> None:
+        """A run, or what was seen of it, took `cpu_s` traced."""
+        self.seen_s = now_s
+        self.denied_s = None
+        self.traced = True
+        if not whole:
+            self._learn(SLOWDOWN_AT_FIRST, 0.03)
+        elif self.runs and aborted:
+            # It would have gone on: how far is not known.
+            self._learn(1.5 * cpu_s / max(self.cpu_s, 1e-6), 1.0)
+        elif self.runs:
+            self._learn(cpu_s / max(self.cpu_s, 1e-6), 0.3)
+
+    def _learn(self, slowdown: float, weight: float) -> None:
+        self.slowdown += (max(slowdown, 1.0) - self.slowdown) * weight
+
+
+class KnownCosts:
+    """Costs by name, of at most `NAMES_MAX`: those that come later share one place."""
+
+    def __init__(self, first_due_s: Callable[[float], float]) -> None:
+        self._first_due_s = first_due_s
+        self._costs: dict[str, TaskCosts] = {}
+        self._full_until_s = 0.0
+
+    def __len__(self) -> int:
+        return len(self._costs)
+
+    def __contains__(self, task: object) -> bool:
+        return task in self._costs
+
+    def of(self, task: str, now_s: float) -> TaskCosts:
+        """What is known of this name; it is met if it was not known."""
+        costs = self._costs.get(task)
+        return self._meet(task, now_s) if costs is None else costs
+
+    def seen_since(self, then_s: float) -> int:
+        """How many names have run since then."""
+        # A copy: the guard's thread asks, while tasks are met.
+        return sum(costs.seen_s >= then_s for costs in list(self._costs.values()))
+
+    def _meet(self, task: str, now_s: float) -> TaskCosts:
+        if len(self._costs) >= NAMES_MAX and not self._makes_room(now_s):
+            task = _OTHER
+        if task not in self._costs:
+            self._costs[task] = TaskCosts(self._first_due_s(now_s), now_s)
+        return self._costs[task]
+
+    def _makes_room(self, now_s: float) -> bool:
+        """Forget the name that has not run for longest, if that is long."""
+        if now_s < self._full_until_s:
+            return False
+        # One place is kept for those that share it.
+        names = [name for name in self._costs if name != _OTHER]
+        oldest = min(names, key=lambda name: self._costs[name].seen_s)
+        self._full_until_s = self._costs[oldest].seen_s + _FORGET_S
+        if now_s < self._full_until_s and _OTHER in self._costs:
+            return False
+        del self._costs[oldest]
+        return now_s >= self._full_until_s

@@ -1,0 +1,186 @@
+"""``celery inspect memory``, ``celery control memory_capture`` and ``memory_tracing``.
+
+Celery's own remote control: the functions here are registered where this module is imported, in
+the worker and in the command line alike. They run in the main process's event loop, so they only
+read a page and write a page. Whoever reaches the broker can call them: answers hold sizes, names
+and places in code, nothing of theirs is a path to write to, and one capture runs at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from celery.worker.control import control_command, inspect_command
+
+from otel_celery_memory.captures.directory import CaptureDirectory
+from otel_celery_memory.captures.errors import CaptureError
+from otel_celery_memory.orders import CAPTURE_RUNS_MAX, CAPTURE_SECONDS_MAX, TRACING_MODES
+from otel_celery_memory.page import ControlPage
+from otel_celery_memory.settings import Settings
+from otel_celery_memory.worker.view_text import view_text
+
+logger = logging.getLogger(__name__)
+
+RUNS_WITHIN_S = 120.0
+"""A capture of so many runs waits no longer for them."""
+SIGNAL_CAPTURE_S = 30.0
+ALLOWANCE_S = 1.0
+"""What a capture may add to one run: somebody asked for it, so more than the budget's."""
+
+
+class RefusedError(Exception):
+    """Why a command is not carried out, in one line."""
+
+
+@dataclass(frozen=True)
+class Controlled:
+    """The worker of this process, as remote control sees it."""
+
+    settings: Settings
+    page: ControlPage
+    view: Callable[[], dict[str, Any] | None]
+    running: Callable[[], bool]
+    wake: Callable[[], None]
+    """Have the capture include what is running now, where that can be."""
+
+
+_controlled: list[Controlled] = []
+
+
+def attach(controlled: Controlled) -> None:
+    """Answer for this worker from now on."""
+    _controlled[:] = [controlled]
+
+
+def detach() -> None:
+    """Answer for none."""
+    _controlled.clear()
+
+
+@inspect_command()  # type: ignore[untyped-decorator]
+def memory(state: Any) -> dict[str, Any]:
+    """Memory of tasks and processes: retained and traced a run, top sites, tracing."""
+    try:
+        controlled = _answering()
+    except RefusedError as why:
+        return {"error": str(why)}
+    view = controlled.view()
+    if view is None:
+        return {"error": "there is nothing to show yet: the reporter is starting"}
+    return {"ok": view_text(view), "memory": view}
+
+
+@control_command(  # type: ignore[untyped-decorator]
+    args=[("amount", str), ("max_added_latency", float)],
+    signature="[RUNS|SECONDSs] [max_added_latency]",
+)
+def memory_capture(
+    state: Any, amount: str = "10", max_added_latency: float = ALLOWANCE_S
+) -> dict[str, Any]:
+    """Trace the next runs of each process, or those of the next seconds (such as 30s)."""
+    try:
+        controlled = _answering()
+        runs, seconds = _amount(amount)
+        allowance_s = _allowance_s(max_added_latency)
+        return {"ok": begin_capture(controlled, runs, seconds, allowance_s)}
+    except RefusedError as why:
+        return {"error": str(why)}
+
+
+@control_command(  # type: ignore[untyped-decorator]
+    args=[("mode", str)], signature="budget|always|off"
+)
+def memory_tracing(state: Any, mode: str = "") -> dict[str, Any]:
+    """Trace within the budget, always or not at all, from each process's next task on."""
+    try:
+        controlled = _answering()
+        if mode not in TRACING_MODES:
+            raise RefusedError(f"the mode is one of {', '.join(TRACING_MODES)}")
+        controlled.page.order(replace(controlled.page.orders(), mode=mode))
+        return {"ok": f"tracing is {mode} from each process's next task on"}
+    except RefusedError as why:
+        return {"error": str(why)}
+
+
+def begin_capture(
+    controlled: Controlled, runs: int, seconds: float, allowance_s: float, *, signal: bool = False
+) -> str:
+    """Order a capture; what was ordered, in words. Raises `RefusedError`."""
+    orders, now_s = controlled.page.orders(), time.monotonic()
+    if not controlled.running():
+        raise RefusedError("the worker is shutting down")
+    if orders.capture and now_s < orders.until_s and not _is_complete(controlled, orders.capture):
+        left_s = orders.until_s - now_s
+        raise RefusedError(f"capture {orders.capture} is being taken, for {left_s:.0f} s at most")
+    directory = controlled.settings.capture_directory
+    if directory:
+        try:
+            CaptureDirectory(directory).check()
+        except CaptureError as error:
+            raise RefusedError(str(error)) from None
+    number = orders.capture + 1
+    controlled.page.order(
+        replace(
+            orders,
+            capture=number,
+            runs=runs,
+            by_signal=signal,
+            until_s=now_s + seconds,
+            allowance_s=allowance_s,
+        )
+    )
+    controlled.wake()
+    what = f"the next {runs} runs of each process, within" if runs else "what runs for"
+    where = f"it will be written to {directory}" if directory else "no capture_directory is set"
+    return (
+        f"capture {number} begins: {what} {seconds:.0f} s; {where}; "
+        "`celery inspect memory` shows when it is complete"
+    )
+
+
+def _answering() -> Controlled:
+    if not _controlled:
+        raise RefusedError("this worker is not instrumented by otel_celery_memory, or not up yet")
+    if not _controlled[0].settings.remote_control:
+        raise RefusedError("remote control of otel_celery_memory is switched off (remote_control)")
+    return _controlled[0]
+
+
+def _amount(text: str) -> tuple[int, float]:
+    """(runs, seconds) of ``10`` or ``30s``."""
+    word = str(text).strip().lower()
+    try:
+        if word.endswith("s"):
+            seconds = float(word[:-1])
+            if 1 <= seconds <= CAPTURE_SECONDS_MAX:
+                return 0, seconds
+        else:
+            runs = int(word)
+            if 1 <= runs <= CAPTURE_RUNS_MAX:
+                return runs, RUNS_WITHIN_S
+    except ValueError:
+        pass
+    raise RefusedError(
+        f"{word[:40]!r} is neither runs from 1 to {CAPTURE_RUNS_MAX} nor seconds from 1s to "
+        f"{CAPTURE_SECONDS_MAX:.0f}s"
+    )
+
+
+def _allowance_s(value: object) -> float:
+    try:
+        allowance_s = float(str(value))
+        if 0.01 <= allowance_s <= 60:
+            return allowance_s
+    except ValueError:
+        pass
+    raise RefusedError("max_added_latency is from 0.01 to 60 seconds")
+
+
+def _is_complete(controlled: Controlled, number: int) -> bool:
+    view = controlled.view() or {}
+    captures = view.get("captures", [])
+    return any(c.get("number") == number and c.get("state") != "running" for c in captures)

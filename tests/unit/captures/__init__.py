@@ -1,0 +1,1 @@
+"""Tests of the captures: model, files, directory, profile, comparison."""

@@ -1,0 +1,209 @@
+"""Captures that a person asks for, and what `celery inspect memory` says, in real workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo.receiver import Receiver
+from otel_celery_memory.captures.format import load_capture
+from tests.processes import wait_until
+from tests.worker.harness import Broker, Worker
+from tests.worker.test_budget import APP, LEAK_BYTES, TASK, line_of
+
+Start = Callable[..., AbstractContextManager[Worker]]
+CONTROLLED = {"TEST_REMOTE_CONTROL": "1"}
+RUNS = 1_000
+POOLS = (["--concurrency=2"], ["--pool=solo"], ["--pool=threads", "--concurrency=2"])
+
+
+def run_many(worker: Worker, runs: int) -> None:
+    for result in [worker.send("churn_and_keep", LEAK_BYTES) for _ in range(runs)]:
+        result.get(timeout=120)
+
+
+def captured(directory: Path, count: int) -> list[Path]:
+    """The captures written so far, oldest first, once there are so many."""
+    found: list[Path] = []
+
+    def there() -> bool:
+        found[:] = sorted(
+            directory.glob("*.capture.json.gz"), key=lambda path: path.stat().st_mtime
+        )
+        return len(found) >= count
+
+    wait_until(f"{count} captures in {directory}", there, 30)
+    return found
+
+
+@pytest.mark.parametrize("pool", POOLS, ids=["prefork", "solo", "threads"])
+def test_inspect_memory_shows_processes_tasks_and_sites_in_every_pool(
+    start: Start, broker: Broker, pool: list[str]
+) -> None:
+    with start(arguments=pool, environ=CONTROLLED) as worker:
+        answer: dict[str, Any] = {}
+
+        def shown() -> bool:
+            nonlocal answer
+            run_many(worker, 200)
+            _, answer = worker.remote("inspect", "memory", broker=broker)
+            view = answer.get("memory") or {}
+            return bool(view.get("tasks")) and bool(view.get("sites"))
+
+        wait_until("a view with tasks and sites", shown, 60)
+        text, answer = worker.remote("inspect", "memory", broker=broker)
+        view = answer["memory"]
+        slots = {process["slot"] for process in view["processes"]}
+        assert slots == ({"main", "0", "1"} if pool == POOLS[0] else {"main"})
+        assert view["main_pid"] == worker.pid
+        assert all(process["rss"] > 1 << 20 for process in view["processes"])
+        by_task = {task["name"]: task for task in view["tasks"]}
+        if pool != POOLS[2]:
+            assert by_task[TASK]["runs"] >= 200
+            assert by_task[TASK]["retained_per_run"] is not None
+            assert view["sites"][0]["name"].endswith(f"app.py:{line_of('leaks in churn_and_keep')}")
+        assert view["tracing"]["mode"] == "budget"
+        assert view["switched_off"] == []
+        assert "retained/run" in text
+        assert "tracing budget" in text
+
+
+def test_inspect_lists_the_commands_in_its_help(broker: Broker) -> None:
+    environ = {**os.environ, **broker.environ(), **CONTROLLED}
+    for group, words in (
+        ("inspect", ["memory"]),
+        ("control", ["memory_capture", "memory_tracing"]),
+    ):
+        command = [sys.executable, "-m", "celery", "--app=tests.worker.app", group, "--list"]
+        told = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+        assert all(word in told.stdout for word in words), told.stdout + told.stderr
+
+
+def test_two_captures_around_a_thousand_runs_name_the_line_and_the_bytes(
+    start: Start, broker: Broker, tmp_path: Path
+) -> None:
+    directory = tmp_path / "captures"
+    environ = {
+        **CONTROLLED,
+        "OTEL_CELERY_MEMORY_CAPTURE_DIRECTORY": str(directory),
+        "OTEL_CELERY_MEMORY_TRACING": "always",
+    }
+    with start(arguments=["--concurrency=1"], environ=environ) as worker:
+        run_many(worker, 50)
+        worker.remote("control", "memory_capture", "1", broker=broker)
+        run_many(worker, 1)
+        captured(directory, 1)
+        run_many(worker, RUNS - 1)
+        worker.remote("control", "memory_capture", "1", broker=broker)
+        run_many(worker, 1)
+        before, after = captured(directory, 2)
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in directory.iterdir())
+    assert len(list(directory.glob("*.pprof.gz"))) == 2
+    command = [sys.executable, "-m", "otel_celery_memory.cli", "diff", "--json"]
+    told = subprocess.run(
+        [*command, str(before), str(after)], capture_output=True, text=True, check=True
+    )
+    first = json.loads(told.stdout)["top"][0]
+    assert first["name"].endswith(f"app.py:{line_of('leaks in churn_and_keep')}")
+    # A bytearray of 57 bytes and its buffer in each run.
+    assert first["change"]["size_bytes"] == pytest.approx(RUNS * (LEAK_BYTES + 57), rel=0.05)
+
+
+def test_a_capture_of_runs_traces_them_whatever_the_budget_says(
+    start: Start, broker: Broker, receiver: Receiver, tmp_path: Path
+) -> None:
+    environ = {
+        **CONTROLLED,
+        "OTEL_CELERY_MEMORY_CAPTURE_DIRECTORY": str(tmp_path),
+        "OTEL_CELERY_MEMORY_TRACING": "off",
+    }
+    tmp_path.chmod(0o700)
+    with start(arguments=["--concurrency=2"], environ=environ) as worker:
+        run_many(worker, 20)
+        text, _ = worker.remote("control", "memory_capture", "5", broker=broker)
+        assert "capture 1 begins" in text
+        again, _ = worker.remote("control", "memory_capture", "5", broker=broker)
+        assert "capture 1 is being taken" in again
+        run_many(worker, 100)
+        capture = load_capture(captured(tmp_path, 1)[0].read_bytes())
+    assert (capture.kind, capture.runs) == ("runs", {TASK: 10})
+    first = max(capture.sites, key=lambda site: site.size_bytes)
+    assert (first.path, first.line) == (str(APP), line_of("leaks in churn_and_keep"))
+    assert first.size_bytes == pytest.approx(10 * (LEAK_BYTES + 57), rel=0.1)
+    events = [e for e in receiver.received.events if e.name == "celery.memory.snapshot"]
+    assert [e.attributes["celery.memory.snapshot.runs"] for e in events] == [10]
+
+
+def test_a_directory_that_is_a_link_or_everybodys_is_refused_and_tasks_go_on(
+    start: Start, broker: Broker, tmp_path: Path
+) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path)
+    environ = {**CONTROLLED, "OTEL_CELERY_MEMORY_CAPTURE_DIRECTORY": str(link)}
+    with start(environ=environ) as worker:
+        text, _ = worker.remote("control", "memory_capture", "1", broker=broker)
+        assert "symbolic link" in text
+        link.unlink()
+        link.mkdir(mode=0o777)
+        link.chmod(0o777)
+        text, _ = worker.remote("control", "memory_capture", "1", broker=broker)
+        assert "written to by others" in text
+        run_many(worker, 10)
+    assert list(link.iterdir()) == []
+
+
+def test_a_signal_to_the_main_process_captures_the_task_that_is_running(
+    start: Start, receiver: Receiver, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o700)
+    environ = {
+        "OTEL_CELERY_MEMORY_CAPTURE_DIRECTORY": str(tmp_path),
+        "OTEL_CELERY_MEMORY_CAPTURE_SIGNAL": "true",
+        "OTEL_CELERY_MEMORY_TRACING": "off",
+    }
+    with start(arguments=["--concurrency=1"], environ=environ) as worker:
+        running = worker.send("hoard", 200, 0.02)
+        wait_until("the task runs", lambda: worker.in_task("hoard"), 20)
+        os.kill(worker.pid, signal.SIGURG)
+        assert running.get(timeout=60) == 200
+        time.sleep(1)
+        worker.stop()  # what a capture has by then is all it gets
+        capture = load_capture(captured(tmp_path, 1)[0].read_bytes())
+    assert (capture.kind, capture.reason) == ("slice", "SIGURG")
+    assert capture.runs == {"tests.worker.app.hoard": 1}
+    places = {(site.path, site.line) for site in capture.sites}
+    assert (str(APP), line_of("what hoard keeps")) in places
+
+
+def test_tracing_can_be_switched_at_run_time(start: Start, broker: Broker) -> None:
+    with start(arguments=["--concurrency=1"], environ=CONTROLLED) as worker:
+        run_many(worker, 1)
+        assert worker.run("is_traced") is False
+        worker.remote("control", "memory_tracing", "always", broker=broker)
+        run_many(worker, 1)
+        assert worker.run("is_traced") is True
+        worker.remote("control", "memory_tracing", "off", broker=broker)
+        run_many(worker, 1)
+        assert worker.run("is_traced") is False
+        text, _ = worker.remote("control", "memory_tracing", "sometimes", broker=broker)
+        assert "the mode is one of" in text
+
+
+def test_remote_control_that_is_switched_off_says_so(start: Start, broker: Broker) -> None:
+    environ = {**CONTROLLED, "OTEL_CELERY_MEMORY_REMOTE_CONTROL": "false"}
+    with start(environ=environ) as worker:
+        text, answer = worker.remote("inspect", "memory", broker=broker)
+        assert "switched off" in text
+        assert "error" in answer

@@ -1,0 +1,136 @@
+"""A worker that is killed as a whole: its reporter tells, or else the next start of the node."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from demo.receiver import Receiver
+from tests.processes import wait_until
+from tests.worker.harness import Worker, children_of, losses, measured, reporters_of, wait_measured
+
+Start = Callable[..., AbstractContextManager[Worker]]
+
+
+def in_task(worker: Worker, directory: Path) -> Any:
+    """A task that has begun and is in the worker's file."""
+    result = worker.send("sleep", 60)
+    wait_until("the task is written down", lambda: result.id in _text(directory), 15)
+    return result
+
+
+def _text(directory: Path) -> str:
+    return "".join(path.read_text() for path in directory.glob("*.json"))
+
+
+def test_killed_with_its_reporter_it_is_told_by_the_next_start_of_the_same_node(
+    start: Start, receiver: Receiver, tmp_path: Path
+) -> None:
+    directory = tmp_path / "state"
+    environ = {"OTEL_CELERY_MEMORY_STATE_DIRECTORY": str(directory)}
+    with start(arguments=["--concurrency=1"], environ=environ) as worker:
+        worker.run("noop")
+        result = in_task(worker, directory)
+        (child,) = children_of(worker.pid)
+        # The reporter first, as nobody is to be left to tell.
+        for pid in (*reporters_of(worker.pid), worker.pid, child):
+            os.kill(pid, signal.SIGKILL)
+        worker.server.process.wait(10)
+        main = worker.pid
+    assert losses(receiver.received) == []
+    assert result.id in _text(directory)
+
+    with start(arguments=["--concurrency=1"], environ=environ) as worker:
+        wait_until("the losses are told", lambda: len(losses(receiver.received)) == 2, 15)
+        worker.stop()
+    of_main, of_child = (dict(event.attributes) for event in losses(receiver.received))
+    assert (of_main["celery.worker.slot"], of_main["process.pid"]) == ("main", main)
+    assert of_child.pop("celery.task.age") >= 0
+    for size in ("worker.process.rss", "worker.process.rss_peak", "task.memory.rss.start"):
+        assert of_child.pop(f"celery.{size}") > 10 << 20
+    # Where the machine counts them: somebody else's, if any.
+    of_child.pop("celery.worker.cgroup.oom_kills", 0)
+    assert of_child == {
+        "celery.worker.slot": "0",
+        "process.pid": child,
+        "celery.worker.exit.reason": "killed",
+        "celery.worker.exit.told_late": True,
+        "celery.task.name": "tests.worker.app.sleep",
+        "celery.task.id": result.id,
+    }
+    # The second worker ended in order: nothing is left to find.
+    assert list(directory.iterdir()) == []
+
+
+def test_where_the_reporter_survives_it_tells_all_and_leaves_nothing_to_find(
+    start: Start, receiver: Receiver, tmp_path: Path
+) -> None:
+    directory = tmp_path / "state"
+    environ = {"OTEL_CELERY_MEMORY_STATE_DIRECTORY": str(directory)}
+    with start(arguments=["--concurrency=2"], environ=environ) as worker:
+        for _ in range(10):
+            worker.run("noop")
+        wait_measured(receiver.received, {"noop": 10})
+        result = in_task(worker, directory)
+        os.kill(worker.pid, signal.SIGKILL)
+        worker.server.process.wait(10)
+        wait_until("the reporter has ended", lambda: not reporters_of(worker.pid), 15)
+    assert measured(receiver.received) == {"noop": 10}
+    told = [e.attributes for e in losses(receiver.received)]
+    assert {(each["celery.worker.slot"], each.get("celery.task.id")) for each in told} >= {
+        ("main", None)
+    }
+    assert {each["celery.worker.slot"] for each in told} == {"main", "0", "1"}
+    assert [each["celery.task.id"] for each in told if "celery.task.id" in each] == [result.id]
+    assert not any("celery.worker.exit.told_late" in each for each in told)
+    assert list(directory.iterdir()) == []
+
+
+def test_a_state_directory_that_cannot_be_written_to_harms_nothing(
+    start: Start, receiver: Receiver, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text(json.dumps({}))
+    environ = {"OTEL_CELERY_MEMORY_STATE_DIRECTORY": str(tmp_path / "file" / "state")}
+    with start(arguments=["--concurrency=1"], environ=environ) as worker:
+        worker.run("noop")
+        wait_until("it is said", lambda: "the state cannot be kept" in worker.log(), 15)
+        worker.stop()
+    assert measured(receiver.received) == {"noop": 1}
+    assert worker.log().count("the state cannot be kept") == 1
+
+
+def test_a_task_whose_start_only_a_dead_reporter_heard_is_named_all_the_same(
+    start: Start, receiver: Receiver
+) -> None:
+    with start(arguments=["--concurrency=1"]) as worker:
+        worker.run("noop")
+        result = worker.send("sleep", 60)
+        # Its start has been read when the noop before it has been exported.
+        wait_measured(receiver.received, {"noop": 1})
+        wait_until("the task has come", lambda: f"sleep[{result.id}] received" in worker.log(), 10)
+        reporter = worker.reporter()
+        assert reporter is not None
+        time.sleep(0.5)
+        os.kill(reporter, signal.SIGKILL)
+        wait_until("a new reporter", lambda: worker.reporter() not in (None, reporter), 10)
+        (child,) = children_of(worker.pid)
+        # Its first look at the world: the roll call has been read.
+        time.sleep(1.5)
+        os.kill(child, signal.SIGKILL)
+        wait_until("the loss is told", lambda: losses(receiver.received), 20)
+        os.kill(worker.pid, signal.SIGKILL)
+        worker.server.process.wait(10)
+        wait_until("the reporter has ended", lambda: not reporters_of(worker.pid), 15)
+    event = losses(receiver.received)[0]
+    assert event.attributes["celery.task.id"] == result.id
+    assert event.attributes["celery.task.name"] == "tests.worker.app.sleep"
+    assert event.attributes["celery.task.age"] > 1
+    assert event.attributes["celery.worker.slot"] == "0"
+    # Its child holds it in the control page.
+    assert event.attributes["celery.task.memory.rss.start"] > 1 << 20
