@@ -21,6 +21,7 @@ TOKEN = {"COLLECTOR_TOKEN": "secret"}
 PUSH = {"PROMETHEUS_OTLP_ENDPOINT": "http://prometheus:9090/api/v1/otlp"}
 GATEWAY = {"GATEWAY_OTLP_ENDPOINT": "gateway:4317"}
 ALL = {**LOKI, **TRACES, **TOKEN}
+DEMO = ("collector.yaml", "prometheus.yaml", "debug.yaml", "demo.yaml")
 GATEWAYS = ("collector.yaml", "prometheus.yaml", "gateway/gateway.yaml")
 
 
@@ -38,6 +39,7 @@ def check(configs: Sequence[str], settings: Mapping[str, str]) -> subprocess.Com
         (("collector.yaml", "debug.yaml"), {}),
         (GATEWAYS, {**ALL, **PUSH}),
         (("gateway/agent.yaml",), {**TOKEN, **GATEWAY}),
+        (DEMO, {**LOKI, **TRACES, **PUSH}),
     ],
     ids=lambda each: "+".join(each),
 )
@@ -48,7 +50,7 @@ def test_each_configuration_is_valid(configs: Sequence[str], settings: Mapping[s
 
 def test_every_file_is_among_those_that_are_checked() -> None:
     files = {str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml")}
-    assert files == {"builder.yaml", "debug.yaml", "gateway/agent.yaml", *GATEWAYS}
+    assert files == {"builder.yaml", "gateway/agent.yaml", *DEMO, *GATEWAYS}
 
 
 @pytest.mark.parametrize(
