@@ -5,19 +5,28 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 REQUIRE_REDIS := $(if $(CI),--require-redis,)
 
-.PHONY: demo test unit stack bench lint types check-docs docs lowest clean
+.PHONY: demo test unit stack tools pictures bench lint types check-docs docs dashboards semconv \
+  lowest clean
 
 demo: $(STAMP)  ## The main job on embedded defaults, about 30 seconds
 	@$(BIN)/python -m demo $(ARGS)
 
-test: $(STAMP)  ## Unit, telemetry and worker tests
-	$(BIN)/python -m pytest tests/unit tests/telemetry tests/worker $(REQUIRE_REDIS) $(ARGS)
+test: $(STAMP)  ## Unit, telemetry, dashboard and worker tests
+	$(BIN)/python -m pytest tests/unit tests/telemetry tests/grafana tests/semconv tests/worker $(REQUIRE_REDIS) $(ARGS)
 
 unit: $(STAMP)  ## The fast tests alone
-	$(BIN)/python -m pytest tests/unit tests/telemetry $(ARGS)
+	$(BIN)/python -m pytest tests/unit tests/telemetry tests/grafana tests/semconv $(ARGS)
 
-stack: $(STAMP)  ## Real worker, real Collector, real Prometheus (needs Go, redis-server, prometheus)
+stack: $(STAMP)  ## Real workers, Collector, Prometheus, Loki, Alertmanager (see CONTRIBUTING.md)
 	$(BIN)/python -m pytest tests/stack $(ARGS)
+
+tools: $(STAMP)  ## Build the Go programs that `make stack` runs, unless they are in the cache
+	$(BIN)/python -m tests.stack.collector_build
+	$(BIN)/python -m tests.stack.go_build
+
+pictures: $(STAMP)  ## Run the stack's scenario and draw its dashboards into docs/
+	$(BIN)/python -m pytest tests/stack/test_production.py --save-panels $(VENV)/panels.json $(ARGS)
+	$(BIN)/python -m docs.pictures $(VENV)/panels.json
 
 bench: $(STAMP)  ## What it costs, as ratios within one run
 	$(BIN)/python -m benchmarks
@@ -29,11 +38,19 @@ lint: $(STAMP)  ## ruff: rules and format
 types: $(STAMP)  ## mypy, strict
 	$(BIN)/mypy
 
-check-docs: $(STAMP)  ## Whether the README says what the code says
+check-docs: $(STAMP)  ## Whether README, dashboards and registry say what the code says
 	$(BIN)/python -m docs.tables
+	$(BIN)/python -m grafana
+	$(BIN)/python -m semconv
 
 docs: $(STAMP)  ## Write the README's tables again from conventions.py and settings.py
 	$(BIN)/python -m docs.tables --write
+
+dashboards: $(STAMP)  ## Write dashboards, rules and alerts again from grafana/*.py
+	$(BIN)/python -m grafana --write
+
+semconv: $(STAMP)  ## Write the registry of semantic conventions again from conventions.py
+	$(BIN)/python -m semconv --write
 
 lowest: .venv-lowest/installed  ## The tests against the lowest dependencies that pyproject.toml allows
 	.venv-lowest/bin/python -m pytest tests/unit tests/telemetry tests/worker $(REQUIRE_REDIS) $(ARGS)

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import os
+
 from celery import Celery
 
 from otel_celery_memory import CeleryMemoryInstrumentor
 
 app = Celery("demo")
-app.config_from_object("demo.broker")
+app.config_from_object(os.environ.get("DEMO_CONFIG", "demo.broker"))
 
 # All that an application adds. It traces always and tells often because a demo is short.
 CeleryMemoryInstrumentor().instrument(tracing="always", sites_interval=5, export_interval=1)

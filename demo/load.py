@@ -9,7 +9,7 @@ RATE_PER_S = 30
 BACKLOG_MAX = 60
 """A worker that falls behind is not given more than it can do in a few seconds."""
 
-_PATTERN = (
+PATTERN = (
     *(("feeds.refresh", "news"), ("mail.send", "ann@example.com")) * 6,
     *(
         ("mail.send", "bob@example.com"),
@@ -34,9 +34,7 @@ class Load:
             "data_folder_out": str(self._outbox),
         }
         self._app = app
-        self._tasks: Iterator[tuple[str, str]] = islice(
-            cycle(_PATTERN), round(RATE_PER_S * seconds)
-        )
+        self._tasks: Iterator[tuple[str, str]] = islice(cycle(PATTERN), round(RATE_PER_S * seconds))
         self.published = 0
 
     @property

@@ -1,4 +1,4 @@
-"""The README's tables, generated from ``conventions.py`` and ``settings.py``.
+"""The README's tables, generated from ``conventions.py``, ``settings.py`` and the alerts' rules.
 
 ``python -m docs.tables`` says whether the README is up to date; ``--write`` brings it there.
 """
@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
+
+import yaml
 
 from otel_celery_memory import conventions as c
 from otel_celery_memory.settings import ENVIRONMENT_PREFIX, Settings
 
 README = Path(__file__).resolve().parents[1] / "README.md"
+ALERTS = README.parent / "grafana" / "alerts" / "alerts.yaml"
 
 
 def tables() -> dict[str, str]:
@@ -30,6 +33,7 @@ def tables() -> dict[str, str]:
                 for event in c.EVENTS
             ),
         ),
+        "alerts": _table(("alert", "severity", "after", "says"), _alerts()),
         "span-attributes": _table(
             ("attribute", "type", "meaning"),
             ((f"`{item.name}`", item.type, item.meaning) for item in c.SPAN_ATTRIBUTES),
@@ -73,6 +77,16 @@ def _metrics(metrics: Sequence[c.Metric]) -> str:
         ("metric", "instrument", "unit", "attributes", "meaning"),
         ((f"`{m.name}`", m.kind, m.unit, _names(m.attributes) or "-", m.meaning) for m in metrics),
     )
+
+
+def _alerts() -> Iterator[tuple[str, str, str, str]]:
+    for group in yaml.safe_load(ALERTS.read_text(encoding="utf-8"))["groups"]:
+        for rule in group["rules"]:
+            runbook = rule["annotations"]["runbook_url"]
+            says = re.sub(r"{{ \$labels\.(\w+) }}", r"*\1*", rule["annotations"]["summary"])
+            after = "at once" if rule["for"] == "0m" else rule["for"]
+            severity = rule["labels"]["severity"]
+            yield f"[`{rule['alert']}`]({runbook})", severity, after, says
 
 
 def _names(attributes: Iterable[str]) -> str:

@@ -1,11 +1,11 @@
-"""Runs the Collector on collector-config/collector.yaml and reads back the events it wrote."""
+"""Runs the Collector on files of collector-config/ and reads back the events it wrote."""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,8 @@ from typing import Any
 
 from tests.processes import LOOPBACK, ComponentError, answers, free_ports, running, wait_until
 
-CONFIG = Path(__file__).parents[2] / "collector-config" / "collector.yaml"
+CONFIGS = Path(__file__).parents[2] / "collector-config"
+DEBUG = ("collector.yaml", "debug.yaml")
 EVENT_TIMEOUT_S = 15.0
 
 
@@ -67,9 +68,15 @@ class Collector:
 
 
 @contextmanager
-def running_collector(binary: Path, directory: Path) -> Iterator[Collector]:
+def running_collector(
+    binary: Path,
+    directory: Path,
+    configs: Sequence[str] = DEBUG,
+    settings: Mapping[str, str] | None = None,
+) -> Iterator[Collector]:
     """A Collector on free ports that passed its own validation and answers its health check."""
     grpc, http, scrape, health, self_metrics = free_ports(5)
+    scheme = "https" if "COLLECTOR_TLS_CERT_FILE" in (settings or {}) else "http"
     events_file = directory / "events.jsonl"
     environment = {
         **os.environ,
@@ -80,14 +87,18 @@ def running_collector(binary: Path, directory: Path) -> Iterator[Collector]:
         "COLLECTOR_SELF_METRICS_HOST": LOOPBACK,
         "COLLECTOR_SELF_METRICS_PORT": str(self_metrics),
         "COLLECTOR_EVENTS_FILE": str(events_file),
+        "COLLECTOR_STORAGE_DIRECTORY": str(directory / "queues"),
+        **(settings or {}),
     }
-    config = ["--config", str(CONFIG)]
-    validate(binary, environment)
-    with running("collector", [str(binary), *config], directory, environment) as server:
+    done = validated(binary, configs, environment)
+    if done.returncode != 0:
+        raise ComponentError(f"{configs} are not valid:\n{done.stderr}")
+    command = [str(binary), *_options(configs)]
+    with running("collector", command, directory, environment) as server:
         server.wait_ready(lambda: answers(f"http://{LOOPBACK}:{health}/"))
         yield Collector(
-            otlp_http_endpoint=f"http://{LOOPBACK}:{http}",
-            otlp_grpc_endpoint=f"http://{LOOPBACK}:{grpc}",
+            otlp_http_endpoint=f"{scheme}://{LOOPBACK}:{http}",
+            otlp_grpc_endpoint=f"{scheme}://{LOOPBACK}:{grpc}",
             prometheus_scrape_port=scrape,
             self_metrics_port=self_metrics,
             events_file=events_file,
@@ -96,18 +107,22 @@ def running_collector(binary: Path, directory: Path) -> Iterator[Collector]:
         )
 
 
-def validate(binary: Path, environment: Mapping[str, str]) -> None:
-    """Let the Collector check collector.yaml, as an operator would before a rollout."""
-    done = subprocess.run(
-        [str(binary), "validate", "--config", str(CONFIG)],
+def validated(
+    binary: Path, configs: Sequence[str], environment: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Let the Collector check its configuration, as an operator would before a rollout."""
+    return subprocess.run(
+        [str(binary), "validate", *_options(configs)],
         env=environment,
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    if done.returncode != 0:
-        raise ComponentError(f"{CONFIG.name} is not valid:\n{done.stderr}")
+
+
+def _options(configs: Sequence[str]) -> list[str]:
+    return [word for name in configs for word in ("--config", str(CONFIGS / name))]
 
 
 def _events(request: dict[str, Any]) -> Iterator[Event]:

@@ -7,6 +7,7 @@ shown nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,34 @@ from tests.redis_server import running_redis
 from .collector import Collector, running_collector
 from .collector_build import collector_binary
 from .prometheus import Prometheus, running_prometheus
+from .report import Report
+
+_REPORT = Report()
+
+
+@pytest.fixture(scope="session")
+def report() -> Report:
+    """Where a test says what it measured."""
+    return _REPORT
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let somebody keep the answers to the panels' queries."""
+    parser.addoption(
+        "--save-panels", type=Path, help="a file for what the panels' queries returned"
+    )
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Show what was measured."""
+    if path := config.getoption("--save-panels"):
+        _REPORT.save(path)
+    if _REPORT.lines:
+        terminalreporter.section("measured")
+        for line in _REPORT.lines:
+            terminalreporter.line(line)
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +59,7 @@ def prometheus(
 ) -> Iterator[Prometheus]:
     """A Prometheus that scrapes the Collector."""
     directory = tmp_path_factory.mktemp("prometheus")
-    with running_prometheus(collector.prometheus_scrape_port, directory) as running:
+    with running_prometheus(directory, [collector]) as running:
         yield running
 
 

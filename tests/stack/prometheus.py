@@ -1,29 +1,23 @@
-"""Runs a Prometheus that scrapes the Collector every second, and asks it questions."""
+"""Runs Prometheus on deploy/prometheus.yml, and asks it questions."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode
 
-from tests.processes import LOOPBACK, answers, free_ports, get, require, running, wait_until
+from tests.processes import LOOPBACK, answers, free_ports, get, running, wait_until
+from tests.stack.collector import Collector
+from tests.stack.go_build import PROMETHEUS, tool_binary
 
+CONFIG = Path(__file__).parents[2] / "deploy" / "prometheus.yml"
+RULES = Path(__file__).parents[2] / "grafana" / "alerts"
 QUERY_TIMEOUT_S = 20.0
-CONFIG = """\
-global:
-  scrape_interval: 1s
-  scrape_timeout: 1s
-scrape_configs:
-  - job_name: collector
-    # `job` and `instance` are the worker's service and node name, not the Collector's.
-    honor_labels: true
-    static_configs:
-      - targets: ["{target}"]
-"""
+NOBODY = f"{LOOPBACK}:9"
 
 
 @dataclass(frozen=True)
@@ -35,6 +29,14 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Series:
+    """One series of a range query's answer: times in seconds, and values."""
+
+    labels: Mapping[str, str]
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
 class Prometheus:
     """A running Prometheus."""
 
@@ -42,11 +44,21 @@ class Prometheus:
     log: Path
     pid: int
 
-    def query(self, promql: str) -> list[Sample]:
-        """The series that ``promql`` selects now."""
-        answer = json.loads(get(f"{self.url}/api/v1/query?{urlencode({'query': promql})}"))
+    def query(self, promql: str, at_s: float | None = None) -> list[Sample]:
+        """The series that ``promql`` selects, now or at a time."""
+        asked = {"query": promql} if at_s is None else {"query": promql, "time": at_s}
+        answer = json.loads(get(f"{self.url}/api/v1/query?{urlencode(asked)}"))
         result = answer["data"]["result"]
         return [Sample(each["metric"], float(each["value"][1])) for each in result]
+
+    def query_range(self, promql: str, start_s: float, end_s: float, step_s: float) -> list[Series]:
+        """The series of ``promql`` over a time."""
+        window = {"query": promql, "start": start_s, "end": end_s, "step": step_s}
+        answer = json.loads(get(f"{self.url}/api/v1/query_range?{urlencode(window)}"))
+        return [
+            Series(each["metric"], tuple((float(at), float(value)) for at, value in each["values"]))
+            for each in answer["data"]["result"]
+        ]
 
     def exemplars(self, promql: str) -> list[Mapping[str, str]]:
         """The labels of the exemplars seen in the last minute on the series of ``promql``."""
@@ -61,16 +73,41 @@ class Prometheus:
 
 
 @contextmanager
-def running_prometheus(scrape_port: int, directory: Path) -> Iterator[Prometheus]:
-    """A Prometheus on a free port, with its data in ``directory``."""
-    (port,) = free_ports(1)
+def running_prometheus(
+    directory: Path,
+    collectors: Sequence[Collector],
+    *,
+    alertmanager: str = NOBODY,
+    rules: str = "",
+    interval_s: int = 1,
+    port: int = 0,
+) -> Iterator[Prometheus]:
+    """A Prometheus on a free port or on ``port``: deploy/prometheus.yml with addresses of here.
+
+    ``rules`` is a pattern of rule files; without one there are no rules.
+    """
+    port = port or free_ports(1)[0]
+    text = CONFIG.read_text(encoding="utf-8")
+    scraped = ", ".join(f'"{LOOPBACK}:{each.prometheus_scrape_port}"' for each in collectors)
+    selves = ", ".join(f'"{LOOPBACK}:{each.self_metrics_port}"' for each in collectors)
+    every = f"scrape_interval: {interval_s}s\n  scrape_timeout: {interval_s}s"
+    for shipped, here in (
+        ('"collector:8889"', scraped),
+        ('"collector:8888"', selves),
+        ("alertmanager:9093", alertmanager),
+        ("/etc/prometheus/rules/*.yaml", rules or f"{directory}/none/*.yaml"),
+        ("scrape_interval: 15s", every),
+    ):
+        assert shipped in text, shipped
+        text = text.replace(shipped, here)
     config = directory / "prometheus.yml"
-    config.write_text(CONFIG.format(target=f"{LOOPBACK}:{scrape_port}"), encoding="utf-8")
+    config.write_text(text, encoding="utf-8")
     command = [
-        require("prometheus", "the package prometheus"),
+        str(tool_binary(PROMETHEUS)),
         f"--config.file={config}",
         f"--storage.tsdb.path={directory / 'data'}",
         f"--web.listen-address={LOOPBACK}:{port}",
+        "--web.enable-otlp-receiver",
         "--enable-feature=exemplar-storage",  # off by default, and silently so
         "--log.level=warn",
     ]

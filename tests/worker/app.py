@@ -28,6 +28,7 @@ app.conf.update(
 )
 
 KEPT: list[bytearray] = []
+HELD: list[int] = []
 MIB = 1 << 20
 
 
@@ -40,6 +41,13 @@ def noop() -> None:
 def keep(size_bytes: int) -> None:
     """Keeps memory for good."""
     KEPT.append(bytearray(size_bytes))  # the leaking line
+
+
+@app.task
+def hold_files(count: int) -> None:
+    """Keeps so many descriptors open."""
+    while len(HELD) < count:
+        HELD.append(os.open(os.devnull, os.O_RDONLY))
 
 
 @app.task

@@ -1,0 +1,198 @@
+"""Draws the dashboards from what their queries returned in `make stack`.
+
+``python -m docs.pictures panels.json`` writes docs/fleet.svg, worker.svg and task.svg. Layout,
+titles, units and legends are those of the committed dashboards and the data is real; the drawing is
+not Grafana's.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from docs import svg
+
+ROOT = Path(__file__).resolve().parents[1]
+COLUMN, ROW, GAP = 50.0, 32.0, 6.0
+LEGEND_MAX = 6
+
+
+@dataclass(frozen=True)
+class Series:
+    """What a query returned, with the name that its legend gives it."""
+
+    name: str
+    labels: Mapping[str, str]
+    values: Sequence[tuple[float, str]]
+    ref: str
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where a panel's content goes."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+def picture(dashboard: Mapping[str, Any], answers: Mapping[tuple[str, str], Any]) -> str:
+    """A dashboard as SVG."""
+    shapes: list[str] = []
+    bottom = 0.0
+    for panel in dashboard["panels"]:
+        place = panel["gridPos"]
+        frame = Frame(
+            place["x"] * COLUMN + GAP,
+            place["y"] * ROW + GAP,
+            place["w"] * COLUMN - GAP,
+            place["h"] * ROW - GAP,
+        )
+        bottom = max(bottom, frame.y + frame.height)
+        shapes += _panel(panel, frame, list(_series(panel, answers)))
+    return svg.page(24 * COLUMN + GAP, bottom + GAP, shapes)
+
+
+def _series(panel: Mapping[str, Any], answers: Mapping[tuple[str, str], Any]) -> Iterator[Series]:
+    for target in panel["targets"]:
+        for each in answers.get((panel["title"], target["refId"]), ()):
+            name = _named(target.get("legendFormat") or "", each["labels"])
+            yield Series(name, each["labels"], each["values"], target["refId"])
+
+
+def _named(legend: str, labels: Mapping[str, str]) -> str:
+    return re.sub(r"{{(\w+)}}", lambda found: labels.get(found[1], ""), legend)
+
+
+def _panel(panel: Mapping[str, Any], frame: Frame, series: Sequence[Series]) -> Iterator[str]:
+    yield svg.box(frame.x, frame.y, frame.width, frame.height, svg.PANEL)
+    yield svg.text(frame.x + 8, frame.y + 18, panel["title"], 13)
+    draw = {"table": _table, "logs": _logs, "heatmap": _heatmap}.get(panel["type"], _lines)
+    inner = Frame(frame.x + 8, frame.y + 28, frame.width - 16, frame.height - 34)
+    yield from draw(panel, inner, series)
+
+
+def _lines(panel: Mapping[str, Any], frame: Frame, series: Sequence[Series]) -> Iterator[str]:
+    unit = panel["fieldConfig"]["defaults"]["unit"]
+    right = {each["matcher"]["options"] for each in panel["fieldConfig"].get("overrides", ())}
+    legend = sorted(series, key=lambda each: -_last(each))[:LEGEND_MAX]
+    plot = Frame(frame.x + 62, frame.y, frame.width - 66, frame.height - 15 * len(legend) - 22)
+    times = [at for each in series for at, _ in each.values]
+    values = [float(v) for each in series if each.name not in right for _, v in each.values]
+    if not times or not values:
+        return
+    low, high = min(0.0, *values), max(values) or 1.0
+    begin_s, end_s = min(times), max(*times, min(times) + 1)
+    for step in range(4):
+        value = low + (high - low) * step / 3
+        y = plot.y + plot.height * (1 - step / 3)
+        yield svg.box(plot.x, y, plot.width, 0.5, "#2c3235")
+        yield svg.text(plot.x - 5, y + 4, svg.shown(value, unit), 10, svg.FAINT, end=True)
+    yield svg.text(plot.x, plot.y + plot.height + 14, "0", 10, svg.FAINT)
+    minutes = f"{(end_s - begin_s) / 60:.0f} min"
+    yield svg.text(plot.x + plot.width, plot.y + plot.height + 14, minutes, 10, svg.FAINT, end=True)
+    for number, each in enumerate(sorted(series, key=lambda each: -_last(each))):
+        colour = svg.COLOURS[number % len(svg.COLOURS)]
+        top = max(float(v) for _, v in each.values) or 1.0 if each.name in right else high
+        floor = 0.0 if each.name in right else low
+        yield svg.line(
+            [
+                (
+                    plot.x + plot.width * (at - begin_s) / (end_s - begin_s),
+                    plot.y + plot.height * (1 - (float(value) - floor) / ((top - floor) or 1)),
+                )
+                for at, value in each.values
+            ],
+            colour,
+        )
+        if number < LEGEND_MAX:
+            y = plot.y + plot.height + 30 + 15 * number
+            yield svg.box(frame.x, y - 8, 12, 3, colour)
+            shown = svg.shown(_last(each), "short" if each.name in right else unit)
+            yield svg.text(frame.x + 18, y - 3, f"{each.name}: {shown}")
+
+
+def _last(series: Series) -> float:
+    return float(series.values[-1][1]) if series.values else 0.0
+
+
+def _heatmap(panel: Mapping[str, Any], frame: Frame, series: Sequence[Series]) -> Iterator[str]:
+    bounds = sorted(series, key=lambda each: float(each.labels["le"].replace("+Inf", "inf")))
+    times = sorted({at for each in series for at, _ in each.values})
+    if not times:
+        return
+    columns, rows = len(times), len(bounds)
+    width, height = (frame.width - 62) / columns, (frame.height - 16) / rows
+    below = dict.fromkeys(times, 0.0)
+    cells = []
+    for row, each in enumerate(bounds):
+        found = dict(each.values)
+        for at in times:
+            value = float(found.get(at, 0.0))
+            cells.append((row, times.index(at), max(value - below[at], 0.0)))
+            below[at] = value
+        y = frame.y + frame.height - 16 - row * height
+        le = each.labels["le"]
+        name = "more" if le == "+Inf" else svg.shown(float(le), "bytes")
+        yield svg.text(frame.x + 56, y, name, 10, svg.FAINT, end=True)
+    most = max(count for *_, count in cells) or 1.0
+    for row, column, count in cells:
+        if count:
+            x = frame.x + 62 + column * width
+            y = frame.y + frame.height - 16 - (row + 1) * height
+            yield svg.box(x, y, width - 0.5, height - 0.5, "#ff7f0e", 0.15 + 0.85 * count / most)
+
+
+def _table(panel: Mapping[str, Any], frame: Frame, series: Sequence[Series]) -> Iterator[str]:
+    names: dict[str, str] = panel["transformations"][-1]["options"]["renameByName"]
+    key, *columns = names
+    units = {
+        each["matcher"]["options"]: each["properties"][0]["value"]
+        for each in panel["fieldConfig"]["overrides"]
+    }
+    rows: dict[str, dict[str, float]] = {}
+    for each in series:
+        rows.setdefault(each.labels.get(key, ""), {})[f"Value #{each.ref}"] = _last(each)
+    places = [frame.x + frame.width - 95.0 * (len(columns) - n - 1) for n in range(len(columns))]
+    yield svg.text(frame.x, frame.y + 14, names[key], 11, svg.FAINT)
+    for column, x in zip(columns, places, strict=True):
+        yield svg.text(x, frame.y + 14, names[column], 11, svg.FAINT, end=True)
+    ordered = sorted(rows.items(), key=lambda row: -row[1].get(columns[0], 0.0))
+    for number, (name, row) in enumerate(ordered[: int(frame.height / 19) - 1]):
+        y = frame.y + 33 + 19 * number
+        yield svg.text(frame.x, y, name[-52:])
+        for column, x in zip(columns, places, strict=True):
+            value = svg.shown(row.get(column, 0.0), units[names[column]])
+            yield svg.text(x, y, value, end=True)
+
+
+def _logs(panel: Mapping[str, Any], frame: Frame, series: Sequence[Series]) -> Iterator[str]:
+    lines = sorted(((at, words) for each in series for at, words in each.values), reverse=True)
+    for number, (_, words) in enumerate(lines[: int(frame.height / 19)]):
+        y = frame.y + 14 + 19 * number
+        yield svg.box(frame.x, y - 10, 3, 14, "#E24D42")
+        yield svg.text(frame.x + 9, y, words[: int(frame.width / 6)])
+
+
+def main() -> None:
+    """Draw all dashboards."""
+    text = Path(sys.argv[1]).read_text(encoding="utf-8")
+    saved = json.loads(text.replace(f"{ROOT}/", ""))
+    for path in sorted((ROOT / "grafana" / "dashboards").glob("*.json")):
+        answers = {
+            (each["panel"], each["ref"]): each["answer"]
+            for each in saved
+            if each["dashboard"] == path.stem
+        }
+        made = picture(json.loads(path.read_text(encoding="utf-8")), answers)
+        (ROOT / "docs" / f"{path.stem}.svg").write_text(made, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

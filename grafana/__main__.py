@@ -1,0 +1,36 @@
+"""``python -m grafana`` says whether the generated files are up to date; ``--write`` makes them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from grafana.files import HERE, generated
+from grafana.rules import RUNBOOKS
+
+
+def main() -> int:
+    """Compare or write; 1 where a file is not what the code says and was not written."""
+    parser = argparse.ArgumentParser(prog="python -m grafana", description=__doc__)
+    parser.add_argument("--write", action="store_true", help="write the files")
+    parser.add_argument("--runbooks", default=RUNBOOKS, help="where runbooks are served")
+    options = parser.parse_args()
+    stale = [
+        path for path, text in generated(options.runbooks).items() if _text(HERE / path) != text
+    ]
+    for path in stale:
+        if options.write:
+            (HERE / path).parent.mkdir(parents=True, exist_ok=True)
+            (HERE / path).write_text(generated(options.runbooks)[path], encoding="utf-8")
+        else:
+            print(f"{path} is not what the code says: make dashboards", file=sys.stderr)
+    return 0 if options.write or not stale else 1
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,205 @@
+"""The alerts, with the reasons for their thresholds. Runbooks: docs/runbooks/."""
+
+from __future__ import annotations
+
+from grafana import recordings as r
+from grafana.frame import FLEET, TASK_PAGE, WORKER
+from grafana.names import REASON, SLOT, TASK, series
+from grafana.names import WORKER as BY_WORKER
+from grafana.promql import appeared, net, runs
+from grafana.rules import Alert, Group
+from otel_celery_memory import conventions as c
+
+KIB, MIB = 1 << 10, 1 << 20
+
+_BY_TASK = f"job, {TASK}"
+_RATIO = r.LIMIT_USED.name
+_EXITS = series(c.PROCESS_EXITS)
+_MAIN = f'{SLOT}="main"'
+
+RETAINS = Alert(
+    "CeleryTaskRetainsMemory",
+    "warning",
+    # 32 MiB for the fleet and for each process that began anew: that much a healthy process may
+    # take at its start (imports, caches) or keep in malloc after one spike. The last ten minutes
+    # must show it too, so that a deployment's warm-up passes before the alert is due.
+    f"""\
+{r.RETAINED_BY_TASK.name}
+  > on (job) group_left ()
+    {32 * MIB} * (1 + ({r.EXITS_BY_JOB.name} or 0 * sum by (job) ({r.CHILDREN.name})))
+and {r.RETAINED_BY_TASK.name} / {r.RUNS_BY_TASK.name} > {16 * KIB}
+and {r.RUNS_BY_TASK.name} >= 50
+and (
+{net(c.RSS_RETAINED, _BY_TASK, "10m")}
+) / ({runs(c.RSS_RETAINED, _BY_TASK, "10m")} > 0) > {16 * KIB}""",
+    "15m",
+    "{{ $labels.celery_task_name }} retains memory",
+    "Runs of {{ $labels.celery_task_name }} in {{ $labels.job }} left "
+    "{{ $value | humanize1024 }}B more behind in the last 30 minutes than was given back.",
+    TASK_PAGE,
+    "How much does a run retain?",
+)
+EXHAUSTION = Alert(
+    "CeleryMemoryExhaustion",
+    "critical",
+    # All three, as a level alone pages for caches, a forecast alone for warm-up, and a slope
+    # alone for nothing at all. Half an hour of history, because a line through less is noise.
+    f"""\
+{_RATIO} > 0.6
+and predict_linear({_RATIO}[1h], 4 * 3600) > 1
+and deriv({_RATIO}[30m]) > 0
+and {_RATIO} offset 30m""",
+    "10m",
+    "{{ $labels.instance }} runs out of memory within four hours",
+    "The memory of worker {{ $labels.instance }} ({{ $labels.job }}) is at "
+    "{{ $value | humanizePercentage }} of its limit of kind {{ $labels.celery_memory_limit_kind }} "
+    "and reaches it within four hours if it goes on growing as in the last hour.",
+    WORKER,
+    "How near is it to a limit?",
+)
+PRESSURE = Alert(
+    "CeleryMemoryPressure",
+    "critical",
+    f"{_RATIO} > 0.9",
+    "2m",
+    "{{ $labels.instance }} has used 90 % of its memory limit",
+    "The memory of worker {{ $labels.instance }} ({{ $labels.job }}) is at "
+    "{{ $value | humanizePercentage }} of its limit of kind "
+    "{{ $labels.celery_memory_limit_kind }}.",
+    WORKER,
+    "How near is it to a limit?",
+)
+LOST = Alert(
+    "CeleryProcessLost",
+    "critical",
+    f"sum by ({BY_WORKER}, {REASON}) (\n"
+    + appeared(f'{_EXITS}{{{REASON}=~"oom_kill|killed|crashed"}}', "5m")
+    + "\n) > 0",
+    "0m",
+    "{{ $labels.instance }} lost a process: {{ $labels.celery_worker_exit_reason }}",
+    "Processes that worker {{ $labels.instance }} ({{ $labels.job }}) lost in five minutes for the "
+    "reason {{ $labels.celery_worker_exit_reason }}: {{ $value | humanize }}. The event "
+    "celery.worker.process_lost names the task each was running.",
+    WORKER,
+    "Which processes were lost, and what were they running?",
+    keep_firing_for="5m",
+)
+RECYCLING = Alert(
+    "CeleryRecyclingStorm",
+    "warning",
+    # More often than once a minute and child, a worker mostly starts processes.
+    f"""\
+sum by ({BY_WORKER}) ({r.EXITS.name}{{{REASON}=~"max_tasks|max_memory"}})
+  / {r.CHILDREN.name} > 10""",
+    "5m",
+    "{{ $labels.instance }} recycles its processes all the time",
+    "Each child of worker {{ $labels.instance }} ({{ $labels.job }}) was recycled "
+    "{{ $value | humanize }} times in ten minutes.",
+    WORKER,
+    "How do its processes end?",
+)
+DESCRIPTORS = Alert(
+    "CeleryDescriptorsNearLimit",
+    "warning",
+    f"max by ({BY_WORKER}, {SLOT}) ({series(c.OPEN_FILES)} / {series(c.OPEN_FILES_LIMIT)}) > 0.8",
+    "5m",
+    "{{ $labels.instance }} runs out of file descriptors",
+    "Process {{ $labels.celery_worker_slot }} of worker {{ $labels.instance }} "
+    "({{ $labels.job }}) has {{ $value | humanizePercentage }} of the descriptors it may have.",
+    WORKER,
+    "How many descriptors are open?",
+)
+SILENT = Alert(
+    "CeleryMemoryReporterSilent",
+    "warning",
+    # A worker that ends, and one that is killed, is counted in slot `main` before its reporter
+    # ends; where nothing was counted it may work on unseen, or its machine is gone.
+    f"""\
+max by ({BY_WORKER}) (last_over_time({series(c.MEMORY)}{{{_MAIN}}}[1h]))
+unless max by ({BY_WORKER}) ({series(c.MEMORY)}{{{_MAIN}}})
+unless max by ({BY_WORKER}) (last_over_time({_EXITS}{{{_MAIN}}}[1h]))""",
+    "5m",
+    "Nothing is heard of {{ $labels.instance }}",
+    "Worker {{ $labels.instance }} ({{ $labels.job }}) did not say goodbye, and sends no memory "
+    "telemetry any more.",
+    FLEET,
+    "How much memory does each worker hold?",
+)
+DROPPED = Alert(
+    "CeleryMemoryFramesDropped",
+    "warning",
+    f"sum by ({BY_WORKER}) (increase({series(c.FRAMES_DROPPED)}[10m])) > 0",
+    "0m",
+    "{{ $labels.instance }} drops measurements",
+    "{{ $value | humanize }} records of worker {{ $labels.instance }} ({{ $labels.job }}) did not "
+    "reach its reporter in ten minutes.",
+    FLEET,
+    "Is anything measured lost?",
+    keep_firing_for="5m",
+)
+
+
+def _collector(*metrics: str) -> str:
+    """What a Collector's counters have grown by, by Collector, signal and component."""
+    return "\nor ".join(
+        f"label_replace(sum by (job, instance, {by}) (increase({name}[5m])), "
+        f'"counter", "{name}", "", "") > 0'
+        for name, by in (each.split("/") for each in metrics)
+    )
+
+
+SIGNALS = ("metric_points", "log_records", "spans")
+REFUSING = Alert(
+    "CeleryCollectorRefusing",
+    "warning",
+    _collector(*(f"otelcol_receiver_refused_{each}_total/receiver" for each in SIGNALS)),
+    "5m",
+    "Collector {{ $labels.instance }} refuses telemetry",
+    "Collector {{ $labels.instance }} refused {{ $value | humanize }} items in five minutes "
+    "({{ $labels.counter }}); clients try again, and give up after a while.",
+    FLEET,
+    "Does the Collector lose telemetry?",
+)
+FAILING = Alert(
+    "CeleryCollectorFailingToSend",
+    "critical",
+    _collector(
+        *(f"otelcol_exporter_send_failed_{each}_total/exporter" for each in SIGNALS),
+        *(f"otelcol_exporter_enqueue_failed_{each}_total/exporter" for each in SIGNALS),
+    ),
+    "5m",
+    "Collector {{ $labels.instance }} cannot send to {{ $labels.exporter }}",
+    "Collector {{ $labels.instance }} could not hand {{ $value | humanize }} items to "
+    "{{ $labels.exporter }} in five minutes ({{ $labels.counter }}).",
+    FLEET,
+    "Does the Collector lose telemetry?",
+)
+STUCK = Alert(
+    "CeleryCollectorStuck",
+    "critical",
+    # While it tries again nothing has failed yet, for half an hour or until the queue is full.
+    "\nunless ".join(
+        (
+            "max by (job, instance, exporter) (min_over_time(otelcol_exporter_queue_size[5m])) > 0",
+            *(
+                "sum by (job, instance, exporter) "
+                f"(increase(otelcol_exporter_sent_{each}_total[5m])) > 0"
+                for each in SIGNALS
+            ),
+        )
+    ),
+    "2m",
+    "Collector {{ $labels.instance }} gets nothing through to {{ $labels.exporter }}",
+    "Collector {{ $labels.instance }} has {{ $value | humanize }} items or more waiting for "
+    "{{ $labels.exporter }}, and sent it nothing in five minutes.",
+    FLEET,
+    "Does the Collector lose telemetry?",
+)
+
+WORKERS = (RETAINS, EXHAUSTION, PRESSURE, LOST, RECYCLING, DESCRIPTORS)
+TELEMETRY = (SILENT, DROPPED, REFUSING, FAILING, STUCK)
+ALERTS = WORKERS + TELEMETRY
+GROUPS = (
+    Group("celery_memory", "30s", WORKERS),
+    Group("celery_memory_telemetry", "30s", TELEMETRY),
+)

@@ -1,0 +1,39 @@
+"""Which files are generated, and their text."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+
+from grafana import alerting, recordings
+from grafana.fleet import fleet
+from grafana.grafana_rules import provisioned
+from grafana.prometheus_rules import rule_file
+from grafana.rules import RUNBOOKS
+from grafana.task import task
+from grafana.worker import worker
+
+HERE = Path(__file__).resolve().parent
+
+
+def dashboards() -> dict[str, dict[str, Any]]:
+    """Each dashboard's JSON by the stem of its file."""
+    pages = {"fleet": fleet(), "worker": worker(), "task": task()}
+    return {name: json.loads(JSONEncoder().encode(made.build())) for name, made in pages.items()}
+
+
+def generated(runbooks: str = RUNBOOKS) -> dict[str, str]:
+    """Text by path below ``grafana/``."""
+    pages = dashboards()
+    return {
+        **{
+            f"dashboards/{name}.json": json.dumps(page, indent=2, ensure_ascii=False) + "\n"
+            for name, page in pages.items()
+        },
+        "alerts/recording.yaml": rule_file(recordings.GROUPS, runbooks),
+        "alerts/alerts.yaml": rule_file(alerting.GROUPS, runbooks),
+        "provisioning/alerting/rules.yaml": provisioned(alerting.GROUPS, pages, runbooks),
+    }

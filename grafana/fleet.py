@@ -1,0 +1,214 @@
+"""The Fleet dashboard: all workers on one page, worst first."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.builders import dashboard as build
+
+from grafana import recordings as r
+from grafana.frame import FLEET, INSTANCE, JOB, TASK_PAGE, filled, link_to, page
+from grafana.logql import of_event
+from grafana.names import LIMIT_KIND, REASON, TASK, sent, series
+from grafana.panels import Query, Question, events, over_time, rows
+from grafana.promql import net
+from otel_celery_memory import conventions as c
+
+_RULES = "The recording rules of this project make this series; are they loaded?"
+_ALARMING = tuple(event.name for event in c.EVENTS if event.severity != "INFO")
+_LOSSES = tuple(m for m in c.SELF_METRICS if m.kind == "Counter" and not m.attributes)
+_OVERHEAD = sent("celery.memory.tracing.overhead")
+_ABORTED = sent("celery.memory.tracing.aborted")
+
+
+def fleet() -> build.Dashboard:
+    """Which task, which worker, how do processes end, and does the telemetry arrive."""
+    made = page(
+        FLEET,
+        "Celery memory / Fleet",
+        "Which task retains most, who is near a limit, how processes end.",
+    )
+    return filled(
+        made,
+        _tasks(),
+        _limits(),
+        _growth_by_task(),
+        _growth_by_worker(),
+        _exits(),
+        _memory(),
+        _alarms(),
+        _self(),
+        _collector(),
+        *_costs(),
+    )
+
+
+def _tasks() -> object:
+    recorded = r.RETAINED_BY_TASK.name
+    per_run = f"{recorded}{{{JOB}}} / ({r.RUNS_BY_TASK.name}{{{JOB}}} > 0)"
+    return rows(
+        Question(
+            "Which task retains most?",
+            "What runs of a task left behind in the last 30 minutes, less what was given back. "
+            "A leak grows with every run; one spike may look like 16 MiB, once; processes that are "
+            "recycled early show their warm-up.",
+            "bytes",
+            f"No task finished in the last 30 minutes. {_RULES}",
+        ),
+        # Without topk: each column would have other rows.
+        {
+            "Net in 30 min": (Query(f"sum by ({TASK}) ({recorded}{{{JOB}}})"), "bytes"),
+            "A run": (Query(f"max by ({TASK}) ({per_run})"), "bytes"),
+            "Runs": (Query(f"sum by ({TASK}) ({r.RUNS_BY_TASK.name}{{{JOB}}})"), "short"),
+        },
+        key=TASK,
+        key_title="Task",
+        links=[("Show this task", link_to(TASK_PAGE, "task", "${__value.raw}"))],
+    )
+
+
+def _limits() -> object:
+    ratio = f"{r.LIMIT_USED.name}{{{INSTANCE}}}"
+    return over_time(
+        Question(
+            "Who is near a limit?",
+            "Memory over the limit that is nearest: of the cgroup, of the address space, of the "
+            "host. At 90 % an alert fires.",
+            "percentunit",
+            f"No worker tells a limit. {_RULES}",
+        ),
+        [
+            Query(
+                f"topk(10, max by (job, instance, {LIMIT_KIND}) ({ratio}))",
+                f"{{{{instance}}}} ({{{{{LIMIT_KIND}}}}})",
+            )
+        ],
+    )
+
+
+def _growth_by_task() -> object:
+    growth = net(c.RSS_RETAINED, TASK, "$__rate_interval", INSTANCE, "rate")
+    return over_time(
+        Question(
+            "Which task grows?",
+            "Retained memory a second, net, by task. Above zero for hours is a leak; peaks that "
+            "come back are caches and garbage.",
+            "binBps",
+            "No task finished in this time.",
+        ),
+        [Query(f"topk(10,\n{growth}\n)", f"{{{{{TASK}}}}}")],
+    )
+
+
+def _growth_by_worker() -> object:
+    return over_time(
+        Question(
+            "Which worker grows?",
+            "What tasks retained in the last 30 minutes, net, by worker. One worker alone: look "
+            "at its queue and its machine; all of them: look at the last release.",
+            "bytes",
+            f"No task finished in this time. {_RULES}",
+        ),
+        [Query(f"topk(10, {r.RETAINED_BY_WORKER.name}{{{INSTANCE}}})", "{{instance}}")],
+    )
+
+
+def _exits() -> object:
+    ends = f"increase({series(c.PROCESS_EXITS)}{{{INSTANCE}}}[$__rate_interval])"
+    return over_time(
+        Question(
+            "How do processes end?",
+            "Processes that ended, by reason. max_tasks and max_memory are recycling; killed, "
+            "crashed and oom_kill are losses. The first end of its kind is not seen in a rate.",
+            "short",
+            "No process ended in this time, or each reason for the first time.",
+        ),
+        [Query(f"sum by ({REASON}) ({ends})", f"{{{{{REASON}}}}}")],
+        bars=True,
+        stacked=True,
+    )
+
+
+def _memory() -> object:
+    return over_time(
+        Question(
+            "How much memory does each worker hold?",
+            "Memory of all its processes, shared pages divided among them.",
+            "bytes",
+            f"No worker sent memory in this time. {_RULES}",
+        ),
+        [Query(f"topk(20, {r.MEMORY_BY_WORKER.name}{{{INSTANCE}}})", "{{instance}}")],
+    )
+
+
+def _alarms() -> object:
+    return events(
+        Question(
+            "What happened?",
+            "Events that need somebody, newest first: processes lost, with the task in flight.",
+            "none",
+            "Nothing alarming happened in this time.",
+        ),
+        Query(of_event(*_ALARMING)),
+    )
+
+
+def _self() -> object:
+    return over_time(
+        Question(
+            "Is anything measured lost?",
+            "Records dropped and reporters started again. Zero is what to expect.",
+            "short",
+            "No worker sent telemetry in this time.",
+        ),
+        [
+            Query(
+                f"sum by (instance) (increase({series(metric)}{{{INSTANCE}}}[$__rate_interval]))",
+                f"{metric.name.removeprefix('celery.memory.')} {{{{instance}}}}",
+            )
+            for metric in _LOSSES
+        ],
+    )
+
+
+def _costs() -> list[object]:
+    if _OVERHEAD is None or _ABORTED is None:
+        return []
+    aborted = f"sum(increase({series(_ABORTED)}{{{INSTANCE}}}[$__rate_interval])) or vector(0)"
+    return [
+        over_time(
+            Question(
+                "What does tracing cost?",
+                "Share of the time of tasks that tracing takes, estimated from above; and runs "
+                "whose tracing was stopped because it would have cost too much.",
+                "percentunit",
+                "No worker traces within a budget.",
+            ),
+            [
+                Query(f"max by (instance) ({series(_OVERHEAD)}{{{INSTANCE}}})", "{{instance}}"),
+                Query(aborted, "runs stopped"),
+            ],
+            right={"runs stopped": "short"},
+        )
+    ]
+
+
+def _collector() -> object:
+    def total(stem: str) -> str:
+        return " + ".join(
+            f"(sum(rate(otelcol_{stem}_{signal}_total[$__rate_interval])) or vector(0))"
+            for signal in ("metric_points", "log_records", "spans")
+        )
+
+    return over_time(
+        Question(
+            "Does the Collector lose telemetry?",
+            "Items a second that came in, that were refused, and that could not be sent.",
+            "cps",
+            "The Collector's own metrics are not scraped.",
+        ),
+        [
+            Query(total("receiver_accepted"), "accepted"),
+            Query(total("receiver_refused"), "refused"),
+            Query(total("exporter_send_failed"), "not sent"),
+            Query(total("exporter_enqueue_failed"), "queue full"),
+        ],
+    )

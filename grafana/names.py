@@ -1,0 +1,45 @@
+"""What a metric or an attribute of ours is called in Prometheus and in Loki.
+
+The rules are those of OpenTelemetry's mapping to Prometheus with suffixes, which the Collector's
+exporters and Prometheus's own OTLP receiver share; tests/stack holds them against both.
+"""
+
+from __future__ import annotations
+
+from otel_celery_memory import conventions as c
+
+_UNIT_SUFFIXES = {"By": "_bytes", "s": "_seconds", "By/{task}": "_bytes"}
+_GAUGES = ("Gauge", "UpDownCounter")
+
+
+def label(name: str) -> str:
+    """An attribute as a label of Prometheus, or as structured metadata of Loki."""
+    return name.replace(".", "_").replace("-", "_")
+
+
+def series(metric: c.Metric) -> str:
+    """A metric's name in Prometheus; a histogram's without ``_bucket``, ``_sum``, ``_count``."""
+    suffix = _UNIT_SUFFIXES.get(metric.unit, "")
+    if metric.unit == "1" and metric.kind in _GAUGES:
+        suffix = "_ratio"
+    return label(metric.name) + suffix + ("_total" if metric.kind == "Counter" else "")
+
+
+def sent(name: str) -> c.Metric | None:
+    """The metric of this name, where this version sends it."""
+    return next((metric for metric in c.METRICS if metric.name == name), None)
+
+
+TASK = label(c.TASK_NAME)
+STATE = label(c.TASK_STATE)
+EXCLUSIVE = label(c.EXCLUSIVE)
+SLOT = label(c.SLOT)
+REASON = label(c.EXIT_REASON)
+DIRECTION = label(c.DIRECTION)
+LIMIT_KIND = label(c.LIMIT_KIND)
+
+WORKER = "job, instance"
+"""What tells workers apart: the service, and the worker's node name."""
+
+NOT_CHILDREN = "main|reporter"
+"""Slots that are not places in the pool."""

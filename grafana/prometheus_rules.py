@@ -1,0 +1,45 @@
+"""Rules as files of Prometheus, which Grafana can import, too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from grafana.rules import Alert, Group, Recording
+from grafana.yaml_text import yaml_text
+
+
+def rule_file(groups: Sequence[Group], runbooks: str) -> str:
+    """The text of a rule file."""
+    return yaml_text({"groups": [_group(group, runbooks) for group in groups]})
+
+
+def _group(group: Group, runbooks: str) -> dict[str, Any]:
+    return {
+        "name": group.name,
+        "interval": group.interval,
+        "rules": [
+            _alert(rule, runbooks) if isinstance(rule, Alert) else _recording(rule)
+            for rule in group.rules
+        ],
+    }
+
+
+def _recording(rule: Recording) -> dict[str, Any]:
+    return {"record": rule.name, "expr": rule.expression}
+
+
+def _alert(rule: Alert, runbooks: str) -> dict[str, Any]:
+    return {
+        "alert": rule.name,
+        "expr": rule.expression,
+        "for": rule.for_,
+        **({"keep_firing_for": rule.keep_firing_for} if rule.keep_firing_for else {}),
+        "labels": {"severity": rule.severity, **rule.labels},
+        "annotations": {
+            "summary": rule.summary,
+            "description": rule.description,
+            "runbook_url": rule.runbook(runbooks),
+            "dashboard_url": rule.page(),
+        },
+    }

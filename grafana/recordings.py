@@ -1,0 +1,75 @@
+"""Recording rules: the fleet's questions, answered once a minute instead of at every look."""
+
+from __future__ import annotations
+
+from grafana.names import LIMIT_KIND, NOT_CHILDREN, REASON, SLOT, TASK, WORKER, series
+from grafana.promql import appeared, net, runs
+from grafana.rules import Group, Recording
+from otel_celery_memory import conventions as c
+
+RETAINED_BY_TASK = Recording(
+    "job_task:celery_task_memory_retained_bytes:net_increase30m",
+    net(c.RSS_RETAINED, f"job, {TASK}", "30m"),
+)
+RUNS_BY_TASK = Recording(
+    "job_task:celery_task_memory_retained:runs30m",
+    runs(c.RSS_RETAINED, f"job, {TASK}", "30m"),
+)
+RETAINED_BY_WORKER = Recording(
+    "job_instance:celery_task_memory_retained_bytes:net_increase30m",
+    net(c.RSS_RETAINED, WORKER, "30m"),
+)
+MEMORY_BY_WORKER = Recording(
+    "job_instance:celery_worker_memory_proportional_bytes:sum",
+    # Where smaps cannot be read there is RSS, which counts shared pages once a process.
+    f"sum by ({WORKER}) ({series(c.MEMORY_PROPORTIONAL)})\n"
+    f"or sum by ({WORKER}) ({series(c.MEMORY)})",
+)
+
+
+def _share(used: str, kind: str) -> str:
+    """Part of a limit that is used, by worker and kind of limit."""
+    limit = f'{series(c.MEMORY_LIMIT)}{{{LIMIT_KIND}="{kind}"}}'
+    return f"{used}\n  / on ({WORKER}) group_right () max by ({WORKER}, {LIMIT_KIND}) ({limit})"
+
+
+LIMIT_USED = Recording(
+    "job_instance_kind:celery_worker_memory_limit:used_ratio",
+    "\nor\n".join(
+        (
+            _share(f"sum by ({WORKER}) ({series(c.MEMORY_CGROUP)})", "cgroup"),
+            # Each process has an address space of its own: the fullest is the one that will fail.
+            _share(f"max by ({WORKER}) ({series(c.MEMORY_VIRTUAL)})", "rlimit_as"),
+            _share(MEMORY_BY_WORKER.name, "host"),
+        )
+    ),
+)
+EXITS = Recording(
+    "job_instance_reason:celery_worker_process_exits:increase10m",
+    f"sum by ({WORKER}, {REASON}) (\n{appeared(series(c.PROCESS_EXITS), '10m')}\n)",
+)
+EXITS_BY_JOB = Recording(
+    "job:celery_worker_process_exits:increase30m",
+    f"sum by (job) (\n{appeared(series(c.PROCESS_EXITS), '30m')}\n)",
+)
+CHILDREN = Recording(
+    "job_instance:celery_worker_children:count",
+    f'count by ({WORKER}) ({series(c.MEMORY)}{{{SLOT}!~"{NOT_CHILDREN}"}})',
+)
+
+GROUPS = (
+    Group(
+        "celery_memory_fleet",
+        "1m",
+        (
+            RETAINED_BY_TASK,
+            RUNS_BY_TASK,
+            RETAINED_BY_WORKER,
+            MEMORY_BY_WORKER,
+            LIMIT_USED,
+            EXITS,
+            EXITS_BY_JOB,
+            CHILDREN,
+        ),
+    ),
+)

@@ -1,0 +1,66 @@
+"""Panels of what recycling costs and brings, where this version measures it."""
+
+from __future__ import annotations
+
+from grafana.frame import INSTANCE
+from grafana.names import REASON, sent, series
+from grafana.panels import Query, Question, over_time
+from otel_celery_memory import conventions as c
+
+_NOTHING = "No process was recycled in this time."
+
+
+def recycling() -> list[object]:
+    """One panel for each metric of recycling that is sent."""
+    asked = (
+        (
+            "celery.worker.recycling.freed",
+            Question(
+                "What does recycling give back?",
+                "Mean RSS of a process at its end less that of its successor at its start. Next to "
+                "nothing: recycling costs more than it brings.",
+                "bytes",
+                _NOTHING,
+            ),
+        ),
+        (
+            "celery.worker.recycling.gap",
+            Question(
+                "How long is a place in the pool empty?",
+                "Mean time from a process's end to its successor's readiness.",
+                "s",
+                _NOTHING,
+            ),
+        ),
+        (
+            "celery.worker.process.tasks",
+            Question(
+                "How many tasks does a process run in its life?",
+                "Mean number of tasks from start to end, by reason of the end.",
+                "short",
+                _NOTHING,
+            ),
+        ),
+        (
+            "celery.worker.process.lifetime",
+            Question(
+                "How long does a process live?",
+                "Mean time from readiness to end, by reason of the end.",
+                "s",
+                _NOTHING,
+            ),
+        ),
+    )
+    return [
+        over_time(question, [Query(_mean(metric), f"{{{{{REASON}}}}}")])
+        for name, question in asked
+        if (metric := sent(name)) is not None
+    ]
+
+
+def _mean(metric: c.Metric) -> str:
+    total, count = (
+        f"sum by ({REASON}) (rate({series(metric)}_{part}{{{INSTANCE}}}[$__rate_interval]))"
+        for part in ("sum", "count")
+    )
+    return f"{total} / ({count} > 0)"

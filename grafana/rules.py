@@ -1,0 +1,68 @@
+"""What a rule is: a frozen record from which Prometheus's and Grafana's files are written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from grafana.frame import FLEET, TASK_PAGE, WORKER
+
+RUNBOOKS = "docs/runbooks"
+"""Where runbooks are, relative to the project. Whoever serves them elsewhere changes this line,
+or passes ``--runbooks URL`` when writing the files."""
+
+_PAGES: Mapping[str, tuple[str, ...]] = {
+    FLEET: ("job",),
+    WORKER: ("job", "instance"),
+    TASK_PAGE: ("job", "celery_task_name"),
+}
+_VARIABLES = {"celery_task_name": "task"}
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A series made of others: ``name`` is level:metric:operation."""
+
+    name: str
+    expression: str
+
+
+@dataclass(frozen=True)
+class Alert:
+    """A condition, how long it must hold, and what is told to the one who is paged.
+
+    ``dashboard`` is the uid of the page to look at first; ``panel`` the title of its panel.
+    """
+
+    name: str
+    severity: Literal["critical", "warning"]
+    expression: str
+    for_: str
+    summary: str
+    description: str
+    dashboard: str
+    panel: str
+    keep_firing_for: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def runbook(self, base: str = RUNBOOKS) -> str:
+        """The address of its runbook."""
+        return f"{base.rstrip('/')}/{self.name}.md"
+
+    def page(self) -> str:
+        """The dashboard to open, with its variables set from the alert's labels."""
+        variables = "&".join(
+            f"var-{_VARIABLES.get(each, each)}={{{{ $labels.{each} }}}}"
+            for each in _PAGES[self.dashboard]
+        )
+        return f"/d/{self.dashboard}?{variables}"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rules that are evaluated one after the other, every ``interval``."""
+
+    name: str
+    interval: str
+    rules: tuple[Recording | Alert, ...]

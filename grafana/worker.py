@@ -1,0 +1,187 @@
+"""The Worker dashboard: every process of a worker over time, against its limits."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.builders import dashboard as build
+
+from grafana import recordings as r
+from grafana.frame import INSTANCE, OF_SLOT, WORKER, filled, page, slot_variable
+from grafana.logql import of_event
+from grafana.names import LIMIT_KIND, REASON, SLOT, TASK, sent, series
+from grafana.panels import Query, Question, events, over_time
+from grafana.promql import net
+from grafana.recycling import recycling
+from otel_celery_memory import conventions as c
+
+_BY_SLOT = f"instance, {SLOT}"
+_SLOT = f"{{{{instance}}}} {{{{{SLOT}}}}}"
+_CGROUP_SWAP = sent("celery.worker.memory.cgroup.swap")
+_NOBODY = "No process of the chosen workers sent this in this time."
+
+
+def worker() -> build.Dashboard:
+    """What its processes hold, what of it is Python's and what is malloc's, how they end."""
+    made = page(
+        WORKER,
+        "Celery memory / Worker",
+        "Each process of a worker against its limits; how processes end.",
+        [slot_variable()],
+    )
+    return filled(
+        made,
+        _memory(),
+        _limits(),
+        _heap(),
+        _unique(),
+        _exits(),
+        _tasks(),
+        _descriptors(),
+        _swap(),
+        *recycling(),
+        _lost(),
+    )
+
+
+def _memory() -> object:
+    limit = (
+        f'{series(c.MEMORY_LIMIT)}{{{INSTANCE}, {LIMIT_KIND}=~"rlimit_.+|max_memory_per_child"}}'
+    )
+    return over_time(
+        Question(
+            "How big is each process?",
+            "RSS by place in the pool; a place keeps its line when its process is recycled. The "
+            "limits are those of one process.",
+            "bytes",
+            _NOBODY,
+        ),
+        [
+            Query(f"sum by ({_BY_SLOT}) ({series(c.MEMORY)}{{{OF_SLOT}}})", _SLOT),
+            Query(f"max by ({LIMIT_KIND}) ({limit})", f"limit {{{{{LIMIT_KIND}}}}}"),
+        ],
+    )
+
+
+def _limits() -> object:
+    charged = f"{series(c.MEMORY_CGROUP)}{{{INSTANCE}}}"
+    whole = f'{series(c.MEMORY_LIMIT)}{{{INSTANCE}, {LIMIT_KIND}=~"cgroup.*|host"}}'
+    return over_time(
+        Question(
+            "How near is it to a limit?",
+            "The worker as a whole against the limits of its cgroup and its host.",
+            "bytes",
+            "The worker has no limit that can be read.",
+        ),
+        [
+            Query(f"sum by (instance) ({charged})", "cgroup of {{instance}}"),
+            Query(f"sum by (instance) ({r.MEMORY_BY_WORKER.name}{{{INSTANCE}}})", "{{instance}}"),
+            Query(f"max by ({LIMIT_KIND}) ({whole})", f"limit {{{{{LIMIT_KIND}}}}}"),
+        ],
+    )
+
+
+def _heap() -> object:
+    return over_time(
+        Question(
+            "Is it Python objects, malloc, or memory kept free?",
+            "Blocks that grow with RSS: Python objects. malloc in use that grows without blocks: "
+            "native code. malloc free that grows: fragmentation.",
+            "bytes",
+            "The chosen processes have finished no task in this time.",
+        ),
+        [
+            Query(f"sum({series(c.MEMORY)}{{{OF_SLOT}}})", "RSS"),
+            Query(f"sum({series(c.MALLOC_USED)}{{{OF_SLOT}}})", "malloc in use"),
+            Query(f"sum({series(c.MALLOC_FREE)}{{{OF_SLOT}}})", "malloc free but kept"),
+            Query(f"sum({series(c.HEAP_BLOCKS)}{{{OF_SLOT}}})", "interpreter's blocks"),
+        ],
+        right={"interpreter's blocks": "short"},
+    )
+
+
+def _unique() -> object:
+    return over_time(
+        Question(
+            "What would come back if a process ended?",
+            "Memory that no other process shares, by place in the pool. Much less than RSS right "
+            "after the start; it grows as pages inherited from the main process are written.",
+            "bytes",
+            _NOBODY,
+        ),
+        [Query(f"sum by ({_BY_SLOT}) ({series(c.MEMORY_UNIQUE)}{{{OF_SLOT}}})", _SLOT)],
+    )
+
+
+def _exits() -> object:
+    ends = f"increase({series(c.PROCESS_EXITS)}{{{OF_SLOT}}}[$__rate_interval])"
+    return over_time(
+        Question(
+            "How do its processes end?",
+            "Ends by reason. Recycling (max_tasks, max_memory) more than once a minute and "
+            "process costs more than it saves. A reason's first end is not seen in a rate.",
+            "short",
+            "No process ended in this time, or each reason for the first time.",
+        ),
+        [Query(f"sum by ({REASON}) ({ends})", f"{{{{{REASON}}}}}")],
+        bars=True,
+        stacked=True,
+    )
+
+
+def _tasks() -> object:
+    growth = net(c.RSS_RETAINED, TASK, "$__rate_interval", INSTANCE, "rate")
+    return over_time(
+        Question(
+            "Which task makes it grow?",
+            "Retained memory a second, net, by task, on the chosen workers.",
+            "binBps",
+            "No task finished in this time.",
+        ),
+        [Query(f"topk(10,\n{growth}\n)", f"{{{{{TASK}}}}}")],
+    )
+
+
+def _descriptors() -> object:
+    return over_time(
+        Question(
+            "How many descriptors are open?",
+            "Files, sockets and pipes in use by process, and the lowest soft limit.",
+            "short",
+            _NOBODY,
+        ),
+        [
+            Query(f"max by ({_BY_SLOT}) ({series(c.OPEN_FILES)}{{{OF_SLOT}}})", _SLOT),
+            Query(f"min({series(c.OPEN_FILES_LIMIT)}{{{OF_SLOT}}})", "limit"),
+        ],
+    )
+
+
+def _swap() -> object:
+    return over_time(
+        Question(
+            "What is swapped out?",
+            "RSS does not count what is in swap: a process that shrinks while this grows has "
+            "freed nothing.",
+            "bytes",
+            _NOBODY,
+        ),
+        [
+            Query(f"sum by ({_BY_SLOT}) ({series(c.MEMORY_SWAP)}{{{OF_SLOT}}})", _SLOT),
+            *(
+                [Query(f"sum({series(_CGROUP_SWAP)}{{{INSTANCE}}})", "cgroup")]
+                if _CGROUP_SWAP
+                else []
+            ),
+        ],
+    )
+
+
+def _lost() -> object:
+    return events(
+        Question(
+            "Which processes were lost, and what were they running?",
+            "One event each, with the reason, the size last seen and the task in flight.",
+            "none",
+            "No process was lost in this time.",
+        ),
+        Query(of_event(c.PROCESS_LOST.name)),
+    )

@@ -1,0 +1,1 @@
+"""The contract as a registry of semantic conventions: ``python -m semconv --write`` makes it."""

@@ -1,0 +1,117 @@
+"""What a registry says of an attribute beside its name: type, meaning, examples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from otel_celery_memory import conventions as c
+from otel_celery_memory.records import ExitReason
+
+STABLE_ELSEWHERE = (
+    "code.file.path",
+    "code.line.number",
+    "code.function.name",
+    "code.stacktrace",
+    "process.pid",
+)
+"""Attributes of OpenTelemetry's own registry: referred to, not defined here."""
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """One attribute; ``type`` is string, int, double, boolean or the values of an enumeration."""
+
+    type: str | tuple[str, ...]
+    brief: str
+    examples: tuple[Any, ...] = ()
+
+
+ATTRIBUTES = {
+    "celery.task.name": Attribute(
+        "string", "Name of the task, or `_other` beyond 200 names.", ("shop.tasks.refresh",)
+    ),
+    "celery.task.id": Attribute(
+        "string", "Id of the task's message.", ("5f0c6a2e-1c1b-4f0e-9d3a-0b8f1f2c3d4e",)
+    ),
+    "celery.task.state": Attribute(
+        "string", "State in which the run ended.", ("SUCCESS", "FAILURE", "RETRY")
+    ),
+    "celery.task.age": Attribute(
+        "double", "How long the task had been running, in seconds.", (1.5,)
+    ),
+    "celery.memory.direction": Attribute(
+        (c.GROW, c.SHRINK), "Whether memory grew or shrank; net is grow less shrink."
+    ),
+    "celery.memory.exclusive": Attribute(
+        "boolean", "Whether the run had its process to itself; false where it overlapped another."
+    ),
+    "celery.worker.slot": Attribute(
+        "string",
+        "`main`, `reporter` or the place in the pool: not the pid, and stable over recycling.",
+        ("main", "reporter", "0"),
+    ),
+    "celery.memory.limit.kind": Attribute(
+        "string", "Which limit.", ("cgroup", "rlimit_as", "max_memory_per_child", "host")
+    ),
+    "celery.memory.limit.size": Attribute("int", "Size of the limit, in bytes.", (536870912,)),
+    "celery.memory.limit.used": Attribute(
+        "int", "What of the limit is used, in bytes.", (490000000,)
+    ),
+    "celery.worker.exit.reason": Attribute(
+        tuple(reason.value for reason in ExitReason), "Why the process ended."
+    ),
+    "celery.worker.exit.signal": Attribute("int", "Number of the signal that ended it.", (9,)),
+    "celery.worker.exit.told_late": Attribute(
+        "boolean", "Whether the end was found out by a later start of the worker."
+    ),
+    "celery.worker.process.rss": Attribute("int", "RSS last seen, in bytes.", (209715200,)),
+    "celery.worker.process.rss_peak": Attribute("int", "Highest RSS seen, in bytes.", (314572800,)),
+    "celery.worker.cgroup.oom_kills": Attribute(
+        "int", "OOM kills in the worker's cgroup since it started.", (1,)
+    ),
+    "celery.memory.site.rank": Attribute("int", "Place in the ranking, from 1.", (1,)),
+    "celery.memory.site.name": Attribute(
+        "string", "Short and stable name of a place in the code.", ("app/feeds.py:41",)
+    ),
+    "celery.memory.site.size": Attribute("int", "Bytes left alive by a traced run.", (528384,)),
+    "celery.memory.site.blocks": Attribute("int", "Blocks left alive by a traced run.", (502,)),
+    "celery.memory.site.size_change": Attribute(
+        "int", "Change of the size since the event before, in bytes.", (0,)
+    ),
+    "celery.memory.site.runs": Attribute("int", "Traced runs in the interval.", (36,)),
+    "celery.memory.site.rate": Attribute(
+        "int", "Bytes a minute, estimated from all runs of the task.", (1048576,)
+    ),
+    "celery.memory.site.window": Attribute(
+        "string",
+        "What the size is of: whole runs, processes since they were warm, or a part of a run.",
+        ("run", "process", "slice"),
+    ),
+    "celery.memory.snapshot.kind": Attribute("string", "What was captured.", ("sites",)),
+    "celery.memory.snapshot.reason": Attribute("string", "Why it was captured.", ("asked",)),
+    "celery.memory.snapshot.sites": Attribute("int", "How many sites it has.", (120,)),
+    "celery.memory.snapshot.runs": Attribute("int", "How many traced runs it is of.", (3,)),
+    "celery.memory.snapshot.size": Attribute("int", "Bytes of all its sites.", (1048576,)),
+    "celery.memory.snapshot.file": Attribute(
+        "string", "Name of the file it was written to.", ("capture.jsonl.gz",)
+    ),
+    "celery.task.memory.rss.start": Attribute(
+        "int", "RSS at the task's start, in bytes.", (52428800,)
+    ),
+    "celery.task.memory.rss.delta": Attribute(
+        "int", "RSS at the task's end less RSS at its start, in bytes.", (561000,)
+    ),
+    "celery.task.memory.rss.peak": Attribute(
+        "int", "Highest RSS inside the task, above its start, in bytes.", (80000000,)
+    ),
+    "celery.task.memory.traced.delta": Attribute(
+        "int", "Traced memory at the task's end less that at its start, in bytes.", (528384,)
+    ),
+    "celery.task.memory.traced.peak": Attribute(
+        "int", "Highest traced memory inside the task, above its start, in bytes.", (600000,)
+    ),
+    "celery.task.memory.exclusive": Attribute(
+        "boolean", "Whether the task had its process to itself."
+    ),
+}

@@ -1,0 +1,69 @@
+"""The committed dashboards and rules are those that the code makes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from grafana import alerting
+from grafana.files import HERE, generated
+from grafana.rules import RUNBOOKS, Alert
+
+FILES = generated()
+ALERTS = {rule.name: rule for rule in alerting.ALERTS}
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_the_committed_file_is_what_the_code_makes(path: str) -> None:
+    assert (HERE / path).read_text(encoding="utf-8") == FILES[path]
+
+
+def test_nothing_else_is_committed_beside_them() -> None:
+    committed = {
+        *HERE.glob("dashboards/*.json"),
+        *HERE.glob("alerts/*"),
+        *HERE.glob("*/alerting/*"),
+    }
+    assert {str(path.relative_to(HERE)) for path in committed} == set(FILES)
+
+
+def rules_of(path: str) -> dict[str, Any]:
+    """The alerts of a file by name."""
+    content = yaml.safe_load(FILES[path])
+    rules = [rule for group in content["groups"] for rule in group["rules"]]
+    return {rule.get("alert") or rule["title"]: rule for rule in rules}
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_prometheus_and_grafana_are_given_the_same_alert(name: str) -> None:
+    ours = rules_of("alerts/alerts.yaml")[name]
+    theirs = rules_of("provisioning/alerting/rules.yaml")[name]
+    assert theirs["data"][0]["model"]["expr"] == ours["expr"]
+    assert theirs["for"] == ours["for"]
+    assert theirs["labels"] == ours["labels"]
+    for text in ("summary", "runbook_url"):
+        assert theirs["annotations"][text] == ours["annotations"][text]
+
+
+@pytest.mark.parametrize("rule", ALERTS.values(), ids=lambda rule: rule.name)
+def test_an_alert_has_a_severity_words_and_a_runbook(rule: Alert) -> None:
+    assert rule.severity in ("critical", "warning")
+    assert rule.summary
+    assert rule.description.endswith(".")
+    runbook = (HERE.parent / rule.runbook()).read_text(encoding="utf-8")
+    assert runbook.startswith(f"# {rule.name}\n")
+    for part in ("## What it means", "## Where to look", "## What to do"):
+        assert part in runbook
+
+
+def test_there_is_no_runbook_without_its_alert() -> None:
+    runbooks = {path.stem for path in (HERE.parent / RUNBOOKS).glob("*.md")}
+    assert runbooks == set(ALERTS)
+
+
+def test_the_base_of_the_runbooks_is_set_in_one_place() -> None:
+    elsewhere = generated("https://runbooks.example/memory/")
+    assert RUNBOOKS not in elsewhere["alerts/alerts.yaml"]
+    assert "https://runbooks.example/memory/CeleryProcessLost.md" in elsewhere["alerts/alerts.yaml"]

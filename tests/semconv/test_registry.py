@@ -1,0 +1,75 @@
+"""The registry of semantic conventions is the contract, in another form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from otel_celery_memory import conventions as c
+from semconv.attributes import ATTRIBUTES, STABLE_ELSEWHERE
+from semconv.registry import HERE, generated, used
+
+FILES = generated()
+GROUPS: list[dict[str, Any]] = [
+    group for text in FILES.values() for group in yaml.safe_load(text).get("groups", [])
+]
+DEFINED = {
+    attribute["id"] for group in GROUPS for attribute in group["attributes"] if "id" in attribute
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_committed_file_is_what_conventions_make(name: str) -> None:
+    assert (HERE / name).read_text(encoding="utf-8") == FILES[name]
+
+
+def test_nothing_else_is_committed_beside_them() -> None:
+    assert {path.name for path in HERE.iterdir()} == set(FILES)
+
+
+def test_every_attribute_has_a_type_and_a_meaning() -> None:
+    assert set(used()) <= {*ATTRIBUTES, *STABLE_ELSEWHERE}
+    assert all(each.brief.endswith(".") for each in ATTRIBUTES.values())
+
+
+def test_every_metric_and_event_is_there_with_instrument_and_unit() -> None:
+    metrics = {
+        group["metric_name"]: (group["instrument"], group["unit"])
+        for group in GROUPS
+        if group["type"] == "metric"
+    }
+    assert metrics == {metric.name: (metric.kind.lower(), metric.unit) for metric in c.METRICS}
+    events = {group["name"] for group in GROUPS if group["type"] == "event"}
+    assert events == {event.name for event in c.EVENTS}
+
+
+def test_what_is_referred_to_is_defined_here_or_by_opentelemetry() -> None:
+    referred = {
+        attribute["ref"]
+        for group in GROUPS
+        for attribute in group["attributes"]
+        if "ref" in attribute
+    }
+    assert referred - DEFINED == set(STABLE_ELSEWHERE) & set(used())
+
+
+def test_no_id_is_given_twice() -> None:
+    ids = [group["id"] for group in GROUPS]
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: group["id"])
+def test_a_group_has_what_weaver_asks_for(group: dict[str, Any]) -> None:
+    assert group["brief"]
+    if group["type"] == "metric":
+        assert group["instrument"] in ("counter", "updowncounter", "gauge", "histogram")
+    for attribute in group["attributes"]:
+        if "id" in attribute:
+            assert attribute["stability"] == "development"
+            assert (
+                attribute.get("examples")
+                or not isinstance(attribute["type"], str)
+                or (attribute["type"] == "boolean")
+            )

@@ -1,0 +1,167 @@
+"""What the stack's workers go through: minutes of leaks, spikes, recycling, kills and silence.
+
+It goes on until every alert it is meant to fire has fired, within bounds, and for a few minutes at
+least, so that panels have something to show.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Generator, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.stack.collector import Collector
+from tests.stack.servers import Stack
+from tests.worker.harness import Broker, Worker, running_worker
+
+SERVICE = "shop"
+MIB = 1 << 20
+SHORTEST_S, LONGEST_S = 240.0, 900.0
+ADDRESS_SPACE_BYTES = 640 * MIB
+DESCRIPTORS = 256
+CELERY = str(Path(sys.executable).parent / "celery")
+
+
+@dataclass
+class Told:
+    """What came of it: when the scenario began and ended, which alerts fired, with what in them."""
+
+    began_s: float
+    ended_s: float = 0.0
+    alerts: dict[str, Mapping[str, object]] = field(default_factory=dict)
+    fired_after_s: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Five workers, each with a fate of its own."""
+
+    leaky: Worker
+    recycled: Worker
+    pressed: Worker
+    silent: Worker
+    refused: Worker
+
+
+def played(stack: Stack, redis_url: str, directory: Path, wanted: set[str]) -> Told:
+    """Play it; done when the wanted alerts have fired, or after the longest time."""
+    with ExitStack() as held:
+        workers = _start(stack, redis_url, directory, held)
+        told = Told(time.time())
+        steps = held.enter_context(closing(_steps(stack, workers)))
+        while True:
+            elapsed_s = next(steps)
+            _listen(stack, told)
+            if elapsed_s > SHORTEST_S and (wanted <= set(told.alerts) or elapsed_s > LONGEST_S):
+                break
+        told.ended_s = time.time()
+    return told
+
+
+def _start(stack: Stack, redis_url: str, directory: Path, held: ExitStack) -> Workers:
+    def start(name: str, collector: Collector, *arguments: str, prefix: str = "", **more: str):  # type: ignore[no-untyped-def]
+        environ = {
+            **stack.client_environ(),
+            "OTEL_SERVICE_NAME": SERVICE,
+            "OTEL_CELERY_MEMORY_EXPORT_INTERVAL": "2",
+            "OTEL_CELERY_MEMORY_SITES_INTERVAL": "5",
+            **more,
+        }
+        place = directory / name
+        place.mkdir()
+        return held.enter_context(
+            running_worker(
+                Broker.redis(redis_url),
+                place,
+                collector.otlp_http_endpoint,
+                arguments=("--concurrency=2", *arguments),
+                environ=environ,
+                prefix=(*prefix.split(), CELERY),
+                name=name,
+            )
+        )
+
+    traced = {"OTEL_CELERY_MEMORY_TRACING": "always"}
+    return Workers(
+        leaky=start("leaky", stack.collector, TEST_INSTRUMENT="celery first", **traced),
+        # A service of its own: processes that are recycled all the time excuse much growth.
+        recycled=start(
+            "recycled", stack.collector, "--max-tasks-per-child=1", OTEL_SERVICE_NAME="recycling"
+        ),
+        pressed=start(
+            "pressed",
+            stack.stuck,
+            "--max-memory-per-child=4000000",
+            prefix=f"prlimit --as={ADDRESS_SPACE_BYTES} --nofile={DESCRIPTORS}",
+            TEST_INSTRUMENT="celery first",
+            **traced,
+        ),
+        silent=start("silent", stack.collector),
+        refused=start("refused", stack.refusing),
+    )
+
+
+def _steps(stack: Stack, workers: Workers) -> Generator[float, None, None]:
+    """One turn of the load at a time; yields how long it has lasted."""
+    began_s = time.monotonic()
+    reporter = workers.silent.reporter()
+    assert reporter is not None
+    stopped = flooded = False
+    turn = 0
+    try:
+        while True:
+            elapsed_s = time.monotonic() - began_s
+            for _ in range(4):
+                workers.leaky.send("keep", MIB, expires=60)
+            workers.leaky.send("noop", expires=60)
+            for _ in range(2):
+                workers.recycled.send("noop", expires=5)
+            if turn % 5 == 0:
+                workers.leaky.send("free", 64 * MIB, expires=60)
+                workers.refused.send("noop", expires=60)
+            if turn % 45 == 20:
+                workers.leaky.send("die", signal.SIGKILL)
+            if _used(stack) < 0.93:
+                workers.pressed.send("keep", 5 * MIB, expires=60)
+            if turn % 10 == 5:
+                workers.pressed.send("hold_files", int(DESCRIPTORS * 0.85), expires=60)
+            if not stopped and elapsed_s > 10:
+                os.kill(reporter, signal.SIGSTOP)
+                stopped = True
+            if stopped and not flooded and elapsed_s > 60:
+                for _ in range(12_000):
+                    workers.silent.send("noop")
+                flooded = True
+            if stopped and _silence_noticed(stack):
+                os.kill(reporter, signal.SIGCONT)
+            turn += 1
+            yield elapsed_s
+            time.sleep(max(0.0, began_s + turn - time.monotonic()))
+    finally:
+        os.kill(reporter, signal.SIGCONT)
+
+
+def _used(stack: Stack) -> float:
+    ratio = "scaled_job_instance_kind:celery_worker_memory_limit:used_ratio"
+    of_worker = 'instance="pressed@test", celery_memory_limit_kind="rlimit_as"'
+    samples = stack.prometheus.query(f"{ratio}{{{of_worker}}}")
+    return samples[0].value if samples else 0.0
+
+
+def _silence_noticed(stack: Stack) -> bool:
+    alert = 'ALERTS{alertname="CeleryMemoryReporterSilent", alertstate="firing"}'
+    return bool(stack.prometheus.query(alert))
+
+
+def _listen(stack: Stack, told: Told) -> None:
+    """Note what Alertmanager has been told."""
+    for alert in stack.alertmanager.alerts():
+        name = alert["labels"]["alertname"]
+        if name not in told.alerts:
+            told.alerts[name] = alert
+            told.fired_after_s[name] = time.time() - told.began_s

@@ -1,0 +1,113 @@
+"""OTLP requests as many workers send them: every metric of the contract, at its real shape."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.resources import Resource
+
+from otel_celery_memory import conventions as c
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How big a worker is, and which service it belongs to."""
+
+    service: str
+    tasks: int
+    children: int
+
+    def values(self) -> Mapping[str, tuple[Any, ...]]:
+        """Every value that an attribute of the contract takes in such a worker."""
+        return {
+            c.TASK_NAME: tuple(f"shop.tasks.number_{number}" for number in range(self.tasks)),
+            c.TASK_STATE: ("SUCCESS", "FAILURE", "RETRY"),
+            c.EXCLUSIVE: (True,),
+            c.DIRECTION: (c.GROW, c.SHRINK),
+            c.SLOT: ("main", "reporter", *map(str, range(self.children))),
+            c.LIMIT_KIND: ("cgroup", "host", "max_memory_per_child"),
+            c.EXIT_REASON: ("max_tasks", "killed"),
+        }
+
+
+class SyntheticWorkers:
+    """Requests of workers that have all done the same; one template, a name for each."""
+
+    def __init__(self, shape: Shape) -> None:
+        resource = {"service.name": shape.service, "service.instance.id": "?", "host.name": "node"}
+        reader = InMemoryMetricReader()
+        provider = MeterProvider([reader], Resource(resource), shutdown_on_exit=False)
+        meter = provider.get_meter(c.SCOPE, "1.2.3")
+        values = shape.values()
+        for metric in c.METRICS:
+            _fill(meter, metric, values)
+        data = reader.get_metrics_data()
+        assert data is not None
+        self._template: ExportMetricsServiceRequest = encode_metrics(data)
+        provider.shutdown()
+        self._points = list(_points(self._template))
+        attributes = self._template.resource_metrics[0].resource.attributes
+        (self._name,) = (each for each in attributes if each.key == "service.instance.id")
+
+    @property
+    def points(self) -> int:
+        """Data points of one request."""
+        return len(self._points)
+
+    def advance(self) -> None:
+        """A moment later: counters and histograms have grown, and the time is now."""
+        now_ns = time.time_ns()
+        for point in self._points:
+            point.time_unix_nano = now_ns
+            if hasattr(point, "bucket_counts"):
+                point.count += 1
+                point.sum += 70_000
+                point.bucket_counts[1] += 1
+            else:
+                point.as_int += 1
+
+    def request(self, node: str) -> bytes:
+        """What the worker of this name sends."""
+        self._name.value.string_value = node
+        return bytes(self._template.SerializeToString())
+
+
+def _fill(meter: Any, metric: c.Metric, values: Mapping[str, tuple[Any, ...]]) -> None:
+    """One measurement for each combination of the metric's attributes."""
+    makers = {
+        "Histogram": lambda: (
+            meter.create_histogram(
+                metric.name,
+                metric.unit,
+                explicit_bucket_boundaries_advisory=list(_bounds(metric)),
+            ).record
+        ),
+        "Counter": lambda: meter.create_counter(metric.name, metric.unit).add,
+        "UpDownCounter": lambda: meter.create_up_down_counter(metric.name, metric.unit).add,
+        "Gauge": lambda: meter.create_gauge(metric.name, metric.unit).set,
+    }
+    measure = makers[metric.kind]()
+    for chosen in product(*(values.get(name, ("any",)) for name in metric.attributes)):
+        measure(MIB, dict(zip(metric.attributes, chosen, strict=True)))
+
+
+def _bounds(metric: c.Metric) -> tuple[float, ...]:
+    """Of sizes unless the metric has bounds of its own."""
+    return getattr(metric, "bounds", c.BUCKET_BOUNDS_BYTES)
+
+
+def _points(request: ExportMetricsServiceRequest) -> Iterator[Any]:
+    for resource in request.resource_metrics:
+        for scope in resource.scope_metrics:
+            for metric in scope.metrics:
+                yield from getattr(metric, str(metric.WhichOneof("data"))).data_points

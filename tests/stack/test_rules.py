@@ -1,0 +1,83 @@
+"""Rules, dashboards and compose files before the tools of those who read them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.stack.go_build import COMPOSE_CHECK, LINTER, PROMTOOL, tool_binary
+from tests.stack.rule_names import SHIPPED_ALERTS
+
+ROOT = Path(__file__).parents[2]
+RULE_FILES = sorted((ROOT / "grafana" / "alerts").glob("*.yaml"))
+RULE_TESTS = sorted((ROOT / "tests" / "grafana" / "alerts").glob("*.yaml"))
+DASHBOARDS = sorted((ROOT / "grafana" / "dashboards").glob("*.json"))
+
+
+def said_by(command: list[str], **environment: str) -> tuple[int, str]:
+    """Exit code and everything that a tool prints."""
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", RULE_FILES, ids=lambda path: path.stem)
+def test_promtool_finds_no_fault_in_the_rules(path: Path) -> None:
+    promtool = str(tool_binary(PROMTOOL))
+    code, said = said_by([promtool, "check", "rules", "--lint=all", "--lint-fatal", str(path)])
+    assert code == 0, said
+
+
+@pytest.mark.parametrize("path", RULE_TESTS, ids=lambda path: path.stem)
+def test_the_alert_fires_in_its_scenario_and_not_in_its_twins(path: Path) -> None:
+    code, said = said_by([str(tool_binary(PROMTOOL)), "test", "rules", str(path)])
+    assert code == 0, said
+
+
+def test_every_alert_has_a_scenario() -> None:
+    assert [path.stem for path in RULE_TESTS] == sorted(SHIPPED_ALERTS)
+
+
+def test_promtool_takes_the_configuration_of_prometheus() -> None:
+    config = str(ROOT / "deploy" / "prometheus.yml")
+    code, said = said_by([str(tool_binary(PROMTOOL)), "check", "config", "--syntax-only", config])
+    assert code == 0, said
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_grafanas_linter_is_content(path: Path) -> None:
+    code, said = said_by([str(tool_binary(LINTER)), "lint", "--strict", str(path)])
+    assert code == 0, said
+    assert "❌" not in said
+
+
+def test_docker_compose_would_take_the_demo() -> None:
+    code, said = said_by([str(tool_binary(COMPOSE_CHECK)), "compose.yaml"])
+    assert code == 0, said
+
+
+def test_docker_compose_would_take_the_reference_and_asks_for_its_secrets(tmp_path: Path) -> None:
+    command = [str(tool_binary(COMPOSE_CHECK)), "compose.production.yaml"]
+    code, said = said_by(command, COLLECTOR_TOKEN="", TLS_DIRECTORY="")
+    assert code != 0
+    assert "required variable COLLECTOR_TOKEN is missing a value" in said
+    code, said = said_by(command, COLLECTOR_TOKEN="secret", TLS_DIRECTORY=str(tmp_path))
+    assert code == 0, said
+
+
+@pytest.mark.parametrize("name", ["compose.yaml", "compose.production.yaml"])
+def test_what_the_compose_files_mount_is_there(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    mounted = [line.strip(" -").partition(":")[0] for line in text.splitlines() if "- ./" in line]
+    assert mounted
+    assert [path for path in mounted if not (ROOT / path).exists()] == []
