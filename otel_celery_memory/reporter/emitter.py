@@ -28,13 +28,13 @@ from otel_celery_memory.reporter.recycling import Recycling, Replacement
 from otel_celery_memory.reporter.sites import SiteTotals
 from otel_celery_memory.reporter.state import WorkerState
 from otel_celery_memory.reporter.tasks import TaskTotals
-from otel_celery_memory.telemetry.events import (
-    Events,
+from otel_celery_memory.telemetry.event_values import (
     LostProcess,
     Pressure,
     ProcessSnapshot,
     Snapshot,
 )
+from otel_celery_memory.telemetry.events import Events
 from otel_celery_memory.telemetry.metrics import (
     BoundedNames,
     Level,

@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable
 from selectors import EVENT_READ, BaseSelector
 
+from otel_celery_memory.frames import FrameDecoder
 from otel_celery_memory.records import MAIN_SLOT, ProcessUp, Record, TaskStarted
 from otel_celery_memory.reporter.desk import Desk
 from otel_celery_memory.reporter.emitter import Emitter
 from otel_celery_memory.reporter.lookout import Lookout
 from otel_celery_memory.reporter.watch import ProcessWatch
-from otel_celery_memory.wire import FrameDecoder
 
 logger = logging.getLogger(__name__)
 
