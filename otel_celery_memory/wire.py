@@ -64,6 +64,7 @@ _LAYOUTS = [
 ]
 _BY_TYPE = {layout.type: layout for layout in _LAYOUTS}
 LAYOUTS = {layout.kind: layout for layout in _LAYOUTS}
+"""By the kind that a header names."""
 _STARTED = _BY_TYPE[records.TaskStarted]
 _FINISHED = _BY_TYPE[records.TaskFinished]
 ABSENT = _ABSENT

@@ -19,10 +19,12 @@ from otel_celery_memory.probes.threads import native_lock
 from otel_celery_memory.probes.tracer import HeapTracer
 from otel_celery_memory.records import TaskFinished, WindowKind
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.worker.sampler import Plan, Sampler
+from otel_celery_memory.worker.plan import Plan
+from otel_celery_memory.worker.sampler import Sampler
 from otel_celery_memory.worker.sink import Sink
 from otel_celery_memory.worker.site_records import left_alive, window_records
-from otel_celery_memory.worker.traced_run import Traced, TracedRun
+from otel_celery_memory.worker.traced_run import TracedRun
+from otel_celery_memory.worker.tracing_window import Traced
 
 logger = logging.getLogger(__name__)
 
@@ -182,7 +184,7 @@ class TaskTracing:
             return
         used_s = self._cpu_s() - self._cpu_mark_s
         now_s = self._clock_s()
-        self._sampler.task_s += used_s
+        self._sampler.funds.task_s += used_s
         self._sampler.ran(running[0], used_s, now_s - self._run_began_s, now_s)
 
     def obey(self, orders: Orders, *, now: bool = False) -> None:
