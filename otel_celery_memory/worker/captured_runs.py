@@ -16,13 +16,13 @@ class CapturedRuns:
         self._last = 0
 
     def order(self, orders: Orders, now_s: float) -> bool:
-        """Take what is ordered, if that is news; ``False`` where there is nothing or it is late."""
+        """Take what is ordered, if that is news; whether any of it is still wanted."""
         if not orders.capture or now_s >= orders.until_s:
             return False
         if orders.capture != self._last:
             self._last = orders.capture
             self.ordered, self._runs_left = orders, orders.runs
-        return True
+        return self.ordered is not None
 
     def plan(self, now_s: float) -> Plan | None:
         """The plan of the run that starts now; ends a capture that has all it wanted."""

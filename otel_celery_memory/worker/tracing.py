@@ -148,14 +148,8 @@ class TaskTracing:
 
     def obey(self, orders: Orders, *, now: bool = False) -> None:
         """Begin the capture that is ordered; with `now` also of what is running."""
-        given = self._captures.order(orders, self._clock_s())
-        if (
-            now
-            and news
-            and self._captures.ordered is not None
-            and self._run is None
-            and self._running
-        ):
+        wanted = self._captures.order(orders, self._clock_s())
+        if wanted and now and self._run is None and self._running:
             self._trace(Plan(orders.allowance_s, 0.0), *self._running, orders)
 
     def settle(self) -> None:
