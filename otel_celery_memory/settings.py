@@ -5,13 +5,19 @@ A keyword wins over ``OTEL_CELERY_MEMORY_<NAME>``, which wins over the default.
 
 from __future__ import annotations
 
-import fnmatch
 import logging
-import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
+
+from otel_celery_memory.setting_values import (
+    boolean,
+    choice,
+    directory,
+    integer,
+    number,
+    patterns,
+)
 
 ENVIRONMENT_PREFIX = "OTEL_CELERY_MEMORY_"
 
@@ -24,71 +30,6 @@ class SettingError(ValueError):
     def __init__(self, name: str, value: object, allowed: str) -> None:
         super().__init__(f"otel_celery_memory: {name}={value!r} cannot be used: {allowed}")
         self.name = name
-
-
-def _choice(*allowed: str) -> Callable[[object], str]:
-    def parse(value: object) -> str:
-        if value in allowed:
-            return str(value)
-        raise ValueError
-
-    return parse
-
-
-def _integer(low: int, high: int) -> Callable[[object], int]:
-    def parse(value: object) -> int:
-        if isinstance(value, (bool, float)):
-            raise ValueError
-        number = int(str(value))
-        if not low <= number <= high:
-            raise ValueError
-        return number
-
-    return parse
-
-
-def _number(low: float, high: float) -> Callable[[object], float]:
-    def parse(value: object) -> float:
-        if isinstance(value, bool):
-            raise ValueError
-        number = float(str(value))
-        if not low <= number <= high:  # also refuses NaN
-            raise ValueError
-        return number
-
-    return parse
-
-
-def _boolean(value: object) -> bool:
-    found = {"true": True, "1": True, "false": False, "0": False}.get(str(value).strip().lower())
-    if found is None:
-        raise ValueError
-    return found
-
-
-def _directory(value: object) -> str:
-    """An absolute path; empty is none. Whether it can be written to is seen where it is."""
-    path = os.fspath(value) if isinstance(value, os.PathLike) else value
-    if not isinstance(path, str) or "\0" in path or not (path == "" or path.startswith("/")):
-        raise ValueError
-    return path
-
-
-def _patterns(value: object) -> tuple[str, ...]:
-    """File patterns: a comma-separated string, or a sequence of strings."""
-    parts = value.split(",") if isinstance(value, str) else value
-    if not isinstance(parts, (list, tuple)) or not all(isinstance(part, str) for part in parts):
-        raise ValueError
-    # A comma separates everywhere: the reporter is told its patterns as one string.
-    found = tuple(word.strip() for part in parts for word in part.split(",") if word.strip())
-    for pattern in found:
-        if "\0" in pattern or len(pattern) > 1_000:
-            raise ValueError
-        try:
-            re.compile(fnmatch.translate(pattern))
-        except re.error:
-            raise ValueError from None
-    return found
 
 
 def _setting(
@@ -104,7 +45,7 @@ class Settings:
 
     tracing: str = _setting(
         "budget",
-        _choice("budget", "always", "off"),
+        choice("budget", "always", "off"),
         "",
         "one of budget, always, off",
         "when `tracemalloc` runs; `budget` traces some runs of each task; `always` traces every "
@@ -112,58 +53,58 @@ class Settings:
     )
     overhead_budget: float = _setting(
         0.01,
-        _number(0.0001, 0.5),
+        number(0.0001, 0.5),
         "",
         "a number from 0.0001 to 0.5",
         "share of the tasks' CPU time that tracing within a budget may cost",
     )
     max_added_latency: float = _setting(
         0.25,
-        _number(0.01, 60),
+        number(0.01, 60),
         "s",
         "a number from 0.01 to 60",
         "the most that tracing within a budget may add to one run",
     )
     frames: int = _setting(
-        1, _integer(1, 25), "frames", "an integer from 1 to 25", "stack depth of a traced site"
+        1, integer(1, 25), "frames", "an integer from 1 to 25", "stack depth of a traced site"
     )
     sites_interval: float = _setting(
         60.0,
-        _number(1, 86_400),
+        number(1, 86_400),
         "s",
         "a number from 1 to 86400",
         "time between allocation site events",
     )
     sites_top: int = _setting(
-        10, _integer(1, 100), "sites", "an integer from 1 to 100", "sites told at each interval"
+        10, integer(1, 100), "sites", "an integer from 1 to 100", "sites told at each interval"
     )
     sites_include: tuple[str, ...] = _setting(
         (),
-        _patterns,
+        patterns,
         "",
         "comma-separated file patterns, such as */app/*",
         "files whose sites are told; empty is all",
     )
     sites_exclude: tuple[str, ...] = _setting(
         (),
-        _patterns,
+        patterns,
         "",
         "comma-separated file patterns, such as */site-packages/*",
         "files whose sites are not told",
     )
     export_interval: float = _setting(
-        15.0, _number(0.1, 3_600), "s", "a number from 0.1 to 3600", "time between metric exports"
+        15.0, number(0.1, 3_600), "s", "a number from 0.1 to 3600", "time between metric exports"
     )
     delivery: str = _setting(
         "reporter",
-        _choice("reporter", "inprocess"),
+        choice("reporter", "inprocess"),
         "",
         "one of reporter, inprocess",
         "who talks OTLP: a process beside the worker, or the process that runs the tasks",
     )
     state_directory: str = _setting(
         "",
-        _directory,
+        directory,
         "",
         "an absolute path",
         "where the last known processes and tasks are kept, for the next start of the same node "
@@ -172,21 +113,21 @@ class Settings:
 
     remote_control: bool = _setting(
         True,
-        _boolean,
+        boolean,
         "",
         "true or false",
         "whether `celery inspect memory` and `celery control memory_...` are answered",
     )
     capture_signal: bool = _setting(
         False,
-        _boolean,
+        boolean,
         "",
         "true or false",
         "whether SIGURG to the worker or a child begins a capture, for when no broker is reached",
     )
     capture_directory: str = _setting(
         "",
-        _directory,
+        directory,
         "",
         "an absolute path",
         "where captures are written as files; empty is nowhere",

@@ -24,8 +24,8 @@ MAX_FRAME_BYTES = 4096
 """Linux's ``PIPE_BUF``. POSIX asks for 512 only; macOS has 512 and may tear larger frames there,
 which the decoder then skips and counts."""
 
-_HEADER = struct.Struct("<2sBBHI")
-_pack_header = _HEADER.pack
+HEADER = struct.Struct("<2sBBHI")
+_pack_header = HEADER.pack
 _new = tuple.__new__
 _ABSENT = -(2**63)
 _STRING_LIMIT_BYTES = {"task_id": 256, "stack": 2048, "path": 1024}
@@ -63,7 +63,8 @@ _LAYOUTS = [
     for kind, record_type in enumerate(typing.get_args(records.Record), start=1)
 ]
 _BY_TYPE = {layout.type: layout for layout in _LAYOUTS}
-_BY_KIND = {layout.kind: layout for layout in _LAYOUTS}
+LAYOUTS = {layout.kind: layout for layout in _LAYOUTS}
+"""By the kind that a header names."""
 _STARTED = _BY_TYPE[records.TaskStarted]
 _FINISHED = _BY_TYPE[records.TaskFinished]
 ABSENT = _ABSENT
@@ -138,7 +139,7 @@ def _clipped(layout: _Layout, strings: tuple[str, ...]) -> bytes:
 
 def decode(kind: int, payload: bytes) -> Record | None:
     """The record of one payload, or ``None`` where it is not one of ours."""
-    layout = _BY_KIND.get(kind)
+    layout = LAYOUTS.get(kind)
     if layout is None or len(payload) < layout.numbers.size:
         return None
     if not layout.strings and len(payload) > layout.numbers.size:
@@ -159,63 +160,3 @@ def decode(kind: int, payload: bytes) -> Record | None:
         return None
     # As the type's own constructor, which is a function around this, with three checks of its own.
     return _new(layout.type, (*numbers, *strings))
-
-
-class FrameDecoder:
-    """Turns the bytes of a pipe into records; skips and counts what is not a frame.
-
-    ``bad_frames`` counts runs of bytes that were skipped, not the bytes. Never raises, and keeps
-    less than one frame between calls.
-    """
-
-    def __init__(self) -> None:
-        self.bad_frames = 0
-        self._rest = b""
-        self._in_garbage = False
-
-    def feed(self, data: bytes) -> list[Record]:
-        """Records that are complete with `data` appended to what came before."""
-        buffer = self._rest + data if self._rest else data
-        found: list[Record] = []
-        at, end = 0, len(buffer)
-        while end - at >= _HEADER.size:
-            magic, version, kind, length, checksum = _HEADER.unpack_from(buffer, at)
-            stop = at + _HEADER.size + length
-            if magic != MAGIC or version != VERSION or stop - at > MAX_FRAME_BYTES:
-                at = self._skip(buffer, at)
-                continue
-            if stop > end:
-                break
-            payload = buffer[at + _HEADER.size : stop]
-            layout = _BY_KIND.get(kind)
-            intact = layout is not None and crc32(payload, layout.seed) == checksum
-            record = decode(kind, payload) if intact else None
-            if record is None:
-                at = self._skip(buffer, at)
-                continue
-            self._in_garbage = False
-            found.append(record)
-            at = stop
-        self._rest = buffer[at:]
-        return found
-
-    def finish(self) -> list[Record]:
-        """The stream has ended: what is left is no frame's beginning, but may hide whole ones."""
-        found: list[Record] = []
-        while len(self._rest) >= _HEADER.size:
-            at = self._skip(self._rest, 0)
-            rest, self._rest = self._rest[at:], b""
-            found += self.feed(rest)
-        self._rest = b""
-        return found
-
-    def _skip(self, buffer: bytes, at: int) -> int:
-        """The next place where a frame may begin; counts a run of garbage once."""
-        if not self._in_garbage:
-            self._in_garbage = True
-            self.bad_frames += 1
-        following = buffer.find(MAGIC, at + 1)
-        if following >= 0:
-            return following
-        # The last byte may be the first half of the magic.
-        return max(at + 1, len(buffer) - len(MAGIC) + 1)

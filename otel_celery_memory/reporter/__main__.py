@@ -19,6 +19,7 @@ import sys
 from pathlib import Path
 from selectors import DefaultSelector
 
+from otel_celery_memory.frames import FrameDecoder
 from otel_celery_memory.page import ControlPage
 from otel_celery_memory.probes.cgroup import find_cgroup, identity
 from otel_celery_memory.probes.limits import oom_kill_counter, read_limits
@@ -45,7 +46,6 @@ from otel_celery_memory.settings import Settings
 from otel_celery_memory.status import StatusPage
 from otel_celery_memory.telemetry.histogram import wants_delta
 from otel_celery_memory.telemetry.pipeline import Pipeline, open_pipeline, run_bounded
-from otel_celery_memory.wire import FrameDecoder
 
 logger = logging.getLogger(__name__)
 

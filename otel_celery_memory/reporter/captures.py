@@ -18,18 +18,16 @@ from otel_celery_memory.captures.model import (
     SLICE,
     Capture,
     CapturedProcess,
-    CapturedSite,
 )
 from otel_celery_memory.orders import Orders
 from otel_celery_memory.records import Site, SitesWindow, WindowKind
+from otel_celery_memory.reporter.gathered import GatheredWindows
 from otel_celery_memory.reporter.sites import CodePlace
-from otel_celery_memory.reporter.window_totals import SiteKey
 
 logger = logging.getLogger(__name__)
 
 GRACE_S = 2.0
 """After the time of a capture its last windows may still come."""
-_SITES_MAX = 20_000
 _REMEMBERED = 5
 _KINDS = {WindowKind.RUN: RUNS, WindowKind.SLICE: SLICE, WindowKind.HEAP: HEAP}
 
@@ -42,25 +40,6 @@ class TakenCapture:
     capture: Capture
     file: str | None
     error: str | None
-
-
-class _Gathered:
-    """Windows of one kind."""
-
-    def __init__(self) -> None:
-        self.runs: Counter[str] = Counter()
-        self.size_bytes: Counter[SiteKey] = Counter()
-        self.blocks: Counter[SiteKey] = Counter()
-        self.other_bytes = self.other_blocks = 0
-
-    def site(self, record: Site) -> None:
-        key = (record.task, record.path, record.line, record.stack)
-        if key not in self.size_bytes and len(self.size_bytes) >= _SITES_MAX:
-            self.other_bytes += record.size_bytes
-            self.other_blocks += record.blocks
-            return
-        self.size_bytes[key] += record.size_bytes
-        self.blocks[key] += record.blocks
 
 
 class Captures:
@@ -82,7 +61,7 @@ class Captures:
         self._orders: Orders | None = None
         self._began_s = 0.0
         self._mode = ""
-        self._gathered: dict[int, _Gathered] = {}
+        self._gathered: dict[int, GatheredWindows] = {}
         self._windows: Counter[int] = Counter()
         self._sites_due: Counter[int] = Counter()
         self._sites_due_s = 0.0
@@ -107,10 +86,7 @@ class Captures:
             self.look_for_orders()
         if self._orders is None or record.capture != self._orders.capture:
             return
-        gathered = self._gathered.setdefault(record.kind, _Gathered())
-        gathered.runs[record.task] += record.runs
-        gathered.other_bytes += record.other_bytes
-        gathered.other_blocks += record.other_blocks
+        self._gathered.setdefault(record.kind, GatheredWindows()).window(record)
         self._windows[record.pid] += 1
         self._sites_due[record.pid] = record.sites
         self._sites_due_s = self._clock_s() + GRACE_S
@@ -178,7 +154,7 @@ class Captures:
         """Whole runs where there are any: slices say less, and the two do not add up."""
         kinds = (WindowKind.HEAP, WindowKind.RUN, WindowKind.SLICE)
         kind = next((kind for kind in kinds if kind in self._gathered), WindowKind.RUN)
-        gathered = self._gathered.get(kind, _Gathered())
+        gathered = self._gathered.get(kind, GatheredWindows())
         return Capture(
             kind=_KINDS[kind],
             worker=self._worker,
@@ -188,35 +164,13 @@ class Captures:
             frames=self._frames,
             tracing=self._mode,
             processes=processes,
-            runs={task: runs for task, runs in gathered.runs.items() if task},
-            sites=tuple(
-                self._site(key, gathered.size_bytes[key], gathered.blocks[key])
-                for key in sorted(gathered.size_bytes, key=lambda k: -gathered.size_bytes[k])
-            ),
+            runs=gathered.runs_of_tasks(),
+            sites=gathered.sites(self._describe),
             other_bytes=gathered.other_bytes,
             other_blocks=gathered.other_blocks,
-        )
-
-    def _site(self, key: SiteKey, size_bytes: int, blocks: int) -> CapturedSite:
-        task, path, line, stack = key
-        place = self._describe(path, line)
-        return CapturedSite(
-            task=task,
-            path=path,
-            line=line,
-            function=place.function,
-            name=place.name,
-            stack=tuple(_frame(text) for text in stack.split("\n") if text),
-            size_bytes=size_bytes,
-            blocks=blocks,
         )
 
 
 def saver(directory: str) -> Callable[[Capture], object] | None:
     """Writes captures into `directory`, as JSON and as a profile; ``None`` where there is none."""
     return partial(CaptureDirectory(directory).save, pprof=True) if directory else None
-
-
-def _frame(text: str) -> tuple[str, int]:
-    path, _, line = text.rpartition(":")
-    return path, int(line) if line.isascii() and line.isdigit() else 0

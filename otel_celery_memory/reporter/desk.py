@@ -11,7 +11,7 @@ from otel_celery_memory.page import ControlPage
 from otel_celery_memory.records import MAIN_SLOT, slot_name
 from otel_celery_memory.reporter.emitter import Emitter
 from otel_celery_memory.reporter.process import ProcessState
-from otel_celery_memory.telemetry.events import RankedSite
+from otel_celery_memory.telemetry.event_values import RankedSite
 
 VIEW_INTERVAL_S = 5.0
 _TASKS_SHOWN = 50

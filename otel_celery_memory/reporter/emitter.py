@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 
 from opentelemetry._logs import Logger
@@ -20,24 +19,22 @@ from otel_celery_memory.records import (
     slot_name,
 )
 from otel_celery_memory.reporter.captures import Captures, TakenCapture
+from otel_celery_memory.reporter.counts import Counts
 from otel_celery_memory.reporter.endings import ProcessEnd
 from otel_celery_memory.reporter.levels import Surroundings, levels_of
 from otel_celery_memory.reporter.pressure import Usage
-from otel_celery_memory.reporter.process import ProcessState
 from otel_celery_memory.reporter.recycling import Recycling, Replacement
 from otel_celery_memory.reporter.sites import SiteTotals
 from otel_celery_memory.reporter.state import WorkerState
 from otel_celery_memory.reporter.tasks import TaskTotals
-from otel_celery_memory.telemetry.events import (
-    Events,
+from otel_celery_memory.telemetry.event_values import (
     LostProcess,
     Pressure,
-    ProcessSnapshot,
     Snapshot,
 )
+from otel_celery_memory.telemetry.events import Events
 from otel_celery_memory.telemetry.metrics import (
     BoundedNames,
-    Level,
     TaskMetrics,
     observe_levels,
 )
@@ -70,18 +67,9 @@ class Emitter:
         self._events = Events(logger)
         self._recycling = Recycling()
         self._recycled = RecyclingMetrics(histogram)
-        # Written by one thread, copied by the SDK's export thread: list() of a dictionary's
-        # items is one step to other threads.
-        self._measured: Counter[tuple[str, str, bool]] = Counter()
-        self._exits: Counter[tuple[str, str]] = Counter()
-        self._aborted: Counter[str] = Counter()
+        self._counts = Counts()
         self._held: dict[int, TaskStarted] = {}
-        counts = {
-            c.MEASURED: self._measured_levels,
-            c.PROCESS_EXITS: self._exit_levels,
-            c.TRACING_ABORTED: self._aborted_levels,
-        }
-        observe_levels(meter, {**counts, **levels_of(surroundings, state)})
+        observe_levels(meter, {**self._counts.levels(), **levels_of(surroundings, state)})
 
     def apply(self, record: Record) -> None:
         """Take in one record."""
@@ -95,7 +83,7 @@ class Emitter:
             self._replaced(self._recycling.up(record))
         elif isinstance(record, SitesWindow):
             if record.aborted:
-                self._aborted[self._names.bounded(record.task)] += 1
+                self._counts.aborted[self._names.bounded(record.task)] += 1
             self.sites.window(record)
             self.captures.window(record)
         elif isinstance(record, Site):
@@ -120,15 +108,15 @@ class Emitter:
             self._recycled.lived(life.reason, life.tasks, life.lifetime_s)
         self._replaced(replacement)
         if not end.lost:
-            self._exits[slot_name(process.slot), end.reason.value] += 1
+            self._counts.exits[slot_name(process.slot), end.reason.value] += 1
             return
-        snapshot = self._snapshot(process, end.task, end.time_ns)
+        snapshot = process.snapshot(end.task, end.time_ns)
         oom_kills = self.state.oom.since_start
         self.lost(LostProcess(snapshot, end.reason.value, end.signal, oom_kills), end.time_ns)
 
     def lost(self, lost: LostProcess, time_ns: int) -> None:
         """Count a process that was lost, and tell it."""
-        self._exits[lost.process.slot, lost.reason] += 1
+        self._counts.exits[lost.process.slot, lost.reason] += 1
         self._events.process_lost(lost, time_ns)
 
     def _replaced(self, replacement: Replacement | None) -> None:
@@ -144,27 +132,13 @@ class Emitter:
                 task = process.in_flight[0] if process.in_flight else None
                 self._events.pressure(
                     Pressure(
-                        self._snapshot(process, task, now_ns),
+                        process.snapshot(task, now_ns),
                         usage.kind,
                         usage.used_bytes,
                         usage.limit_bytes,
                     ),
                     now_ns,
                 )
-
-    @staticmethod
-    def _snapshot(process: ProcessState, task: TaskStarted | None, now_ns: int) -> ProcessSnapshot:
-        return ProcessSnapshot(
-            slot=slot_name(process.slot),
-            pid=process.pid,
-            rss_bytes=process.rss_bytes,
-            rss_peak_bytes=process.rss_peak_bytes,
-            task=task.task if task else None,
-            task_id=task.task_id if task else None,
-            task_age_s=round((now_ns - task.time_ns) / 1e9, 3) if task else None,
-            # Nothing, where a reporter that died was the only one to hear of its start.
-            task_rss_start_bytes=task.rss_bytes or None if task else None,
-        )
 
     def emit_sites(self, interval_s: float, now_ns: int) -> None:
         """Send the events of the sites that grew fastest since this was last called."""
@@ -187,11 +161,13 @@ class Emitter:
             capture.taken_ns,
         )
 
+    def runs_aborted(self) -> int:
+        """Runs whose tracing was stopped before their end."""
+        return self._counts.all_aborted()
+
     def forget(self) -> None:
         """Begin anew: after a fork, what the parent counted is the parent's to tell."""
-        self._measured.clear()
-        self._exits.clear()
-        self._aborted.clear()
+        self._counts.clear()
         self.tasks.clear()
         self.sites.forget()
         self.state.processes.clear()
@@ -207,26 +183,7 @@ class Emitter:
         task = self._names.bounded(record.task)
         self.sites.finished(record)
         exclusive = bool(record.exclusive)
-        self._measured[task, self._states.bounded(record.state), exclusive] += 1
+        self._counts.measured[task, self._states.bounded(record.state), exclusive] += 1
         if exclusive:
             self._tasks.finished(record, task)
             self.tasks.finished(task, record.traced_delta_bytes)
-
-    def _measured_levels(self) -> list[Level]:
-        counts = list(self._measured.items())
-        return [
-            (count, {c.TASK_NAME: task, c.TASK_STATE: state, c.EXCLUSIVE: exclusive})
-            for (task, state, exclusive), count in counts
-        ]
-
-    def runs_aborted(self) -> int:
-        """Runs whose tracing was stopped before their end."""
-        return sum(list(self._aborted.values()))
-
-    def _aborted_levels(self) -> list[Level]:
-        counts = list(self._aborted.items())
-        return [(count, {c.TASK_NAME: task}) for task, count in counts if count]
-
-    def _exit_levels(self) -> list[Level]:
-        counts = list(self._exits.items())
-        return [(count, {c.SLOT: slot, c.EXIT_REASON: why}) for (slot, why), count in counts]

@@ -1,15 +1,26 @@
-"""One process of a worker as its reporter knows it. Pure."""
+"""One process of a worker as its reporter knows it: its sizes, its tasks, its end. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from otel_celery_memory.records import HeapSampled, ProcessDown, TaskStarted
+from otel_celery_memory.records import (
+    MAIN_SLOT,
+    TERMINATED,
+    HeapSampled,
+    ProcessDown,
+    TaskFinished,
+    TaskInFlight,
+    TaskStarted,
+    slot_name,
+)
+from otel_celery_memory.telemetry.event_values import ProcessSnapshot
 
 JUDGE_AFTER_NS = 1_000_000_000
 """How long all sides have to speak of a process that is gone."""
 GIVE_UP_AFTER_NS = 6_000_000_000
 """How long to wait for the main process, which reaps a child when it gets to it."""
+_IN_FLIGHT_MAX = 100
 
 
 @dataclass
@@ -45,6 +56,71 @@ class ProcessState:
         self.rss_bytes = rss_bytes
         self.rss_peak_bytes = max(self.rss_peak_bytes or 0, rss_bytes)
 
+    def started(self, record: TaskStarted) -> None:
+        """It runs a task."""
+        self.saw_rss(record.rss_bytes)
+        if not record.nested:
+            self.last = record
+            # A child runs one task at a time: what was in flight there has ended untold.
+            if self._is_child:
+                self.in_flight.clear()
+        self._runs(record)
+
+    def finished(self, record: TaskFinished) -> None:
+        """A task of it has ended."""
+        self.saw_rss(record.rss_start_bytes + record.rss_delta_bytes)
+        if record.rss_peak_bytes is not None:
+            self.rss_peak_bytes = max(
+                self.rss_peak_bytes or 0, record.rss_start_bytes + record.rss_peak_bytes
+            )
+        self.terminated = record.state == TERMINATED
+        self.finished_ns = record.started_ns
+        self.last_finished = record.task_id
+        self.tasks += not record.nested
+        if self.terminated and not (self.last and self.last.task_id == record.task_id):
+            self.last = _start_of(record)
+        if self.in_flight:
+            self.in_flight = [task for task in self.in_flight if task.task_id != record.task_id]
+
+    def held(self, record: TaskStarted) -> bool:
+        """It holds this as the task that it runs; ``False`` where that is known already."""
+        if record.time_ns <= self.finished_ns:
+            return False
+        if any(task.time_ns == record.time_ns for task in self.in_flight):
+            return False
+        self.started(record)
+        return True
+
+    def is_running(self, record: TaskInFlight) -> None:
+        """The main process says so, which may be behind: what it said itself is newer."""
+        known = {task.task_id for task in self.in_flight} | {self.last_finished}
+        if record.task_id in known or (self._is_child and self.in_flight):
+            return
+        self.last = TaskStarted(*record[:2], 0, None, 0, record.task_id, record.task, "")
+        self._runs(self.last)
+
+    def _runs(self, task: TaskStarted) -> None:
+        self.in_flight.append(task)
+        del self.in_flight[:-_IN_FLIGHT_MAX]
+
+    def snapshot(self, task: TaskStarted | None, now_ns: int) -> ProcessSnapshot:
+        """As the events tell of it, with the task that it is or was running."""
+        return ProcessSnapshot(
+            slot=slot_name(self.slot),
+            pid=self.pid,
+            rss_bytes=self.rss_bytes,
+            rss_peak_bytes=self.rss_peak_bytes,
+            task=task.task if task else None,
+            task_id=task.task_id if task else None,
+            task_age_s=round((now_ns - task.time_ns) / 1e9, 3) if task else None,
+            # Nothing, where a reporter that died was the only one to hear of its start.
+            task_rss_start_bytes=task.rss_bytes or None if task else None,
+        )
+
+    @property
+    def _is_child(self) -> bool:
+        return self.slot not in (MAIN_SLOT, None)
+
     @property
     def judge_after_ns(self) -> int:
         """How long after it was gone its end is judged."""
@@ -52,3 +128,16 @@ class ProcessState:
         by_itself = self.down is not None and self.down.exit_code >= 0
         told = by_itself or self.exit_code is not None
         return JUDGE_AFTER_NS if told else GIVE_UP_AFTER_NS
+
+
+def _start_of(record: TaskFinished) -> TaskStarted:
+    return TaskStarted(
+        record.pid,
+        record.started_ns,
+        record.rss_start_bytes,
+        None,
+        record.nested,
+        record.task_id,
+        record.task,
+        "",
+    )

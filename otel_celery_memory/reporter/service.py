@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable
 from selectors import EVENT_READ, BaseSelector
 
-from otel_celery_memory.records import MAIN_SLOT, ProcessUp, Record, TaskStarted
+from otel_celery_memory.frames import FrameDecoder
+from otel_celery_memory.records import MAIN_SLOT, ProcessUp, Record
 from otel_celery_memory.reporter.desk import Desk
 from otel_celery_memory.reporter.emitter import Emitter
+from otel_celery_memory.reporter.held import HeldTasks
 from otel_celery_memory.reporter.lookout import Lookout
 from otel_celery_memory.reporter.watch import ProcessWatch
-from otel_celery_memory.wire import FrameDecoder
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ _LINGER_S = 1.0
 """How long the pipe may stay open after the main process is gone or has said goodbye: somebody
 that a task forked may hold an end of it for ever."""
 _PIPE = "pipe"
+_HELD = "tasks in flight"
 
 
 class ReporterService:
@@ -58,7 +60,7 @@ class ReporterService:
         self._selector = selector
         self._sites_interval_s = sites_interval_s
         self._damaged = damaged
-        self._held = held
+        self._held = HeldTasks(held, emitter)
         self._oom_kills = oom_kills
         self._send_events = send_events
         self._clock_s = clock_s
@@ -84,7 +86,7 @@ class ReporterService:
                 self._gone(pid)
             now_s = self._clock_s()
             if now_s >= self._lookout.due_s:
-                self._contained("tasks in flight", self._look_at_all_held)
+                self._contained(_HELD, self._held.look)
                 self._contained("a look at the limits", self._lookout.look)
             if now_s >= next_tick_s:
                 next_tick_s = now_s + TICK_S
@@ -132,27 +134,12 @@ class ReporterService:
             self._gone(pid)
 
     def _gone(self, pid: int) -> None:
-        self._look_at_held(pid)
+        self._contained(_HELD, self._held.look_at, pid)
         self._watch.drop(pid)
         self._contained("the count of OOM kills", self._look_at_oom_kills)
         self._emitter.state.gone(pid, time.time_ns())
         if pid == self._main_pid:
             self._end_by_s = self._clock_s() + _LINGER_S
-
-    def _look_at_held(self, pid: int) -> None:
-        """Take in what a process holds in the control page as the task that it runs."""
-        process = self._emitter.state.processes.get(pid)
-        frame = b"" if process is None or process.slot is None else self._held(process.slot)
-        if not frame:
-            return
-        for record in FrameDecoder().feed(frame):
-            # A slot's next process may have written over it already.
-            if isinstance(record, TaskStarted) and record.pid == pid:
-                self._emitter.holds(record)
-
-    def _look_at_all_held(self) -> None:
-        for pid in list(self._emitter.state.processes):
-            self._look_at_held(pid)
 
     def _look_at_oom_kills(self) -> None:
         self._emitter.state.oom.counted(self._oom_kills(), time.time_ns())

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from otel_celery_memory.records import Site, SitesWindow, TaskFinished, WindowKind
 from otel_celery_memory.reporter.window_totals import SiteKey, SiteMean, WindowTotals
-from otel_celery_memory.telemetry.events import RankedSite
+from otel_celery_memory.telemetry.event_values import RankedSite
 from otel_celery_memory.telemetry.metrics import BoundedNames
 
 _NAMES_MAX = 1_000

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 from otel_celery_memory.records import (
     MAIN_SLOT,
-    TERMINATED,
     Goodbye,
     HeapSampled,
     ProcessDown,
@@ -34,7 +33,6 @@ _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 _PROCESSES_MAX = 4_096
 _OVERDUE_MAX = 1_024
-_IN_FLIGHT_MAX = 100
 _JUDGED_MAX = 256
 
 
@@ -134,56 +132,19 @@ class WorkerState:
         return last is not None and self._overdue.pop(last.task_id, None) is not None
 
     def _started(self, record: TaskStarted) -> None:
-        process = self._process(record.pid)
-        process.saw_rss(record.rss_bytes)
-        if not record.nested:
-            process.last = record
-            # A child runs one task at a time: what was in flight there has ended untold.
-            if process.slot not in (MAIN_SLOT, None):
-                process.in_flight.clear()
-        process.in_flight.append(record)
-        del process.in_flight[:-_IN_FLIGHT_MAX]
+        self._process(record.pid).started(record)
 
     def _finished(self, record: TaskFinished) -> None:
-        process = self._process(record.pid)
-        process.saw_rss(record.rss_start_bytes + record.rss_delta_bytes)
-        if record.rss_peak_bytes is not None:
-            process.rss_peak_bytes = max(
-                process.rss_peak_bytes or 0, record.rss_start_bytes + record.rss_peak_bytes
-            )
-        process.terminated = record.state == TERMINATED
-        process.finished_ns = record.started_ns
-        process.last_finished = record.task_id
-        process.tasks += not record.nested
-        if process.terminated and not (process.last and process.last.task_id == record.task_id):
-            process.last = _start_of(record)
-        if process.in_flight:
-            process.in_flight = [
-                started for started in process.in_flight if started.task_id != record.task_id
-            ]
+        self._process(record.pid).finished(record)
 
     def held(self, record: TaskStarted) -> bool:
         """A process holds this as the task that it runs; ``False`` where that is known already."""
         process = self.processes.get(record.pid)
-        if process is None or record.time_ns <= process.finished_ns:
-            return False
-        if any(started.time_ns == record.time_ns for started in process.in_flight):
-            return False
-        self._started(record)
-        return True
+        return process is not None and process.held(record)
 
     def _in_flight(self, record: TaskInFlight) -> None:
-        """The main process may be behind: what the process itself said is newer."""
-        if record.pid in self._judged and record.pid not in self.processes:
-            return
-        process = self._process(record.pid)
-        child = process.slot not in (MAIN_SLOT, None)
-        known = {task.task_id for task in process.in_flight} | {process.last_finished}
-        if record.task_id not in known and not (child and process.in_flight):
-            task = TaskStarted(*record[:2], 0, None, 0, record.task_id, record.task, "")
-            process.last = task
-            process.in_flight.append(task)
-            del process.in_flight[:-_IN_FLIGHT_MAX]
+        if record.pid not in self._judged or record.pid in self.processes:
+            self._process(record.pid).is_running(record)
 
     def _process(self, pid: int) -> ProcessState:
         process = self.processes.get(pid)
@@ -192,19 +153,6 @@ class WorkerState:
             process = self.processes[pid] = ProcessState(pid, None)
             _trim(self.processes, _PROCESSES_MAX)
         return process
-
-
-def _start_of(record: TaskFinished) -> TaskStarted:
-    return TaskStarted(
-        record.pid,
-        record.started_ns,
-        record.rss_start_bytes,
-        None,
-        record.nested,
-        record.task_id,
-        record.task,
-        "",
-    )
 
 
 def _trim(bounded: dict[_Key, _Value], limit: int) -> None:

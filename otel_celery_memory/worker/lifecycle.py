@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import logging
 import os
 import time
@@ -23,20 +22,17 @@ from otel_celery_memory.records import (
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.bootstep import step_of
 from otel_celery_memory.worker.channel import Channel
+from otel_celery_memory.worker.checks import Checks
 from otel_celery_memory.worker.limits import TimeLimits
 from otel_celery_memory.worker.reaper import Reaper
 from otel_celery_memory.worker.recorder import Recorder
 from otel_celery_memory.worker.requests import ChildRequests, WorkerRequests
-from otel_celery_memory.worker.rollcall import call_roll, tell_again
 from otel_celery_memory.worker.signals import TaskSignals, connect, disconnect, lines_of_send
 from otel_celery_memory.worker.spans import TaskSpans
 from otel_celery_memory.worker.spawned import open_channel, runs_tasks_in_children
-from otel_celery_memory.worker.supervisor import CHECK_INTERVAL_S, Supervisor
+from otel_celery_memory.worker.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
-
-ROLL_CALL_CHECKS = 3
-"""Every so many checks the reporter is told who is there."""
 
 
 class WorkerLifecycle:
@@ -54,9 +50,8 @@ class WorkerLifecycle:
         self._reaper: Reaper | None = None
         self._requests: WorkerRequests | None = None
         self._stopping = False
-        self._timer: Any = None
+        self._checks: Checks | None = None
         self._main_pid = 0
-        self._checks = 0
 
     @property
     def attached(self) -> bool:
@@ -94,6 +89,7 @@ class WorkerLifecycle:
         self._supervisor = Supervisor(
             self._channel, self._settings, worker.hostname, max_memory_kib
         )
+        self._checks = Checks(worker, self._channel, self._supervisor, self._reaper)
         # Before the pool builds its tasks' tracers, which look for receivers once.
         self._signals = TaskSignals(self._recorder)
         self._signals.connect()
@@ -113,26 +109,13 @@ class WorkerLifecycle:
 
     def _worker_ready(self, **_: object) -> None:
         """The pool has been forked: with some brokers the timer is a thread from its first use."""
-        if self._worker is not None and self._timer is None:
-            self._timer = self._worker.timer.call_repeatedly(CHECK_INTERVAL_S, self._check)
+        if self._checks is not None:
+            self._checks.begin()
 
     def follow_pool(self) -> None:
         """Hear of the pool's children as they are reaped."""
-        if self._reaper is not None and self._worker is not None:
-            self._reaper.follow(self._worker.pool)
-
-    def _check(self) -> None:
-        """Now and then, in the main process."""
-        if self._channel is None or self._supervisor is None or self._reaper is None:
-            return
-        self.follow_pool()
-        restarted = self._supervisor.check()
-        self._checks += 1
-        children = self._reaper.children()
-        if restarted:
-            tell_again(self._channel, self._main_pid, children, self._reaper)
-        elif self._checks % ROLL_CALL_CHECKS == 0:
-            call_roll(self._channel, self._main_pid, children)
+        if self._checks is not None:
+            self._checks.follow_pool()
 
     def detach(self, *_: object) -> None:
         """The worker ends: say goodbye, let the reporter send what it has, leave nothing."""
@@ -143,10 +126,9 @@ class WorkerLifecycle:
         if self._requests is not None:
             self._requests.detach()
             self._requests = None
-        if self._timer is not None:
-            with contextlib.suppress(Exception):
-                self._timer.cancel()
-            self._timer = None
+        if self._checks is not None:
+            self._checks.end()
+            self._checks = None
         self._disconnect()
         if self._reaper is not None:
             self._reaper.release()

@@ -18,16 +18,14 @@ runs once an hour would never be seen.
 
 from __future__ import annotations
 
-import math
 import random
-from dataclasses import dataclass
 
 from otel_celery_memory.orders import Balance
 from otel_celery_memory.worker.costs import KnownCosts
+from otel_celery_memory.worker.funds import TIME_CONSTANT_S, Funds
+from otel_celery_memory.worker.plan import Plan
 from otel_celery_memory.worker.spending import Spending
 
-TIME_CONSTANT_S = 300.0
-"""Decay of what was earned and spent; half of the ten minutes that the budget is promised for."""
 IDLE_SHARE = 0.01
 SPENT_SHARE = 0.9
 """Of the budget that is there to be spent; what is between is for costs that nobody can measure,
@@ -46,19 +44,6 @@ _PATIENCE = 4
 _RETRY_S = 0.01
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How one run is traced.
-
-    ``allowance_s`` is the CPU time that may pass under tracing before it is stopped, which bounds
-    what tracing can add. ``begin_after_s`` is ``None`` where the whole run is traced; else a slice
-    of it is, which begins so many seconds after the run.
-    """
-
-    allowance_s: float
-    begin_after_s: float | None = None
-
-
 class Sampler:
     """Decides for the tasks of one process. Times are seconds; ``now_s`` is monotonic."""
 
@@ -74,16 +59,10 @@ class Sampler:
         self._latency_s = max_added_latency_s
         self._chance = chance
         before = before or Balance()
-        self.task_s, self.spent_s = before.task_s, before.spent_s
         # A successor's names are new to it only, not to the worker: they wait like any other.
         self._succeeds = before.task_s > 0
-        self._recent_task_s, self._recent_spent_s = before.recent_task_s, before.recent_spent_s
-        self._settled_s = before.at_s if self._succeeds else now_s
-        self._settled_task_s = self.task_s
-        self._spending = Spending(SPENT_SHARE * overhead_budget, WHOLE_SHARE * max_added_latency_s)
-        if self._succeeds:
-            earned_from_s = self.task_s - self._recent_task_s
-            self._spending.spend(self._recent_spent_s, earned_from_s, now_s)
+        lately = Spending(SPENT_SHARE * overhead_budget, WHOLE_SHARE * max_added_latency_s)
+        self.funds = Funds(overhead_budget, max_added_latency_s / 2, lately, before, now_s)
         self._known = KnownCosts(self._first_due_s)
         self._active = 1
         self._counted_s = now_s
@@ -92,7 +71,7 @@ class Sampler:
     def due(self, task: str, now_s: float) -> bool:
         """Whether it is worth asking for a `plan`: the one question before every run."""
         costs = self._known.of(task, now_s)
-        if self.task_s + IDLE_SHARE * now_s < costs.due_s:
+        if self.funds.task_s + IDLE_SHARE * now_s < costs.due_s:
             return False
         # A name's first run imports what it needs; where processes do not live long, it may be
         # the only one.
@@ -104,7 +83,7 @@ class Sampler:
 
     def worked(self, cpu_s: float) -> None:
         """Tasks have used so much more CPU time in this process, traced or not."""
-        self.task_s += cpu_s
+        self.funds.task_s += cpu_s
 
     def traced(
         self, task: str, cpu_s: float, extra_s: float, now_s: float, *, whole: bool, aborted: bool
@@ -123,10 +102,8 @@ class Sampler:
 
     def spend(self, spent_s: float, now_s: float) -> None:
         """Take `spent_s` out of the budget."""
-        self._settle(now_s)
-        self.spent_s += spent_s
-        self._recent_spent_s += spent_s
-        self._spending.spend(spent_s, self.task_s, now_s)
+        self._count_active(now_s)
+        self.funds.spend(spent_s, now_s)
 
     def postpone(self, task: str, now_s: float) -> None:
         """A run that was planned could not be traced: ask again later."""
@@ -148,10 +125,8 @@ class Sampler:
 
     def balance(self, now_s: float) -> Balance:
         """What the next process in this slot begins with."""
-        self._settle(now_s)
-        return Balance(
-            self.task_s, self.spent_s, self._recent_task_s, self._recent_spent_s, self._settled_s
-        )
+        self._count_active(now_s)
+        return self.funds.balance(now_s)
 
     def plan(self, task: str, now_s: float, limit_s: float | None = None) -> Plan | None:
         """How the run of `task` that starts now is traced, if it is.
@@ -189,7 +164,7 @@ class Sampler:
 
     def _pace_s(self, now_s: float) -> float:
         """The clock by which names wait: task time, and a little of the time without any."""
-        return self.task_s + IDLE_SHARE * now_s
+        return self.funds.task_s + IDLE_SHARE * now_s
 
     def _wait_s(self, cost_s: float) -> float:
         """How long, on that clock, a name waits for its share to have earned `cost_s`."""
@@ -200,19 +175,11 @@ class Sampler:
         return max(cost_s, FIXED_COST_S) / share
 
     def _funds_s(self, now_s: float, share: float) -> float:
-        self._settle(now_s)
-        earned_s = max(self._budget * self._recent_task_s, self._latency_s / 2)
-        lately_s = self._spending.left_s(self.task_s, now_s)
-        return min(share * earned_s - self._recent_spent_s, lately_s)
+        self._count_active(now_s)
+        return self.funds.left_s(share, now_s)
 
-    def _settle(self, now_s: float) -> None:
-        elapsed_s = max(now_s - self._settled_s, 0.0)
-        kept = math.exp(-elapsed_s / TIME_CONSTANT_S)
-        # As if it had been earned half-way since.
-        fresh_s = self.task_s - self._settled_task_s
-        self._recent_task_s = self._recent_task_s * kept + fresh_s * math.sqrt(kept)
-        self._recent_spent_s *= kept
-        self._settled_s, self._settled_task_s = now_s, self.task_s
+    def _count_active(self, now_s: float) -> None:
+        """The names that share the budget, counted now and then."""
         if now_s - self._counted_s >= 10.0:
             self._counted_s = now_s
             self._active = max(1, self._known.seen_since(now_s - 2 * TIME_CONSTANT_S))

@@ -5,9 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from otel_celery_memory.orders import Orders
 from otel_celery_memory.probes.sites import LiveSites, SiteDelta, SiteFilter, changed_sites
 from otel_celery_memory.records import Record, Site, SitesWindow, WindowKind
+from otel_celery_memory.worker.tracing_window import Traced
 
+SHARED_NAME = "_shared"
+"""The task name of sites that were seen while several tasks ran: no one task's."""
 SITES_PER_WINDOW = 40
 SITES_PER_CAPTURE = 2_000
 
@@ -15,6 +19,21 @@ SITES_PER_CAPTURE = 2_000
 def left_alive(sites: LiveSites, chosen: SiteFilter) -> list[SiteDelta]:
     """Sites of what was allocated since tracing began."""
     return changed_sites({}, sites, chosen)
+
+
+def run_records(
+    pid: int, task: str, traced: Traced, chosen: SiteFilter, capture: Orders | None
+) -> list[Record]:
+    """What a window in a run of `task` found, of a capture or of none."""
+    whole = traced.whole and not traced.aborted and task != SHARED_NAME
+    return window_records(
+        pid,
+        WindowKind.RUN if whole else WindowKind.SLICE,
+        task,
+        left_alive(traced.sites, chosen),
+        aborted=traced.whole and traced.aborted,
+        capture=capture.capture if capture else 0,
+    )
 
 
 def window_records(

@@ -1,44 +1,30 @@
 """Which runs of one process's tasks are traced, from their start to the records of what they left.
 
-The sampler decides, a `TracedRun` traces, and what it found becomes records. A capture that a
-person asked for goes before the sampler and does not count against its budget.
+The budget decides, a `TracedRun` traces, and what it found becomes records. A capture that a
+person asked for goes before the budget and does not count against it.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
-from otel_celery_memory.orders import Balance, Orders
+from otel_celery_memory.orders import Orders
 from otel_celery_memory.probes.sites import SiteFilter
 from otel_celery_memory.probes.threads import native_lock
 from otel_celery_memory.probes.tracer import HeapTracer
-from otel_celery_memory.records import TaskFinished, WindowKind
+from otel_celery_memory.records import TaskFinished
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.worker.sampler import Plan, Sampler
+from otel_celery_memory.worker.captured_runs import CapturedRuns
+from otel_celery_memory.worker.plan import Plan
 from otel_celery_memory.worker.sink import Sink
-from otel_celery_memory.worker.site_records import left_alive, window_records
-from otel_celery_memory.worker.traced_run import Traced, TracedRun
-
-logger = logging.getLogger(__name__)
-
-SHARED_NAME = "_shared"
-"""The task name of sites that were seen while several tasks ran: no one task's."""
-_OVERLAPPING_MAX = 1_000
-
-
-class Ledger(Protocol):
-    """Keeps what was earned and spent on tracing beyond the life of a process."""
-
-    def load(self, slot: int) -> Balance:
-        """What the process before in this slot left."""
-
-    def save(self, slot: int, balance: Balance) -> None:
-        """What this process leaves."""
+from otel_celery_memory.worker.site_records import SHARED_NAME, run_records
+from otel_celery_memory.worker.traced_run import TracedRun
+from otel_celery_memory.worker.tracing_budget import Ledger, TracingBudget
+from otel_celery_memory.worker.tracing_window import Traced
 
 
 class TaskTracing:
@@ -61,40 +47,28 @@ class TaskTracing:
         chance: random.Random | None = None,
     ) -> None:
         self._pid = os.getpid()
-        self._slot = slot
         self._sink = sink
         self._tracer = tracer
-        self._ledger = ledger
-        self._limit_s = limit_s
         self._clock_s = clock_s
         self._cpu_s = cpu_s
         self._chosen = chosen
-        self._sampler = Sampler(
-            settings.overhead_budget,
-            settings.max_added_latency,
-            clock_s(),
-            chance or random.Random(),  # noqa: S311
-            ledger.load(slot),
+        chance = chance or random.Random()  # noqa: S311
+        self._budget = TracingBudget(
+            slot, settings, tracer, ledger, limit_s, clock_s, cpu_s, chance
         )
-        # The guard's thread comes here too.
+        self._sampler = self._budget.sampler
+        self._captures = CapturedRuns()
+        # A capture by signal comes from a thread of its own.
         self._lock = native_lock()
         self._run: TracedRun | None = None
         self._run_id = ""
         self._run_ended = False
         self._run_shared = False
         self._running: tuple[str, str] | None = None
-        self._capture: Orders | None = None
-        self._capture_runs = 0
-        self._captured = 0
         self._latency_s = settings.max_added_latency
-        self._cpu_mark_s = cpu_s()
-        self._run_began_s = 0.0
-        self._began_s: dict[str, float] = {}
         self.always = False
         self.budgeted = True
         """Whether the sampler decides; else there are captures only."""
-        self.unsafe = False
-        """Whether tracing was left alone because stopping it could crash this process."""
         tracer.stop_in_forks()
 
     def starting(self) -> None:
@@ -106,18 +80,10 @@ class TaskTracing:
     def started(self, task_id: str, task: Any, *, alone: bool) -> bool:
         """A task has started. Whether its numbers must begin anew, as it is traced from here."""
         self._running = (task.name if alone else SHARED_NAME, task_id)
-        if not self.budgeted and self._capture is None:
+        if not self.budgeted and self._captures.ordered is None:
             return False
-        cpu_s, now_s = self._cpu_s(), self._clock_s()
-        name = task.name if alone else SHARED_NAME
-        if alone:
-            self._run_began_s = now_s
-            self._began_s.clear()
-        else:
-            self._sampler.worked(cpu_s - self._cpu_mark_s)
-            if len(self._began_s) < _OVERLAPPING_MAX:
-                self._began_s[task_id] = now_s
-        self._cpu_mark_s = cpu_s
+        name = self._running[0]
+        now_s = self._budget.begins(task_id, alone=alone)
         if self._run is not None:
             if not alone:
                 self._run_shared = True
@@ -125,10 +91,11 @@ class TaskTracing:
             # The end of the run that was traced was never told.
             self._run.end()
             self._run = None
-        if self._capture is not None:
-            plan, capture = self._captures(now_s), self._capture
+        capture = self._captures.ordered
+        if capture is not None:
+            plan = self._captures.plan(now_s)
         elif self._sampler.due(name, now_s):
-            plan, capture = self._plan(name, task, now_s, alone), None
+            plan = self._budget.plan(name, task, now_s, alone=alone)
         else:
             return False
         return plan is not None and self._trace(plan, name, task_id, capture)
@@ -139,36 +106,30 @@ class TaskTracing:
             self._running = None
         if not self.budgeted and self._run is None:
             return
-        cpu_s = self._cpu_s()
-        used_s = cpu_s - self._cpu_mark_s
-        self._cpu_mark_s = cpu_s
-        self._sampler.worked(used_s)
+        used_s = self._budget.book_work()
         if self._run_id == finished.task_id and self._run is not None:
             self._run_ended = True
             self._run_shared |= not finished.exclusive
             self._run.task_ended()
             if self._run.was_seen:
                 return
-            with self._lock:
-                self._sampler.watched_for_nothing(self._clock_s())
-        now_s = self._clock_s()
-        began_s = self._began_s.pop(finished.task_id, self._run_began_s)
+            self._budget.watched_for_nothing()
         name = finished.task if finished.exclusive else SHARED_NAME
-        self._sampler.ran(name, used_s, now_s - began_s, now_s)
+        self._budget.ran(name, finished.task_id, used_s)
 
     def passes(self, name: str, task_id: str) -> bool:
         """Whether a run that starts alone now is one like most: not traced, nothing to end.
 
         Where it is not, nothing has been done, and `starting` and `started` are to be called.
         """
-        if self._run is not None or self._capture is not None or self.always:
+        if self._run is not None or self._captures.ordered is not None or self.always:
             return False
         if self.budgeted:
             now_s = self._clock_s()
             if self._sampler.due(name, now_s):
                 return False
-            self._run_began_s = now_s
-            self._cpu_mark_s = self._cpu_s()
+            self._budget.run_began_s = now_s
+            self._budget.cpu_mark_s = self._cpu_s()
         self._running = (name, task_id)
         return True
 
@@ -180,25 +141,20 @@ class TaskTracing:
         running, self._running = self._running, None
         if not self.budgeted or running is None:
             return
-        used_s = self._cpu_s() - self._cpu_mark_s
+        used_s = self._cpu_s() - self._budget.cpu_mark_s
         now_s = self._clock_s()
-        self._sampler.task_s += used_s
-        self._sampler.ran(running[0], used_s, now_s - self._run_began_s, now_s)
+        self._sampler.funds.task_s += used_s
+        self._sampler.ran(running[0], used_s, now_s - self._budget.run_began_s, now_s)
 
     def obey(self, orders: Orders, *, now: bool = False) -> None:
         """Begin the capture that is ordered; with `now` also of what is running."""
-        if not orders.capture or self._clock_s() >= orders.until_s:
-            return
-        if orders.capture != self._captured:
-            self._captured = orders.capture
-            self._capture, self._capture_runs = orders, orders.runs
-        if now and self._capture is not None and self._run is None and self._running:
+        wanted = self._captures.order(orders, self._clock_s())
+        if wanted and now and self._run is None and self._running:
             self._trace(Plan(orders.allowance_s, 0.0), *self._running, orders)
 
     def settle(self) -> None:
         """Keep what was earned and spent where a successor finds it."""
-        with self._lock:
-            self._ledger.save(self._slot, self._sampler.balance(self._clock_s()))
+        self._budget.settle()
 
     def down(self) -> None:
         """The process ends."""
@@ -206,31 +162,6 @@ class TaskTracing:
         if run is not None:
             run.end()
         self.settle()
-
-    def _plan(self, name: str, task: Any, now_s: float, alone: bool) -> Plan | None:
-        if self._tracer.session:
-            return None  # somebody traces already
-        with self._lock:
-            plan = self._sampler.plan(name, now_s, self._limit_s(task))
-        if plan is None:
-            return None
-        self.unsafe = not self._tracer.can_stop_safely()
-        if self.unsafe:
-            with self._lock:
-                self._sampler.postpone(name, now_s)
-            return None
-        # Among other tasks a run has no beginning of its own to be seen from.
-        return plan if alone else Plan(plan.allowance_s, 0.0)
-
-    def _captures(self, now_s: float) -> Plan | None:
-        """The plan of a captured run; ends a capture that has all it wanted."""
-        assert self._capture is not None
-        orders = self._capture
-        if now_s >= orders.until_s or (orders.runs and self._capture_runs <= 0):
-            self._capture = None
-            return None
-        self._capture_runs -= 1
-        return Plan(orders.allowance_s)
 
     def _trace(self, plan: Plan, name: str, task_id: str, capture: Orders | None) -> bool:
         left_s = self._latency_s
@@ -241,16 +172,11 @@ class TaskTracing:
             self._found(name, traced, capture)
 
         def next_slice() -> Plan | None:
-            cpu_s = self._cpu_s()
-            with self._lock:
-                self._sampler.worked(cpu_s - self._cpu_mark_s)
-                self._cpu_mark_s = cpu_s
-                now_s = self._clock_s()
-                return None if capture else self._sampler.next_slice(name, now_s, left_s)
+            plan = self._budget.next_slice(name, left_s)
+            return None if capture else plan
 
         run = TracedRun(plan, self._tracer, found, next_slice, self._cpu_s)
         with self._lock:
-            # A capture by signal comes from a thread of its own.
             if self._run is not None:
                 return False
             self._run, self._run_id, self._run_ended = run, task_id, False
@@ -259,32 +185,14 @@ class TaskTracing:
             return plan.begin_after_s is None
         self._run = None
         if capture is None:
-            with self._lock:
-                self._sampler.postpone(name, self._clock_s())
+            self._budget.postpone(name)
         return False
 
     def _found(self, name: str, traced: Traced, capture: Orders | None) -> None:
-        now_s = self._clock_s()
-        with self._lock:
-            if capture is None:
-                self._sampler.traced(
-                    name,
-                    traced.cpu_s,
-                    traced.extra_s,
-                    now_s,
-                    whole=traced.whole,
-                    aborted=traced.aborted,
-                )
-            self._ledger.save(self._slot, self._sampler.balance(now_s))
-            shared = self._run_shared
-        # Not under the lock: greenlets may change places while something is sent.
-        whole = traced.whole and not traced.aborted and not shared
-        for record in window_records(
-            self._pid,
-            WindowKind.RUN if whole else WindowKind.SLICE,
-            SHARED_NAME if shared else name,
-            left_alive(traced.sites, self._chosen),
-            aborted=traced.whole and traced.aborted,
-            capture=capture.capture if capture else 0,
-        ):
+        if capture is None:
+            self._budget.traced(name, traced)
+        self._budget.settle()
+        # Not under a lock: greenlets may change places while something is sent.
+        task = SHARED_NAME if self._run_shared else name
+        for record in run_records(self._pid, task, traced, self._chosen, capture):
             self._sink.send(record)

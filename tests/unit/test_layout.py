@@ -15,16 +15,18 @@ OURS = "otel_celery_memory"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 BASE = (
-    *("records", "settings", "conventions", "version", "wire"),
+    *("records", "settings", "conventions", "version", "wire", "frames"),
     *("orders", "page", "status", "rendezvous"),
 )
 """What everybody may import: data, its form on the wire, the pages, and where they meet."""
 MAY_IMPORT = {
     "records": (),
-    "settings": (),
+    "settings": ("setting_values",),
+    "setting_values": (),
     "conventions": (),
     "version": (),
     "wire": ("records",),
+    "frames": ("records", "wire"),
     "orders": (),
     "page": ("records", "orders"),
     "status": (),
@@ -139,7 +141,7 @@ def test_celery_is_known_to_the_worker_side_and_the_instrumentor_alone() -> None
     users = importing("celery") | importing("billiard") | importing("kombu")
     assert {part_of(module) for module in users} <= {
         "worker",
-        "instrumentor",
+        "wiring",
         "inprocess",
         "cli",
     }
@@ -164,7 +166,7 @@ def test_only_snapshots_that_a_user_trusts_are_loaded_which_are_pickles() -> Non
 def test_the_parts_that_are_listed_are_there_or_to_come() -> None:
     groups = {part_of(module_name(path)) for path in MODULES} - {""}
     to_come = {"leaks"}
-    joins_all = {"instrumentor", "inprocess", "cli"}
+    joins_all = {"instrumentor", "wiring", "inprocess", "cli"}
     assert groups - joins_all <= set(MAY_IMPORT)
     assert set(MAY_IMPORT) - to_come <= groups
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from otel_celery_memory.frames import FrameDecoder
 from otel_celery_memory.records import (
     Goodbye,
     HeapSampled,
@@ -17,7 +18,7 @@ from otel_celery_memory.records import (
     TaskFinished,
     TaskStarted,
 )
-from otel_celery_memory.wire import MAGIC, MAX_FRAME_BYTES, FrameDecoder, decode, encode
+from otel_celery_memory.wire import MAGIC, MAX_FRAME_BYTES, decode, encode
 from tests.unit.examples import EXAMPLES, finished, started
 
 _HEADER_BYTES = 10

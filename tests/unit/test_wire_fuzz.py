@@ -6,8 +6,9 @@ import random
 
 import pytest
 
+from otel_celery_memory.frames import FrameDecoder
 from otel_celery_memory.records import Record
-from otel_celery_memory.wire import MAGIC, MAX_FRAME_BYTES, FrameDecoder, encode
+from otel_celery_memory.wire import MAGIC, MAX_FRAME_BYTES, encode
 from tests.unit.examples import EXAMPLES
 
 _HEADER_BYTES = 10

@@ -13,6 +13,7 @@ from selectors import DefaultSelector
 from threading import Thread
 from typing import Any
 
+from otel_celery_memory.frames import FrameDecoder
 from otel_celery_memory.records import Record
 from otel_celery_memory.reporter.endings import ProcessEnd
 from otel_celery_memory.reporter.headroom import Headroom
@@ -20,7 +21,7 @@ from otel_celery_memory.reporter.lookout import Lookout
 from otel_celery_memory.reporter.service import ReporterService
 from otel_celery_memory.reporter.state import WorkerState
 from otel_celery_memory.reporter.watch import ProcessWatch
-from otel_celery_memory.wire import FrameDecoder, encode
+from otel_celery_memory.wire import encode
 from tests.processes import wait_until
 
 

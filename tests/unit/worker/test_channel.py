@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from otel_celery_memory.frames import FrameDecoder
 from otel_celery_memory.page import ControlPage
 from otel_celery_memory.records import Goodbye, Record, Site
-from otel_celery_memory.wire import FrameDecoder
 from otel_celery_memory.worker.channel import Channel
 from tests.unit.examples import EXAMPLES
 

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from otel_celery_memory.records import NO_SPAN, TaskFinished, TaskStarted
-from otel_celery_memory.worker.meter import Run
+from otel_celery_memory.worker.run import Run
 from tests.unit.examples import SPAN
 from tests.unit.fakes import FakeMemory, FakeTracer
 from tests.unit.worker.bench import Bench

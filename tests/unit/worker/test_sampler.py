@@ -7,10 +7,10 @@ import random
 import pytest
 
 from otel_celery_memory.orders import Balance
+from otel_celery_memory.worker.plan import Plan
 from otel_celery_memory.worker.sampler import (
     FIXED_COST_S,
     LEAST_SLICE_S,
-    Plan,
     Sampler,
 )
 
@@ -50,10 +50,10 @@ class Process:
 
     def until_due(self, task: str = "a", cpu_s: float = 0.01) -> float:
         """Task time until the name's turn comes."""
-        began_s = self.sampler.task_s
+        began_s = self.sampler.funds.task_s
         while not self.due(task):
             self.run(task, cpu_s)
-        return self.sampler.task_s - began_s
+        return self.sampler.funds.task_s - began_s
 
 
 def test_the_first_run_of_a_name_is_not_traced_and_the_second_is() -> None:
@@ -127,9 +127,9 @@ def test_what_a_whole_run_cost_is_what_it_took_longer_and_a_quarter_at_least() -
     process = Process()
     process.run(cpu_s=0.01, times=50)
     for cpu_s, spent_s in ((0.05, 0.04), (0.01, 0.0025), (0.004, 0.001)):
-        before_s = process.sampler.spent_s
+        before_s = process.sampler.funds.spent_s
         process.traced(cpu_s=cpu_s)
-        assert process.sampler.spent_s - before_s == pytest.approx(spent_s)
+        assert process.sampler.funds.spent_s - before_s == pytest.approx(spent_s)
 
 
 @pytest.mark.parametrize(("whole", "aborted"), [(False, False), (True, True)])
@@ -139,7 +139,7 @@ def test_of_a_slice_or_an_aborted_run_all_of_it_is_taken_as_cost(
     process = Process()
     process.run(cpu_s=0.01, times=50)
     process.traced(cpu_s=0.08, whole=whole, aborted=aborted)
-    assert process.sampler.spent_s == pytest.approx(0.08)
+    assert process.sampler.funds.spent_s == pytest.approx(0.08)
 
 
 def test_a_run_that_was_stopped_is_sliced_next_time() -> None:
@@ -217,7 +217,7 @@ def test_a_slice_that_came_too_late_costs_the_guard_and_the_run_is_learned_from(
     for _ in range(200):
         process.run(cpu_s=0.001)
         process.sampler.watched_for_nothing(process.now_s)
-    assert 0 < process.sampler.spent_s < 0.05
+    assert 0 < process.sampler.funds.spent_s < 0.05
     process.run(times=10_000)
     plan = process.plan()
     assert plan is not None
@@ -260,7 +260,7 @@ def test_a_successor_begins_with_what_the_one_before_earned_and_spent() -> None:
     process.traced(cpu_s=0.2)
     balance = process.sampler.balance(process.now_s)
     assert balance.task_s == pytest.approx(10.2)
-    assert balance.spent_s == pytest.approx(process.sampler.spent_s)
+    assert balance.spent_s == pytest.approx(process.sampler.funds.spent_s)
     successor = Process(before=balance)
     successor.now_s = process.now_s
     assert successor.sampler.balance(process.now_s) == balance

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from otel_celery_memory.frames import FrameDecoder
 from otel_celery_memory.probes.sites import LiveSites, SiteDelta, SiteFilter
 from otel_celery_memory.records import Site, SitesWindow, WindowKind
-from otel_celery_memory.wire import FrameDecoder, encode
+from otel_celery_memory.wire import encode
 from otel_celery_memory.worker.site_records import (
     SITES_PER_CAPTURE,
     SITES_PER_WINDOW,

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from otel_celery_memory.frames import FrameDecoder
 from otel_celery_memory.page import PAGE_BYTES
 from otel_celery_memory.records import Goodbye, ProcessUp, Record
 from otel_celery_memory.rendezvous import VARIABLE, Rendezvous
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.wire import FrameDecoder
 from otel_celery_memory.worker.channel import Channel
 from otel_celery_memory.worker.spans import TaskSpans
 from otel_celery_memory.worker.spawned import NamedChannel, joined, open_channel

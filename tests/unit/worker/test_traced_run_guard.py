@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 
-from otel_celery_memory.worker import traced_run
-from otel_celery_memory.worker.sampler import Plan
+from otel_celery_memory.worker import traced_run, tracing_window
+from otel_celery_memory.worker.plan import Plan
 from tests.unit.worker.tracing_bench import RunBench, flags, here, plan, wait_for_tracing
 
 SLICE = Plan(allowance_s=0.5, begin_after_s=0.0)
@@ -182,7 +182,7 @@ def test_a_time_limit_that_strikes_while_we_look_leaves_nothing_traced(
     bench = RunBench(plan() if whole else SLICE)
     assert bench.run.begin()
     wait_for_tracing()
-    monkeypatch.setattr(traced_run, "take_traces", struck)
+    monkeypatch.setattr(tracing_window, "take_traces", struck)
     with pytest.raises(SoftTimeLimitExceeded):
         bench.run.task_ended()
     monkeypatch.undo()
@@ -196,7 +196,7 @@ def test_whoever_cannot_be_told_what_was_found_is_logged_and_nothing_is_left_tra
     # A thread that Python's threading module did not start would be listed there for ever.
     monkeypatch.setattr(logging, "logThreads", False)
     bench = RunBench(plan(allowance_s=0.5))
-    bench.run._found = lambda _: 1 / 0  # type: ignore[assignment]
+    bench.run._window._found = lambda _: 1 / 0  # type: ignore[assignment]
     assert bench.run.begin()
     bench.cpu.move(0.6)
     wait_for_tracing(on=False)

@@ -10,8 +10,9 @@ from typing import Any
 
 from otel_celery_memory.probes.sites import LiveSites
 from otel_celery_memory.probes.tracer import HeapTracer
-from otel_celery_memory.worker.sampler import Plan
-from otel_celery_memory.worker.traced_run import Traced, TracedRun
+from otel_celery_memory.worker.plan import Plan
+from otel_celery_memory.worker.traced_run import TracedRun
+from otel_celery_memory.worker.tracing_window import Traced
 from tests.processes import wait_until
 from tests.unit.fakes import FakeClock
 

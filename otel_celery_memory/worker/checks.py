@@ -1,0 +1,58 @@
+"""What the main process looks at now and then: the reporter, the pool's children, the roll call."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any
+
+from otel_celery_memory.worker.channel import Channel
+from otel_celery_memory.worker.reaper import Reaper
+from otel_celery_memory.worker.rollcall import call_roll, tell_again
+from otel_celery_memory.worker.supervisor import CHECK_INTERVAL_S, Supervisor
+
+ROLL_CALL_CHECKS = 3
+"""Every so many checks the reporter is told who is there."""
+
+
+class Checks:
+    """Runs on the worker's own timer."""
+
+    def __init__(
+        self, worker: Any, channel: Channel, supervisor: Supervisor, reaper: Reaper
+    ) -> None:
+        self._worker = worker
+        self._channel = channel
+        self._supervisor = supervisor
+        self._reaper = reaper
+        self._main_pid = os.getpid()
+        self._timer: Any = None
+        self._done = 0
+
+    def begin(self) -> None:
+        """From now on, every `CHECK_INTERVAL_S`."""
+        if self._timer is None:
+            self._timer = self._worker.timer.call_repeatedly(CHECK_INTERVAL_S, self._check)
+
+    def end(self) -> None:
+        """No more; the timer may have ended before."""
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            with contextlib.suppress(Exception):
+                timer.cancel()
+
+    def follow_pool(self) -> None:
+        """Hear of the pool's children as they are reaped; the pool may be a new one."""
+        self._reaper.follow(self._worker.pool)
+
+    def _check(self) -> None:
+        if self._timer is None:
+            return  # where the timer is a thread, this one may come after the end
+        self.follow_pool()
+        restarted = self._supervisor.check()
+        self._done += 1
+        children = self._reaper.children()
+        if restarted:
+            tell_again(self._channel, self._main_pid, children, self._reaper)
+        elif self._done % ROLL_CALL_CHECKS == 0:
+            call_roll(self._channel, self._main_pid, children)
