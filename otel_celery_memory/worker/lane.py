@@ -138,6 +138,11 @@ class Lane:
             self._tracing.tasks.passed()
         return now_ns
 
+    def close(self) -> None:
+        """Hold nothing: what is running is measured here no more."""
+        self._task_id = ""
+        self._map[self._at] = 0
+
     def _leave(self, nested_starts: bool) -> None:
         """The general way goes on with the run that began here, if it goes on."""
         task_id, self._task_id = self._task_id, ""

@@ -112,7 +112,7 @@ class Recorder:
     def stop_tracing(self) -> None:
         """Stop ``tracemalloc`` if we started it; not done to a process that is ending anyway."""
         tracing, self.tracing = self.tracing, None
-        self._lane = None
+        self._close_lane()
         if tracing is not None:
             tracing.stop()
 
@@ -164,6 +164,7 @@ class Recorder:
     def _start(self, task_id: str, task: Any) -> None:
         if os.getpid() != self._pid:
             self._open()
+            self._lane = None  # a fork that nobody told us of: the place in the page is another's
         meter = self._meter
         if meter is None:
             return
@@ -222,7 +223,8 @@ class Recorder:
     def _meter_failed(self) -> None:
         """Open the probes again: a task may have closed our descriptors; give up in the end."""
         self._reopened += 1
-        self._meter = self._lane = None
+        self._meter = None
+        self._close_lane()
         if self._reopened > _REOPEN_LIMIT:
             self._switches.switch_off("meter")
             return
@@ -232,6 +234,11 @@ class Recorder:
             self._open()
         except Exception:
             self._switches.switch_off("meter")
+
+    def _close_lane(self) -> None:
+        lane, self._lane = self._lane, None
+        if lane is not None and os.getpid() == self._pid:
+            lane.close()
 
     def _trace(self, do: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Have the tracing part do something; it fails alone, and leaves nothing traced."""
