@@ -42,7 +42,7 @@ def dies(emitter: Emitter) -> None:
 
 def retained(telemetry: Telemetry) -> list[tuple[str, int, float]]:
     """Task, count and sum of what was retained."""
-    metric = telemetry.metrics().get(c.RETAINED.name, {"points": []})
+    metric = telemetry.metrics().get(c.RSS_RETAINED.name, {"points": []})
     return [
         (point["attributes"][c.TASK_NAME], point["count"], point["sum"])
         for point in metric["points"]
