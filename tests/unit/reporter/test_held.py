@@ -12,6 +12,7 @@ from otel_celery_memory.reporter.held import HeldTasks
 from otel_celery_memory.reporter.state import WorkerState
 from otel_celery_memory.wire import encode
 from tests.unit.examples import finished, started
+from tests.unit.reporter.bench import Process, Reporter
 
 PID, SLOT = 11, 4
 
@@ -116,3 +117,18 @@ def test_the_end_of_what_was_held_takes_it_out_of_flight(state: WorkerState) -> 
 
 def test_a_process_that_nobody_has_met_holds_nothing() -> None:
     assert not WorkerState().held(START)
+
+
+def test_a_killed_process_is_lost_in_the_task_that_it_held() -> None:
+    main, child = Process(), Process()
+    reporter = Reporter(main.pid)
+    up = ProcessUp(child.pid, 1, SLOT, 1_000)
+    reporter.send(up)
+    reporter.wait_for(up)
+    reporter.held[SLOT] = encode(started(child.pid, "id-1", time_ns=5))
+    child.kill()
+    reporter.close_pipe()
+    reporter.end()
+    assert (SLOT, "killed", None, "app.task") in reporter.emitter.told()
+    reporter.close()
+    main.kill()

@@ -95,7 +95,7 @@ def test_a_run_inside_a_run_hands_over_to_the_general_way_and_both_are_right(
     run = bench.meter.finish("outer")
     assert run is not None
     outer_end = bench.meter.result(run, "SUCCESS")
-    pages = [[size // PAGE_BYTES for size in end[3:6]] for end in (inner_end, outer_end)]
+    pages = [[int(size or 0) // PAGE_BYTES for size in end[3:6]] for end in (inner_end, outer_end)]
     assert pages == [[110, 10, 50], [100, 20, 60]]
     assert (inner.nested, inner_end.nested, outer_end.nested) == (1, 1, 0)
 
