@@ -33,7 +33,7 @@ _STRING_LIMIT_DEFAULT_BYTES = 512
 _SMALLEST_LIMIT_BYTES = min(_STRING_LIMIT_BYTES.values())
 
 
-class _Layout:
+class Layout:
     """Where a record type's numbers, bytes and strings lie."""
 
     def __init__(self, kind: int, record_type: type[Record]) -> None:
@@ -59,14 +59,14 @@ class _Layout:
 
 
 _LAYOUTS = [
-    _Layout(kind, record_type)
+    Layout(kind, record_type)
     for kind, record_type in enumerate(typing.get_args(records.Record), start=1)
 ]
 _BY_TYPE = {layout.type: layout for layout in _LAYOUTS}
 LAYOUTS = {layout.kind: layout for layout in _LAYOUTS}
 """By the kind that a header names."""
-_STARTED = _BY_TYPE[records.TaskStarted]
-_FINISHED = _BY_TYPE[records.TaskFinished]
+STARTED = _BY_TYPE[records.TaskStarted]
+FINISHED = _BY_TYPE[records.TaskFinished]
 ABSENT = _ABSENT
 """What stands for ``None`` in a frame."""
 
@@ -93,26 +93,19 @@ def encode(record: Record) -> bytes:
     )
 
 
-def finished_frame(numbers: tuple[int | bytes, ...], text: str) -> bytes:
-    """`encode` of a `TaskFinished` for hot paths, `ABSENT` for ``None``, strings joined by NUL."""
-    frame = _plain_frame(_FINISHED, numbers, text)
-    return encode(finished_record(numbers, text)) if frame is None else frame
-
-
 def finished_record(numbers: tuple[int | bytes, ...], text: str) -> records.TaskFinished:
-    """The record of such parts."""
+    """The record of such parts of a `TaskFinished`."""
     present: typing.Any = [None if number == _ABSENT else number for number in numbers]
     # A name may hold a NUL; what is left over goes with the last string and is clipped there.
-    strings = text.split("\0", _FINISHED.separators)
+    strings = text.split("\0", FINISHED.separators)
     return records.TaskFinished(*present, *strings)
 
 
-def started_frame(numbers: tuple[int, ...], text: str) -> bytes | None:
-    """The same of a `TaskStarted`; ``None`` where a string has to be clipped."""
-    return _plain_frame(_STARTED, numbers, text)
+def plain_frame(layout: Layout, numbers: tuple[int | bytes, ...], text: str) -> bytes | None:
+    """`encode` for hot paths, of a record's numbers, `ABSENT` for ``None``, and its joined strings.
 
-
-def _plain_frame(layout: _Layout, numbers: tuple[int | bytes, ...], text: str) -> bytes | None:
+    ``None`` where a string may have to be clipped: that is left to `encode`.
+    """
     body = text.encode("utf-8", "replace")
     if len(body) > _SMALLEST_LIMIT_BYTES or text.count("\0") != layout.separators:
         return None
@@ -123,7 +116,7 @@ def _plain_frame(layout: _Layout, numbers: tuple[int | bytes, ...], text: str) -
     )
 
 
-def _clipped(layout: _Layout, strings: tuple[str, ...]) -> bytes:
+def _clipped(layout: Layout, strings: tuple[str, ...]) -> bytes:
     parts = []
     for name, value in zip(layout.strings, strings, strict=True):
         limit = _STRING_LIMIT_BYTES.get(name, _STRING_LIMIT_DEFAULT_BYTES)

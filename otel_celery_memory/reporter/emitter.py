@@ -79,6 +79,8 @@ class Emitter:
         elif isinstance(record, (TaskStarted, ProcessDown)):
             if record.retained_bytes is not None:
                 self._retained(record.previous_task, record.retained_bytes)
+            if self._held.get(record.pid) == record:
+                del self._held[record.pid]  # held until another task began inside it, then sent
         elif isinstance(record, ProcessUp):
             self._replaced(self._recycling.up(record))
         elif isinstance(record, SitesWindow):

@@ -12,24 +12,29 @@ it says of the task before goes with the end's frame. One frame a task goes thro
 
 from __future__ import annotations
 
+import contextlib
 import os
-import resource
-import time
-import tracemalloc
-from collections.abc import Callable
+from time import time_ns
+from tracemalloc import is_tracing
 from typing import Any
 
-from opentelemetry.trace import Span
+from celery.exceptions import SoftTimeLimitExceeded
 
-from otel_celery_memory.page import HELD_BYTES
+from otel_celery_memory.page import HELD_BYTES, SLOTS
 from otel_celery_memory.probes.descriptor import write
-from otel_celery_memory.probes.process import PAGE_BYTES, LinuxProcessProbe
-from otel_celery_memory.records import NO_SPAN, TERMINATED, TaskFinished, TaskStarted
-from otel_celery_memory.wire import ABSENT, finished_frame, finished_record, started_frame
+from otel_celery_memory.probes.process import PAGE_BYTES, LinuxProcessProbe, ProcessProbe
+from otel_celery_memory.records import NO_SPAN, TERMINATED, TaskStarted
+from otel_celery_memory.wire import ABSENT, FINISHED, STARTED, encode, finished_record, plain_frame
 from otel_celery_memory.worker.channel import Channel
+from otel_celery_memory.worker.contained_spans import ContainedSpans
 from otel_celery_memory.worker.meter import Meter
+from otel_celery_memory.worker.sink import Sink
 from otel_celery_memory.worker.site_tracing import SiteTracing
 from otel_celery_memory.worker.spans import span_bytes
+
+with contextlib.suppress(ImportError):  # Windows, where no lane is opened
+    from os import pread
+    from resource import RUSAGE_SELF, getrusage
 
 
 class Lane:
@@ -41,15 +46,13 @@ class Lane:
         probe: LinuxProcessProbe,
         meter: Meter,
         tracing: SiteTracing | None,
-        find_span: Callable[[Any, int], tuple[Span | None, bool]],
-        write_span: Callable[[Span, bool, TaskFinished], None],
+        spans: ContainedSpans,
     ) -> None:
         self._channel = channel
-        self._statm, self._clear_refs, self._page_bytes = probe.statm, probe.clear_refs, PAGE_BYTES
+        self._statm, self._clear_refs = probe.statm, probe.clear_refs
         self._meter = meter
         self._tracing = tracing
-        self._find_span = find_span
-        self._write_span = write_span
+        self._spans = spans
         self._pid = os.getpid()
         self._map, self._at = channel.page.held_at(channel.slot)
         self._task_id = ""
@@ -65,19 +68,25 @@ class Lane:
             self._leave(bool(task.request.is_eager))
             return False
         name, tracing = task.name, self._tracing
-        if tracemalloc.is_tracing() or (
-            tracing is not None
-            and (self._map[:8] != tracing.seen or not tracing.tasks.passes(name, task_id))
+        if (
+            task_id.__class__ is not str
+            or is_tracing()
+            or (
+                tracing is not None
+                and (self._map[:8] != tracing.seen or not tracing.tasks.passes(name, task_id))
+            )
         ):
             return False
-        now_ns = time.time_ns()
-        rss_bytes = int(os.pread(self._statm, 128, 0).split(None, 2)[1]) * self._page_bytes
+        now_ns = time_ns()
+        rss_bytes = int(pread(self._statm, 128, 0).split(None, 2)[1]) * PAGE_BYTES
         before = self._meter.previous
         previous, retained_bytes = (
             ("", ABSENT) if not before else (before[0], rss_bytes - before[1])
         )
-        frame = started_frame(
-            (self._pid, now_ns, rss_bytes, retained_bytes, 0), f"{task_id}\0{name}\0{previous}"
+        frame = plain_frame(
+            STARTED,
+            (self._pid, now_ns, rss_bytes, retained_bytes, 0),
+            f"{task_id}\0{name}\0{previous}",
         )
         if frame is None or len(frame) > HELD_BYTES:
             return False
@@ -94,10 +103,15 @@ class Lane:
         """A task ends: when, in nanoseconds; 0 where it is not one that began here."""
         if self._task_id != task_id or not task_id:
             return 0
-        rss_bytes = int(os.pread(self._statm, 128, 0).split(None, 2)[1]) * self._page_bytes
-        peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        span, own = self._find_span(task, self._started_ns)
-        now_ns, start_bytes = time.time_ns(), self._rss_bytes
+        rss_bytes = int(pread(self._statm, 128, 0).split(None, 2)[1]) * PAGE_BYTES
+        peak_bytes = getrusage(RUSAGE_SELF).ru_maxrss * 1024
+        try:
+            span, own = self._spans.search(task, self._started_ns)
+        except SoftTimeLimitExceeded:
+            raise
+        except Exception:
+            span, own = self._spans.failed()
+        now_ns, start_bytes = time_ns(), self._rss_bytes
         numbers = (
             self._pid,
             now_ns,
@@ -113,15 +127,21 @@ class Lane:
             NO_SPAN if span is None else span_bytes(span),
         )
         text = f"{task_id}\0{self._task}\0{state or TERMINATED}\0{self._previous}"
-        self._channel.send_frame(finished_frame(numbers, text))
+        frame = plain_frame(FINISHED, numbers, text)
+        self._channel.send_frame(encode(finished_record(numbers, text)) if frame is None else frame)
         self._map[self._at] = 0
         self._meter.previous = (self._task, start_bytes)
         self._task_id = ""
         if span is not None:
-            self._write_span(span, own, finished_record(numbers, text))
+            self._spans.write(span, own, finished_record(numbers, text))
         if self._tracing is not None:
             self._tracing.tasks.passed()
         return now_ns
+
+    def close(self) -> None:
+        """Hold nothing: what is running is measured here no more."""
+        self._task_id = ""
+        self._map[self._at] = 0
 
     def _leave(self, nested_starts: bool) -> None:
         """The general way goes on with the run that began here, if it goes on."""
@@ -142,3 +162,22 @@ class Lane:
             )
             self._meter.adopt(task_id, self._task, self._started_ns, self._rss_bytes)
         self._map[self._at] = 0
+
+
+def open_lane(
+    slot: int,
+    sink: Sink,
+    probe: ProcessProbe,
+    meter: Meter,
+    tracing: SiteTracing | None,
+    spans: ContainedSpans,
+) -> Lane | None:
+    """The lane of a process that runs one task at a time and has a place of its own in the page."""
+    if (
+        0 <= slot < SLOTS - 2
+        and isinstance(sink, Channel)
+        and isinstance(probe, LinuxProcessProbe)
+        and probe.peak_is_of_rusage
+    ):
+        return Lane(sink, probe, meter, tracing, spans)
+    return None

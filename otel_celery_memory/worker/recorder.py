@@ -9,19 +9,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
 import time
 from collections.abc import Callable
-from threading import Timer
 from typing import Any
 
-from billiard.pool import EX_RECYCLE, SIG_SOFT_TIMEOUT
 from celery.exceptions import SoftTimeLimitExceeded
 
-from otel_celery_memory.page import SLOTS, ControlPage
-from otel_celery_memory.probes.heap import read_heap
+from otel_celery_memory.page import ControlPage
 from otel_celery_memory.probes.process import (
-    LinuxProcessProbe,
     ProcessProbe,
     open_process_probe,
 )
@@ -30,27 +25,25 @@ from otel_celery_memory.probes.tracer import HeapTracer
 from otel_celery_memory.records import (
     MAIN_SLOT,
     TERMINATED,
-    ExitReason,
-    HeapSampled,
     ProcessDown,
     ProcessUp,
-    TaskFinished,
 )
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.worker.channel import Channel
-from otel_celery_memory.worker.lane import Lane
+from otel_celery_memory.worker.contained_spans import ContainedSpans
+from otel_celery_memory.worker.exit_reason import exit_reason
+from otel_celery_memory.worker.heap_sampling import HeapSampling
+from otel_celery_memory.worker.lane import Lane, open_lane
 from otel_celery_memory.worker.limits import TimeLimits
 from otel_celery_memory.worker.meter import Meter
 from otel_celery_memory.worker.sink import Sink
 from otel_celery_memory.worker.site_tracing import SiteTracing
+from otel_celery_memory.worker.soft_limit import SoftLimit
 from otel_celery_memory.worker.spans import TaskSpans, span_bytes
+from otel_celery_memory.worker.switches import Switches
 
 logger = logging.getLogger(__name__)
 
 _REOPEN_LIMIT = 3
-_LIMIT_AGAIN_S = 0.05
-_HEAP_COST_FACTOR = 200
-"""Reading the heap may take at most a two-hundredth of the time between two readings."""
 
 
 class Recorder:
@@ -67,7 +60,6 @@ class Recorder:
     ) -> None:
         self._sink = sink
         self._settings = settings
-        self._spans: TaskSpans | None = spans
         self._page = page
         self._open_probe = open_probe
         self._called_from = called_from
@@ -82,10 +74,11 @@ class Recorder:
         self._lane: Lane | None = None
         self._probe: ProcessProbe | None = None
         self.tracing: SiteTracing | None = None
-        self._heap_due_ns = 0
         self._reopened = 0
-        self._failed: set[str] = set()
-        self._limited = ""
+        self._switches = Switches()
+        self._spans = ContainedSpans(spans, self._switches)
+        self._heap = HeapSampling(sink, settings.export_interval, self._switches)
+        self._soft_limit = SoftLimit()
 
     def begin(self, slot: int, *, runs_tasks: bool = True) -> None:
         """This process is up; everything that a fork left behind is made anew."""
@@ -111,7 +104,7 @@ class Recorder:
                 exit_code,
                 rss_bytes,
                 retained_bytes,
-                self._reason(exit_code).value,
+                exit_reason(exit_code, self.max_memory_kib, self._probe).value,
                 previous,
             )
         )
@@ -119,13 +112,13 @@ class Recorder:
     def stop_tracing(self) -> None:
         """Stop ``tracemalloc`` if we started it; not done to a process that is ending anyway."""
         tracing, self.tracing = self.tracing, None
-        self._lane = None
+        self._close_lane()
         if tracing is not None:
             tracing.stop()
 
     def switched_off(self) -> list[str]:
         """Parts of this process's recording that failed."""
-        return sorted(self._failed)
+        return self._switches.off()
 
     def stop(self) -> None:
         """Measure no more, and give back what is held."""
@@ -135,29 +128,34 @@ class Recorder:
             self._probe.close()
             self._probe = None
 
-    def prerun(self, task_id: str, task: Any) -> None:
+    # These two are receivers of Celery's signals themselves: a function between would cost.
+
+    def prerun(self, task_id: str = "", task: Any = None, **_: object) -> None:
         """A task is about to run."""
+        if task is None:
+            return
         try:
-            if (
-                self._lane is None
-                or os.getpid() != self._pid
-                or not self._lane.starts(task_id, task)
-            ):
-                self._start(task_id, task)
+            lane = self._lane
+            if lane is None or os.getpid() != self._pid or not lane.starts(task_id, task):
+                self._start(str(task_id), task)
         except SoftTimeLimitExceeded:
-            self._limit_again(task_id)
+            self._soft_limit.struck(self._pid, task_id)
         except Exception:
             self._meter_failed()
 
-    def postrun(self, task_id: str, task: Any, state: str | None) -> None:
+    def postrun(
+        self, task_id: str = "", task: Any = None, state: str | None = None, **_: object
+    ) -> None:
         """A task has run."""
-        self._limited = ""
+        if task is None:
+            return
+        self._soft_limit.task_id = ""
         try:
             ended_ns = 0 if self._lane is None else self._lane.ends(task_id, task, state)
             if not ended_ns:
-                self._finish(task_id, task, state)
-            elif ended_ns >= self._heap_due_ns:
-                self._sample_heap(ended_ns)
+                self._finish(str(task_id), task, state)
+            elif ended_ns >= self._heap.due_ns:
+                self._heap.sample(self._pid, ended_ns, self.tracing)
         except SoftTimeLimitExceeded:
             return  # too late to be the task's
         except Exception:
@@ -166,6 +164,7 @@ class Recorder:
     def _start(self, task_id: str, task: Any) -> None:
         if os.getpid() != self._pid:
             self._open()
+            self._lane = None  # a fork that nobody told us of: the place in the page is another's
         meter = self._meter
         if meter is None:
             return
@@ -186,50 +185,15 @@ class Recorder:
         run = None if meter is None else meter.finish(task_id)
         if meter is None or run is None:
             return
-        span, own = self._span(task, run.started_ns)
+        span, own = self._spans.of(task, run.started_ns)
         finished = meter.result(run, state or TERMINATED, span_bytes(span))
         self._sink.send(finished)
         if self.tracing is not None and not finished.nested:
             self._trace(self.tracing.ended, finished)
         if span is not None:
-            self._write_span(span, own, finished)
-        if finished.time_ns >= self._heap_due_ns:
-            self._sample_heap(finished.time_ns)
-
-    def _span(self, task: Any, started_ns: int) -> tuple[Any, bool]:
-        if self._spans is None:
-            return None, False
-        try:
-            return self._spans.of(task, started_ns)
-        except Exception:
-            self._switch_off("spans")
-            self._spans = None
-            return None, False
-
-    def _write_span(self, span: Any, own: bool, finished: TaskFinished) -> None:
-        if self._spans is None:
-            return
-        try:
             self._spans.write(span, own, finished)
-        except Exception:
-            self._switch_off("spans")
-            self._spans = None
-
-    def _limit_again(self, task_id: str) -> None:
-        """The soft time limit hit us and not the task: have it raised once more, in the task.
-
-        Celery would log what comes out of a signal's receiver and go on, and the limit be lost.
-        """
-        self._limited = task_id
-        timer = Timer(_LIMIT_AGAIN_S, self._raise_limit, (self._pid, task_id))
-        timer.daemon = True
-        timer.start()
-
-    def _raise_limit(self, pid: int, task_id: str) -> None:
-        if self._limited != task_id or os.getpid() != pid or SIG_SOFT_TIMEOUT is None:
-            return
-        if callable(signal.getsignal(SIG_SOFT_TIMEOUT)):  # else it would end the process
-            os.kill(pid, SIG_SOFT_TIMEOUT)
+        if finished.time_ns >= self._heap.due_ns:
+            self._heap.sample(self._pid, finished.time_ns, self.tracing)
 
     def _open(self) -> None:
         """Open the probes of the process we are in now."""
@@ -239,9 +203,8 @@ class Recorder:
         self._probe = self._open_probe()
         keep_peak = self.max_memory_kib > 0
         self._meter = Meter(self._probe, self._tracer, keep_peak=keep_peak)
-        self._lane = None
         self.tracing = None
-        if self._runs_tasks and "tracing" not in self._failed:
+        if self._runs_tasks and not self._switches.is_off("tracing"):
             self.tracing = SiteTracing(
                 self.slot,
                 self._sink,
@@ -253,34 +216,29 @@ class Recorder:
                     self._settings.sites_include, self._settings.sites_exclude, self._called_from
                 ),
             )
-        self._open_lane()
-
-    def _open_lane(self) -> None:
-        """The short way through plain runs, where a process runs one task at a time."""
-        if (
-            0 <= self.slot < SLOTS - 2
-            and isinstance(self._sink, Channel)
-            and isinstance(self._probe, LinuxProcessProbe)
-            and self._probe.peak_is_of_rusage
-            and self._meter is not None
-        ):
-            self._lane = Lane(
-                self._sink, self._probe, self._meter, self.tracing, self._span, self._write_span
-            )
+        self._lane = open_lane(
+            self.slot, self._sink, self._probe, self._meter, self.tracing, self._spans
+        )
 
     def _meter_failed(self) -> None:
         """Open the probes again: a task may have closed our descriptors; give up in the end."""
         self._reopened += 1
-        self._meter = self._lane = None
+        self._meter = None
+        self._close_lane()
         if self._reopened > _REOPEN_LIMIT:
-            self._switch_off("meter")
+            self._switches.switch_off("meter")
             return
         logger.debug("otel_celery_memory: probes opened again", exc_info=True)
         self._probe = None  # its descriptors may be somebody else's by now: not closed
         try:
             self._open()
         except Exception:
-            self._switch_off("meter")
+            self._switches.switch_off("meter")
+
+    def _close_lane(self) -> None:
+        lane, self._lane = self._lane, None
+        if lane is not None and os.getpid() == self._pid:
+            lane.close()
 
     def _trace(self, do: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Have the tracing part do something; it fails alone, and leaves nothing traced."""
@@ -289,7 +247,7 @@ class Recorder:
         except SoftTimeLimitExceeded:
             raise
         except Exception:
-            self._switch_off("tracing")
+            self._switches.switch_off("tracing")
             self.tracing = self._lane = None
             with contextlib.suppress(Exception):
                 self._tracer.stop()
@@ -297,40 +255,3 @@ class Recorder:
     def _end_tracing(self, previous_task: str) -> None:
         if self.tracing is not None:
             self._trace(self.tracing.down, previous_task)
-
-    def _sample_heap(self, now_ns: int) -> None:
-        interval_ns = int(self._settings.export_interval * 1e9)
-        try:
-            began_ns = time.perf_counter_ns()
-            heap = read_heap()
-            if self.tracing is not None:
-                self.tracing.tasks.settle()
-            cost_ns = time.perf_counter_ns() - began_ns
-            self._heap_due_ns = now_ns + max(interval_ns, cost_ns * _HEAP_COST_FACTOR)
-            self._sink.send(
-                HeapSampled(
-                    self._pid, now_ns, heap.blocks, heap.malloc_used_bytes, heap.malloc_free_bytes
-                )
-            )
-        except Exception:
-            self._heap_due_ns = 2**63
-            self._switch_off("heap")
-
-    def _reason(self, exit_code: int) -> ExitReason:
-        if exit_code != EX_RECYCLE:
-            return ExitReason.SHUTDOWN
-        try:
-            # The comparison that billiard made.
-            if (
-                self._probe is not None
-                and 0 < self.max_memory_kib * 1024 < self._probe.peak_bytes()
-            ):
-                return ExitReason.MAX_MEMORY
-        except OSError:
-            pass
-        return ExitReason.MAX_TASKS
-
-    def _switch_off(self, part: str) -> None:
-        if part not in self._failed:
-            self._failed.add(part)
-            logger.exception("otel_celery_memory: %s failed and is switched off", part)

@@ -24,22 +24,12 @@ class TaskSignals:
         self._recorder = recorder
 
     def connect(self) -> None:
-        connect(signals.task_prerun, self._prerun)
-        connect(signals.task_postrun, self._postrun, first=True)
+        connect(signals.task_prerun, self._recorder.prerun)
+        connect(signals.task_postrun, self._recorder.postrun, first=True)
 
     def disconnect(self) -> None:
-        disconnect(signals.task_prerun, self._prerun)
-        disconnect(signals.task_postrun, self._postrun)
-
-    def _prerun(self, task_id: str = "", task: Any = None, **_: object) -> None:
-        if task is not None:
-            self._recorder.prerun(str(task_id), task)
-
-    def _postrun(
-        self, task_id: str = "", task: Any = None, state: str | None = None, **_: object
-    ) -> None:
-        if task is not None:
-            self._recorder.postrun(str(task_id), task, state)
+        disconnect(signals.task_prerun, self._recorder.prerun)
+        disconnect(signals.task_postrun, self._recorder.postrun)
 
 
 def connect(signal: Any, receiver: Callable[..., None], *, first: bool = False) -> None:

@@ -63,21 +63,20 @@ class TaskSpans:
             if current.get_span_context().is_valid and not current.get_span_context().is_remote:
                 # Somebody traces this task and sampled it out.
                 return None, False
-        provider = self._provider or self._global_provider()
-        if provider is None or isinstance(provider, _NOT_SET):
+        provider = self._provider
+        if provider is None:
+            # Where none is set, asking for it looks into the environment each time, which costs
+            # as much as measuring RSS.
+            if getattr(trace, "_TRACER_PROVIDER", self) is None and not self._by_environment:
+                return None, False
+            provider = trace.get_tracer_provider()
+        if isinstance(provider, _NOT_SET):
             return None, False
         parent: Context = propagate.extract(task.request, getter=_GETTER)
         span = provider.get_tracer(c.SCOPE, __version__).start_span(
             f"run/{task.name}", context=parent, kind=SpanKind.CONSUMER, start_time=started_ns
         )
         return (span, True) if span.is_recording() else (None, False)
-
-    def _global_provider(self) -> TracerProvider | None:
-        # Where none is set, asking for it looks into the environment each time, which costs as
-        # much as measuring RSS.
-        if getattr(trace, "_TRACER_PROVIDER", self) is None and not self._by_environment:
-            return None
-        return trace.get_tracer_provider()
 
     @staticmethod
     def write(span: Span, own: bool, finished: TaskFinished) -> None:

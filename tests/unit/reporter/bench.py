@@ -14,7 +14,7 @@ from threading import Thread
 from typing import Any
 
 from otel_celery_memory.frames import FrameDecoder
-from otel_celery_memory.records import Record
+from otel_celery_memory.records import Record, TaskStarted
 from otel_celery_memory.reporter.endings import ProcessEnd
 from otel_celery_memory.reporter.headroom import Headroom
 from otel_celery_memory.reporter.lookout import Lookout
@@ -37,6 +37,9 @@ class NotingEmitter:
     def apply(self, record: Record) -> None:
         self.records.append(record)
         self.state.apply(record)
+
+    def holds(self, record: TaskStarted) -> None:
+        self.state.held(record)
 
     def ended(self, end: ProcessEnd) -> None:
         self.ends.append(end)

@@ -17,6 +17,7 @@ from otel_celery_memory.worker.recorder import Recorder
 from otel_celery_memory.worker.signals import TaskSignals, connect, disconnect
 from otel_celery_memory.worker.spans import TaskSpans
 from tests.unit.fakes import ListSink
+from tests.unit.worker.recording import Recording
 
 calls: list[Any] = []
 
@@ -24,10 +25,12 @@ calls: list[Any] = []
 class NotingRecorder(Recorder):
     """Notes when it is called, and with what."""
 
-    def prerun(self, task_id: str, task: Any) -> None:
+    def prerun(self, task_id: str = "", task: Any = None, **_: object) -> None:
         calls.append(("prerun", task_id, task.name))
 
-    def postrun(self, task_id: str, task: Any, state: str | None) -> None:
+    def postrun(
+        self, task_id: str = "", task: Any = None, state: str | None = None, **_: object
+    ) -> None:
         calls.append(("postrun", task_id, task.name, state))
 
 
@@ -134,11 +137,14 @@ def test_disconnecting_leaves_none_and_the_others_in_their_order(
     ours.disconnect()
 
 
-def test_a_signal_that_names_no_task_is_not_passed_on(ours: TaskSignals) -> None:
-    ours.connect()
+def test_a_signal_that_names_no_task_is_no_task(recording: Recording) -> None:
+    connected = TaskSignals(recording.recorder)
+    connected.connect()
     signals.task_prerun.send(None, task_id="x")
     signals.task_postrun.send(None, task_id="x")
-    assert calls == []
+    connected.disconnect()
+    # A failure would have opened the probes again.
+    assert (recording.take(), len(recording.probes.opened)) == ([], 1)
 
 
 def emptied(signal: Signal) -> list[Any]:

@@ -1,0 +1,47 @@
+"""Samples of a process's heap, behind a task now and then."""
+
+from __future__ import annotations
+
+import time
+
+from celery.exceptions import SoftTimeLimitExceeded
+
+from otel_celery_memory.probes.heap import read_heap
+from otel_celery_memory.records import HeapSampled
+from otel_celery_memory.worker.sink import Sink
+from otel_celery_memory.worker.site_tracing import SiteTracing
+from otel_celery_memory.worker.switches import Switches
+
+_COST_FACTOR = 200
+"""Reading the heap may take at most a two-hundredth of the time between two readings."""
+
+
+class HeapSampling:
+    """Sends a sample at most every ``interval_s``, and keeps what tracing earned meanwhile."""
+
+    def __init__(self, sink: Sink, interval_s: float, switches: Switches) -> None:
+        self._sink = sink
+        self._interval_ns = int(interval_s * 1e9)
+        self._switches = switches
+        self.due_ns = 0
+        """When the next sample is to be taken; compared behind every task."""
+
+    def sample(self, pid: int, now_ns: int, tracing: SiteTracing | None) -> None:
+        """Take a sample; where that fails it was the last."""
+        try:
+            began_ns = time.perf_counter_ns()
+            heap = read_heap()
+            if tracing is not None:
+                tracing.tasks.settle()
+            cost_ns = time.perf_counter_ns() - began_ns
+            self.due_ns = now_ns + max(self._interval_ns, cost_ns * _COST_FACTOR)
+            self._sink.send(
+                HeapSampled(
+                    pid, now_ns, heap.blocks, heap.malloc_used_bytes, heap.malloc_free_bytes
+                )
+            )
+        except SoftTimeLimitExceeded:
+            raise
+        except Exception:
+            self.due_ns = 2**63
+            self._switches.switch_off("heap")

@@ -1,0 +1,134 @@
+"""Tasks that are known from the control page alone: what a dying process would have told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from otel_celery_memory.page import ControlPage
+from otel_celery_memory.records import ProcessUp, TaskStarted
+from otel_celery_memory.reporter.held import HeldTasks
+from otel_celery_memory.reporter.state import WorkerState
+from otel_celery_memory.wire import encode
+from tests.unit.examples import finished, started
+from tests.unit.reporter.bench import Process, Reporter
+
+PID, SLOT = 11, 4
+
+
+@dataclass
+class Holder:
+    """Notes what is held."""
+
+    state: WorkerState = field(default_factory=WorkerState)
+    held: list[TaskStarted] = field(default_factory=list)
+
+    def holds(self, record: TaskStarted) -> None:
+        self.held.append(record)
+
+
+def put(page: ControlPage, frame: bytes) -> None:
+    cells, at = page.held_at(SLOT)
+    cells[at : at + len(frame)] = frame
+
+
+def look(*frames: bytes, slot: int | None = SLOT) -> list[TaskStarted]:
+    """What is seen of a process in this slot, after these were written there in turn."""
+    page, holder = ControlPage(), Holder()
+    if slot is not None:
+        holder.state.apply(ProcessUp(PID, 1, slot, 1_000))
+    for frame in frames:
+        put(page, frame)
+    HeldTasks(page.held, holder).look()
+    page.close()
+    return holder.held
+
+
+START = started(PID, "id-1", time_ns=5, retained_bytes=70, previous_task="app.before")
+
+
+def test_a_held_start_is_seen_whole() -> None:
+    assert look(encode(START)) == [START]
+
+
+def test_an_empty_place_and_one_whose_task_has_ended_hold_nothing() -> None:
+    assert look() == []
+    assert look(encode(START), b"\0") == []
+
+
+def test_a_shorter_frame_over_a_longer_one_is_seen_and_its_rest_is_not() -> None:
+    longer = started(PID, "id-" + "0" * 60, "app.a_long_name", time_ns=4)
+    assert look(encode(longer), encode(START)) == [START]
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        bytes(range(256)) * 2,
+        encode(START)[:-3] + b"???",
+        encode(START)[:20],
+        encode(finished(PID)),
+        encode(started(PID + 1, "another's")),
+    ],
+    ids=["garbage", "damaged", "half", "of another kind", "of another process"],
+)
+def test_what_is_no_start_of_that_process_is_not_believed(frame: bytes) -> None:
+    assert look(frame) == []
+
+
+def test_processes_that_are_not_known_are_not_looked_at() -> None:
+    assert look(encode(START), slot=None) == []
+    assert look(encode(START), slot=SLOT + 1) == []
+
+
+@pytest.fixture
+def state() -> WorkerState:
+    made = WorkerState()
+    made.apply(ProcessUp(PID, 1, SLOT, 1_000))
+    return made
+
+
+def test_what_is_held_is_in_flight_and_known_once(state: WorkerState) -> None:
+    assert state.held(START)
+    assert not state.held(START)
+    assert state.processes[PID].in_flight == [START]
+    assert state.processes[PID].last == START
+
+
+def test_what_ended_before_it_was_looked_at_is_not_in_flight(state: WorkerState) -> None:
+    state.apply(finished(PID, "id-1")._replace(started_ns=START.time_ns))
+    assert not state.held(START)
+    assert state.processes[PID].in_flight == []
+
+
+def test_a_later_run_takes_the_place_of_the_one_before(state: WorkerState) -> None:
+    later = START._replace(time_ns=9, task_id="id-2")
+    assert state.held(START)
+    assert state.held(later)
+    assert state.processes[PID].in_flight == [later]
+
+
+def test_the_end_of_what_was_held_takes_it_out_of_flight(state: WorkerState) -> None:
+    assert state.held(START)
+    state.apply(finished(PID, "id-1")._replace(started_ns=START.time_ns))
+    assert state.processes[PID].in_flight == []
+
+
+def test_a_process_that_nobody_has_met_holds_nothing() -> None:
+    assert not WorkerState().held(START)
+
+
+def test_a_killed_process_is_lost_in_the_task_that_it_held() -> None:
+    main, child = Process(), Process()
+    reporter = Reporter(main.pid)
+    up = ProcessUp(child.pid, 1, SLOT, 1_000)
+    reporter.send(up)
+    reporter.wait_for(up)
+    reporter.held[SLOT] = encode(started(child.pid, "id-1", time_ns=5))
+    child.kill()
+    reporter.close_pipe()
+    reporter.end()
+    assert (SLOT, "killed", None, "app.task") in reporter.emitter.told()
+    reporter.close()
+    main.kill()
