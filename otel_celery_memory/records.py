@@ -196,6 +196,23 @@ class ProcessExited(NamedTuple):
     reason: str
 
 
+class TaskHeld(NamedTuple):
+    """The process before in this slot died in this task: what it held in the control page.
+
+    Its successor, whose own tasks would be written over it, sends it. The fields are those of
+    `TaskStarted`.
+    """
+
+    pid: int
+    time_ns: int
+    rss_bytes: int
+    retained_bytes: int | None
+    nested: int
+    task_id: str
+    task: str
+    previous_task: str
+
+
 class TaskInFlight(NamedTuple):
     """The main process says what a process runs: for a reporter that did not hear it start."""
 
@@ -232,6 +249,7 @@ Record = (
     | WorkerStopping
     | Goodbye
     | TaskInFlight
+    | TaskHeld
 )
 
 

@@ -15,6 +15,7 @@ from otel_celery_memory.records import (
     Site,
     SitesWindow,
     TaskFinished,
+    TaskHeld,
     TaskStarted,
     slot_name,
 )
@@ -81,6 +82,8 @@ class Emitter:
                 self._retained(record.previous_task, record.retained_bytes)
             if self._held.get(record.pid) == record:
                 del self._held[record.pid]  # held until another task began inside it, then sent
+        elif isinstance(record, TaskHeld):
+            self.holds(TaskStarted(*record))
         elif isinstance(record, ProcessUp):
             self._replaced(self._recycling.up(record))
         elif isinstance(record, SitesWindow):

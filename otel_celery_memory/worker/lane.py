@@ -20,10 +20,11 @@ from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
 
+from otel_celery_memory.frames import FrameDecoder
 from otel_celery_memory.page import HELD_BYTES, SLOTS
 from otel_celery_memory.probes.descriptor import write
 from otel_celery_memory.probes.process import PAGE_BYTES, LinuxProcessProbe, ProcessProbe
-from otel_celery_memory.records import NO_SPAN, TERMINATED, TaskStarted
+from otel_celery_memory.records import NO_SPAN, TERMINATED, TaskHeld, TaskStarted
 from otel_celery_memory.wire import ABSENT, FINISHED, STARTED, encode, finished_record, plain_frame
 from otel_celery_memory.worker.channel import Channel
 from otel_celery_memory.worker.contained_spans import ContainedSpans
@@ -61,6 +62,13 @@ class Lane:
         self._rss_bytes = 0
         self._retained_bytes = ABSENT
         self._previous = ""
+
+    def tell_of_predecessor(self) -> None:
+        """Send what the process before in this slot held when it died, before it is overwritten."""
+        for record in FrameDecoder().feed(self._channel.page.held(self._channel.slot)):
+            if isinstance(record, TaskStarted) and record.pid != self._pid:
+                self._channel.send(TaskHeld(*record))
+        self._map[self._at] = 0
 
     def starts(self, task_id: str, task: Any) -> bool:
         """A task starts. ``False`` where it is not plain: nothing has been done for it then."""

@@ -85,6 +85,8 @@ class Recorder:
         self.slot = slot
         self._runs_tasks = runs_tasks
         self._open()
+        if self._lane is not None:
+            self._lane.tell_of_predecessor()
         assert self._probe is not None
         self._sink.send(ProcessUp(self._pid, time.time_ns(), slot, self._probe.rss_bytes()))
 

@@ -12,6 +12,7 @@ from otel_celery_memory.records import (
     Site,
     SitesWindow,
     TaskFinished,
+    TaskHeld,
     TaskInFlight,
     TaskOverdue,
     TaskStarted,
@@ -51,6 +52,7 @@ EXAMPLES: tuple[Record, ...] = (
     WorkerStopping(101, 102),
     Goodbye(111, 112),
     TaskInFlight(121, 122, "id-12", "app.task"),
+    TaskHeld(131, 132, 133, -134, 0, "id-13", "app.task", "app.previous"),
 )
 
 

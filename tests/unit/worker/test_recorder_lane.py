@@ -12,8 +12,9 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from otel_celery_memory.frames import FrameDecoder
 from otel_celery_memory.orders import Orders
-from otel_celery_memory.records import HeapSampled, Record, TaskFinished, TaskStarted
+from otel_celery_memory.records import HeapSampled, Record, TaskFinished, TaskHeld, TaskStarted
 from otel_celery_memory.settings import Settings
+from otel_celery_memory.wire import encode
 from otel_celery_memory.worker.channel import Channel
 from otel_celery_memory.worker.recorder import Recorder
 from otel_celery_memory.worker.spans import TaskSpans
@@ -161,3 +162,17 @@ def test_descriptors_that_a_task_closed_are_opened_again(child: Child, task: Any
     child.recorder.postrun("a", task, "SUCCESS")
     assert (child.told(), child.held()) == ([], [])
     assert child.run(task) == PLAIN
+
+
+def test_what_the_process_before_held_when_it_died_is_told_by_its_successor(task: Any) -> None:
+    child = Child()
+    before = TaskStarted(4_000_000, 5, 6_000, -7, 0, "its-id", "app.its", "app.previous")
+    place, at = child.channel.page.held_at(child.channel.slot)
+    frame = encode(before)
+    place[at : at + len(frame)] = frame
+    child.recorder.begin(child.channel.slot)
+    told = [record for record in child.told() if isinstance(record, TaskHeld)]
+    assert told == [TaskHeld(*before)]
+    assert child.held() == []
+    assert child.run(task) == PLAIN
+    child.close()
