@@ -62,7 +62,8 @@ def _count_for(worker: Worker, target_s: float) -> int:
     while took_s < target_s / 4:
         count *= 2
         took_s = worker.run("allocate", count, timeout_s=60)
-    return round(count * target_s / took_s)
+    count_wanted: int = round(count * target_s / took_s)
+    return count_wanted
 
 
 if __name__ == "__main__":
