@@ -35,7 +35,11 @@ def handle(do: Callable[[], None]) -> bool:
         except Exception:
             logger.exception("otel_celery_memory: a capture by signal failed")
 
+    pid = os.getpid()
+
     def handler(*_: object) -> None:
+        if os.getpid() != pid:
+            return  # inherited: a child that does not listen yet, or that a task forked
         try:
             start_native_thread(contained)
         except RuntimeError:

@@ -96,19 +96,18 @@ class KnownCosts:
     def _meet(self, task: str, now_s: float) -> TaskCosts:
         if len(self._costs) >= NAMES_MAX and not self._makes_room(now_s):
             task = _OTHER
-        if task not in self._costs:
-            self._costs[task] = TaskCosts(self._first_due_s(now_s), now_s)
-        return self._costs[task]
+        # Another thread may meet or forget it meanwhile.
+        return self._costs.setdefault(task, TaskCosts(self._first_due_s(now_s), now_s))
 
     def _makes_room(self, now_s: float) -> bool:
         """Forget the name that has not run for longest, if that is long."""
         if now_s < self._full_until_s:
             return False
         # One place is kept for those that share it.
-        names = [name for name in self._costs if name != _OTHER]
-        oldest = min(names, key=lambda name: self._costs[name].seen_s)
-        self._full_until_s = self._costs[oldest].seen_s + _FORGET_S
+        known = [(costs.seen_s, name) for name, costs in list(self._costs.items())]
+        seen_s, oldest = min(found for found in known if found[1] != _OTHER)
+        self._full_until_s = seen_s + _FORGET_S
         if now_s < self._full_until_s and _OTHER in self._costs:
             return False
-        del self._costs[oldest]
+        self._costs.pop(oldest, None)
         return now_s >= self._full_until_s

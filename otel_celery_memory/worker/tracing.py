@@ -73,8 +73,9 @@ class TaskTracing:
 
     def starting(self) -> None:
         """A task is about to start, before anything of it is measured."""
-        if self._run is not None and self._run_ended:
-            run, self._run = self._run, None
+        run = self._run  # another thread may end it as well
+        if run is not None and self._run_ended:
+            self._run = None
             run.end()
 
     def started(self, task_id: str, task: Any, *, alone: bool) -> bool:
@@ -84,13 +85,13 @@ class TaskTracing:
             return False
         name = self._running[0]
         now_s = self._budget.begins(task_id, alone=alone)
-        if self._run is not None:
+        run = self._run
+        if run is not None:
             if not alone:
                 self._run_shared = True
                 return False
-            # The end of the run that was traced was never told.
-            self._run.end()
             self._run = None
+            run.end()  # its task's end was never told
         capture = self._captures.ordered
         if capture is not None:
             plan = self._captures.plan(now_s)
@@ -104,14 +105,15 @@ class TaskTracing:
         """A task has ended, its numbers are taken."""
         if self._running is not None and self._running[1] == finished.task_id:
             self._running = None
-        if not self.budgeted and self._run is None:
+        run = self._run  # in a pool of threads, the next task to start ends it meanwhile
+        if not self.budgeted and run is None:
             return
         used_s = self._budget.book_work()
-        if self._run_id == finished.task_id and self._run is not None:
+        if self._run_id == finished.task_id and run is not None:
             self._run_ended = True
             self._run_shared |= not finished.exclusive
-            self._run.task_ended()
-            if self._run.was_seen:
+            run.task_ended()
+            if run.was_seen:
                 return
             self._budget.watched_for_nothing()
         name = finished.task if finished.exclusive else SHARED_NAME

@@ -68,7 +68,11 @@ class TracingWindow:
         """Begin to trace; ``False`` where the run is over or somebody traces already."""
         with self._lock:
             self.began_s = self._cpu_s()
-            self._open = not self.none_follows and self._tracer.start()
+            if self.none_follows:
+                return False
+            # First: a time limit that strikes behind `start` must leave something to close.
+            self._open = True
+            self._open = self._tracer.start()
             self.was_opened |= self._open
             return self._open
 
@@ -89,16 +93,16 @@ class TracingWindow:
         with self._lock:
             if not self._open:
                 return
-            self._open = False
-            # Somebody may have ended it, or begun his own.
-            stolen = not (self._tracer.ours and self._tracer.session)
-            first, self._first = self._first, None
-            ended_s = self._cpu_s()
             try:
+                # Somebody may have ended it, or begun his own.
+                stolen = not (self._tracer.ours and self._tracer.session)
+                first, self._first = self._first, None
+                ended_s = self._cpu_s()
                 sites = {} if stolen else self._look(first)
             finally:
                 # A time limit may strike while we look.
                 self._tracer.stop()
+                self._open = False
         now_s = self._cpu_s()
         whole, self.whole = self.whole, False
         self._found(

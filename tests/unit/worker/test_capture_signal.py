@@ -130,3 +130,23 @@ def test_processes_that_are_gone_are_passed_over() -> None:
     os.waitpid(pid, 0)
     capture_signal.send([pid, os.getpid()])
     wait_until("it was called", lambda: seen == [1], 30)
+
+
+def test_a_process_that_was_forked_does_not_hear_signals_for_its_parent() -> None:
+    reader, writer = os.pipe()
+
+    def tell() -> None:
+        os.write(writer, b"x")
+
+    assert capture_signal.handle(tell)
+    pid = os.fork()
+    if not pid:
+        os.kill(os.getpid(), signal.SIGURG)
+        time.sleep(0.2)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    os.set_blocking(reader, False)
+    with pytest.raises(BlockingIOError):
+        os.read(reader, 1)
+    os.close(reader)
+    os.close(writer)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from otel_celery_memory.worker.costs import NAMES_MAX, SLOWDOWN_AT_FIRST, KnownCosts, TaskCosts
@@ -104,3 +106,18 @@ def test_names_that_ran_lately_are_counted() -> None:
     for number in range(10):
         known.of(f"t{number}", float(number))
     assert known.seen_since(7.0) == 3
+
+
+def test_a_name_may_be_met_by_another_thread_while_the_oldest_is_looked_for() -> None:
+    class Shared(dict[str, TaskCosts]):
+        def __iter__(self) -> Iterator[str]:
+            for name in super().__iter__():
+                yield name
+                self["of another thread"] = TaskCosts(0.0, 20_000.0)
+
+    known = KnownCosts(lambda now_s: 0.0)
+    for number in range(NAMES_MAX):
+        known.of(str(number), float(number))
+    known._costs = Shared(known._costs)
+    assert known.of("new", 20_000.0).seen_s == 20_000.0
+    assert "0" not in known
