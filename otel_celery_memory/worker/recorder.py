@@ -32,6 +32,7 @@ from otel_celery_memory.records import (
     TERMINATED,
     ExitReason,
     HeapSampled,
+    PartFailed,
     ProcessDown,
     ProcessUp,
     TaskFinished,
@@ -49,6 +50,7 @@ logger = logging.getLogger(__name__)
 
 _REOPEN_LIMIT = 3
 _LIMIT_AGAIN_S = 0.05
+_TELL_AGAIN_S = 30.0
 _HEAP_COST_FACTOR = 200
 """Reading the heap may take at most a two-hundredth of the time between two readings."""
 
@@ -85,6 +87,7 @@ class Recorder:
         self._heap_due_ns = 0
         self._reopened = 0
         self._failed: set[str] = set()
+        self._failed_told_s = 0.0
         self._limited = ""
 
     def begin(self, slot: int, *, runs_tasks: bool = True) -> None:
@@ -94,6 +97,7 @@ class Recorder:
         self._open()
         assert self._probe is not None
         self._sink.send(ProcessUp(self._pid, time.time_ns(), slot, self._probe.rss_bytes()))
+        self._tell_failed()
 
     def end(self, exit_code: int) -> None:
         """This process ends in an orderly way."""
@@ -123,10 +127,6 @@ class Recorder:
         if tracing is not None:
             tracing.stop()
 
-    def switched_off(self) -> list[str]:
-        """Parts of this process's recording that failed."""
-        return sorted(self._failed)
-
     def stop(self) -> None:
         """Measure no more, and give back what is held."""
         self._meter = self._lane = None
@@ -138,6 +138,8 @@ class Recorder:
     def prerun(self, task_id: str, task: Any) -> None:
         """A task is about to run."""
         try:
+            if self._failed and time.monotonic() - self._failed_told_s > _TELL_AGAIN_S:
+                self._tell_failed()
             if (
                 self._lane is None
                 or os.getpid() != self._pid
@@ -334,3 +336,10 @@ class Recorder:
         if part not in self._failed:
             self._failed.add(part)
             logger.exception("otel_celery_memory: %s failed and is switched off", part)
+            self._tell_failed()
+
+    def _tell_failed(self) -> None:
+        """Tell which parts are off; again, since a frame may be dropped or a reporter die."""
+        self._failed_told_s = time.monotonic()
+        for part in sorted(self._failed):
+            self._sink.send(PartFailed(self._pid, time.time_ns(), self.slot, part))

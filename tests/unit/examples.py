@@ -5,6 +5,7 @@ from __future__ import annotations
 from otel_celery_memory.records import (
     Goodbye,
     HeapSampled,
+    PartFailed,
     ProcessDown,
     ProcessExited,
     ProcessUp,
@@ -51,6 +52,7 @@ EXAMPLES: tuple[Record, ...] = (
     WorkerStopping(101, 102),
     Goodbye(111, 112),
     TaskInFlight(121, 122, "id-12", "app.task"),
+    PartFailed(131, 132, 3, "heap"),
 )
 
 

@@ -148,6 +148,24 @@ def test_garbage_in_the_pipe_is_counted_and_what_follows_is_read(
     assert Goodbye(main.pid, 0) in reporter.emitter.records
 
 
+def test_a_part_that_fails_is_switched_off_and_said_so_and_the_rest_goes_on(
+    reporter: Reporter, main: Process, child: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(reporter.lookout, "look", broken)
+    monkeypatch.setattr(reporter.lookout, "due_s", 0.0)
+    off = reporter.containment.switched_off
+    wait_until("it is switched off", lambda: off() == ["limits"], 30)
+    monkeypatch.setattr(reporter.lookout, "due_s", 2.0**40)
+    reporter.send(ProcessUp(child.pid, 0, 0, 1))
+    child.kill()
+    reporter.send(ProcessExited(child.pid, 0, -9, 0, ""))
+    wait_until("the loss is told", lambda: reporter.emitter.ends, 30)
+    assert reporter.emitter.told() == [(0, "killed", 9, None)]
+
+
 def test_a_flood_of_frames_does_not_keep_it_from_its_ticks(
     reporter: Reporter, main: Process, child: Process
 ) -> None:
