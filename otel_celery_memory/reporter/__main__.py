@@ -127,6 +127,7 @@ def main(argv: list[str]) -> None:
         oom_kills,
         pipeline.send_events,
         containment,
+        page.beat,
     )
     try:
         # A reporter that was started again finds what the one before it wrote of this worker.

@@ -48,6 +48,7 @@ class ReporterService:
         oom_kills: Callable[[], int | None],
         send_events: Callable[[], None],
         containment: Containment,
+        beat: Callable[[], None],
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pipe_fd = pipe_fd
@@ -67,6 +68,7 @@ class ReporterService:
         self._ranked_s = clock_s()
         self._end_by_s: float | None = None
         self._contained = containment.run
+        self._beat = beat
 
     def run(self) -> None:
         """The whole life of the reporter, but for the last flush."""
@@ -76,6 +78,7 @@ class ReporterService:
         next_tick_s = self._clock_s() + TICK_S
         open_ended = True
         while open_ended and not self._overdue():
+            self._beat()
             due_s = min(next_tick_s, self._lookout.due_s)
             ready = self._selector.select(max(due_s - self._clock_s(), 0))
             gone = [key.data for key, _ in ready if key.data != _PIPE]

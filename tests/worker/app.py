@@ -14,6 +14,7 @@ from typing import Any
 from celery import Celery, signals
 
 from otel_celery_memory import CeleryMemoryInstrumentor
+from otel_celery_memory.worker.supervisor import HANG_S, Supervisor
 
 app = Celery("tests")
 app.conf.update(
@@ -26,6 +27,9 @@ app.conf.update(
     worker_pool_start_method=os.environ.get("TEST_START_METHOD", "fork"),
     worker_enable_remote_control="TEST_REMOTE_CONTROL" in os.environ,
 )
+
+# How long a reporter may stand still before it is replaced.
+Supervisor.hang_s = float(os.environ.get("TEST_HANG_S", HANG_S))
 
 KEPT: list[bytearray] = []
 HELD: list[int] = []

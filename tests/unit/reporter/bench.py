@@ -110,6 +110,7 @@ class Reporter:
         self.held: dict[int, bytes] = {}
         self.oom_kills: int | None = None
         self.sent: list[int] = []
+        self.beats: list[bool] = []
         self.containment = Containment(INDISPENSABLE)
         self.service = ReporterService(
             self.read_fd,
@@ -126,6 +127,7 @@ class Reporter:
             lambda: self.oom_kills,
             lambda: self.sent.append(len(self.emitter.ends)),
             self.containment,
+            lambda: self.beats.append(True),
             **options,
         )
         self.thread = Thread(target=self.service.run, daemon=True)

@@ -148,6 +148,12 @@ def test_garbage_in_the_pipe_is_counted_and_what_follows_is_read(
     assert Goodbye(main.pid, 0) in reporter.emitter.records
 
 
+def test_its_heart_beats_at_each_turn_of_its_loop(reporter: Reporter) -> None:
+    wait_until("it has begun", lambda: reporter.beats, 30)
+    before = len(reporter.beats)
+    wait_until("it goes on with nothing to read", lambda: len(reporter.beats) > before + 2, 30)
+
+
 def test_a_part_that_fails_is_switched_off_and_said_so_and_the_rest_goes_on(
     reporter: Reporter, main: Process, child: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
