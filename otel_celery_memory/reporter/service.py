@@ -76,10 +76,11 @@ class ReporterService:
         self._contained("oom_kills", self._look_at_oom_kills)
         self._meet(self._main_pid, MAIN_SLOT)
         next_tick_s = self._clock_s() + TICK_S
+        next_look_s = self._lookout.due_s
         open_ended = True
         while open_ended and not self._overdue():
             self._beat()
-            due_s = min(next_tick_s, self._lookout.due_s)
+            due_s = min(next_tick_s, next_look_s)
             ready = self._selector.select(max(due_s - self._clock_s(), 0))
             gone = [key.data for key, _ in ready if key.data != _PIPE]
             if ready:
@@ -88,9 +89,12 @@ class ReporterService:
             for pid in gone:
                 self._gone(pid)
             now_s = self._clock_s()
-            if now_s >= self._lookout.due_s:
+            if now_s >= next_look_s:
                 self._contained(_HELD, self._held.look)
                 self._contained("limits", self._lookout.look)
+                # One that is switched off says no more when the next is due.
+                due_s = self._lookout.due_s
+                next_look_s = due_s if due_s > now_s else now_s + TICK_S
             if now_s >= next_tick_s:
                 next_tick_s = now_s + TICK_S
                 self._contained("ticks", self._tick, now_s)

@@ -9,11 +9,12 @@ import sys
 import time
 import tracemalloc
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from celery import Celery, signals
 
 from otel_celery_memory import CeleryMemoryInstrumentor
+from otel_celery_memory.worker import recorder
 from otel_celery_memory.worker.supervisor import HANG_S, Supervisor
 
 app = Celery("tests")
@@ -30,6 +31,14 @@ app.conf.update(
 
 # How long a reporter may stand still before it is replaced.
 Supervisor.hang_s = float(os.environ.get("TEST_HANG_S", HANG_S))
+
+
+def _broken() -> NoReturn:
+    raise RuntimeError("the heap cannot be read today")
+
+
+if "TEST_BROKEN_HEAP" in os.environ:
+    recorder.__dict__["read_heap"] = _broken
 
 KEPT: list[bytearray] = []
 HELD: list[int] = []
