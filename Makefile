@@ -6,7 +6,7 @@ STAMP := $(VENV)/installed
 REQUIRE_REDIS := $(if $(CI),--require-redis,)
 
 .PHONY: demo test unit stack tools pictures bench lint types check-docs docs dashboards semconv \
-  lowest clean
+  lowest matrix clean
 
 demo: $(STAMP)  ## The main job on embedded defaults, about 30 seconds
 	@$(BIN)/python -m demo $(ARGS)
@@ -54,6 +54,9 @@ semconv: $(STAMP)  ## Write the registry of semantic conventions again from conv
 
 lowest: .venv-lowest/installed  ## The tests against the lowest dependencies that pyproject.toml allows
 	.venv-lowest/bin/python -m pytest tests/unit tests/telemetry tests/worker $(REQUIRE_REDIS) $(ARGS)
+
+matrix: $(STAMP)  ## The fast tests on every CPython here with each Celery and OpenTelemetry (long)
+	$(BIN)/python -m matrix $(ARGS)
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

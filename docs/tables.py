@@ -1,4 +1,4 @@
-"""The README's tables, generated from ``conventions.py``, ``settings.py`` and the alerts' rules.
+"""The README's tables, made of ``conventions.py``, ``settings.py``, rules and the matrix's results.
 
 ``python -m docs.tables`` says whether the README is up to date; ``--write`` brings it there.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import yaml
 
+from matrix import results
 from otel_celery_memory import conventions as c
 from otel_celery_memory.settings import ENVIRONMENT_PREFIX, Settings
 
@@ -34,6 +35,7 @@ def tables() -> dict[str, str]:
             ),
         ),
         "alerts": _table(("alert", "severity", "after", "says"), _alerts()),
+        "matrix": results.table(results.read()),
         "span-attributes": _table(
             ("attribute", "type", "meaning"),
             ((f"`{item.name}`", item.type, item.meaning) for item in c.SPAN_ATTRIBUTES),

@@ -155,7 +155,8 @@ def _self() -> object:
     return over_time(
         Question(
             "Is anything measured lost?",
-            "Records dropped and reporters started again. Zero is what to expect.",
+            "Records dropped, reporters started again, and parts of the instrumentation that "
+            "failed and are switched off. Zero is what to expect.",
             "short",
             "No worker sent telemetry in this time.",
         ),
@@ -165,6 +166,12 @@ def _self() -> object:
                 f"{metric.name.removeprefix('celery.memory.')} {{{{instance}}}}",
             )
             for metric in _LOSSES
+        ]
+        + [
+            Query(
+                f"sum({series(c.PARTS_SWITCHED_OFF)}{{{INSTANCE}}}) or vector(0)",
+                "parts switched off",
+            )
         ],
     )
 

@@ -18,6 +18,7 @@ TASK_AGE = "celery.task.age"
 DIRECTION = "celery.memory.direction"
 EXCLUSIVE = "celery.memory.exclusive"
 SLOT = "celery.worker.slot"
+PART = "celery.memory.part"
 LIMIT_KIND = "celery.memory.limit.kind"
 LIMIT_SIZE = "celery.memory.limit.size"
 LIMIT_USED = "celery.memory.limit.used"
@@ -63,6 +64,24 @@ LIMIT_DATA = "rlimit_data"
 LIMIT_MAX_MEMORY = "max_memory_per_child"
 LIMIT_HOST = "host"
 """The values of ``celery.memory.limit.kind``."""
+
+PARTS = (
+    "meter",
+    "spans",
+    "tracing",
+    "heap",
+    "delivery",
+    "checks",
+    "records",
+    "ticks",
+    "limits",
+    "oom_kills",
+    "tasks_in_flight",
+    "requests",
+    "sending",
+)
+"""The values of ``celery.memory.part``: of a process that runs tasks, of the main process, of the
+reporter."""
 
 GROW, SHRINK = "grow", "shrink"
 OTHER = "_other"
@@ -294,7 +313,21 @@ TRACING_ABORTED = Metric(
     (TASK_NAME,),
     "Runs whose tracing was stopped before their end, as it would have cost too much",
 )
-SELF_METRICS = (FRAMES_DROPPED, REPORTER_RESTARTS, TRACING_OVERHEAD, TRACING_ABORTED)
+PARTS_SWITCHED_OFF = Metric(
+    "celery.memory.parts.switched_off",
+    "UpDownCounter",
+    "{part}",
+    (PART, SLOT),
+    "Parts of the instrumentation that raised and are switched off in that process until it ends; "
+    "the reporter's `records` and `ticks` go on all the same",
+)
+SELF_METRICS = (
+    FRAMES_DROPPED,
+    REPORTER_RESTARTS,
+    TRACING_OVERHEAD,
+    TRACING_ABORTED,
+    PARTS_SWITCHED_OFF,
+)
 
 METRICS = TASK_METRICS + PROCESS_METRICS + SELF_METRICS
 

@@ -20,7 +20,7 @@ from otel_celery_memory.page import ControlPage
 from otel_celery_memory.probes.limits import read_limits
 from otel_celery_memory.probes.proc import ProcessReading, read_process
 from otel_celery_memory.probes.threads import is_patched, native_thread
-from otel_celery_memory.records import Record, slot_name
+from otel_celery_memory.records import MAIN_SLOT, PartFailed, Record, slot_name
 from otel_celery_memory.reporter.captures import Captures, saver
 from otel_celery_memory.reporter.code import CodeNames
 from otel_celery_memory.reporter.desk import Desk
@@ -137,6 +137,7 @@ class InProcessSink:
         except Exception:
             self._on = False
             logger.exception("otel_celery_memory: in-process delivery failed and is switched off")
+            self._state.apply(PartFailed(self._pid, time.time_ns(), MAIN_SLOT, "delivery"))
 
     def view(self) -> dict[str, Any]:
         """This process as people who ask are shown it."""

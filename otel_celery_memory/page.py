@@ -2,7 +2,8 @@
 
 First what the main process orders: a number that changes with each order, the mode of tracing, and
 the last capture asked for. Then a cell for each slot: frames its process had to drop, and what it
-has earned and spent on tracing, which its successor begins with. The reporter has one cell more.
+has earned and spent on tracing, which its successor begins with. The reporter has a count of its
+own, and its heartbeat.
 Last for each slot the frame of the task that its process is running: it is there for as long as
 the task runs, and where the task takes its process with it, it stays. A slot has one process at a
 time, so nothing has two writers and no lock is needed.
@@ -39,6 +40,8 @@ _LEDGER = struct.Struct("<5d")
 _CELL_BYTES = _COUNT.size + _LEDGER.size
 _CELLS_AT = _ORDER.size
 _DAMAGED_AT = _CELLS_AT + SLOTS * _CELL_BYTES
+_BEAT = struct.Struct("<d")
+_BEAT_AT = _DAMAGED_AT + _COUNT.size
 _HELD_AT = 32 * 1024
 HELD_BYTES = 512
 PAGE_BYTES = _HELD_AT + SLOTS * HELD_BYTES
@@ -158,6 +161,14 @@ class ControlPage:
         """More frames that the reporter could not read; kept here, where its successor finds it."""
         (count,) = _COUNT.unpack_from(self._map, _DAMAGED_AT)
         _COUNT.pack_into(self._map, _DAMAGED_AT, (count + frames) % 2**64)
+
+    def beat(self) -> None:
+        """The reporter is at work: the time, at each turn of its loop."""
+        _BEAT.pack_into(self._map, _BEAT_AT, self._clock_s())
+
+    def last_beat(self) -> bytes:
+        """Changes with each beat; not decoded, so that nothing that is written here can mislead."""
+        return self._map[_BEAT_AT : _BEAT_AT + _BEAT.size]
 
     def dropped(self) -> int:
         """Frames dropped by all processes since the worker started, and those damaged."""

@@ -236,6 +236,19 @@ class Goodbye(NamedTuple):
     time_ns: int
 
 
+class PartFailed(NamedTuple):
+    """A part of ours raised in this process and is switched off there, for as long as it lives.
+
+    Told again now and then, for a reporter that did not hear it. ``part`` is one of the
+    conventions' ``PARTS``.
+    """
+
+    pid: int
+    time_ns: int
+    slot: int
+    part: str
+
+
 Record = (
     ProcessUp
     | ProcessDown
@@ -250,6 +263,7 @@ Record = (
     | Goodbye
     | TaskInFlight
     | TaskHeld
+    | PartFailed
 )
 
 

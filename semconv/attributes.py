@@ -51,6 +51,9 @@ ATTRIBUTES = {
         "`main`, `reporter` or the place in the pool: not the pid, and stable over recycling.",
         ("main", "reporter", "0"),
     ),
+    "celery.memory.part": Attribute(
+        (*c.PARTS, c.OTHER), "Part of the instrumentation, of which each fails alone."
+    ),
     "celery.memory.limit.kind": Attribute(
         "string", "Which limit.", ("cgroup", "rlimit_as", "max_memory_per_child", "host")
     ),

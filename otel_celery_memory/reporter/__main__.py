@@ -19,6 +19,7 @@ import sys
 from pathlib import Path
 from selectors import DefaultSelector
 
+from otel_celery_memory.containment import Containment
 from otel_celery_memory.frames import FrameDecoder
 from otel_celery_memory.page import ControlPage
 from otel_celery_memory.probes.cgroup import find_cgroup, identity
@@ -38,7 +39,7 @@ from otel_celery_memory.reporter.lookout import Lookout
 from otel_celery_memory.reporter.oom import OomKills
 from otel_celery_memory.reporter.overhead import TracingShare
 from otel_celery_memory.reporter.quiet import set_up_logging
-from otel_celery_memory.reporter.service import ReporterService
+from otel_celery_memory.reporter.service import INDISPENSABLE, ReporterService
 from otel_celery_memory.reporter.sites import SiteTotals
 from otel_celery_memory.reporter.state import WorkerState
 from otel_celery_memory.reporter.watch import ProcessReadings, ProcessWatch
@@ -81,6 +82,7 @@ def main(argv: list[str]) -> None:
         pipeline.send_events()
         pipeline.send_metrics()
 
+    containment = Containment(INDISPENSABLE)
     pipeline = open_pipeline(options.worker, settings.export_interval)
     emitter = Emitter(
         pipeline.meter,
@@ -96,6 +98,7 @@ def main(argv: list[str]) -> None:
             frames_dropped=lambda: page.dropped() - told_before,
             reporter_restarts=1 if delta and options.restarts else options.restarts,
             tracing_share=tracing.share,
+            switched_off=containment.switched_off,
         ),
     )
     selector = DefaultSelector()
@@ -123,6 +126,8 @@ def main(argv: list[str]) -> None:
         page.held,
         oom_kills,
         pipeline.send_events,
+        containment,
+        page.beat,
     )
     try:
         # A reporter that was started again finds what the one before it wrote of this worker.

@@ -16,6 +16,7 @@ from otel_celery_memory.telemetry.event_values import RankedSite
 VIEW_INTERVAL_S = 5.0
 _TASKS_SHOWN = 50
 _PROCESSES_SHOWN = 200
+_PARTS_SHOWN = 100
 
 
 class Desk:
@@ -93,6 +94,9 @@ class Desk:
             ],
             "sites": [_site(site) for site in emitter.sites.peek(interval_s)],
             "captures": emitter.captures.view(),
+            "switched_off": [{"slot": slot, "part": part} for slot, part in emitter.switched_off()][
+                :_PARTS_SHOWN
+            ],
         }
 
     def _there(self) -> list[ProcessState]:

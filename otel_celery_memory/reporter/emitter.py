@@ -22,7 +22,7 @@ from otel_celery_memory.records import (
 from otel_celery_memory.reporter.captures import Captures, TakenCapture
 from otel_celery_memory.reporter.counts import Counts
 from otel_celery_memory.reporter.endings import ProcessEnd
-from otel_celery_memory.reporter.levels import Surroundings, levels_of
+from otel_celery_memory.reporter.levels import Surroundings, levels_of, parts_off
 from otel_celery_memory.reporter.pressure import Usage
 from otel_celery_memory.reporter.recycling import Recycling, Replacement
 from otel_celery_memory.reporter.sites import SiteTotals
@@ -61,6 +61,7 @@ class Emitter:
         self.state = state
         self.sites = sites
         self.captures = captures
+        self._surroundings = surroundings
         self.tasks = TaskTotals()
         self._names = BoundedNames(c.TASK_NAMES_MAX)
         self._states = BoundedNames(c.TASK_STATES_MAX)
@@ -169,6 +170,10 @@ class Emitter:
     def runs_aborted(self) -> int:
         """Runs whose tracing was stopped before their end."""
         return self._counts.all_aborted()
+
+    def switched_off(self) -> list[tuple[str, str]]:
+        """Slot and part, of each part of ours that failed where it still does not work."""
+        return sorted(parts_off(self._surroundings, self.state))
 
     def forget(self) -> None:
         """Begin anew: after a fork, what the parent counted is the parent's to tell."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -23,6 +24,8 @@ class Surroundings:
     frames_dropped: Callable[[], int]
     reporter_restarts: int
     tracing_share: Callable[[], float | None]
+    switched_off: Callable[[], Iterable[str]] = tuple
+    """Parts of the reporter's own."""
 
 
 Levels = dict[c.Metric, Callable[[], Iterable[Level]]]
@@ -69,7 +72,24 @@ def levels_of(surroundings: Surroundings, state: WorkerState) -> Levels:
         c.MALLOC_FREE: of_heaps("malloc_free_bytes"),
         c.FRAMES_DROPPED: lambda: [(surroundings.frames_dropped(), {})],
         c.REPORTER_RESTARTS: lambda: [(surroundings.reporter_restarts, {})],
+        c.PARTS_SWITCHED_OFF: lambda: [
+            (count, {c.SLOT: slot, c.PART: part})
+            for (slot, part), count in parts_off(surroundings, state).items()
+        ],
     }
+
+
+def parts_off(surroundings: Surroundings, state: WorkerState) -> Counter[tuple[str, str]]:
+    """How many parts are switched off, by slot and part, of the processes that are there."""
+    return Counter(
+        [
+            (slot_name(process.slot), part)
+            for process in list(state.processes.values())
+            if process.gone_ns is None
+            for part in sorted(process.switched_off)
+        ]
+        + [("reporter", part) for part in surroundings.switched_off()]
+    )
 
 
 def _heap_levels(state: WorkerState, attribute: str) -> list[Level]:

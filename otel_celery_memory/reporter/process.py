@@ -50,6 +50,8 @@ class ProcessState:
     gone_ns: int | None = None
     finished_ns: int = 0
     """When the run began whose end was told last."""
+    switched_off: set[str] = field(default_factory=set)
+    """Parts of ours that failed in it."""
 
     def saw_rss(self, rss_bytes: int) -> None:
         """Note a value of RSS, from a record or from outside."""

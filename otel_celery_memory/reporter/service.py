@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Callable
 from selectors import EVENT_READ, BaseSelector
 
+from otel_celery_memory.containment import Containment
 from otel_celery_memory.frames import FrameDecoder
 from otel_celery_memory.records import MAIN_SLOT, ProcessUp, Record
 from otel_celery_memory.reporter.desk import Desk
@@ -15,8 +15,6 @@ from otel_celery_memory.reporter.emitter import Emitter
 from otel_celery_memory.reporter.held import HeldTasks
 from otel_celery_memory.reporter.lookout import Lookout
 from otel_celery_memory.reporter.watch import ProcessWatch
-
-logger = logging.getLogger(__name__)
 
 TICK_S = 1.0
 _READ_BYTES = 1 << 20
@@ -27,7 +25,8 @@ _LINGER_S = 1.0
 """How long the pipe may stay open after the main process is gone or has said goodbye: somebody
 that a task forked may hold an end of it for ever."""
 _PIPE = "pipe"
-_HELD = "tasks in flight"
+_HELD = "tasks_in_flight"
+INDISPENSABLE = ("records", "ticks")
 
 
 class ReporterService:
@@ -48,6 +47,8 @@ class ReporterService:
         held: Callable[[int], bytes],
         oom_kills: Callable[[], int | None],
         send_events: Callable[[], None],
+        containment: Containment,
+        beat: Callable[[], None],
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pipe_fd = pipe_fd
@@ -66,17 +67,20 @@ class ReporterService:
         self._clock_s = clock_s
         self._ranked_s = clock_s()
         self._end_by_s: float | None = None
-        self._failed: set[str] = set()
+        self._contained = containment.run
+        self._beat = beat
 
     def run(self) -> None:
         """The whole life of the reporter, but for the last flush."""
         self._selector.register(self._pipe_fd, EVENT_READ, _PIPE)
-        self._contained("the count of OOM kills", self._look_at_oom_kills)
+        self._contained("oom_kills", self._look_at_oom_kills)
         self._meet(self._main_pid, MAIN_SLOT)
         next_tick_s = self._clock_s() + TICK_S
+        next_look_s = self._lookout.due_s
         open_ended = True
         while open_ended and not self._overdue():
-            due_s = min(next_tick_s, self._lookout.due_s)
+            self._beat()
+            due_s = min(next_tick_s, next_look_s)
             ready = self._selector.select(max(due_s - self._clock_s(), 0))
             gone = [key.data for key, _ in ready if key.data != _PIPE]
             if ready:
@@ -85,15 +89,18 @@ class ReporterService:
             for pid in gone:
                 self._gone(pid)
             now_s = self._clock_s()
-            if now_s >= self._lookout.due_s:
+            if now_s >= next_look_s:
                 self._contained(_HELD, self._held.look)
-                self._contained("a look at the limits", self._lookout.look)
+                self._contained("limits", self._lookout.look)
+                # One that is switched off says no more when the next is due.
+                due_s = self._lookout.due_s
+                next_look_s = due_s if due_s > now_s else now_s + TICK_S
             if now_s >= next_tick_s:
                 next_tick_s = now_s + TICK_S
-                self._contained("a tick", self._tick, now_s)
+                self._contained("ticks", self._tick, now_s)
             elif ready:
                 time.sleep(_PAUSE_S)
-        self._contained("the end", self._finish)
+        self._contained("ticks", self._finish)
 
     def _read(self) -> bool:
         """Take in what is in the pipe; ``False`` at its end."""
@@ -104,7 +111,7 @@ class ReporterService:
             except BlockingIOError:
                 return True
             for record in self._decoder.feed(data) if data else self._decoder.finish():
-                self._contained("a record", self._take, record)
+                self._contained("records", self._take, record)
             if not data:
                 return False
             if len(data) < _READ_BYTES // 4:
@@ -118,15 +125,6 @@ class ReporterService:
         if isinstance(record, ProcessUp):
             self._meet(record.pid, record.slot)
 
-    def _contained(self, part: str, function: Callable[..., None], *arguments: object) -> None:
-        """Nothing that one part does wrong ends the others; each is told once."""
-        try:
-            function(*arguments)
-        except Exception:
-            if part not in self._failed:
-                self._failed.add(part)
-                logger.exception("%s was not understood; this is told once", part)
-
     def _meet(self, pid: int, slot: int) -> None:
         """A process of the worker is up; it may be gone again by the time we hear of it."""
         self._emitter.apply(ProcessUp(pid, time.time_ns(), slot, 0))
@@ -136,7 +134,7 @@ class ReporterService:
     def _gone(self, pid: int) -> None:
         self._contained(_HELD, self._held.look_at, pid)
         self._watch.drop(pid)
-        self._contained("the count of OOM kills", self._look_at_oom_kills)
+        self._contained("oom_kills", self._look_at_oom_kills)
         self._emitter.state.gone(pid, time.time_ns())
         if pid == self._main_pid:
             self._end_by_s = self._clock_s() + _LINGER_S
@@ -146,7 +144,7 @@ class ReporterService:
 
     def _tick(self, now_s: float) -> None:
         state = self._emitter.state
-        self._contained("the count of OOM kills", self._look_at_oom_kills)
+        self._contained("oom_kills", self._look_at_oom_kills)
         for pid in self._watch.gone_without_notice():
             self._gone(pid)
         # First heard of by a task or by its end: only a reporter that died had met them.
@@ -159,10 +157,10 @@ class ReporterService:
             self._emitter.ended(end)
         if any(end.lost for end in ends):
             # Who killed a child may kill us next.
-            self._contained("sending at once", self._send_events)
+            self._contained("sending", self._send_events)
         if now_s - self._ranked_s >= self._sites_interval_s:
             self._rank(now_s, now_ns)
-        self._contained("what people ask for", self._desk.tick)
+        self._contained("requests", self._desk.tick)
         self._count_damaged()
 
     def _count_damaged(self) -> None:
@@ -181,7 +179,7 @@ class ReporterService:
     def _finish(self) -> None:
         """The worker has ended: tell of its last processes and sites."""
         state = self._emitter.state
-        self._contained("the count of OOM kills", self._look_at_oom_kills)
+        self._contained("oom_kills", self._look_at_oom_kills)
         now_ns = time.time_ns()
         for pid, process in list(state.processes.items()):
             # After uninstrument() under a running pool the children are still there.
@@ -190,6 +188,6 @@ class ReporterService:
                 state.gone(pid, now_ns)
         for end in state.judge(now_ns, all_now=True):
             self._emitter.ended(end)
-        self._contained("the last capture", self._desk.finish)
+        self._contained("requests", self._desk.finish)
         self._rank(self._clock_s(), now_ns)
         self._count_damaged()

@@ -11,10 +11,12 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any, TypeVar
 
+from otel_celery_memory import conventions as c
 from otel_celery_memory.records import (
     MAIN_SLOT,
     Goodbye,
     HeapSampled,
+    PartFailed,
     ProcessDown,
     ProcessExited,
     ProcessUp,
@@ -57,6 +59,7 @@ class WorkerState:
             ProcessExited: self._exited,
             WorkerStopping: self._worker_stopping,
             Goodbye: self._goodbye,
+            PartFailed: self._part_failed,
         }
 
     def apply(self, record: Record) -> None:
@@ -102,6 +105,13 @@ class WorkerState:
 
     def _goodbye(self, _: Goodbye) -> None:
         self.said_goodbye = self._stopping = True
+
+    def _part_failed(self, record: PartFailed) -> None:
+        if record.pid in self._judged and record.pid not in self.processes:
+            return
+        process = self._process(record.pid)
+        process.slot = record.slot if process.slot is None else process.slot
+        process.switched_off.add(record.part if record.part in c.PARTS else c.OTHER)
 
     def gone(self, pid: int, now_ns: int) -> None:
         """A process's pid has disappeared."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from typing import Any
 
+from otel_celery_memory.containment import Containment
+from otel_celery_memory.records import MAIN_SLOT, PartFailed
 from otel_celery_memory.worker.channel import Channel
 from otel_celery_memory.worker.reaper import Reaper
 from otel_celery_memory.worker.rollcall import call_roll, tell_again
@@ -28,6 +31,7 @@ class Checks:
         self._main_pid = os.getpid()
         self._timer: Any = None
         self._done = 0
+        self._contained = Containment(told=self._switched_off)
 
     def begin(self) -> None:
         """From now on, every `CHECK_INTERVAL_S`."""
@@ -48,6 +52,12 @@ class Checks:
     def _check(self) -> None:
         if self._timer is None:
             return  # where the timer is a thread, this one may come after the end
+        self._contained.run("checks", self._look)
+
+    def _switched_off(self, part: str) -> None:
+        self._channel.send(PartFailed(self._main_pid, time.time_ns(), MAIN_SLOT, part))
+
+    def _look(self) -> None:
         self.follow_pool()
         restarted = self._supervisor.check()
         self._done += 1

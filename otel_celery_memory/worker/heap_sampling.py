@@ -14,6 +14,7 @@ from otel_celery_memory.worker.switches import Switches
 
 _COST_FACTOR = 200
 """Reading the heap may take at most a two-hundredth of the time between two readings."""
+_TELL_INTERVAL_NS = 30 * 10**9
 
 
 class HeapSampling:
@@ -27,7 +28,11 @@ class HeapSampling:
         """When the next sample is to be taken; compared behind every task."""
 
     def sample(self, pid: int, now_ns: int, tracing: SiteTracing | None) -> None:
-        """Take a sample; where that fails it was the last."""
+        """Take a sample, where that has not failed, and tell of what has."""
+        self._switches.tell_again()
+        if self._switches.is_off("heap"):
+            self.due_ns = now_ns + max(self._interval_ns, _TELL_INTERVAL_NS)
+            return
         try:
             began_ns = time.perf_counter_ns()
             heap = read_heap()
@@ -43,5 +48,5 @@ class HeapSampling:
         except SoftTimeLimitExceeded:
             raise
         except Exception:
-            self.due_ns = 2**63
+            self.due_ns = now_ns + _TELL_INTERVAL_NS
             self._switches.switch_off("heap")

@@ -25,6 +25,7 @@ from otel_celery_memory.probes.tracer import HeapTracer
 from otel_celery_memory.records import (
     MAIN_SLOT,
     TERMINATED,
+    PartFailed,
     ProcessDown,
     ProcessUp,
 )
@@ -75,7 +76,7 @@ class Recorder:
         self._probe: ProcessProbe | None = None
         self.tracing: SiteTracing | None = None
         self._reopened = 0
-        self._switches = Switches()
+        self._switches = Switches(self._tell_failed)
         self._spans = ContainedSpans(spans, self._switches)
         self._heap = HeapSampling(sink, settings.export_interval, self._switches)
         self._soft_limit = SoftLimit()
@@ -89,6 +90,7 @@ class Recorder:
             self._lane.tell_of_predecessor()
         assert self._probe is not None
         self._sink.send(ProcessUp(self._pid, time.time_ns(), slot, self._probe.rss_bytes()))
+        self._switches.tell()
 
     def end(self, exit_code: int) -> None:
         """This process ends in an orderly way."""
@@ -117,10 +119,6 @@ class Recorder:
         self._close_lane()
         if tracing is not None:
             tracing.stop()
-
-    def switched_off(self) -> list[str]:
-        """Parts of this process's recording that failed."""
-        return self._switches.off()
 
     def stop(self) -> None:
         """Measure no more, and give back what is held."""
@@ -221,6 +219,9 @@ class Recorder:
         self._lane = open_lane(
             self.slot, self._sink, self._probe, self._meter, self.tracing, self._spans
         )
+
+    def _tell_failed(self, part: str) -> None:
+        self._sink.send(PartFailed(self._pid, time.time_ns(), self.slot, part))
 
     def _meter_failed(self) -> None:
         """Open the probes again: a task may have closed our descriptors; give up in the end."""

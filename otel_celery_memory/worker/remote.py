@@ -3,7 +3,8 @@
 Celery's own remote control: the functions here are registered where this module is imported, in
 the worker and in the command line alike. They run in the main process's event loop, so they only
 read a page and write a page. Whoever reaches the broker can call them: answers hold sizes, names
-and places in code, nothing of theirs is a path to write to, and one capture runs at a time.
+and places in code, nothing of theirs is a path to write to, one capture runs at a time, and they
+are obeyed so many times a second only.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from celery.worker.control import control_command, inspect_command
@@ -21,6 +22,8 @@ from otel_celery_memory.captures.errors import CaptureError
 from otel_celery_memory.orders import CAPTURE_RUNS_MAX, CAPTURE_SECONDS_MAX, TRACING_MODES
 from otel_celery_memory.page import ControlPage
 from otel_celery_memory.settings import Settings
+from otel_celery_memory.worker.command_line import accept
+from otel_celery_memory.worker.rate import Rate
 from otel_celery_memory.worker.view_text import view_text
 
 logger = logging.getLogger(__name__)
@@ -46,6 +49,7 @@ class Controlled:
     running: Callable[[], bool]
     wake: Callable[[], None]
     """Have the capture include what is running now, where that can be."""
+    rate: Rate = field(default_factory=Rate)
 
 
 _controlled: list[Controlled] = []
@@ -106,6 +110,9 @@ def memory_tracing(state: Any, mode: str = "") -> dict[str, Any]:
         return {"error": str(why)}
 
 
+accept(inspect=("memory",), control=("memory_capture", "memory_tracing"))
+
+
 def begin_capture(
     controlled: Controlled, runs: int, seconds: float, allowance_s: float, *, signal: bool = False
 ) -> str:
@@ -147,6 +154,8 @@ def _answering() -> Controlled:
         raise RefusedError("this worker is not instrumented by otel_celery_memory, or not up yet")
     if not _controlled[0].settings.remote_control:
         raise RefusedError("remote control of otel_celery_memory is switched off (remote_control)")
+    if not _controlled[0].rate.allows():
+        raise RefusedError("too many commands within a short time: ask again in a second")
     return _controlled[0]
 
 

@@ -46,7 +46,7 @@ class OwnRequests:
         controlled = remote.Controlled(
             self._settings,
             self._page,
-            lambda: _with_own(self._view(), recorder),
+            lambda: _with_pid(self._view()),
             lambda: self._running,
             lambda: _capture_now(recorder),
         )
@@ -105,7 +105,7 @@ class WorkerRequests:
         controlled = remote.Controlled(
             self._settings,
             self._channel.page,
-            lambda: _with_own(self._channel.status.read(), recorder),
+            lambda: _with_pid(self._channel.status.read()),
             self._running,
             self._wake,
         )
@@ -140,8 +140,6 @@ def _capture_by_signal(controlled: remote.Controlled) -> None:
     logger.warning("otel_celery_memory: %s", said)
 
 
-def _with_own(view: dict[str, Any] | None, recorder: Recorder) -> dict[str, Any] | None:
-    """The view, with what only this process knows."""
-    if view is None:
-        return None
-    return {**view, "main_pid": os.getpid(), "switched_off": recorder.switched_off()}
+def _with_pid(view: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The view, with this process's pid."""
+    return None if view is None else {**view, "main_pid": os.getpid()}

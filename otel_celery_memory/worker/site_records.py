@@ -22,11 +22,26 @@ def left_alive(sites: LiveSites, chosen: SiteFilter) -> list[SiteDelta]:
     return changed_sites({}, sites, chosen)
 
 
+def raised(state: str) -> bool:
+    """Whether a run that ended in this state ended in an exception."""
+    return state in ("FAILURE", "RETRY")
+
+
 def run_records(
-    pid: int, task: str, traced: Traced, chosen: SiteFilter, capture: Orders | None
+    pid: int,
+    task: str,
+    traced: Traced,
+    chosen: SiteFilter,
+    capture: Orders | None,
+    *,
+    with_exception: bool = False,
 ) -> list[Record]:
-    """What a window in a run of `task` found, of a capture or of none."""
-    whole = traced.whole and not traced.aborted and task != SHARED_NAME
+    """What a window in a run of `task` found, of a capture or of none.
+
+    A run that raised (``with_exception``) leaves that, with all frames, in a cycle that the
+    collector has not come to: that is not yet left behind, and more than most leaks.
+    """
+    whole = traced.whole and not traced.aborted and task != SHARED_NAME and not with_exception
     return window_records(
         pid,
         WindowKind.RUN if whole else WindowKind.SLICE,

@@ -1,4 +1,6 @@
-"""Starts the reporter, starts it again when it died, and ends it, from the worker's main process.
+"""Starts the reporter, starts it again when it died or hangs, and ends it.
+
+From the worker's main process.
 
 The reporter is started with exec and never forked from: it has the only OpenTelemetry SDK state
 of ours, which does not survive a fork.
@@ -23,6 +25,8 @@ logger = logging.getLogger(__name__)
 CHECK_INTERVAL_S = 1.0
 STOP_TIMEOUT_S = 8.0
 """Longer than the reporter allows itself for its last flush."""
+HANG_S = 30.0
+"""A reporter whose loop stands still for so long is replaced; at work it turns twice a second."""
 _QUICK_DEATH_S = 10.0
 _LONGEST_PAUSE_S = 60.0
 _AUTO_INSTRUMENTATION = "opentelemetry/instrumentation/auto_instrumentation"
@@ -30,6 +34,9 @@ _AUTO_INSTRUMENTATION = "opentelemetry/instrumentation/auto_instrumentation"
 
 class Supervisor:
     """One reporter process for one worker."""
+
+    hang_s = HANG_S
+    """Shorter in tests."""
 
     def __init__(
         self,
@@ -49,6 +56,9 @@ class Supervisor:
         self._started_s = 0.0
         self._died_s: float | None = None
         self._pause_s = 0.0
+        self._last_beat = b""
+        self._looked_s = 0.0
+        self._silent_s = 0.0
         self.restarts = 0
 
     @property
@@ -59,7 +69,8 @@ class Supervisor:
     def start(self) -> None:
         """Start the reporter; raises `OSError` where no process can be started."""
         passed = (self._channel.read_fd, self._channel.page.fd, self._channel.status.fd)
-        self._started_s = self._clock_s()
+        self._started_s = self._looked_s = self._clock_s()
+        self._silent_s = 0.0
         self._died_s = None
         self._process = subprocess.Popen(  # noqa: S603
             [
@@ -86,9 +97,16 @@ class Supervisor:
     def check(self) -> bool:
         """Start the reporter again if it died; called every `CHECK_INTERVAL_S`.
 
-        Says whether it was started again.
+        One that hangs is killed first. Says whether it was started again.
         """
-        if self._process is None or self._process.poll() is None:
+        if self._process is None:
+            return False
+        if self._process.poll() is None:
+            if self._hangs():
+                logger.warning(
+                    "otel_celery_memory: the reporter hangs since %.0f s and is killed", self.hang_s
+                )
+                self._process.kill()  # reaped by a later check: nobody waits here
             return False
         now_s = self._clock_s()
         if self._died_s is None:
@@ -104,6 +122,17 @@ class Supervisor:
             self._process.returncode,
         )
         return self._start_again()
+
+    def _hangs(self) -> bool:
+        now_s, beat = self._clock_s(), self._channel.page.last_beat()
+        if beat != self._last_beat:
+            self._last_beat, self._silent_s = beat, 0.0
+        else:
+            # Whatever kept this process from looking (a task of the solo pool, a container that
+            # was paused) may have kept the reporter from working too.
+            self._silent_s += min(now_s - self._looked_s, 2 * CHECK_INTERVAL_S)
+        self._looked_s = now_s
+        return self._silent_s >= self.hang_s
 
     def revive(self) -> None:
         """Start a reporter that died once more, whatever its pause, to read what is in the pipe."""

@@ -1,7 +1,6 @@
-"""Which runs of one process's tasks are traced, from their start to the records of what they left.
+"""Which runs of a process's tasks are traced: the budget decides, a `TracedRun` traces.
 
-The budget decides, a `TracedRun` traces, and what it found becomes records. A capture that a
-person asked for goes before the budget and does not count against it.
+A capture that a person asked for goes before the budget and does not count against it.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.captured_runs import CapturedRuns
 from otel_celery_memory.worker.plan import Plan
 from otel_celery_memory.worker.sink import Sink
-from otel_celery_memory.worker.site_records import SHARED_NAME, run_records
+from otel_celery_memory.worker.site_records import SHARED_NAME, raised, run_records
 from otel_celery_memory.worker.traced_run import TracedRun
 from otel_celery_memory.worker.tracing_budget import Ledger, TracingBudget
 from otel_celery_memory.worker.tracing_window import Traced
@@ -64,6 +63,7 @@ class TaskTracing:
         self._run_id = ""
         self._run_ended = False
         self._run_shared = False
+        self._run_raised = False
         self._running: tuple[str, str] | None = None
         self._latency_s = settings.max_added_latency
         self.always = False
@@ -112,6 +112,7 @@ class TaskTracing:
         if self._run_id == finished.task_id and run is not None:
             self._run_ended = True
             self._run_shared |= not finished.exclusive
+            self._run_raised = raised(finished.state)
             run.task_ended()
             if run.was_seen:
                 return
@@ -182,7 +183,7 @@ class TaskTracing:
             if self._run is not None:
                 return False
             self._run, self._run_id, self._run_ended = run, task_id, False
-            self._run_shared = name == SHARED_NAME
+            self._run_shared, self._run_raised = name == SHARED_NAME, False
         if run.begin():
             return plan.begin_after_s is None
         self._run = None
@@ -196,5 +197,6 @@ class TaskTracing:
         self._budget.settle()
         # Not under a lock: greenlets may change places while something is sent.
         task = SHARED_NAME if self._run_shared else name
-        for record in run_records(self._pid, task, traced, self._chosen, capture):
+        found = (self._pid, task, traced, self._chosen, capture)
+        for record in run_records(*found, with_exception=self._run_raised):
             self._sink.send(record)

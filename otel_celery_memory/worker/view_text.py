@@ -14,9 +14,10 @@ def view_text(view: Mapping[str, Any]) -> str:
     overhead = tracing.get("overhead")
     spent = "nothing measured yet" if overhead is None else f"{overhead:.2%} of task time"
     head = f"tracing {tracing.get('mode', '?')}: {spent}, {tracing.get('aborted', 0)} runs aborted"
-    off = view.get("switched_off")
+    off = [f"{each['part']} ({each['slot']})" for each in view.get("switched_off", [])]
+    rest = f" and {len(off) - _SHOWN} more" if len(off) > _SHOWN else ""
     parts = [
-        head + (f"; switched off: {', '.join(off)}" if off else ""),
+        head + (f"; switched off: {', '.join(off[:_SHOWN])}{rest}" if off else ""),
         _table(
             ("process", "pid", "RSS", "task"),
             [

@@ -101,7 +101,8 @@ def _start(stack: Stack, redis_url: str, directory: Path, held: ExitStack) -> Wo
             TEST_INSTRUMENT="celery first",
             **traced,
         ),
-        silent=start("silent", stack.collector),
+        # Its reporter is stopped until the silence is noticed, and must not be replaced before.
+        silent=start("silent", stack.collector, TEST_HANG_S="86400"),
         refused=start("refused", stack.refusing),
     )
 

@@ -37,6 +37,7 @@ class Shape:
             c.SLOT: ("main", "reporter", *map(str, range(self.children))),
             c.LIMIT_KIND: ("cgroup", "host", "max_memory_per_child"),
             c.EXIT_REASON: ("max_tasks", "killed"),
+            c.PART: ("tracing",),
         }
 
 

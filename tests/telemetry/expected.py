@@ -90,4 +90,17 @@ EXPECTED_METRICS = {
         "points": points(({}, 0.0075)),
     },
     "celery.memory.tracing.aborted": counter("{task}", (GROW, 1)),
+    "celery.memory.parts.switched_off": level(
+        "{part}",
+        ({"celery.memory.part": "_other"} | SECOND_SLOT, 1),
+        ({"celery.memory.part": "limits", "celery.worker.slot": "reporter"}, 1),
+        ({"celery.memory.part": "tracing"} | SECOND_SLOT, 1),
+    ),
 }
+
+EXPECTED_WITHOUT_PROCESSES = {
+    "celery.memory.parts.switched_off": level(
+        "{part}", ({"celery.memory.part": "limits", "celery.worker.slot": "reporter"}, 1)
+    ),
+}
+"""What failed in a process goes with it; the reporter's own parts stay."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from otel_celery_memory.records import (
     Goodbye,
     HeapSampled,
+    PartFailed,
     ProcessDown,
     ProcessExited,
     ProcessUp,
@@ -77,6 +78,9 @@ RECORDS: tuple[Record, ...] = (
     finished(SECOND, "5", "app.grow", delta_bytes=0, peak_bytes=5_000_000_000),
     HeapSampled(SECOND, 0, 4_321, None, None),
     started(SECOND, "4", "app.die", time_ns=2 * S, rss_bytes=60_000_000),
+    PartFailed(SECOND, 2 * S, 1, "tracing"),
+    PartFailed(SECOND, 2 * S, 1, "tracing"),
+    PartFailed(SECOND, 2 * S, 1, "something foreign"),
     ProcessExited(SECOND, 0, -9, 1, ""),
     Goodbye(MAIN, 0),
 )

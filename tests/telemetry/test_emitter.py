@@ -18,7 +18,7 @@ from otel_celery_memory.reporter.oom import OomKills
 from otel_celery_memory.reporter.pressure import Usage
 from otel_celery_memory.reporter.sites import CodePlace, SiteTotals
 from otel_celery_memory.reporter.state import WorkerState
-from tests.telemetry.expected import EXPECTED_METRICS
+from tests.telemetry.expected import EXPECTED_METRICS, EXPECTED_WITHOUT_PROCESSES
 from tests.telemetry.expected_ends import EXPECTED_AT_ENDS
 from tests.telemetry.expected_events import (
     EXPECTED_LATE_LOSS,
@@ -78,6 +78,7 @@ def emitter_on(telemetry: Telemetry) -> Emitter:
             frames_dropped=lambda: 7,
             reporter_restarts=2,
             tracing_share=lambda: 0.0075,
+            switched_off=lambda: ["limits"],
         ),
     )
 
@@ -121,7 +122,7 @@ def test_ends_of_processes_become_a_count_each_and_an_event_for_a_loss(
     assert telemetry.events() == [EXPECTED_LOSS]
     gone = {name for name in EXPECTED_METRICS if name.startswith("celery.worker.heap.")}
     left = {k: v for k, v in EXPECTED_METRICS.items() if k not in gone}
-    assert telemetry.metrics() == left | EXPECTED_AT_ENDS
+    assert telemetry.metrics() == left | EXPECTED_AT_ENDS | EXPECTED_WITHOUT_PROCESSES
 
 
 def test_a_loss_that_was_found_late_is_told_and_counted(telemetry: Telemetry) -> None:
@@ -192,7 +193,8 @@ def test_before_any_record_only_what_can_be_seen_from_outside_is_told(
     of_records = {metric.name for metric in (*c.TASK_METRICS, c.TRACING_ABORTED)} | {
         name for name in EXPECTED_METRICS if name.startswith("celery.worker.heap.")
     }
-    assert telemetry.metrics() == {k: v for k, v in EXPECTED_METRICS.items() if k not in of_records}
+    left = {k: v for k, v in EXPECTED_METRICS.items() if k not in of_records}
+    assert telemetry.metrics() == left | EXPECTED_WITHOUT_PROCESSES
     assert telemetry.events() == []
 
 

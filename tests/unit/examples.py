@@ -5,6 +5,7 @@ from __future__ import annotations
 from otel_celery_memory.records import (
     Goodbye,
     HeapSampled,
+    PartFailed,
     ProcessDown,
     ProcessExited,
     ProcessUp,
@@ -53,6 +54,7 @@ EXAMPLES: tuple[Record, ...] = (
     Goodbye(111, 112),
     TaskInFlight(121, 122, "id-12", "app.task"),
     TaskHeld(131, 132, 133, -134, 0, "id-13", "app.task", "app.previous"),
+    PartFailed(141, 142, 3, "heap"),
 )
 
 

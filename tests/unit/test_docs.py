@@ -7,6 +7,9 @@ import re
 import pytest
 
 from docs.tables import README, tables, updated
+from otel_celery_memory.orders import CAPTURE_RUNS_MAX, CAPTURE_SECONDS_MAX
+from otel_celery_memory.status import STATUS_BYTES
+from otel_celery_memory.worker.rate import COMMANDS_AT_ONCE, COMMANDS_PER_S
 from tests.unit.captures.documents import DOCUMENT
 
 
@@ -28,3 +31,23 @@ def test_the_format_of_captures_is_documented_key_by_key() -> None:
     for part, document in ((of_captures, DOCUMENT), (of_sites, DOCUMENT["sites"][0])):
         rows = re.findall(r"^\| (`.*?`) \| [a-z]", part, re.MULTILINE)
         assert set(re.findall(r"`(\w+)`", " ".join(rows))) == set(document)
+
+
+def test_every_file_that_the_page_on_security_names_is_there() -> None:
+    text = (README.parent / "SECURITY.md").read_text(encoding="utf-8")
+    named = {
+        name
+        for line in text.splitlines()
+        if line.startswith("|")
+        for name in re.findall(r"`([a-z_/]+(?:\.py|/))`", line.rpartition(" | ")[2])
+    }
+    assert len(named) > 10
+    package = README.parent / "otel_celery_memory"
+    assert {name for name in named if not (package / name).exists()} == set()
+
+
+def test_the_page_on_security_has_the_bounds_of_remote_control() -> None:
+    text = (README.parent / "SECURITY.md").read_text(encoding="utf-8")
+    assert f"{COMMANDS_AT_ONCE} at once and then {COMMANDS_PER_S:g} a second" in text
+    assert f"{CAPTURE_RUNS_MAX:,} runs or {CAPTURE_SECONDS_MAX:g} s at most" in text
+    assert f"a page of {STATUS_BYTES >> 10} KiB" in text

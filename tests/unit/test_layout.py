@@ -16,7 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 BASE = (
     *("records", "settings", "conventions", "version", "wire", "frames"),
-    *("orders", "page", "status", "rendezvous"),
+    *("orders", "page", "status", "rendezvous", "containment"),
 )
 """What everybody may import: data, its form on the wire, the pages, and where they meet."""
 MAY_IMPORT = {
@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "page": ("records", "orders"),
     "status": (),
     "rendezvous": (),
+    "containment": (),
     "probes": ("records", "settings", "conventions", "probes"),
     "leaks": ("records", "settings", "conventions", "leaks"),
     "captures": ("records", "settings", "conventions", "version", "captures"),

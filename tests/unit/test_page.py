@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from otel_celery_memory.orders import Orders
 from otel_celery_memory.page import PAGE_BYTES, SLOTS, ControlPage
+from tests.unit.fakes import FakeClock
 
 
 @pytest.fixture
@@ -51,6 +53,18 @@ def test_a_count_wraps_and_does_not_raise(page: ControlPage) -> None:
     os.pwrite(page.fd, b"\xff" * 8, FIRST_CELL)
     page.count_dropped(-1)
     assert cells(page) == {}
+
+
+def test_each_beat_changes_what_the_main_process_sees_and_counts_as_nothing_else() -> None:
+    clock = FakeClock(100.0)
+    page = ControlPage.create(clock_s=clock)
+    seen = [page.last_beat()]
+    for _ in range(3):
+        clock.move(0.5)
+        page.beat()
+        seen.append(page.last_beat())
+    assert (len(set(seen)), page.dropped(), page.orders()) == (4, 0, Orders())
+    page.close()
 
 
 def test_frames_that_the_reporter_could_not_read_are_counted_too(page: ControlPage) -> None:

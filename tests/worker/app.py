@@ -9,11 +9,13 @@ import sys
 import time
 import tracemalloc
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from celery import Celery, signals
 
 from otel_celery_memory import CeleryMemoryInstrumentor
+from otel_celery_memory.worker import recorder
+from otel_celery_memory.worker.supervisor import HANG_S, Supervisor
 
 app = Celery("tests")
 app.conf.update(
@@ -26,6 +28,17 @@ app.conf.update(
     worker_pool_start_method=os.environ.get("TEST_START_METHOD", "fork"),
     worker_enable_remote_control="TEST_REMOTE_CONTROL" in os.environ,
 )
+
+# How long a reporter may stand still before it is replaced.
+Supervisor.hang_s = float(os.environ.get("TEST_HANG_S", HANG_S))
+
+
+def _broken() -> NoReturn:
+    raise RuntimeError("the heap cannot be read today")
+
+
+if "TEST_BROKEN_HEAP" in os.environ:
+    recorder.__dict__["read_heap"] = _broken
 
 KEPT: list[bytearray] = []
 HELD: list[int] = []

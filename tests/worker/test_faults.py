@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from demo.receiver import Receiver
-from tests.processes import free_ports
-from tests.worker.harness import Worker, measured, reporters_of
+from tests.processes import free_ports, wait_until
+from tests.worker.harness import Worker, measured, reporters_of, wait_measured
 
 Start = Callable[..., AbstractContextManager[Worker]]
 STOP_S = 15.0
@@ -115,10 +115,37 @@ def test_a_worker_that_may_write_nowhere_is_measured_all_the_same(
     assert sum(point.count for point in peaks) == 10
 
 
+def test_a_reporter_that_hangs_is_replaced_and_no_task_is_missing(
+    start: Start, receiver: Receiver
+) -> None:
+    with start(arguments=["--concurrency=2"], environ={"TEST_HANG_S": "2"}) as worker:
+        for _ in range(10):
+            worker.run("noop")
+        wait_measured(receiver.received, {"noop": 10})
+        reporter = worker.reporter()
+        assert reporter is not None
+        os.kill(reporter, signal.SIGSTOP)
+        for _ in range(10):
+            worker.run("noop")  # waits in the pipe meanwhile
+        wait_until("a new reporter", lambda: worker.reporter() not in (None, reporter), 60)
+        wait_measured(receiver.received, {"noop": 20})
+        wait_until(
+            "the restart is counted",
+            lambda: (
+                1 in [p.value for p in receiver.received.latest("celery.memory.reporter.restarts")]
+            ),
+            10,
+        )
+        worker.stop()
+    assert "the reporter hangs since 2 s and is killed" in worker.log()
+    assert measured(receiver.received) == {"noop": 20}
+
+
 def test_a_reporter_that_cannot_keep_up_makes_frames_drop_and_be_counted(
     start: Start, receiver: Receiver
 ) -> None:
-    with start(arguments=["--concurrency=2"]) as worker:
+    environ = {"TEST_HANG_S": "600"}
+    with start(arguments=["--concurrency=2"], environ=environ) as worker:
         worker.run("noop")
         reporter = worker.reporter()
         assert reporter is not None

@@ -13,12 +13,13 @@ from selectors import DefaultSelector
 from threading import Thread
 from typing import Any
 
+from otel_celery_memory.containment import Containment
 from otel_celery_memory.frames import FrameDecoder
 from otel_celery_memory.records import Record, TaskStarted
 from otel_celery_memory.reporter.endings import ProcessEnd
 from otel_celery_memory.reporter.headroom import Headroom
 from otel_celery_memory.reporter.lookout import Lookout
-from otel_celery_memory.reporter.service import ReporterService
+from otel_celery_memory.reporter.service import INDISPENSABLE, ReporterService
 from otel_celery_memory.reporter.state import WorkerState
 from otel_celery_memory.reporter.watch import ProcessWatch
 from otel_celery_memory.wire import encode
@@ -112,6 +113,8 @@ class Reporter:
         self.held: dict[int, bytes] = {}
         self.oom_kills: int | None = None
         self.sent: list[int] = []
+        self.beats: list[bool] = []
+        self.containment = Containment(INDISPENSABLE)
         self.service = ReporterService(
             self.read_fd,
             main_pid,
@@ -126,6 +129,8 @@ class Reporter:
             lambda slot: self.held.get(slot, b""),
             lambda: self.oom_kills,
             lambda: self.sent.append(len(self.emitter.ends)),
+            self.containment,
+            lambda: self.beats.append(True),
             **options,
         )
         self.thread = Thread(target=self.service.run, daemon=True)

@@ -33,12 +33,16 @@ class NotingEmitter:
         self.captures = Captures("w", 1, describe, None, clock)
         self.tasks = TaskTotals()
         self.told: list[TakenCapture] = []
+        self.off: list[tuple[str, str]] = []
 
     def captured(self, taken: TakenCapture) -> None:
         self.told.append(taken)
 
     def runs_aborted(self) -> int:
         return 4
+
+    def switched_off(self) -> list[tuple[str, str]]:
+        return self.off
 
 
 class Bench:
@@ -71,6 +75,7 @@ def bench() -> Iterator[Bench]:
 
 def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None:
     bench.worker()
+    bench.emitter.off = [("0", "heap"), ("reporter", "limits")]
     bench.emitter.tasks.finished("app.grow", 90)
     bench.emitter.tasks.retained("app.grow", 101)
     bench.emitter.tasks.retained("app.grow", 100)
@@ -106,6 +111,10 @@ def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None
                 }
             ],
             "captures": [],
+            "switched_off": [
+                {"slot": "0", "part": "heap"},
+                {"slot": "reporter", "part": "limits"},
+            ],
         }
     ]
     assert json.loads(json.dumps(bench.written[0])) == bench.written[0]
@@ -119,6 +128,7 @@ def test_of_nothing_there_is_a_view_too(bench: Bench) -> None:
         "tasks": [],
         "sites": [],
         "captures": [],
+        "switched_off": [],
     }
 
 

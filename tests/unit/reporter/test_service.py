@@ -6,6 +6,7 @@ import os
 import select
 from collections.abc import Iterator
 from threading import Thread
+from typing import Any
 
 import pytest
 
@@ -146,6 +147,39 @@ def test_garbage_in_the_pipe_is_counted_and_what_follows_is_read(
     reporter.end()
     assert sum(reporter.damaged) == 1
     assert Goodbye(main.pid, 0) in reporter.emitter.records
+
+
+def test_its_heart_beats_at_each_turn_of_its_loop(reporter: Reporter) -> None:
+    wait_until("it has begun", lambda: reporter.beats, 30)
+    before = len(reporter.beats)
+    wait_until("it goes on with nothing to read", lambda: len(reporter.beats) > before + 2, 30)
+
+
+def test_a_part_that_fails_is_switched_off_and_said_so_and_the_rest_goes_on(
+    reporter: Reporter, main: Process, child: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        raise RuntimeError("broken")
+
+    waits: list[float] = []
+    select = reporter.selector.select
+
+    def noting(timeout: float) -> list[Any]:
+        waits.append(timeout)
+        return select(timeout)
+
+    monkeypatch.setattr(reporter.lookout, "look", broken)
+    off = reporter.containment.switched_off
+    wait_until("it is switched off", lambda: off() == ["limits"], 30)
+    monkeypatch.setattr(reporter.selector, "select", noting)
+    wait_until("it goes on", lambda: len(waits) >= 3, 30)
+    # It waits for what comes, and does not spin for a look that never happens.
+    assert max(waits) > 0
+    reporter.send(ProcessUp(child.pid, 0, 0, 1))
+    child.kill()
+    reporter.send(ProcessExited(child.pid, 0, -9, 0, ""))
+    wait_until("the loss is told", lambda: reporter.emitter.ends, 30)
+    assert reporter.emitter.told() == [(0, "killed", 9, None)]
 
 
 def test_a_flood_of_frames_does_not_keep_it_from_its_ticks(

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 
-from otel_celery_memory.records import TaskFinished, TaskStarted
+from otel_celery_memory.records import PartFailed, TaskFinished, TaskStarted
+from otel_celery_memory.worker import switches
 from tests.unit.worker.recording import FailingMemory, FailingSpans, Recording
 
 
@@ -39,6 +40,32 @@ def test_a_probe_that_fails_again_and_again_is_switched_off_with_one_line(
     ]
 
 
+def failed(records: list[Any]) -> list[tuple[int, str]]:
+    """Slot and part of each failure among these."""
+    return [(each.slot, each.part) for each in records if isinstance(each, PartFailed)]
+
+
+def test_what_is_switched_off_is_told_at_once_and_by_a_fork_s_child_again(task: Any) -> None:
+    recording = Recording(FailingSpans())
+    recording.recorder.begin(0)
+    assert failed(recording.take()) == []
+    assert failed(recording.run(task)) == [(0, "spans")]
+    assert failed(recording.run(task)) == []
+    recording.recorder.begin(3)
+    assert failed(recording.take()) == [(3, "spans")]
+
+
+def test_what_is_switched_off_is_told_again_to_a_reporter_that_may_be_a_new_one(
+    task: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = Recording(FailingSpans())
+    recording.recorder.begin(0)
+    recording.run(task)
+    monkeypatch.setattr(switches, "TELL_AGAIN_S", -1.0)
+    recording.recorder._heap.due_ns = 0
+    assert failed(recording.run(task)) == [(0, "spans")]
+
+
 def test_spans_that_fail_are_switched_off_with_one_line_and_the_records_go_on(
     task: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -46,7 +73,8 @@ def test_spans_that_fail_are_switched_off_with_one_line_and_the_records_go_on(
     recording.recorder.begin(0)
     recording.take()
     for _ in range(3):
-        assert [type(record) for record in recording.run(task)] == [TaskStarted, TaskFinished]
+        told = [type(record) for record in recording.run(task)]
+        assert [each for each in told if each is not PartFailed] == [TaskStarted, TaskFinished]
     assert [r.getMessage() for r in caplog.records] == [
         "otel_celery_memory: spans failed and is switched off"
     ]

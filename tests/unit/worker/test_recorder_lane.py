@@ -12,7 +12,14 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from otel_celery_memory.frames import FrameDecoder
 from otel_celery_memory.orders import Orders
-from otel_celery_memory.records import HeapSampled, Record, TaskFinished, TaskHeld, TaskStarted
+from otel_celery_memory.records import (
+    HeapSampled,
+    PartFailed,
+    Record,
+    TaskFinished,
+    TaskHeld,
+    TaskStarted,
+)
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.wire import encode
 from otel_celery_memory.worker.channel import Channel
@@ -128,8 +135,8 @@ def test_a_process_that_a_task_forked_tells_its_own_and_leaves_the_place_in_the_
 
 def test_spans_that_fail_are_switched_off_and_the_plain_runs_go_on(task: Any) -> None:
     child = Child(FailingSpans(), tracing="off")
+    assert child.run(task) == [PartFailed, *PLAIN]
     assert [child.run(task) for _ in range(3)] == [PLAIN] * 3
-    assert child.recorder.switched_off() == ["spans"]
     child.close()
 
 
@@ -150,7 +157,6 @@ def test_a_time_limit_in_the_search_for_a_span_switches_nothing_off(task: Any) -
     assert child.run(task, "struck") == []
     assert child.run(task, "a") == GENERAL
     assert child.run(task, "b") == PLAIN
-    assert child.recorder.switched_off() == []
     child.close()
 
 

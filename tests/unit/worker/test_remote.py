@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +13,10 @@ import pytest
 from otel_celery_memory.orders import Balance, Orders
 from otel_celery_memory.page import ControlPage
 from otel_celery_memory.settings import Settings
+from otel_celery_memory.status import STATUS_BYTES, StatusPage
 from otel_celery_memory.worker import remote
+from otel_celery_memory.worker.rate import COMMANDS_AT_ONCE, Rate
+from tests.unit.fakes import FakeClock
 
 STATE: Any = None
 NOT_UP = {"error": "this worker is not instrumented by otel_celery_memory, or not up yet"}
@@ -207,6 +211,32 @@ def test_nothing_is_answered_where_nothing_is_measured_or_the_user_does_not_want
     remote.detach()
     assert command(STATE) == NOT_UP
     assert worker.page.orders() == Orders()
+
+
+def test_commands_that_come_too_often_are_refused_and_order_nothing(worker: Worker) -> None:
+    worker.view = {}
+    clock = FakeClock(100.0)
+    remote.attach(replace(remote._controlled[0], rate=Rate(clock_s=clock)))
+    answers = [remote.memory(STATE) for _ in range(COMMANDS_AT_ONCE)]
+    assert all("ok" in answer for answer in answers)
+    refused = {"error": "too many commands within a short time: ask again in a second"}
+    assert remote.memory(STATE) == refused
+    assert remote.memory_tracing(STATE, "always") == refused
+    assert remote.memory_capture(STATE) == refused
+    assert worker.page.orders() == Orders()
+    clock.move(1.0)
+    assert "ok" in remote.memory_tracing(STATE, "always")
+
+
+def test_what_is_answered_is_bounded_however_much_the_reporter_knows(worker: Worker) -> None:
+    page = StatusPage()
+    assert not page.write({"tasks": ["x" * STATUS_BYTES]})
+    row = {"slot": "0", "pid": 1, "rss": 1, "task": "t" * 512}
+    assert page.write({"processes": [row] * 200})
+    worker.view = page.read()
+    answer = remote.memory(STATE)
+    assert len(json.dumps(answer["memory"])) < 2 * STATUS_BYTES
+    assert len(answer["ok"].splitlines()) < 20
 
 
 def test_a_capture_changes_nobody_s_ledger(worker: Worker) -> None:

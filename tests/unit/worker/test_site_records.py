@@ -14,8 +14,10 @@ from otel_celery_memory.worker.site_records import (
     SITES_PER_CAPTURE,
     SITES_PER_WINDOW,
     left_alive,
+    run_records,
     window_records,
 )
+from otel_celery_memory.worker.tracing_window import Traced
 
 APP, TASKS = "/srv/app/feeds.py", "/srv/app/tasks.py"
 
@@ -70,3 +72,11 @@ def test_of_a_stack_that_does_not_fit_the_most_recent_calls_are_told() -> None:
 def test_left_alive_is_all_that_may_name_a_site() -> None:
     sites: LiveSites = {((APP, 1),): (10, 1), (("<unknown>", 0),): (99, 9), ((TASKS, 2),): (20, 2)}
     assert left_alive(sites, SiteFilter(exclude=["*/tasks.py"])) == [SiteDelta(APP, 1, 10, 1, ())]
+
+
+def test_what_a_run_that_raised_left_is_not_yet_left_behind() -> None:
+    traced = Traced({(("/srv/app.py", 5),): (100, 2)}, 0.1, 0.0, whole=True, aborted=False)
+    window, site = run_records(7, "app.task", traced, SiteFilter(), None, with_exception=True)
+    assert isinstance(window, SitesWindow)
+    assert isinstance(site, Site)
+    assert (window.kind, site.kind) == (WindowKind.SLICE, WindowKind.SLICE)

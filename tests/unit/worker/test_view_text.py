@@ -73,11 +73,11 @@ VIEW: dict[str, Any] = {
             "error": None,
         },
     ],
-    "switched_off": ["heap", "spans"],
+    "switched_off": [{"slot": "0", "part": "heap"}, {"slot": "reporter", "part": "limits"}],
 }
 
 TEXT = """\
-tracing budget: 0.63% of task time, 3 runs aborted; switched off: heap, spans
+tracing budget: 0.63% of task time, 3 runs aborted; switched off: heap (0), limits (reporter)
 
 process  pid  RSS       task
 main     100  50.0 MiB  -
