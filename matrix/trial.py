@@ -55,10 +55,11 @@ def tried(combination: Combination, kept: Path, *, fresh: bool = False) -> Resul
 def outcome_of(code: int, told: str) -> tuple[str, str]:
     """(outcome, why it is not good) from what pytest said last."""
     lines = told.strip().splitlines() or [""]
-    found = re.findall(r"(\d+) (passed|failed|error)", lines[-1])
+    found = re.findall(r"(\d+) (passed|failed|error|skipped)", lines[-1])
     counts = {what: int(number) for number, what in found}
     if code == 0 and counts.get("passed"):
-        return f"{counts['passed']:,} passed", ""
+        skipped = f", {counts['skipped']} skipped" if counts.get("skipped") else ""
+        return f"{counts['passed']:,} passed{skipped}", ""
     bad = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
     failed = counts.get("failed", 0) + counts.get("error", 0)
     return f"{failed:,} failed", "; ".join(line.split(" - ")[0] for line in bad[:5]) or reason_of(
