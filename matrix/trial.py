@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -18,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FAST_TESTS = ("tests/unit", "tests/telemetry")
 _INSTALL_TIMEOUT_S = 900
 _TESTS_TIMEOUT_S = 1_200
+_TOLD = ("celery", "opentelemetry-sdk")
 _REASON_MAX = 200
 _PLACE = re.compile(r"(?:\w+:/)?/[^\s'\"]+")
 """An address or an absolute path."""
@@ -94,9 +94,9 @@ def reason_of(told: str) -> str:
 
 
 def _versions(python: Path) -> dict[str, str]:
-    listed = _run([python, "-m", "pip", "list", "--format=json"], 60).stdout
-    versions = {each["name"]: each["version"] for each in json.loads(listed.splitlines()[0])}
-    return {name: versions[name] for name in ("celery", "opentelemetry-sdk")}
+    ask = "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]))"
+    told = _run([python, "-c", ask, *_TOLD], 60).stdout.split()
+    return dict(zip(_TOLD, told, strict=False))
 
 
 def _run(command: Sequence[str | Path], timeout_s: float) -> subprocess.CompletedProcess[str]:
