@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -18,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FAST_TESTS = ("tests/unit", "tests/telemetry")
 _INSTALL_TIMEOUT_S = 900
 _TESTS_TIMEOUT_S = 1_200
+_TOLD = ("celery", "opentelemetry-sdk")
 _REASON_MAX = 200
 _PLACE = re.compile(r"(?:\w+:/)?/[^\s'\"]+")
 """An address or an absolute path."""
@@ -55,10 +55,11 @@ def tried(combination: Combination, kept: Path, *, fresh: bool = False) -> Resul
 def outcome_of(code: int, told: str) -> tuple[str, str]:
     """(outcome, why it is not good) from what pytest said last."""
     lines = told.strip().splitlines() or [""]
-    found = re.findall(r"(\d+) (passed|failed|error)", lines[-1])
+    found = re.findall(r"(\d+) (passed|failed|error|skipped)", lines[-1])
     counts = {what: int(number) for number, what in found}
     if code == 0 and counts.get("passed"):
-        return f"{counts['passed']:,} passed", ""
+        skipped = f", {counts['skipped']} skipped" if counts.get("skipped") else ""
+        return f"{counts['passed']:,} passed{skipped}", ""
     bad = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
     failed = counts.get("failed", 0) + counts.get("error", 0)
     return f"{failed:,} failed", "; ".join(line.split(" - ")[0] for line in bad[:5]) or reason_of(
@@ -93,9 +94,9 @@ def reason_of(told: str) -> str:
 
 
 def _versions(python: Path) -> dict[str, str]:
-    listed = _run([python, "-m", "pip", "list", "--format=json"], 60).stdout
-    versions = {each["name"]: each["version"] for each in json.loads(listed.splitlines()[0])}
-    return {name: versions[name] for name in ("celery", "opentelemetry-sdk")}
+    ask = "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]))"
+    told = _run([python, "-c", ask, *_TOLD], 60).stdout.split()
+    return dict(zip(_TOLD, told, strict=False))
 
 
 def _run(command: Sequence[str | Path], timeout_s: float) -> subprocess.CompletedProcess[str]:

@@ -64,6 +64,7 @@ def test_the_lowest_opentelemetry_is_that_of_make_lowest() -> None:
     ("code", "told", "expected"),
     [
         (0, "....\n1852 passed, 2 warnings in 50.1s", ("1,852 passed", "")),
+        (0, "8 passed, 2 skipped in 1s", ("8 passed, 2 skipped", "")),
         (
             1,
             "FAILED tests/a.py::test_x - assert 1\nERROR tests/b.py\n1 failed, 1 error in 2s",

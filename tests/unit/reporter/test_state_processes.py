@@ -5,6 +5,7 @@ from __future__ import annotations
 from otel_celery_memory.records import (
     MAIN_SLOT,
     HeapSampled,
+    PartFailed,
     ProcessDown,
     ProcessUp,
     TaskInFlight,
@@ -50,6 +51,20 @@ def test_a_process_s_slot_and_memory_follow_its_records() -> None:
             gone_ns=None,
         )
     }
+
+
+def test_parts_that_failed_are_known_by_the_names_of_the_conventions_alone() -> None:
+    told = [PartFailed(1, 0, 4, f"forged {number}") for number in range(100)]
+    state = state_after(PartFailed(1, 0, 4, "heap"), PartFailed(1, 0, 4, "heap"), *told)
+    assert state.processes == {1: ProcessState(1, 4, switched_off={"heap", "_other"})}
+
+
+def test_a_part_that_is_told_late_does_not_bring_back_a_process_that_ended() -> None:
+    state = state_after(ProcessUp(1, 0, 4, 900))
+    state.gone(1, 0)
+    state.judge(0, all_now=True)
+    state.apply(PartFailed(1, 0, 4, "heap"))
+    assert state.processes == {}
 
 
 def test_an_rss_that_could_not_be_read_does_not_replace_one_that_could() -> None:
