@@ -47,6 +47,11 @@ def deaths(killed: Sequence[int], events: Sequence[Event], marks: Marks) -> Deat
             right += 1
         else:
             wrong.append(f"{pid}: told {task_id}, marked {marks.last_of.get(pid)}")
+    import os
+
+    if os.environ.get("SOAK_DEBUG"):
+        for pid in killed:
+            print(pid, marks.last_of.get(pid), told.get(pid, [{}])[0].get("celery.task.id"))
     return Deaths(
         killed=len(killed),
         told=sum(pid in told for pid in killed),
@@ -136,9 +141,8 @@ def harmed(
         if outcome == each.expected:
             continue
         mark = marks.started.get(each.task_id)
-        by_our_kill = mark is None or mark.pid in pids
-        if outcome is not None and outcome[0] == "FAILURE" and outcome[1][0] == LOST:
-            if by_our_kill:
-                continue
+        lost = outcome is not None and outcome[0] == "FAILURE" and outcome[1][0] == LOST
+        if lost and (mark is None or mark.pid in pids):
+            continue  # by our kill
         wrong.append(f"{each.kind}({each.number}) {each.task_id}: {outcome}")
     return wrong

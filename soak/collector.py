@@ -34,6 +34,10 @@ class TroubledReceiver(Receiver):
         self._random = random.Random(seed)
         self._over = threading.Event()
 
+    def __enter__(self) -> TroubledReceiver:
+        super().__enter__()
+        return self
+
     def turn(self, trouble: Trouble) -> None:
         """From now on it is in this trouble; who was left hanging is let go."""
         self.trouble = trouble

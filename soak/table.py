@@ -33,7 +33,7 @@ def lines(result: Result) -> Iterator[str]:
     yield "  was killed."
     yield ""
     deaths = result.deaths
-    yield f"deaths told {deaths.told} of {deaths.killed}, {deaths.with_task} with a task in flight, "
+    yield f"deaths told {deaths.told} of {deaths.killed}, {deaths.with_task} with a task in flight,"
     yield f"  {len(deaths.wrong)} with a wrong one, {deaths.told_twice} twice"
     yield f"frames dropped {sum(each.dropped for each in result.balances)}"
     yield f"tasks harmed {len(result.harmed)}"

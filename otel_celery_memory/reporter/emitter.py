@@ -56,8 +56,11 @@ class Emitter:
         sites: SiteTotals,
         captures: Captures,
         surroundings: Surroundings,
+        told: Callable[[int], None] = lambda pid: None,
     ) -> None:
+        """``told`` is called with the pid of each process whose end was only to be counted."""
         self.state = state
+        self._told = told
         self.sites = sites
         self.captures = captures
         self.tasks = TaskTotals()
@@ -109,6 +112,7 @@ class Emitter:
         self._replaced(replacement)
         if not end.lost:
             self._counts.exits[slot_name(process.slot), end.reason.value] += 1
+            self._told(process.pid)
             return
         snapshot = process.snapshot(end.task, end.time_ns)
         oom_kills = self.state.oom.since_start
