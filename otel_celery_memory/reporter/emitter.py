@@ -76,6 +76,8 @@ class Emitter:
 
     def apply(self, record: Record) -> None:
         """Take in one record."""
+        if isinstance(record, TaskStarted) and not self.state.is_news(record):
+            return
         self.state.apply(record)
         if isinstance(record, TaskFinished):
             self._finished(record)

@@ -137,6 +137,15 @@ class WorkerState:
     def _finished(self, record: TaskFinished) -> None:
         self._process(record.pid).finished(record)
 
+    def is_news(self, record: TaskStarted) -> bool:
+        """Whether this start is not known yet; a killed process's is passed on by its successor."""
+        process = self.processes.get(record.pid)
+        if process is None:
+            return record.pid not in self._judged
+        return record.time_ns != process.finished_ns and all(
+            task.time_ns != record.time_ns for task in process.in_flight
+        )
+
     def held(self, record: TaskStarted) -> bool:
         """A process holds this as the task that it runs; ``False`` where that is known already."""
         process = self.processes.get(record.pid)

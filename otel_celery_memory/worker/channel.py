@@ -12,6 +12,7 @@ import os
 
 from celery.exceptions import SoftTimeLimitExceeded
 
+from otel_celery_memory.frames import FrameDecoder
 from otel_celery_memory.page import ControlPage
 from otel_celery_memory.probes.descriptor import moved_high, write
 from otel_celery_memory.records import MAIN_SLOT, Record
@@ -110,6 +111,15 @@ class Channel:
             return False
         self.write_fd = moved_high(fd)
         return True
+
+    def pass_on_held(self) -> None:
+        """Send what a process that was killed in this one's slot was running.
+
+        This one will soon write over it, perhaps before the reporter has noticed the death.
+        """
+        with contextlib.suppress(Exception):
+            for record in FrameDecoder().feed(self.page.held(self.slot)):
+                self.send(record)
 
     def close_read_end(self) -> None:
         """For children of the pool: only the main process keeps it."""

@@ -171,6 +171,7 @@ class WorkerLifecycle:
             return
         self._channel.close_read_end()
         self._channel.slot = int(getattr(current_process(), "index", 0))
+        self._channel.pass_on_held()
         self._recorder.begin(self._channel.slot)
         ChildRequests(self._settings, self._channel.page, self._main_pid).attach(self._recorder)
 
