@@ -142,9 +142,8 @@ class WorkerState:
         process = self.processes.get(record.pid)
         if process is None:
             return record.pid not in self._judged
-        return record.time_ns != process.finished_ns and all(
-            task.time_ns != record.time_ns for task in process.in_flight
-        )
+        ended = (record.time_ns, record.task_id) == (process.finished_ns, process.last_finished)
+        return not ended and record not in process.in_flight
 
     def held(self, record: TaskStarted) -> bool:
         """A process holds this as the task that it runs; ``False`` where that is known already."""

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 import pytest
 
 from otel_celery_memory.frames import FrameDecoder
-from otel_celery_memory.page import ControlPage
+from otel_celery_memory.page import HELD_BYTES, ControlPage
 from otel_celery_memory.records import Goodbye, Record, Site
+from otel_celery_memory.wire import encode
 from otel_celery_memory.worker.channel import Channel
-from tests.unit.examples import EXAMPLES
+from tests.unit.examples import EXAMPLES, started
 
 BIG = Site(1, 0, 0, 2, 3, 4, "t" * 500, "p" * 1_000, "s" * 2_000)
 
@@ -166,3 +167,24 @@ def test_two_writers_do_not_tear_each_other_s_frames(channel: Channel) -> None:
         numbers = [site.size_bytes for site in found if isinstance(site, Site) and site.pid == slot]
         assert numbers == sorted(numbers)
         assert numbers
+
+
+def test_what_a_killed_process_held_is_sent_by_who_takes_its_slot(channel: Channel) -> None:
+    held = started(11, "a", time_ns=5, retained_bytes=7, previous_task="app.before")
+    memory, at = channel.page.held_at(0)
+    frame = encode(held)
+    memory[at : at + len(frame)] = frame
+    channel.slot = 1
+    channel.pass_on_held()
+    assert received(channel) == []
+    channel.slot = 0
+    channel.pass_on_held()
+    assert received(channel) == [held]
+
+
+def test_garbage_in_a_slot_is_sent_by_nobody(channel: Channel) -> None:
+    memory, at = channel.page.held_at(0)
+    memory[at : at + HELD_BYTES] = b"\xce\x4d" * (HELD_BYTES // 2)
+    channel.slot = 0
+    channel.pass_on_held()
+    assert received(channel) == []
