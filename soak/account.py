@@ -47,11 +47,6 @@ def deaths(killed: Sequence[int], events: Sequence[Event], marks: Marks) -> Deat
             right += 1
         else:
             wrong.append(f"{pid}: told {task_id}, marked {marks.last_of.get(pid)}")
-    import os
-
-    if os.environ.get("SOAK_DEBUG"):
-        for pid in killed:
-            print(pid, marks.last_of.get(pid), told.get(pid, [{}])[0].get("celery.task.id"))
     return Deaths(
         killed=len(killed),
         told=sum(pid in told for pid in killed),

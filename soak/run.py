@@ -133,6 +133,7 @@ class Soak:
         )
         told = [after - before for after, before in zip(now, self._totals, strict=True)]
         self.balances.append(Balance(name, *told))
+        self._say(f"{self.balances[-1]}")
         self._totals = now
 
     def result(self, began_s: float) -> Result:
