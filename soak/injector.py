@@ -27,7 +27,8 @@ class Injected:
     """What was done."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    killed_pids: list[int] = field(default_factory=list)
+    killed_ns: dict[int, int] = field(default_factory=dict)
+    """When each child was killed, by pid."""
     reporter_kills_ns: list[int] = field(default_factory=list)
 
 
@@ -58,7 +59,7 @@ class Injector:
         return self._fill_pipe() if injection.fault is Fault.PIPE_FULL else self._free_pipe()
 
     def _kill_child(self) -> bool:
-        children = [pid for pid in self._worker.children() if pid not in self.done.killed_pids]
+        children = [pid for pid in self._worker.children() if pid not in self.done.killed_ns]
         if not children:
             return False
         pid = self._random.choice(children)
@@ -70,7 +71,7 @@ class Injector:
             os.kill(pid, signal.SIGKILL)
         except (ProcessLookupError, psutil.Error):
             return False
-        self.done.killed_pids.append(pid)
+        self.done.killed_ns[pid] = time.time_ns()
         self.done.counts[Fault.KILL_CHILD.value] += 1
         return True
 

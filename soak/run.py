@@ -144,9 +144,9 @@ class Soak:
         return Result(
             len(self._sent),
             done,
-            deaths(done.killed_pids, events, self._marks),
+            deaths(done.killed_ns, done.reporter_kills_ns, events, self._marks),
             self.balances,
-            harmed(self._sent, self._outcomes.found, self._marks, done.killed_pids),
+            harmed(self._sent, self._outcomes.found, self._marks, done.killed_ns),
             time.monotonic() - began_s,
             int(max((point.value for point in restarts), default=0)),
         )

@@ -34,7 +34,8 @@ def lines(result: Result) -> Iterator[str]:
     yield ""
     deaths = result.deaths
     yield f"deaths told {deaths.told} of {deaths.killed}, {deaths.with_task} with a task in flight,"
-    yield f"  {len(deaths.wrong)} with a wrong one, {deaths.told_twice} twice"
+    yield f"  {len(deaths.wrong)} with a wrong one, {deaths.told_twice} twice,"
+    yield f"  {deaths.before_reporter} without it: killed within 2 s before the reporter was"
     yield f"frames dropped {sum(each.dropped for each in result.balances)}"
     yield f"tasks harmed {len(result.harmed)}"
     yield from (f"  untold: pid {pid}" for pid in deaths.untold_pids[:_SHOWN])

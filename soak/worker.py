@@ -50,7 +50,7 @@ class SoakWorker:
         """Pids of the pool's children."""
         reporters = reporters_of(self.pid)
         found = psutil.Process(self.pid).children()
-        return [child.pid for child in found if child.pid not in reporters]
+        return [each.pid for each in found if each.pid not in reporters and _runs(each)]
 
     def dropped(self) -> int:
         """Frames dropped so far, from the control page itself."""
@@ -77,6 +77,14 @@ class SoakWorker:
         """Warm shutdown."""
         self.server.process.send_signal(signal.SIGTERM)
         self.server.process.wait(timeout_s)
+
+
+def _runs(process: psutil.Process) -> bool:
+    # A reporter that was killed has no command line to know it by until it is reaped.
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def _descriptor(reporter: psutil.Process, option: str) -> str:

@@ -7,7 +7,7 @@ import pytest
 from soak.frames import feed
 
 GROWTH_MAX_BYTES = 6 << 20
-"""What the allocator may do; a task name alone that was kept per frame would be three times that."""
+"""What the allocator may do; 64 bytes kept of every frame would be twice that."""
 
 
 def test_frames_and_names_without_end_do_not_make_the_reporter_grow(
