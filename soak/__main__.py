@@ -15,7 +15,12 @@ def main(arguments: Sequence[str]) -> int:
     """Run, and print the table."""
     parser = argparse.ArgumentParser(prog="python -m soak", description=__doc__)
     parser.add_argument("--tasks", type=int, default=100_000)
-    parser.add_argument("--kill-every", type=int, default=200, help="tasks between two SIGKILLs")
+    parser.add_argument(
+        "--kill-every",
+        type=int,
+        default=180,
+        help="tasks between two SIGKILLs to children, but where the pipe is full",
+    )
     parser.add_argument("--reporter-kills", type=int, default=20)
     parser.add_argument("--troubles", type=int, default=8, help="windows of Collector trouble")
     options = parser.parse_args(arguments)
