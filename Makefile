@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 REQUIRE_REDIS := $(if $(CI),--require-redis,)
 
-.PHONY: demo test unit stack tools pictures bench lint types check-docs docs dashboards semconv \
+.PHONY: demo test unit stack tools pictures bench soak lint types check-docs docs dashboards semconv \
   lowest matrix clean
 
 demo: $(STAMP)  ## The main job on embedded defaults, about 30 seconds
@@ -30,6 +30,10 @@ pictures: $(STAMP)  ## Run the stack's scenario and draw its dashboards into doc
 
 bench: $(STAMP)  ## What it costs, as ratios within one run
 	$(BIN)/python -m benchmarks
+
+soak: $(STAMP)  ## 100,000 tasks under kills, outages and full pipes; ARGS="--tasks 3000" for less
+	$(BIN)/python -m soak $(ARGS)
+	$(BIN)/python -m soak.frames
 
 lint: $(STAMP)  ## ruff: rules and format
 	$(BIN)/ruff check .

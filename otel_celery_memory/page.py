@@ -5,8 +5,9 @@ the last capture asked for. Then a cell for each slot: frames its process had to
 has earned and spent on tracing, which its successor begins with. The reporter has a count of its
 own, and its heartbeat.
 Last for each slot the frame of the task that its process is running: it is there for as long as
-the task runs, and where the task takes its process with it, it stays. A slot has one process at a
-time, so nothing has two writers and no lock is needed.
+the task runs, and where the task takes its process with it, it stays. At the end are the
+ends that were told (`told.py`). A slot has one process at a time, so nothing has two writers and no
+lock is needed.
 
 What is read here is checked before it is used: a task that writes where it should not must not
 make us trace for ever.
@@ -29,6 +30,7 @@ from otel_celery_memory.orders import (
     Balance,
     Orders,
 )
+from otel_celery_memory.told import TOLD_BYTES, ToldEnds
 
 SLOTS = 512
 _CAPTURE_MAX = 2**63 - 1
@@ -44,7 +46,8 @@ _BEAT = struct.Struct("<d")
 _BEAT_AT = _DAMAGED_AT + _COUNT.size
 _HELD_AT = 32 * 1024
 HELD_BYTES = 512
-PAGE_BYTES = _HELD_AT + SLOTS * HELD_BYTES
+_TOLD_AT = _HELD_AT + SLOTS * HELD_BYTES
+PAGE_BYTES = _TOLD_AT + TOLD_BYTES
 
 
 class ControlPage:
@@ -55,6 +58,7 @@ class ControlPage:
         self.fd = fd
         self._clock_s = clock_s
         self._map = mmap.mmap(fd, PAGE_BYTES)
+        self.told = ToldEnds(self._map, _TOLD_AT)
 
     @classmethod
     def create(

@@ -16,8 +16,10 @@ import argparse
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from selectors import DefaultSelector
+from typing import Any
 
 from otel_celery_memory.containment import Containment
 from otel_celery_memory.frames import FrameDecoder
@@ -46,6 +48,7 @@ from otel_celery_memory.reporter.watch import ProcessReadings, ProcessWatch
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.status import StatusPage
 from otel_celery_memory.telemetry.histogram import wants_delta
+from otel_celery_memory.telemetry.kept_events import lost_pids
 from otel_celery_memory.telemetry.pipeline import Pipeline, open_pipeline, run_bounded
 
 logger = logging.getLogger(__name__)
@@ -83,7 +86,14 @@ def main(argv: list[str]) -> None:
         pipeline.send_metrics()
 
     containment = Containment(INDISPENSABLE)
-    pipeline = open_pipeline(options.worker, settings.export_interval)
+
+    def note_told(events: Sequence[Any]) -> None:
+        for pid in lost_pids(events):
+            page.told.add(pid)
+
+    pipeline = open_pipeline(
+        options.worker, settings.export_interval, os.environ, events_sent=note_told
+    )
     emitter = Emitter(
         pipeline.meter,
         pipeline.logger,
@@ -100,6 +110,7 @@ def main(argv: list[str]) -> None:
             tracing_share=tracing.share,
             switched_off=containment.switched_off,
         ),
+        page.told.add,
     )
     selector = DefaultSelector()
     oom_kills = oom_kill_counter(os.getpid())

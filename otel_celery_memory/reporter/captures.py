@@ -23,6 +23,7 @@ from otel_celery_memory.orders import Orders
 from otel_celery_memory.records import Site, SitesWindow, WindowKind
 from otel_celery_memory.reporter.gathered import GatheredWindows
 from otel_celery_memory.reporter.sites import CodePlace
+from otel_celery_memory.telemetry.event_values import Snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,19 @@ class TakenCapture:
     capture: Capture
     file: str | None
     error: str | None
+
+    def snapshot(self) -> Snapshot:
+        """As its event tells of it."""
+        capture = self.capture
+        return Snapshot(
+            kind=capture.kind,
+            reason=capture.reason,
+            sites=len(capture.sites),
+            runs=sum(capture.runs.values()),
+            size_bytes=sum(site.size_bytes for site in capture.sites) + capture.other_bytes,
+            file=self.file,
+            error=self.error,
+        )
 
 
 class Captures:

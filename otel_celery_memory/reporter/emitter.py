@@ -31,7 +31,6 @@ from otel_celery_memory.reporter.tasks import TaskTotals
 from otel_celery_memory.telemetry.event_values import (
     LostProcess,
     Pressure,
-    Snapshot,
 )
 from otel_celery_memory.telemetry.events import Events
 from otel_celery_memory.telemetry.metrics import (
@@ -57,8 +56,11 @@ class Emitter:
         sites: SiteTotals,
         captures: Captures,
         surroundings: Surroundings,
+        told: Callable[[int], None] = lambda pid: None,
     ) -> None:
+        """``told`` is called with the pid of each process whose end was only to be counted."""
         self.state = state
+        self._told = told
         self.sites = sites
         self.captures = captures
         self._surroundings = surroundings
@@ -115,6 +117,7 @@ class Emitter:
         self._replaced(replacement)
         if not end.lost:
             self._counts.exits[slot_name(process.slot), end.reason.value] += 1
+            self._told(process.pid)
             return
         snapshot = process.snapshot(end.task, end.time_ns)
         oom_kills = self.state.oom.since_start
@@ -153,19 +156,7 @@ class Emitter:
 
     def captured(self, taken: TakenCapture) -> None:
         """Tell of a capture that is complete."""
-        capture = taken.capture
-        self._events.snapshot(
-            Snapshot(
-                kind=capture.kind,
-                reason=capture.reason,
-                sites=len(capture.sites),
-                runs=sum(capture.runs.values()),
-                size_bytes=sum(site.size_bytes for site in capture.sites) + capture.other_bytes,
-                file=taken.file,
-                error=taken.error,
-            ),
-            capture.taken_ns,
-        )
+        self._events.snapshot(taken.snapshot(), taken.capture.taken_ns)
 
     def runs_aborted(self) -> int:
         """Runs whose tracing was stopped before their end."""

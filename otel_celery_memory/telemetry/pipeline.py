@@ -9,7 +9,7 @@ import importlib
 import logging
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Thread
 from typing import Any
@@ -30,6 +30,7 @@ from otel_celery_memory.telemetry.histogram import (
     wants_delta,
     wants_sdk_histogram,
 )
+from otel_celery_memory.telemetry.kept_events import KeptEvents
 from otel_celery_memory.telemetry.sending import BackgroundSender
 from otel_celery_memory.version import __version__
 
@@ -57,9 +58,15 @@ class Pipeline:
 
 
 def open_pipeline(
-    node_name: str, export_interval_s: float, environ: Mapping[str, str] = os.environ
+    node_name: str,
+    export_interval_s: float,
+    environ: Mapping[str, str] = os.environ,
+    events_sent: Callable[[Sequence[Any]], None] = lambda events: None,
 ) -> Pipeline:
-    """Providers, exporters and the threads that drive them; nothing raises for a dead endpoint."""
+    """Providers, exporters and the threads that drive them; nothing raises for a dead endpoint.
+
+    ``events_sent`` is told of the log records that an endpoint has taken.
+    """
     resource = worker_resource(node_name, environ)
     histograms: list[TaskHistogram] = []
     readers = [
@@ -71,7 +78,8 @@ def open_pipeline(
     meters = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
     logs = sdk_logs.LoggerProvider(resource, shutdown_on_exit=False)
     for exporter in _exporters("LOGS", _console_log_exporter, environ):
-        logs.add_log_record_processor(sdk_logs_export.BatchLogRecordProcessor(exporter))
+        kept: Any = KeptEvents(exporter, events_sent)
+        logs.add_log_record_processor(sdk_logs_export.BatchLogRecordProcessor(kept))
     meter = meters.get_meter(c.SCOPE, __version__)
 
     def make_histogram(name: str, **options: Any) -> Histogram:

@@ -63,6 +63,7 @@ class Checks:
         self._done += 1
         children = self._reaper.children()
         if restarted:
-            tell_again(self._channel, self._main_pid, children, self._reaper)
+            told = self._channel.page.told.pids()
+            tell_again(self._channel, self._main_pid, children, self._reaper, told)
         elif self._done % ROLL_CALL_CHECKS == 0:
             call_roll(self._channel, self._main_pid, children)

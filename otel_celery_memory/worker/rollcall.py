@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from celery.worker import state
@@ -12,17 +12,24 @@ from otel_celery_memory.records import MAIN_SLOT, ProcessUp, TaskInFlight
 from otel_celery_memory.worker.reaper import Reaper
 from otel_celery_memory.worker.sink import Sink
 
-UNTOLD_FOR_NS = 1_000_000_000
-"""A reporter that died within a second after the end of a child has not told of it: it judges
-later than that (``JUDGE_AFTER_NS``), and its death is noticed within a second."""
+UNTOLD_FOR_NS = 600_000_000_000
+"""Ends that are older were told, or are on the way: a Collector may be away for that long."""
 
 
 def tell_again(
-    sink: Sink, main_pid: int, children: Sequence[tuple[int, int]], reaper: Reaper
+    sink: Sink,
+    main_pid: int,
+    children: Sequence[tuple[int, int]],
+    reaper: Reaper,
+    told: Collection[int],
 ) -> None:
-    """For a reporter that was started again: who is there, who has just ended, what they run."""
+    """For a reporter that was started again: who is there, who has ended, what they run.
+
+    ``told`` are the processes whose ends the one before it has told: they are not told twice.
+    """
     call_roll(sink, main_pid, children)
-    ended = reaper.exits_since(time.time_ns() - UNTOLD_FOR_NS)
+    recent = reaper.exits_since(time.time_ns() - UNTOLD_FOR_NS)
+    ended = [exited for exited in recent if exited.pid not in told]
     for exited in ended:
         sink.send(exited)
     pids = {main_pid, *(pid for pid, _ in children), *(exited.pid for exited in ended)}

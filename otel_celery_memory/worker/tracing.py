@@ -61,9 +61,7 @@ class TaskTracing:
         self._lock = native_lock()
         self._run: TracedRun | None = None
         self._run_id = ""
-        self._run_ended = False
-        self._run_shared = False
-        self._run_raised = False
+        self._run_ended = self._run_shared = self._run_raised = False
         self._running: tuple[str, str] | None = None
         self._latency_s = settings.max_added_latency
         self.always = False

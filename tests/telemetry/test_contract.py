@@ -82,12 +82,15 @@ def test_of_more_than_200_task_names_the_rest_are_other(own_histograms: bool) ->
     made = in_memory(own_histograms=own_histograms)
     emitter = emitter_on(made)
     for number in range(250):
-        for _ in range(2):
+        for run in range(2):
             task = f"app.task_{number:03}"
-            emitter.apply(started(task=task, retained_bytes=1, previous_task=task))
+            task_id = f"{number}-{run}"
+            emitter.apply(started(1, task_id, task, retained_bytes=1, previous_task=task))
             emitter.apply(
                 finished(
-                    task=task,
+                    1,
+                    task_id,
+                    task,
                     delta_bytes=1,
                     peak_bytes=2,
                     traced_delta_bytes=3,

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from otel_celery_memory.records import MAIN_SLOT, ProcessUp, TaskInFlight
+from otel_celery_memory.records import MAIN_SLOT, ProcessExited, ProcessUp, TaskInFlight
 from otel_celery_memory.worker.reaper import Reaper
 from otel_celery_memory.worker.rollcall import call_roll, tell_again, tell_tasks
 from tests.unit.fakes import ListSink
@@ -79,7 +79,7 @@ def test_a_reporter_that_was_started_again_is_told_who_has_just_ended() -> None:
     reaper = Reaper(heard_before)
     reaper.follow(pool)
     pool.on_process_down(Child(13, -9, 2))
-    tell_again(sink, 10, [(11, 0)], reaper)
+    tell_again(sink, 10, [(11, 0)], reaper, told=[])
     assert [type(record).__name__ for record in sink.records] == [
         "ProcessUp",
         "ProcessUp",
@@ -87,3 +87,14 @@ def test_a_reporter_that_was_started_again_is_told_who_has_just_ended() -> None:
     ]
     assert sink.records[-1:] == heard_before.records
     assert reaper.exits_since(time.time_ns() + 1) == []
+
+
+def test_what_a_reporter_that_died_has_told_is_not_told_again() -> None:
+    sink, pool = ListSink(), Pool()
+    reaper = Reaper(ListSink())
+    reaper.follow(pool)
+    for pid in (13, 14):
+        pool.on_process_down(Child(pid, -9, 2))
+    tell_again(sink, 10, [], reaper, told=frozenset((13,)))
+    ended = [record.pid for record in sink.records if isinstance(record, ProcessExited)]
+    assert ended == [14]

@@ -1,0 +1,158 @@
+"""What was injected against what was told: pure."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from demo.receiver import Event, Point
+from soak.load import LOST, Sent
+from soak.marks import END, START, Mark, Marks
+
+_READ_LATE_NS = 300_000_000
+"""Frames lie in the pipe for a moment before they are read: an export knows those before."""
+
+
+_UNTOLD_NS = 2_000_000_000
+"""What a reporter has read is told within this time, unless it is killed before."""
+
+
+@dataclass(frozen=True)
+class Deaths:
+    """What was told of the children that were killed."""
+
+    killed: int
+    told: int
+    told_rightly: int
+    told_twice: int
+    with_task: int
+    before_reporter: int
+    """Told without its task, as the reporter that had read of it was killed a moment later."""
+    untold_pids: tuple[int, ...]
+    wrong: tuple[str, ...]
+
+    @property
+    def all_right(self) -> bool:
+        """Each was told once, with its task."""
+        return self.told_rightly + self.before_reporter == self.killed and not self.told_twice
+
+
+def deaths(
+    killed: Mapping[int, int],
+    reporter_kills_ns: Sequence[int],
+    events: Sequence[Event],
+    marks: Marks,
+) -> Deaths:
+    """Compare the events of lost processes with the marks that the killed processes left."""
+    told: dict[int, list[Mapping[str, Any]]] = {}
+    for event in events:
+        told.setdefault(event.attributes["process.pid"], []).append(event.attributes)
+    right, excused, wrong = 0, 0, []
+    for pid, killed_ns in killed.items():
+        if pid not in told:
+            continue
+        task_id = told[pid][0].get("celery.task.id")
+        if is_right(task_id, marks.last_of.get(pid), marks.started):
+            right += 1
+        elif task_id is None and any(
+            0 <= kill_ns - killed_ns < _UNTOLD_NS for kill_ns in reporter_kills_ns
+        ):
+            excused += 1
+        else:
+            wrong.append(f"{pid}: told {task_id}, marked {marks.last_of.get(pid)}")
+    return Deaths(
+        killed=len(killed),
+        told=sum(pid in told for pid in killed),
+        told_rightly=right,
+        told_twice=sum(len(told.get(pid, ())) > 1 for pid in killed),
+        with_task=sum("celery.task.id" in told[pid][0] for pid in killed if pid in told),
+        before_reporter=excused,
+        untold_pids=tuple(pid for pid in killed if pid not in told),
+        wrong=tuple(wrong),
+    )
+
+
+def is_right(task_id: str | None, last: Mark | None, started: Mapping[str, Mark]) -> bool:
+    """Whether this is the task that was in flight, as far as the process's own marks can tell.
+
+    Between two bodies a process ends one task and begins the next: killed there it may have been
+    in either, or in none.
+    """
+    if last is not None and last.kind == START:
+        return task_id == last.task_id
+    between = task_id is None or task_id not in started
+    return between or (last is not None and task_id == last.task_id)
+
+
+@dataclass(frozen=True)
+class Balance:
+    """Tasks of one phase, or of all."""
+
+    name: str
+    started: int
+    measured: int
+    lost: int
+    dropped: int
+    with_reporter_max: int
+    """Ends between the last export before a reporter's SIGKILL and that."""
+
+    @property
+    def unaccounted(self) -> int:
+        """Tasks that nobody told of: their frames were dropped, or read by a killed reporter."""
+        return self.started - self.measured - self.lost
+
+    @property
+    def holds(self) -> bool:
+        """Whether what is missing is what was dropped or lost with a reporter, and not more.
+
+        Other frames than those of tasks are dropped as well.
+        """
+        return 0 <= self.unaccounted <= self.dropped + self.with_reporter_max
+
+
+def begun(marks: Marks, events: Sequence[Event]) -> set[str]:
+    """Tasks that began: those marked, and those whose process was killed before the mark."""
+    named = {event.attributes.get("celery.task.id") for event in events}
+    return set(marks.started) | {str(task_id) for task_id in named if task_id is not None}
+
+
+def lost_in_flight(events: Sequence[Event]) -> set[str]:
+    """Tasks that the events name."""
+    named = {event.attributes.get("celery.task.id") for event in events}
+    return {str(task_id) for task_id in named if task_id is not None}
+
+
+def lost_with_reporters(
+    kills_ns: Sequence[int], points: Sequence[Point], ended: Mapping[str, Mark]
+) -> int:
+    """The most tasks that killed reporters can have taken with them."""
+    exported_ns = sorted({p.time_ns for p in points if p.metric == "celery.task.memory.measured"})
+    ends_ns = sorted(mark.time_ns for mark in ended.values() if mark.kind == END)
+    total = 0
+    for kill_ns in kills_ns:
+        at = bisect_left(exported_ns, kill_ns)
+        since_ns = exported_ns[at - 1] - _READ_LATE_NS if at else 0
+        total += bisect_right(ends_ns, kill_ns) - bisect_left(ends_ns, since_ns)
+    return total
+
+
+def harmed(
+    sent: Sequence[Sent],
+    found: Mapping[str, tuple[str, Any]],
+    marks: Marks,
+    killed: Container[int],
+) -> list[str]:
+    """Tasks whose outcome is another one than without us, with what came of them."""
+    wrong = []
+    for each in sent:
+        outcome = found.get(each.task_id)
+        if outcome == each.expected:
+            continue
+        mark = marks.started.get(each.task_id)
+        lost = outcome is not None and outcome[0] == "FAILURE" and outcome[1][0] == LOST
+        if lost and (mark is None or mark.pid in killed):
+            continue  # by our kill
+        wrong.append(f"{each.kind}({each.number}) {each.task_id}: {outcome}")
+    return wrong

@@ -1,0 +1,124 @@
+"""Whether the reporter stays as small as it is: frames without end, names without end.
+
+`python -m soak.frames` feeds a real reporter through a real pipe, as children would, and reads its
+RSS from the kernel: after a first part of the frames, with all the names in it, and at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import struct
+import sys
+import termios
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psutil
+
+from demo.receiver import Receiver
+from otel_celery_memory.records import NO_SPAN, ProcessUp, TaskFinished, TaskStarted
+from otel_celery_memory.settings import Settings
+from otel_celery_memory.worker.channel import Channel
+from otel_celery_memory.worker.supervisor import Supervisor
+
+CHILDREN = 4
+_BATCH_TASKS = 1_000
+_FULL_PAUSE_S = 0.01
+_SETTLE_S = 3.0
+_FIRST_PART = 10
+"""The first one of so many parts makes caches and names: from then on nothing may grow."""
+
+
+@dataclass(frozen=True)
+class Growth:
+    """RSS of one reporter."""
+
+    frames: int
+    names: int
+    early_bytes: int
+    end_bytes: int
+    dropped: int
+    measured: int
+
+    @property
+    def grown_bytes(self) -> int:
+        """From the first part's end to the last one's."""
+        return self.end_bytes - self.early_bytes
+
+
+def feed(frames: int, names: int) -> Growth:
+    """Feed so many frames, two a task, of so many task names in turn."""
+    tasks = frames // 2
+    with Receiver() as receiver:
+        os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = receiver.endpoint
+        channel = Channel()
+        supervisor = Supervisor(channel, Settings(export_interval=1.0), "frames@h", 0)
+        supervisor.start()
+        assert supervisor.pid is not None
+        reporter = psutil.Process(supervisor.pid)
+        first = max(tasks // _FIRST_PART, names)
+        _send(channel, range(first), names)
+        early_bytes = _settled_rss(reporter)
+        _send(channel, range(first, tasks), names)
+        end_bytes = _settled_rss(reporter)
+        dropped = channel.page.dropped()
+        channel.close()
+        supervisor.stop()
+    measured = receiver.received.latest("celery.task.memory.measured")
+    total = sum(int(point.value) for point in measured)
+    return Growth(frames, names, early_bytes, end_bytes, dropped, total)
+
+
+def _settled_rss(reporter: psutil.Process) -> int:
+    time.sleep(_SETTLE_S)
+    return int(reporter.memory_info().rss)
+
+
+def _send(channel: Channel, numbers: range, names: int) -> None:
+    """No faster than they are read: what is dropped would not weigh on the reporter."""
+    for number in numbers:
+        if number % _BATCH_TASKS == 0:
+            _wait_for_room(channel)
+        slot = number % CHILDREN
+        pid, name = os.getpid(), f"shop.tasks.number_{number % names}"
+        now_ns = time.time_ns()
+        task_id = f"{number:036}"
+        if number < CHILDREN:
+            channel.send(ProcessUp(pid, now_ns, slot, 50 << 20))
+        channel.send(TaskStarted(pid, now_ns, 50 << 20, 4096, 0, task_id, name, name))
+        channel.send(
+            TaskFinished(
+                *(pid, now_ns, now_ns, 50 << 20, number % 999, 1 << 20, None, None, None, 1, 0),
+                *(NO_SPAN, task_id, name, "SUCCESS", ""),
+            )
+        )
+
+
+def _wait_for_room(channel: Channel) -> None:
+    waiting = bytearray(4)
+    while True:
+        fcntl.ioctl(channel.read_fd, termios.FIONREAD, waiting)
+        if struct.unpack("i", waiting)[0] < 1 << 18:
+            return
+        time.sleep(_FULL_PAUSE_S)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Feed, and print what became of the reporter."""
+    parser = argparse.ArgumentParser(prog="python -m soak.frames", description=__doc__)
+    parser.add_argument("--frames", type=int, default=2_000_000)
+    parser.add_argument("--names", type=int, default=10_000)
+    options = parser.parse_args(arguments)
+    growth = feed(options.frames, options.names)
+    print(f"{growth.frames:,} frames of {growth.names:,} task names, {growth.dropped} dropped")
+    print(f"  RSS after the first part  {growth.early_bytes / 2**20:7.1f} MiB")
+    print(f"  RSS at the end            {growth.end_bytes / 2**20:7.1f} MiB")
+    print(f"  tasks measured            {growth.measured:,}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,119 @@
+"""Does to the worker and its Collector what the plan says, and notes what it did to whom."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import psutil
+
+from soak.collector import Trouble, TroubledReceiver
+from soak.plan import Fault, Injection
+from soak.worker import SoakWorker
+
+_SMALL_PIPE_BYTES, _PIPE_BYTES = 4096, 1 << 20
+_REPORTER_AGE_S = 10.5
+"""Younger ones are started again after a pause only."""
+
+
+@dataclass
+class Injected:
+    """What was done."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    killed_ns: dict[int, int] = field(default_factory=dict)
+    """When each child was killed, by pid."""
+    reporter_kills_ns: list[int] = field(default_factory=list)
+
+
+class Injector:
+    """One for the whole run."""
+
+    def __init__(self, worker: SoakWorker, receiver: TroubledReceiver, seed: int = 1) -> None:
+        self.done = Injected()
+        self._worker = worker
+        self._receiver = receiver
+        self._random = random.Random(seed)
+        self._stopped: psutil.Process | None = None
+
+    def inject(self, due: Sequence[Injection]) -> list[Injection]:
+        """Try each of these; those that have to wait a little longer."""
+        return [injection for injection in due if not self._inject(injection)]
+
+    def _inject(self, injection: Injection) -> bool:
+        if injection.fault is Fault.KILL_CHILD:
+            return self._kill_child()
+        if injection.fault is Fault.KILL_REPORTER:
+            return self._kill_reporter()
+        if injection.fault is Fault.COLLECTOR:
+            self._receiver.turn(injection.trouble)
+            if injection.trouble is not Trouble.NONE:
+                self.done.counts[f"Collector {injection.trouble.value}"] += 1
+            return True
+        return self._fill_pipe() if injection.fault is Fault.PIPE_FULL else self._free_pipe()
+
+    def _kill_child(self) -> bool:
+        children = [pid for pid in self._worker.children() if pid not in self.done.killed_ns]
+        if not children:
+            return False
+        pid = self._random.choice(children)
+        try:
+            # A child that was forked a moment ago has not begun to work: killed then, its end is
+            # billiard's to tell, and no task's.
+            if time.time() - psutil.Process(pid).create_time() < 0.5:
+                return False
+            os.kill(pid, signal.SIGKILL)
+        except (ProcessLookupError, psutil.Error):
+            return False
+        self.done.killed_ns[pid] = time.time_ns()
+        self.done.counts[Fault.KILL_CHILD.value] += 1
+        return True
+
+    def _kill_reporter(self) -> bool:
+        reporter = self._worker.reporter()
+        if reporter is None:
+            return False
+        try:
+            if time.time() - reporter.create_time() < _REPORTER_AGE_S:
+                return False
+            self.done.reporter_kills_ns.append(time.time_ns())
+            reporter.kill()
+        except psutil.Error:
+            return False
+        self.done.counts[Fault.KILL_REPORTER.value] += 1
+        return True
+
+    def _fill_pipe(self) -> bool:
+        """Nobody reads it, and it is small."""
+        reporter = self._worker.reporter()
+        if reporter is None:
+            return False
+        reporter.suspend()
+        try:
+            self._worker.resize_pipe(_SMALL_PIPE_BYTES)
+        except OSError:
+            # More is in it than that: let it be read first.
+            reporter.resume()
+            return False
+        self._stopped = reporter
+        self.done.counts[Fault.PIPE_FULL.value] += 1
+        return True
+
+    def _free_pipe(self) -> bool:
+        if self._stopped is not None:
+            self._worker.resize_pipe(_PIPE_BYTES)
+            self._stopped.resume()
+            self._stopped = None
+        return True
+
+    def release(self) -> None:
+        """Leave nothing stopped, whatever happened."""
+        self._receiver.turn(Trouble.NONE)
+        with suppress(psutil.Error, OSError):
+            self._free_pipe()

@@ -1,0 +1,91 @@
+"""Which fault is injected when, counted in tasks: pure, and the same for the same seed."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from enum import Enum
+
+from soak.collector import Trouble
+
+
+class Fault(Enum):
+    """What is done to the worker; the end of what lasts is one too."""
+
+    KILL_CHILD = "SIGKILL to a child"
+    KILL_REPORTER = "SIGKILL to the reporter"
+    COLLECTOR = "Collector in trouble"
+    PIPE_FULL = "full pipe"
+    PIPE_FREE = "pipe free again"
+
+
+@dataclass(frozen=True)
+class Injection:
+    """A fault, due when so many tasks of its phase have started."""
+
+    at: int
+    fault: Fault
+    trouble: Trouble = Trouble.NONE
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of the run, whose tasks are all done before the next one begins."""
+
+    name: str
+    tasks: int
+    injections: tuple[Injection, ...]
+    rate_per_s: float = 0.0
+    """Tasks are sent no faster than this; 0 is as fast as it goes."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large a run is."""
+
+    tasks: int
+    kill_every: int
+    reporter_kills: int
+    troubles: int
+    """Windows of trouble in the first phase: two thirds of its tasks, a third of all."""
+
+    def phases(self, seed: int = 1) -> list[Phase]:
+        """Collector trouble with children killed; a full pipe; the reporter killed as well."""
+        chance = random.Random(seed)
+        part = self.tasks // 10
+        kills = self._child_kills(chance, 5 * part)
+        troubles = self._troubles(5 * part)
+        first = Phase("children killed, Collector in trouble", 5 * part, _ordered(kills + troubles))
+        full = (Injection(part // 4, Fault.PIPE_FULL), Injection(part * 3 // 4, Fault.PIPE_FREE))
+        second = Phase("full pipe", part, full)
+        rest = self.tasks - 6 * part
+        step = rest // (self.reporter_kills + 1) if self.reporter_kills else rest
+        reporter = [
+            Injection(step * (number + 1), Fault.KILL_REPORTER)
+            for number in range(self.reporter_kills)
+        ]
+        kills = self._child_kills(chance, rest)
+        # A reporter is started again at once only if it lived for ten seconds.
+        rate = step / 12 if self.reporter_kills > 1 else 0.0
+        third = Phase("children and reporter killed", rest, _ordered(kills + reporter), rate)
+        return [first, second, third]
+
+    def _child_kills(self, chance: random.Random, tasks: int) -> list[Injection]:
+        return [
+            Injection(start + chance.randrange(self.kill_every), Fault.KILL_CHILD)
+            for start in range(0, tasks - self.kill_every + 1, self.kill_every)
+        ]
+
+    def _troubles(self, tasks: int) -> list[Injection]:
+        modes = [each for each in Trouble if each is not Trouble.NONE]
+        length = tasks * 2 // 3 // self.troubles
+        found = []
+        for number in range(self.troubles):
+            at = (2 * number + 1) * tasks // (2 * self.troubles) - length // 2
+            found.append(Injection(at, Fault.COLLECTOR, modes[number % len(modes)]))
+            found.append(Injection(at + length, Fault.COLLECTOR))
+        return found
+
+
+def _ordered(injections: list[Injection]) -> tuple[Injection, ...]:
+    return tuple(sorted(injections, key=lambda each: each.at))

@@ -1,0 +1,44 @@
+"""The table of a run, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from soak.plan import Fault
+from soak.run import Result
+
+_SHOWN = 5
+
+
+def lines(result: Result) -> Iterator[str]:
+    """The table, line by line."""
+    yield f"{result.tasks:,} tasks over prefork in {result.duration_s:.0f} s"
+    yield ""
+    yield f"{'fault':38}{'injected':>9}{'survived':>9}{'told rightly':>13}"
+    for name, count in sorted(result.injected.counts.items()):
+        survived, rightly = str(count), "-"
+        if name == Fault.KILL_CHILD.value:
+            rightly = str(result.deaths.told_rightly)
+        elif name == Fault.KILL_REPORTER.value:
+            survived = rightly = str(min(result.restarts, count))
+        yield f"{name:38}{count:9}{survived:>9}{rightly:>13}"
+    yield ""
+    yield f"{'tasks':38}{'started':>9}{'measured':>9}{'lost':>6}{'dropped':>9}{'missing':>9}"
+    for each in result.balances:
+        row = f"{each.name:38}{each.started:9}{each.measured:9}{each.lost:6}{each.dropped:9}"
+        bound = f"  (at most {each.dropped + each.with_reporter_max})"
+        yield f"{row}{each.unaccounted:9}{bound}{'' if each.holds else '  WRONG'}"
+    yield "  lost: in flight in a killed child. missing: started, but neither measured nor lost;"
+    yield "  at most the frames dropped, and what ended since the last export before a reporter"
+    yield "  was killed."
+    yield ""
+    deaths = result.deaths
+    yield f"deaths told {deaths.told} of {deaths.killed}, {deaths.with_task} with a task in flight,"
+    yield f"  {len(deaths.wrong)} with a wrong one, {deaths.told_twice} twice,"
+    yield f"  {deaths.before_reporter} without it: killed within 2 s before the reporter was"
+    yield f"frames dropped {sum(each.dropped for each in result.balances)}"
+    yield f"tasks harmed {len(result.harmed)}"
+    yield from (f"  untold: pid {pid}" for pid in deaths.untold_pids[:_SHOWN])
+    yield from (f"  wrong: {each}" for each in deaths.wrong[:_SHOWN])
+    yield from (f"  harmed: {each}" for each in result.harmed[:_SHOWN])
+    yield "all right" if result.all_right else "NOT all right"

@@ -1,0 +1,122 @@
+"""The worker under the faults: its processes, and the page on which it counts what it dropped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from otel_celery_memory.page import ControlPage
+from tests.processes import Server, running
+from tests.worker.harness import ROOT, reporters_of
+
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # type: ignore[assignment]
+
+CHILDREN = 2
+EXPORT_INTERVAL_S = 1.0
+QUEUE = "soak"
+NODE = "soak@test"
+
+
+@dataclass(frozen=True)
+class SoakWorker:
+    """A running worker."""
+
+    server: Server
+
+    @property
+    def pid(self) -> int:
+        """The main process."""
+        return self.server.process.pid
+
+    def reporter(self) -> psutil.Process | None:
+        """Its reporter, where one runs."""
+        for pid in reporters_of(self.pid):
+            with suppress(psutil.Error):
+                return psutil.Process(pid)
+        return None
+
+    def children(self) -> list[int]:
+        """Pids of the pool's children."""
+        reporters = reporters_of(self.pid)
+        found = psutil.Process(self.pid).children()
+        return [each.pid for each in found if each.pid not in reporters and _runs(each)]
+
+    def dropped(self) -> int:
+        """Frames dropped so far, from the control page itself."""
+        reporter = self.reporter()
+        if reporter is None:
+            raise RuntimeError("no reporter to find the page by")
+        page = ControlPage(os.open(_descriptor(reporter, "--page"), os.O_RDWR))
+        try:
+            return page.dropped()
+        finally:
+            page.close()
+
+    def resize_pipe(self, size_bytes: int) -> None:
+        """Make the pipe to the reporter smaller or larger; at least a page."""
+        reporter = self.reporter()
+        assert reporter is not None
+        fd = os.open(_descriptor(reporter, "--pipe"), os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, size_bytes)
+        finally:
+            os.close(fd)
+
+    def stop(self, timeout_s: float = 60) -> None:
+        """Warm shutdown."""
+        self.server.process.send_signal(signal.SIGTERM)
+        self.server.process.wait(timeout_s)
+
+
+def _runs(process: psutil.Process) -> bool:
+    # A reporter that was killed has no command line to know it by until it is reaped.
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def _descriptor(reporter: psutil.Process, option: str) -> str:
+    for word in reporter.cmdline():
+        name, _, number = word.partition("=")
+        if name == option:
+            return f"/proc/{reporter.pid}/fd/{number}"
+    raise RuntimeError(f"the reporter was started without {option}")
+
+
+@contextmanager
+def soak_worker(broker: str, endpoint: str, directory: Path) -> Iterator[SoakWorker]:
+    """A worker with a pool of two children until the context ends."""
+    command = [
+        *(sys.executable, "-m", "celery", "--app=soak.app", "worker", f"--hostname={NODE}"),
+        *(f"--queues={QUEUE}", f"--concurrency={CHILDREN}", "--loglevel=WARNING"),
+        *("--without-mingle", "--without-gossip"),
+    ]
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
+    environ = {
+        **kept,
+        "PYTHONPATH": str(ROOT),
+        "NO_PROXY": "127.0.0.1,localhost",
+        "no_proxy": "127.0.0.1,localhost",
+        "SOAK_BROKER": broker,
+        "SOAK_BACKEND": f"{broker.removesuffix('/0')}/1",
+        "SOAK_MARKS": str(directory / "marks"),
+        "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+        "OTEL_CELERY_MEMORY_EXPORT_INTERVAL": str(EXPORT_INTERVAL_S),
+    }
+    with running("worker", command, directory, environ) as server:
+        worker = SoakWorker(server)
+        server.wait_ready(lambda: worker.reporter() and len(worker.children()) >= CHILDREN)
+        time.sleep(EXPORT_INTERVAL_S)
+        yield worker

@@ -1,0 +1,22 @@
+"""A short soak: children and reporter killed, a Collector in trouble, a full pipe."""
+
+from __future__ import annotations
+
+from soak.plan import Fault, Scale
+from soak.run import run
+from soak.table import lines
+
+
+def test_under_every_fault_no_task_is_harmed_and_every_task_and_death_is_accounted_for() -> None:
+    scale = Scale(tasks=3_000, kill_every=100, reporter_kills=1, troubles=4)
+    result = run(scale, print)
+    assert result.all_right, "\n".join(lines(result))
+    assert result.harmed == []
+    assert result.deaths.killed == result.injected.counts[Fault.KILL_CHILD.value] >= 20
+    assert result.deaths.with_task > 0
+    assert result.restarts == 1
+    troubled, full, killed = result.balances
+    # But for full pipes and killed reporters, to the task.
+    assert (troubled.unaccounted, troubled.dropped) == (0, 0)
+    assert 0 < full.unaccounted <= full.dropped
+    assert killed.unaccounted <= killed.with_reporter_max
