@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from celery import Celery, signals
 
 from otel_celery_memory import CeleryMemoryInstrumentor
-from otel_celery_memory.worker import recorder
+from otel_celery_memory.worker import heap_sampling
 from otel_celery_memory.worker.supervisor import HANG_S, Supervisor
 
 app = Celery("tests")
@@ -38,7 +38,7 @@ def _broken() -> NoReturn:
 
 
 if "TEST_BROKEN_HEAP" in os.environ:
-    recorder.__dict__["read_heap"] = _broken
+    heap_sampling.__dict__["read_heap"] = _broken
 
 KEPT: list[bytearray] = []
 HELD: list[int] = []
