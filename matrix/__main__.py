@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from docs import tables
 from matrix.combinations import CELERY, OTEL, combinations
 from matrix.interpreters import found
-from matrix.results import merged, read, table, write
+from matrix.results import Result, merged, read, table, write
 from matrix.trial import environments, tried
 
 
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     chosen = list(combinations(interpreters, options.celery or CELERY, options.otel or OTEL))
     everything = not (options.python or options.celery or options.otel)
-    results = [] if everything else read()
+    results: list[Result] = []
     bad = 0
     for number, combination in enumerate(chosen, start=1):
         print(f"{number}/{len(chosen)} {combination.name}", end=": ", flush=True)
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
         bad += "failed" in result.outcome
         print(result.outcome + (f" ({result.why})" if result.why else ""), flush=True)
         # After each: what was run stands there, whatever becomes of the rest.
-        results = merged(results, result)
+        results = merged(results if everything else read(), result)
         write(results)
     print(table(results))
     return tables.main(["--write"]) or int(bad > 0)
