@@ -19,7 +19,6 @@ import math
 import mmap
 import os
 import struct
-import tempfile
 import time
 from collections.abc import Callable
 
@@ -30,6 +29,7 @@ from otel_celery_memory.orders import (
     Balance,
     Orders,
 )
+from otel_celery_memory.shared_memory import new_memory, page_in
 from otel_celery_memory.told import TOLD_BYTES, ToldEnds
 
 SLOTS = 512
@@ -70,17 +70,8 @@ class ControlPage:
 
         Raises `OSError` where there is no room for it.
         """
-        if hasattr(os, "memfd_create"):
-            fd = place(os.memfd_create("otel_celery_memory", os.MFD_CLOEXEC))
-        else:
-            with tempfile.TemporaryFile() as file:
-                fd = os.dup(file.fileno())
-        try:
-            os.ftruncate(fd, PAGE_BYTES)
-            return cls(fd, clock_s)
-        except (OSError, ValueError):
-            os.close(fd)
-            raise OSError("no memory for the control page") from None
+        fd = place(new_memory("otel_celery_memory"))
+        return page_in(fd, PAGE_BYTES, lambda fd: cls(fd, clock_s), "control page")
 
     def orders_number(self) -> bytes:
         """Changes with each order; compared before every task, so it is not even decoded."""

@@ -10,11 +10,12 @@ import json
 import mmap
 import os
 import struct
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 from zlib import crc32
+
+from otel_celery_memory.shared_memory import new_memory, page_in
 
 STATUS_BYTES = 256 * 1024
 _HEADER = struct.Struct("<QII")
@@ -33,17 +34,8 @@ class StatusPage:
     @classmethod
     def create(cls, place: Callable[[int], int] = int) -> StatusPage:
         """A new page, in memory only; raises `OSError` where there is no room for it."""
-        if hasattr(os, "memfd_create"):
-            fd = place(os.memfd_create("otel_celery_memory_status", os.MFD_CLOEXEC))
-        else:
-            with tempfile.TemporaryFile() as file:
-                fd = os.dup(file.fileno())
-        try:
-            os.ftruncate(fd, STATUS_BYTES)
-            return cls(fd)
-        except (OSError, ValueError):
-            os.close(fd)
-            raise OSError("no memory for the status page") from None
+        fd = place(new_memory("otel_celery_memory_status"))
+        return page_in(fd, STATUS_BYTES, cls, "status page")
 
     def write(self, view: Mapping[str, Any]) -> bool:
         """Put a view in place of the one before; ``False`` where it is too large."""

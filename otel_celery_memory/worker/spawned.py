@@ -15,6 +15,7 @@ from otel_celery_memory.probes.descriptor import moved_high
 from otel_celery_memory.records import MAIN_SLOT
 from otel_celery_memory.rendezvous import VARIABLE, Rendezvous
 from otel_celery_memory.settings import Settings
+from otel_celery_memory.shared_memory import page_in
 from otel_celery_memory.worker.channel import Channel
 from otel_celery_memory.worker.embedded import EmbeddedLifecycle
 from otel_celery_memory.worker.requests import ChildRequests
@@ -55,12 +56,7 @@ class NamedChannel(Channel):
 def _new_page(path: Path) -> ControlPage:
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = moved_high(os.open(path, flags, 0o600))
-    try:
-        os.ftruncate(fd, PAGE_BYTES)
-        return ControlPage(fd)
-    except (OSError, ValueError):
-        os.close(fd)
-        raise OSError("no memory for the control page") from None
+    return page_in(fd, PAGE_BYTES, ControlPage, "control page")
 
 
 def open_channel(worker: Any, max_memory_kib: int) -> Channel:

@@ -1,0 +1,31 @@
+"""Memory that processes share by its descriptor: made, given its size, and mapped by a page."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from typing import TypeVar
+
+_Page = TypeVar("_Page")
+
+
+def new_memory(name: str) -> int:
+    """The descriptor of new memory, which is in no file; `OSError` where there is none."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create(name, os.MFD_CLOEXEC)
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def page_in(fd: int, size_bytes: int, make: Callable[[int], _Page], what: str) -> _Page:
+    """The page that `make` maps, in memory of so many bytes, zeroed; ``what`` it is for errors.
+
+    Raises `OSError` where there is no room for it; the descriptor is closed then.
+    """
+    try:
+        os.ftruncate(fd, size_bytes)
+        return make(fd)
+    except (OSError, ValueError):
+        os.close(fd)
+        raise OSError(f"no memory for the {what}") from None
