@@ -158,20 +158,6 @@ def events(question: Question, query: Query, *, width: int = 24) -> logs.Panel:
     return _dress(panel, question, LOKI, width, 8).with_target(_loki(query, "A"))
 
 
-def _ask(
-    panel: Any,
-    question: Question,
-    queries: Sequence[Query],
-    width: int,
-    height: int,
-    from_loki: bool,
-) -> Any:
-    make = _loki if from_loki else _prometheus
-    for index, query in enumerate(queries):
-        panel.with_target(make(query, chr(ord("A") + index)))
-    return _dress(panel, question, LOKI if from_loki else PROMETHEUS, width, height)
-
-
 def _dress(
     panel: Any, question: Question, source: common.DataSourceRef, width: int, height: int
 ) -> Any:

@@ -54,12 +54,9 @@ class SiteTracing:
         self._captured = 0
         self.seen = page.orders_number()
         """The orders that are being followed, by `ControlPage.orders_number`."""
-        orders = page.orders()
         self.mode = ""
-        self._switch(orders.mode or settings.tracing)
         # A child that is up in the middle of a capture takes part in it.
-        if orders.capture and time.monotonic() < orders.until_s:
-            self._obey(orders)
+        self._obey(page.orders())
 
     def starting(self) -> None:
         """A task is about to start, nothing of it is measured yet."""
