@@ -37,23 +37,25 @@ class BoundedNames:
         return name
 
 
+def distribution(metric: c.Metric, histogram: Callable[..., Histogram]) -> Histogram:
+    """The instrument of a metric that is recorded, made by what makes histograms."""
+    return histogram(
+        metric.name,
+        unit=metric.unit,
+        description=metric.meaning,
+        explicit_bucket_boundaries_advisory=list(metric.bounds),
+    )
+
+
 class TaskMetrics:
     """The distributions of what tasks did to memory."""
 
     def __init__(self, histogram: Callable[..., Histogram]) -> None:
-        def make(metric: c.Metric) -> Histogram:
-            return histogram(
-                metric.name,
-                unit=metric.unit,
-                description=metric.meaning,
-                explicit_bucket_boundaries_advisory=list(c.BUCKET_BOUNDS_BYTES),
-            )
-
-        self._rss_delta = make(c.RSS_DELTA)
-        self._rss_peak = make(c.RSS_PEAK)
-        self._rss_retained = make(c.RSS_RETAINED)
-        self._traced_delta = make(c.TRACED_DELTA)
-        self._traced_peak = make(c.TRACED_PEAK)
+        self._rss_delta = distribution(c.RSS_DELTA, histogram)
+        self._rss_peak = distribution(c.RSS_PEAK, histogram)
+        self._rss_retained = distribution(c.RSS_RETAINED, histogram)
+        self._traced_delta = distribution(c.TRACED_DELTA, histogram)
+        self._traced_peak = distribution(c.TRACED_PEAK, histogram)
 
     def finished(self, record: TaskFinished, task: str) -> None:
         """Count a finished task that had its process to itself; `task` is the bounded name."""

@@ -8,6 +8,7 @@ from opentelemetry.context import Context
 from opentelemetry.metrics import Histogram
 
 from otel_celery_memory import conventions as c
+from otel_celery_memory.telemetry.metrics import distribution
 
 _NO_CONTEXT = Context()
 
@@ -16,18 +17,10 @@ class RecyclingMetrics:
     """Instruments by the reason for which a child ended."""
 
     def __init__(self, histogram: Callable[..., Histogram]) -> None:
-        def make(metric: c.Metric) -> Histogram:
-            return histogram(
-                metric.name,
-                unit=metric.unit,
-                description=metric.meaning,
-                explicit_bucket_boundaries_advisory=list(metric.bounds),
-            )
-
-        self._tasks = make(c.PROCESS_TASKS)
-        self._lifetime = make(c.PROCESS_LIFETIME)
-        self._gap = make(c.RECYCLING_GAP)
-        self._freed = make(c.RECYCLING_FREED)
+        self._tasks = distribution(c.PROCESS_TASKS, histogram)
+        self._lifetime = distribution(c.PROCESS_LIFETIME, histogram)
+        self._gap = distribution(c.RECYCLING_GAP, histogram)
+        self._freed = distribution(c.RECYCLING_FREED, histogram)
 
     def lived(self, reason: str, tasks: int, lifetime_s: float) -> None:
         """Count a child's life."""
