@@ -30,7 +30,7 @@ from tests.processes import running
 from tests.redis_server import running_redis
 from tests.worker.harness import reporters_of
 
-VARIANTS = ("bare", "bare again", "default", "guides")
+VARIANTS = ("bare", "bare again", "empty receivers", "default", "guides")
 BOUNDS = {"default": 1.03}
 """Of the ratio to bare; printed, and for a person to compare."""
 SMALLER_BATCHES = {"guides": 20}
@@ -154,7 +154,7 @@ def _batch(worker: BenchWorker, client: Celery, url: str, tasks: int) -> Cost:
 
 def _print_table(variants: Sequence[str], rounds: list[dict[str, Cost]], tasks: int) -> None:
     print(f"A real worker, {len(rounds)} rounds of {tasks:,} allocation-heavy tasks in turns")
-    print(f"  {'CPU ms a task':14}{'all':>8}{''.join(f'{part:>10}' for part in PARTS)}   of bare")
+    print(f"  {'CPU ms a task':16}{'all':>8}{''.join(f'{part:>10}' for part in PARTS)}   of bare")
     for variant in variants:
         costs = [each[variant] for each in rounds]
         means = [sum(cost[part] for cost in costs) / len(costs) * 1e3 for part in PARTS]
@@ -162,7 +162,7 @@ def _print_table(variants: Sequence[str], rounds: list[dict[str, Cost]], tasks: 
         low, high = _interval(pairs)
         bound = BOUNDS.get(variant)
         print(
-            f"  {variant:14}{sum(means):8.3f}{''.join(f'{mean:10.3f}' for mean in means)}"
+            f"  {variant:16}{sum(means):8.3f}{''.join(f'{mean:10.3f}' for mean in means)}"
             f"{_ratio(pairs):10.3f}  95 %: {low:.3f} to {high:.3f}"
             f"{f'   (bound {bound})' if bound else ''}"
         )
