@@ -1,4 +1,4 @@
-"""``python -m matrix``: try the combinations one after another, and write what came of them."""
+"""``python -m matrix``: try the combinations, some at once, and write what came of them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from docs import tables
 from matrix.combinations import CELERY, OTEL, combinations
@@ -29,14 +30,19 @@ def main(arguments: Sequence[str]) -> int:
     everything = not (options.python or options.celery or options.otel)
     results: list[Result] = []
     bad = 0
-    for number, combination in enumerate(chosen, start=1):
-        print(f"{number}/{len(chosen)} {combination.name}", end=": ", flush=True)
-        result = tried(combination, environments(os.environ), fresh=options.fresh)
-        bad += "failed" in result.outcome
-        print(result.outcome + (f" ({result.why})" if result.why else ""), flush=True)
-        # After each: what was run stands there, whatever becomes of the rest.
-        results = merged(results if everything else read(), result)
-        write(results)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        trials = {
+            pool.submit(tried, each, environments(os.environ), fresh=options.fresh): each
+            for each in chosen
+        }
+        for number, trial in enumerate(as_completed(trials), start=1):
+            result = trial.result()
+            bad += "failed" in result.outcome
+            why = f" ({result.why})" if result.why else ""
+            print(f"{number}/{len(chosen)} {trials[trial].name}: {result.outcome}{why}", flush=True)
+            # After each: what was run stands there, whatever becomes of the rest.
+            results = merged(results if everything else read(), result)
+            write(results)
     print(table(results))
     return tables.main(["--write"]) or int(bad > 0)
 
@@ -46,6 +52,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--python", action="append", help="versions that begin so: 3.12")
     parser.add_argument("--celery", action="append", choices=CELERY)
     parser.add_argument("--otel", action="append", choices=OTEL)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="tried at once")
     parser.add_argument("--fresh", action="store_true", help="make the environments anew")
     return parser.parse_args(arguments)
 

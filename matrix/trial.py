@@ -76,7 +76,7 @@ def _install(combination: Combination, directory: Path) -> str | None:
     pip: list[str | Path] = [directory / "bin" / "python", "-m", "pip", "install", "--quiet"]
     commands: tuple[list[str | Path], ...] = (
         [combination.interpreter.program, "-m", "venv", directory],
-        [*pip, "--editable", ".[dev]", "--constraint", constraints],
+        [*pip, "--editable", ".[test]", "--constraint", constraints],
     )
     for command in commands:
         ran = _run(command, _INSTALL_TIMEOUT_S)
