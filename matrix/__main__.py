@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import reduce
 
 from docs import tables
-from matrix.combinations import CELERY, OTEL, combinations
+from matrix.combinations import CELERY, OTEL, Combination, combinations
 from matrix.interpreters import found
 from matrix.results import Result, merged, read, table, write
 from matrix.trial import environments, tried
@@ -27,9 +28,15 @@ def main(arguments: Sequence[str]) -> int:
         print("no such CPython on this machine")
         return 1
     chosen = list(combinations(interpreters, options.celery or CELERY, options.otel or OTEL))
+    results = list(_tried(chosen, options))
     everything = not (options.python or options.celery or options.otel)
-    results: list[Result] = []
-    bad = 0
+    # Written at the end alone: the tests that are tried compare the table with the results.
+    write(reduce(merged, results, [] if everything else read()))
+    print(table(read()))
+    return tables.main(["--write"]) or int(any("failed" in each.outcome for each in results))
+
+
+def _tried(chosen: Sequence[Combination], options: argparse.Namespace) -> Iterator[Result]:
     with ThreadPoolExecutor(options.jobs) as pool:
         trials = {
             pool.submit(tried, each, environments(os.environ), fresh=options.fresh): each
@@ -37,14 +44,9 @@ def main(arguments: Sequence[str]) -> int:
         }
         for number, trial in enumerate(as_completed(trials), start=1):
             result = trial.result()
-            bad += "failed" in result.outcome
             why = f" ({result.why})" if result.why else ""
             print(f"{number}/{len(chosen)} {trials[trial].name}: {result.outcome}{why}", flush=True)
-            # After each: what was run stands there, whatever becomes of the rest.
-            results = merged(results if everything else read(), result)
-            write(results)
-    print(table(results))
-    return tables.main(["--write"]) or int(bad > 0)
+            yield result
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
