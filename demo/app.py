@@ -14,8 +14,8 @@ from otel_celery_memory import CeleryMemoryInstrumentor
 app = Celery("demo")
 app.config_from_object(os.environ.get("DEMO_CONFIG", "demo.broker"))
 
-# All that an application adds. It traces always and tells often because a demo is short.
-CeleryMemoryInstrumentor().instrument(tracing="always", sites_interval=5, export_interval=1)
+# All that an application adds. It tells often because a demo is short; all else is as by default.
+CeleryMemoryInstrumentor().instrument(sites_interval=5, export_interval=1)
 
 _entries_by_refresh: list[list[str]] = []
 

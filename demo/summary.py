@@ -52,7 +52,8 @@ def _table(tasks: tuple[TaskRow, ...]) -> Iterator[str]:
             text.ljust(width) if column == 0 else text.rjust(width)
             for column, (text, width) in enumerate(zip(row, widths, strict=True))
         )
-    yield "The peak is the highest above a run's start; the other sizes are means of a run."
+    yield "The peak is the highest above a run's start; the other sizes are means of a run, the"
+    yield "traced delta of those few runs that were traced whole."
 
 
 def _verdict(numbers: Numbers) -> Iterator[str]:

@@ -120,7 +120,7 @@ def cells(task: TaskRow) -> tuple[str, ...]:
 
 
 def _size(size_bytes: float | None) -> str:
-    return "" if size_bytes is None else size(size_bytes)
+    return "-" if size_bytes is None else size(size_bytes)
 
 
 def size(size_bytes: float) -> str:
