@@ -66,12 +66,12 @@ def read_size(pid: int, proc: Path = PROC) -> ProcessSize | None:
         return _size_of(fields) if pages else None
     except (OSError, ValueError, IndexError):
         pass
-    if (proc / "self").exists():
+    if os.path.lexists(proc / "self"):
         return None
     try:
         info = psutil.Process(pid).memory_info()
-    except psutil.Error:
-        return None
+    except (psutil.Error, ValueError, OverflowError):
+        return None  # gone, or a damaged record's
     return ProcessSize(int(info.rss), int(info.vms), None)
 
 

@@ -174,6 +174,11 @@ def test_where_there_is_no_proc_psutil_is_asked(tmp_path: Path) -> None:
     assert read_rss_bytes(2**22 + 1, tmp_path) is None
 
 
+@pytest.mark.parametrize("pid", [-1, 2**31, 2**63 - 1])
+def test_a_pid_that_is_none_is_a_process_that_is_gone(proc: Path, tmp_path: Path, pid: int) -> None:
+    assert (read_size(pid, proc), read_size(pid, tmp_path / "nowhere")) == (None, None)
+
+
 def test_open_descriptors_of_a_real_process_are_counted() -> None:
     before = read_process(os.getpid())
     with Path(os.devnull).open(), Path(os.devnull).open():
