@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hypothesis
 import pytest
-from hypothesis import HealthCheck
+from hypothesis import HealthCheck, Phase
 
 hypothesis.settings.register_profile(
     "committed",
@@ -12,6 +12,7 @@ hypothesis.settings.register_profile(
     derandomize=True,
     database=None,
     max_examples=100,
+    phases=(Phase.explicit, Phase.generate, Phase.shrink),
     # No time is a pass or fail.
     deadline=None,
     suppress_health_check=(HealthCheck.too_slow,),
