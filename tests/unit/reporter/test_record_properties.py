@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 
+from otel_celery_memory.captures.format import dump_capture, load_capture
+from otel_celery_memory.captures.model import CapturedProcess
 from otel_celery_memory.frames import FrameDecoder
 from otel_celery_memory.orders import Orders
-from otel_celery_memory.records import MAIN_SLOT, ProcessUp, Record
+from otel_celery_memory.records import MAIN_SLOT, ProcessUp, Record, Site, SitesWindow
 from otel_celery_memory.reporter.held import HeldTasks
 from otel_celery_memory.reporter.pressure import Usage
 from otel_celery_memory.wire import encode
@@ -31,6 +33,10 @@ NOW_NS = 10**18
 
 def _of(record: Record, pid: int) -> Record:
     """As it arrives: of this process, with strings that are clipped and all UTF-8."""
+    if isinstance(record, (SitesWindow, Site)):
+        # Every second of them is of a capture that is being taken.
+        capture, kind = record.capture % 2, record.kind % 5
+        record = record._replace(capture=capture, kind=kind)
     (arrived,) = FrameDecoder().feed(encode(record))
     return type(record)(pid, *arrived[1:])
 
@@ -77,6 +83,9 @@ def test_any_records_are_taken_in_and_what_comes_of_them_can_be_exported(
         emitter.apply(record)
     in_place.look()
     emitter.pressed(Usage("host", None, 9, 10), NOW_NS)
+    taken = emitter.captures.complete([CapturedProcess("0", 2, 5)], all_now=True)
+    assert taken is not None
+    assert load_capture(dump_capture(taken.capture)) == taken.capture
     emitter.captures.view()
     emitter.emit_sites(1.0, NOW_NS)
     telemetry.metrics()
