@@ -1,4 +1,4 @@
-"""Numbers at the ends of 64 bits, as only forged records have them: told at a bound, and exported."""
+"""Numbers at the ends of 64 bits, which only forged records have: told at a bound, and exported."""
 
 from __future__ import annotations
 
