@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from otel_celery_memory.records import Record
 
-INT64 = st.integers(-(2**63), 2**63 - 1)
+INT64 = st.one_of(
+    st.integers(-(2**63), 2**63 - 1), st.sampled_from([-(2**63), -1, 0, 1, 2**63 - 1])
+)
 COUNT = st.integers(0, 2**63 - 1)
 """What OTLP can carry of what is not negative."""
 BEYOND_INT64 = st.one_of(st.integers(2**63, 2**70), st.integers(-(2**70), -(2**63) - 1))
@@ -51,8 +53,9 @@ RECORDS: st.SearchStrategy[Record] = st.one_of(
 
 
 def cut(data: bytes) -> st.SearchStrategy[list[bytes]]:
-    """The same bytes in pieces of any size."""
-    places = st.lists(st.integers(0, len(data)), max_size=8)
-    return places.map(
-        lambda at: [data[a:b] for a, b in zip([0, *sorted(at)], [*sorted(at), None], strict=True)]
+    """The same bytes in pieces of any size, or of one and the same small one."""
+    places = st.one_of(
+        st.lists(st.integers(0, len(data)), max_size=8).map(sorted),
+        st.integers(1, 12).map(lambda size: range(size, len(data), size)),
     )
+    return places.map(lambda at: [data[a:b] for a, b in zip([0, *at], [*at, None], strict=True)])

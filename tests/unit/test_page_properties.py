@@ -56,6 +56,7 @@ PAGES = st.one_of(
     .map(b"".join)
     .map(_tiled),
 )
+_ORDER_CELLS = 7
 
 
 @pytest.fixture
@@ -74,17 +75,35 @@ def view(monkeypatch: pytest.MonkeyPatch) -> Iterator[StatusPage]:
 
 
 @on_one_page
-@given(content=PAGES, slot=INT64)
-def test_whatever_a_control_page_holds_is_read_as_something_sane(
-    page: ControlPage, content: bytes, slot: int
+@given(
+    orders=ORDERS,
+    at=st.integers(1, _ORDER_CELLS - 1),
+    cell=st.one_of(INT64.map(struct.Struct("<q").pack), st.floats().map(struct.Struct("<d").pack)),
+)
+def test_orders_in_which_one_value_has_changed_are_sane_or_none(
+    page: ControlPage, orders: Orders, at: int, cell: bytes
 ) -> None:
-    os.pwrite(page.fd, content, 0)
-    orders = page.orders()
+    page.order(orders)
+    os.pwrite(page.fd, cell, 8 * at)
+    assert_sane(page.orders())
+
+
+def assert_sane(orders: Orders) -> None:
+    """Nothing that is out of bounds, whoever ordered it."""
     assert orders.mode in ("", *TRACING_MODES)
     assert 0 <= orders.capture < 2**63
     assert 0 <= orders.runs <= CAPTURE_RUNS_MAX
     assert 0 <= orders.until_s <= NOW_S + CAPTURE_SECONDS_MAX
     assert 0 <= orders.allowance_s <= CAPTURE_SECONDS_MAX
+
+
+@on_one_page
+@given(content=PAGES, slot=INT64)
+def test_whatever_a_control_page_holds_is_read_as_something_sane(
+    page: ControlPage, content: bytes, slot: int
+) -> None:
+    os.pwrite(page.fd, content, 0)
+    assert_sane(page.orders())
     assert all(0 <= value < 1e12 for value in vars(page.load(slot)).values())
     assert all(0 <= total < 1e15 for total in page.totals())
     assert 0 <= page.dropped() < 2**63

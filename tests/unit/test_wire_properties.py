@@ -113,8 +113,8 @@ def _torn(frame: bytes, share: float) -> bytes:
     return frame[: max(int(len(frame) * share), 1)]
 
 
-def _promising(kind: int, length: int, data: bytes) -> bytes:
-    return HEADER.pack(MAGIC, VERSION, kind, length, 0) + data
+def _promising(kind: int, length: int, data: bytes, times: int = 1) -> bytes:
+    return HEADER.pack(MAGIC, VERSION, kind, length, 0) + data * times
 
 
 FRAMES = RECORDS.map(encode)
@@ -122,7 +122,13 @@ GARBAGE = st.one_of(
     st.binary(min_size=1, max_size=60),
     st.builds(_torn, FRAMES, st.floats(0, 0.99)),
     FRAMES.map(lambda frame: frame[1:]),
-    st.builds(_promising, st.integers(0, 20), st.integers(0, 2**16 - 1), st.binary(max_size=60)),
+    st.builds(
+        _promising,
+        st.integers(0, 20),
+        st.one_of(st.integers(0, 2**16 - 1), st.integers(MAX_FRAME_BYTES - 20, MAX_FRAME_BYTES)),
+        st.binary(max_size=60),
+        st.sampled_from([1, 1, 300]),
+    ),
     st.integers(1, 40).map(lambda times: MAGIC * times),
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +38,30 @@ CONTENTS = st.one_of(
 """``None`` is a file that is missing, a path a directory."""
 
 
+NUMBERS = st.one_of(
+    st.sampled_from([b"max", b"", b"-1", b"1e9", b"\xc2\xb2", b"\xd9\xa3", b"9" * 5_000]),
+    st.sampled_from(
+        [str(2**power - less).encode() for power in (53, 62, 63, 64) for less in (0, 1)]
+    ),
+    COUNT.map(lambda number: str(number).encode()),
+)
+
+
+def _renumbered(name: str) -> st.SearchStrategy[bytes]:
+    """A file in order, but for its numbers."""
+    parts = re.split(rb"\d+", SOUND[name])
+    return st.lists(NUMBERS, min_size=len(parts), max_size=len(parts)).map(
+        lambda numbers: b"".join(part + number for part, number in zip(parts, numbers, strict=True))
+    )
+
+
+def _file(name: str) -> st.SearchStrategy[tuple[str, bytes | Path | None]]:
+    return st.tuples(st.just(name), st.one_of(CONTENTS, _renumbered(name)))
+
+
+FILES = st.lists(st.sampled_from(sorted(SOUND)).flatmap(_file), min_size=1, max_size=4).map(dict)
+
+
 def put(path: Path, content: bytes | Path | None) -> None:
     """Make the file what it is drawn to be, whatever it was."""
     if path.is_dir():
@@ -54,7 +79,7 @@ def machine(tmp_path: Path) -> Machine:
 
 
 @on_one_machine
-@given(contents=st.dictionaries(st.sampled_from(sorted(SOUND)), CONTENTS, min_size=1, max_size=4))
+@given(contents=FILES)
 def test_whatever_the_files_are_reading_them_raises_nothing_and_tells_sane_numbers(
     machine: Machine, contents: dict[str, bytes | Path | None]
 ) -> None:

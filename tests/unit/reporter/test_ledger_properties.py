@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from otel_celery_memory.records import SLOTS_MAX
@@ -60,6 +60,7 @@ def found(ledger: Ledger, content: bytes) -> KnownWorker | None:
 
 @on_one_file
 @given(content=st.one_of(st.binary(max_size=200), JSON.map(lambda each: json.dumps(each).encode())))
+@example(content=b"[" * 100_000)
 def test_any_bytes_and_any_json_tell_of_no_worker(ledger: Ledger, content: bytes) -> None:
     assert found(ledger, content) is None
 
