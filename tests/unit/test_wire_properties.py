@@ -152,6 +152,7 @@ HOSTILE = {
     "foreign": b"garbage ",
     "magic": MAGIC,
     "promising": _promising(3, MAX_FRAME_BYTES - HEADER.size, b""),
+    "promising too much": _promising(3, 2**16 - 1, b""),
     "unknown": _promising(99, 0, b""),
 }
 

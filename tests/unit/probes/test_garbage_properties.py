@@ -59,7 +59,7 @@ def _file(name: str) -> st.SearchStrategy[tuple[str, bytes | Path | None]]:
     return st.tuples(st.just(name), st.one_of(CONTENTS, _renumbered(name)))
 
 
-FILES = st.lists(st.sampled_from(sorted(SOUND)).flatmap(_file), min_size=1, max_size=4).map(dict)
+FILES = st.lists(st.sampled_from(sorted(SOUND)).flatmap(_file), min_size=2, max_size=6).map(dict)
 
 
 def put(path: Path, content: bytes | Path | None) -> None:
