@@ -78,7 +78,8 @@ def machine(tmp_path: Path) -> Machine:
     return sound_machine(tmp_path)
 
 
-@on_one_machine
+# Fifteen files in which a hundred examples would hardly meet.
+@settings(on_one_machine, max_examples=3 * settings().max_examples)
 @given(contents=FILES)
 def test_whatever_the_files_are_reading_them_raises_nothing_and_tells_sane_numbers(
     machine: Machine, contents: dict[str, bytes | Path | None]
