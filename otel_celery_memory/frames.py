@@ -56,6 +56,8 @@ class FrameDecoder:
             at = self._skip(self._rest, 0)
             rest, self._rest = self._rest[at:], b""
             found += self.feed(rest)
+        if self._rest and not self._in_garbage:
+            self.bad_frames += 1
         self._rest = b""
         return found
 

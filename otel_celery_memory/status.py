@@ -46,7 +46,7 @@ class StatusPage:
         number += number % 2  # a writer that was killed left it odd
         _HEADER.pack_into(self._map, 0, (number + 1) % 2**64, 0, 0)
         self._map[_HEADER.size : _HEADER.size + len(data)] = data
-        _HEADER.pack_into(self._map, 0, (number + 2) % 2**64, len(data), crc32(data))
+        _HEADER.pack_into(self._map, 0, (number + 2) % 2**64 or 2, len(data), crc32(data))
         return True
 
     def read(self) -> dict[str, Any] | None:

@@ -95,7 +95,10 @@ def encode(record: Record) -> bytes:
 
 def finished_record(numbers: tuple[int | bytes, ...], text: str) -> records.TaskFinished:
     """The record of such parts of a `TaskFinished`."""
-    present: typing.Any = [None if number == _ABSENT else number for number in numbers]
+    present: typing.Any = list(numbers)
+    for index in FINISHED.optional:
+        if present[index] == _ABSENT:
+            present[index] = None
     # A name may hold a NUL; what is left over goes with the last string and is clipped there.
     strings = text.split("\0", FINISHED.separators)
     return records.TaskFinished(*present, *strings)

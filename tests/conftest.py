@@ -1,8 +1,30 @@
-"""Options that all tests share."""
+"""Options that all tests share, and how far hypothesis goes."""
 
 from __future__ import annotations
 
+import hypothesis
 import pytest
+from hypothesis import HealthCheck, Phase
+
+hypothesis.settings.register_profile(
+    "committed",
+    # The same examples on every run: what fails here fails everywhere.
+    derandomize=True,
+    database=None,
+    max_examples=100,
+    phases=(Phase.explicit, Phase.generate, Phase.shrink),
+    # No time is a pass or fail.
+    deadline=None,
+    suppress_health_check=(HealthCheck.too_slow,),
+)
+hypothesis.settings.register_profile(
+    "long",
+    hypothesis.settings.get_profile("committed"),
+    derandomize=False,
+    max_examples=5_000,
+    print_blob=True,
+)
+hypothesis.settings.load_profile("committed")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -21,8 +21,10 @@ FORMAT = "otel_celery_memory.capture"
 VERSION = 1
 GZIP_MAGIC = b"\x1f\x8b"
 MAX_BYTES = 1 << 26
-"""Of the JSON, and of the compressed file. 5,000 sites with 25 frames each are 15 MiB; parsed,
-hostile JSON takes up to 30 times its size."""
+"""Of the JSON, and of the compressed file. 20,000 sites with 25 frames each are 60 MiB."""
+MAX_PARTS = 1 << 21
+"""Of its lists, objects and commas; so many sites have 1.7 million. Parsed, a list of one or an
+object may take 50 times the bytes that it is written with: without this bound three gigabytes."""
 
 _GZIP = 16 + zlib.MAX_WBITS
 _CHUNK_BYTES = 1 << 16
@@ -44,12 +46,22 @@ def dump_capture(capture: Capture) -> bytes:
         "runs": dict(capture.runs),
         "sites": [vars(site) for site in capture.sites],
     }
-    text = json.dumps(values, sort_keys=True, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(values, sort_keys=True, allow_nan=False, separators=(",", ":")).encode(
+        "ascii"
+    )
     if len(text) > MAX_BYTES:
         raise CaptureError(f"a capture of {len(text):,} bytes is too large: at most {MAX_BYTES:,}")
+    if _parts(text) > MAX_PARTS:
+        raise CaptureError(
+            f"a capture of {_parts(text):,} parts is too large: at most {MAX_PARTS:,}"
+        )
     # Not gzip.compress(): its header differs from one Python to the next.
     packer = zlib.compressobj(6, zlib.DEFLATED, _GZIP)
-    return packer.compress(text.encode("ascii")) + packer.flush()
+    return packer.compress(text) + packer.flush()
+
+
+def _parts(text: bytes) -> int:
+    return sum(map(text.count, (b"[", b"{", b",")))
 
 
 def read_bytes(path: Path) -> bytes:
@@ -106,6 +118,8 @@ def _decompressed(data: bytes) -> bytes:
 
 
 def _parsed(text: bytes) -> Any:
+    if _parts(text) > MAX_PARTS:
+        raise CaptureError(f"is no capture: it has more than {MAX_PARTS:,} parts")
     try:
         return json.loads(text.decode("utf-8"), parse_constant=_no_number, parse_int=_integer)
     except ValueError:

@@ -10,12 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from otel_celery_memory.probes.files import keyed_numbers, read_small, whole_number
+from otel_celery_memory.probes.files import keyed_numbers, lines, read_small, whole_number
 
 MOUNT = Path("/sys/fs/cgroup")
 _UNLIMITED_V1_BYTES = 2**62
 """Version 1 says "unlimited" as the largest page-aligned 64-bit number."""
 _LEVELS_MAX = 64
+_LINES_MAX = 64
+"""A process is in one cgroup of each hierarchy, and version 1 has a dozen of these."""
+_PATH_MAX_BYTES = 4096
+"""The kernel tells no longer one (``proc_cgroup_show``, PATH_MAX)."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class CgroupSwap:
 
 def find_cgroup(pid: int, proc: Path = Path("/proc"), mount: Path = MOUNT) -> Cgroup | None:
     """The memory cgroup a process is in; ``None`` where there is none or it is hidden."""
-    for line in read_small(proc / str(pid) / "cgroup").splitlines():
+    for line in lines(read_small(proc / str(pid) / "cgroup"))[:_LINES_MAX]:
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if controllers == "":
@@ -64,10 +68,11 @@ def find_cgroup(pid: int, proc: Path = Path("/proc"), mount: Path = MOUNT) -> Cg
             version, root = 1, mount / "memory"
         else:
             continue
-        for directory in (*_up_to(root, root / path.lstrip("/")), root):
+        directories = _from_root(root, path)
+        for at, directory in enumerate(directories):
             # In version 2 the controller may not reach down to the process's own cgroup.
             if _has_charge(directory, version):
-                return Cgroup(version, _up_to(root, directory))
+                return Cgroup(version, directories[at:])
     return None
 
 
@@ -82,12 +87,14 @@ def _used_name(version: int) -> str:
     return "memory.current" if version == 2 else "memory.usage_in_bytes"
 
 
-def _up_to(root: Path, directory: Path) -> tuple[Path, ...]:
-    found = [directory]
-    while directory != root and root in directory.parents and len(found) < _LEVELS_MAX:
-        directory = directory.parent
-        found.append(directory)
-    return tuple(found)
+def _from_root(root: Path, path: str) -> tuple[Path, ...]:
+    """The directory that a cgroup's path names, those around it, and the root at the end."""
+    names = [name for name in path.split("/") if name not in ("", ".")]
+    # ".." leads out of the cgroup namespace, where nothing is mounted.
+    if len(path) > _PATH_MAX_BYTES or ".." in names:
+        return (root,)
+    depths = range(len(names), max(len(names) - _LEVELS_MAX, 0), -1)
+    return (*(root.joinpath(*names[:depth]) for depth in depths), root)
 
 
 def identity(cgroup: Cgroup) -> str:

@@ -14,12 +14,24 @@ _DIGITS_MAX = 19
 
 
 def read_small(path: Path) -> str:
-    """At most 64 KiB of a text file; empty where it cannot be read."""
+    """At most 64 KiB of a text file, in whole lines; empty where it cannot be read.
+
+    Bytes that are no UTF-8 come as surrogates, as in the names that `os` takes.
+    """
     try:
         with path.open("rb") as file:
-            return file.read(_LIMIT_BYTES).decode("utf-8", "replace")
+            data = file.read(_LIMIT_BYTES)
     except (OSError, ValueError):
         return ""
+    if len(data) == _LIMIT_BYTES:
+        # Half a number is another number.
+        data = data[: data.rfind(b"\n") + 1]
+    return data.decode("utf-8", "surrogateescape")
+
+
+def lines(text: str) -> list[str]:
+    """Lines as the kernel ends them; `str.splitlines` ends them within a process's name, too."""
+    return text.split("\n")
 
 
 def whole_number(text: str) -> int | None:
@@ -41,7 +53,7 @@ def in_bytes(count: int | None, unit_bytes: int) -> int | None:
 def keyed_numbers(text: str) -> dict[str, int]:
     """``name 123`` lines, as in ``memory.stat`` and ``memory.events``; others are left out."""
     found: dict[str, int] = {}
-    for line in text.splitlines():
+    for line in lines(text):
         name, _, rest = line.partition(" ")
         number = whole_number(rest)
         if number is not None:
@@ -52,7 +64,7 @@ def keyed_numbers(text: str) -> dict[str, int]:
 def kib_numbers(text: str) -> dict[str, int]:
     """``Name:   123 kB`` lines, as in ``status`` and ``meminfo``, in bytes."""
     found: dict[str, int] = {}
-    for line in text.splitlines():
+    for line in lines(text):
         name, _, rest = line.partition(":")
         parts = rest.split()
         if len(parts) == 2 and parts[1] == "kB":

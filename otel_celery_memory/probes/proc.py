@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from otel_celery_memory.probes.files import in_bytes, kib_numbers, read_small, whole_number
+from otel_celery_memory.probes.files import in_bytes, kib_numbers, lines, read_small, whole_number
 
 PROC = Path("/proc")
 
@@ -66,12 +66,12 @@ def read_size(pid: int, proc: Path = PROC) -> ProcessSize | None:
         return _size_of(fields) if pages else None
     except (OSError, ValueError, IndexError):
         pass
-    if (proc / "self").exists():
+    if os.path.lexists(proc / "self"):
         return None
     try:
         info = psutil.Process(pid).memory_info()
-    except psutil.Error:
-        return None
+    except (psutil.Error, ValueError, OverflowError):
+        return None  # gone, or a damaged record's
     return ProcessSize(int(info.rss), int(info.vms), None)
 
 
@@ -131,7 +131,7 @@ def _open_files(directory: Path) -> int | None:
 def read_rlimits(pid: int, proc: Path = PROC) -> Rlimits:
     """The soft limits of ``/proc/<pid>/limits``."""
     found: dict[str, int] = {}
-    for line in read_small(proc / str(pid) / "limits").splitlines():
+    for line in lines(read_small(proc / str(pid) / "limits")):
         for name in _RLIMITS:
             if line.startswith(f"{name} "):
                 soft = whole_number((line[len(name) :].split() or [""])[0])

@@ -22,6 +22,8 @@ except ImportError:  # Windows
 
 
 _FOREIGN_PEAK_BYTES = 4 << 20
+_STATUS_BYTES = 1 << 16
+_PEAK = b"\nVmHWM:"
 
 
 class ProcessProbe(Protocol):
@@ -46,7 +48,8 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 class LinuxProcessProbe:
     """Reads ``/proc/self``; belongs to the process that opened it and must be reopened after fork.
 
-    Raises `OSError` when it cannot be opened. The peak is Linux's high-water mark: writing ``5``
+    Raises `OSError`, `ValueError` or `IndexError` where ``statm`` cannot be opened or is of another
+    form. The peak is Linux's high-water mark: writing ``5``
     to ``clear_refs`` resets it (proc_pid_clear_refs(5)). Other readers of ``ru_maxrss`` in the
     process see the reset too; billiard's ``max_memory_per_child`` compares it after each task,
     where the task's own peak still counts.
@@ -56,14 +59,19 @@ class LinuxProcessProbe:
         self._statm = _open(proc / "self" / "statm", os.O_RDONLY)
         self._clear_refs = self._status = -1
         try:
-            self.rss_bytes()
+            if not 0 <= self.rss_bytes() < 2**63:
+                raise ValueError("no size")
         except (OSError, ValueError, IndexError):
             self.close()
             raise
         # A read-only /proc or a kernel built without it: no peak then, RSS all the same.
         with contextlib.suppress(OSError):
             self._clear_refs = _open(proc / "self" / "clear_refs", os.O_WRONLY)
+        try:
             self._open_status_if_needed(proc)
+        except (OSError, ValueError, IndexError):
+            # Somebody else's peak would be worse than none.
+            self._close_peak()
 
     @property
     def statm(self) -> int:
@@ -105,17 +113,26 @@ class LinuxProcessProbe:
         """
         if self.reset_peak() and self.peak_bytes() > self.rss_bytes() + _FOREIGN_PEAK_BYTES:
             self._status = _open(proc / "self" / "status", os.O_RDONLY)
+            if not 0 <= self._high_water_bytes() < 2**63:
+                raise ValueError("no size")
 
     def _high_water_bytes(self) -> int:
-        text = os.pread(self._status, 4096, 0)
-        at = text.index(b"VmHWM:") + 6
+        # Behind the name, in which only newlines are escaped, and the groups, which may be many.
+        text = os.pread(self._status, _STATUS_BYTES, 0)
+        at = text.index(_PEAK) + len(_PEAK)
         return int(text[at : text.index(b"kB", at)]) * 1024
 
     def close(self) -> None:
-        for descriptor in (self._statm, self._clear_refs, self._status):
+        if self._statm >= 0:
+            os.close(self._statm)
+        self._statm = -1
+        self._close_peak()
+
+    def _close_peak(self) -> None:
+        for descriptor in (self._clear_refs, self._status):
             if descriptor >= 0:
                 os.close(descriptor)
-        self._statm = self._clear_refs = self._status = -1
+        self._clear_refs = self._status = -1
 
 
 def _open(path: Path, flags: int) -> int:

@@ -100,6 +100,8 @@ class Captures:
             self.look_for_orders()
         if self._orders is None or record.capture != self._orders.capture:
             return
+        if record.kind not in _KINDS:
+            return  # a damaged record's
         self._gathered.setdefault(record.kind, GatheredWindows()).window(record)
         self._windows[record.pid] += 1
         self._sites_due[record.pid] = record.sites

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
+from otel_celery_memory.captures.checking import INT64_MAX
 from otel_celery_memory.captures.model import CapturedSite
 from otel_celery_memory.records import Site, SitesWindow
 from otel_celery_memory.reporter.sites import CodePlace
@@ -20,27 +21,37 @@ class GatheredWindows:
         self._runs: Counter[str] = Counter()
         self._size_bytes: Counter[SiteKey] = Counter()
         self._blocks: Counter[SiteKey] = Counter()
-        self.other_bytes = self.other_blocks = 0
+        self._other_bytes = self._other_blocks = 0
+
+    @property
+    def other_bytes(self) -> int:
+        """Bytes at sites beyond the bound."""
+        return _carried(self._other_bytes)
+
+    @property
+    def other_blocks(self) -> int:
+        """Allocations at these."""
+        return _carried(self._other_blocks)
 
     def window(self, record: SitesWindow) -> None:
         """A window's runs, and what it had no room for; its sites follow."""
         self._runs[record.task] += record.runs
-        self.other_bytes += record.other_bytes
-        self.other_blocks += record.other_blocks
+        self._other_bytes += record.other_bytes
+        self._other_blocks += record.other_blocks
 
     def site(self, record: Site) -> None:
         """What a window found at one site."""
         key = (record.task, record.path, record.line, record.stack)
         if key not in self._size_bytes and len(self._size_bytes) >= _SITES_MAX:
-            self.other_bytes += record.size_bytes
-            self.other_blocks += record.blocks
+            self._other_bytes += record.size_bytes
+            self._other_blocks += record.blocks
             return
         self._size_bytes[key] += record.size_bytes
         self._blocks[key] += record.blocks
 
     def runs_of_tasks(self) -> dict[str, int]:
         """How many runs of each task there were; what belongs to no task is left out."""
-        return {task: runs for task, runs in self._runs.items() if task}
+        return {task: _carried(runs, 0) for task, runs in self._runs.items() if task}
 
     def sites(self, describe: Callable[[str, int], CodePlace]) -> tuple[CapturedSite, ...]:
         """The sites, largest first, as `describe` names their places."""
@@ -54,15 +65,20 @@ class GatheredWindows:
         return CapturedSite(
             task=task,
             path=path,
-            line=line,
+            line=_carried(line, 0),
             function=place.function,
             name=place.name,
             stack=tuple(_frame(text) for text in stack.split("\n") if text),
-            size_bytes=self._size_bytes[key],
-            blocks=self._blocks[key],
+            size_bytes=_carried(self._size_bytes[key]),
+            blocks=_carried(self._blocks[key]),
         )
 
 
 def _frame(text: str) -> tuple[str, int]:
     path, _, line = text.rpartition(":")
-    return path, int(line) if line.isascii() and line.isdigit() else 0
+    return path, _carried(int(line)) if line.isascii() and line.isdigit() else 0
+
+
+def _carried(number: int, low: int = -INT64_MAX) -> int:
+    """What a capture can carry: forged records may add up to more, or to less than nothing."""
+    return min(max(number, low), INT64_MAX)

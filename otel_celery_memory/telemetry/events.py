@@ -119,6 +119,13 @@ class Events:
             severity_number=_SEVERITY[event.severity],
             severity_text=event.severity,
             body=body,
-            attributes={key: value for key, value in attributes.items() if value is not None},
+            attributes={
+                key: _carried(value) for key, value in attributes.items() if value is not None
+            },
             context=Context(),
         )
+
+
+def _carried(value: Value) -> Value:
+    """What OTLP can carry: an exporter leaves out the sums of forged records that are more."""
+    return min(max(value, -(2**63)), 2**63 - 1) if isinstance(value, int) else value

@@ -80,7 +80,9 @@ _NO_CONTEXT = Context()
 def _record_change(histogram: Histogram, change: int, task: str, context: Context) -> None:
     """Size and direction: a histogram takes no negative value, the SDK drops it."""
     direction = c.GROW if change >= 0 else c.SHRINK
-    histogram.record(abs(change), {c.TASK_NAME: task, c.DIRECTION: direction}, context)
+    # An exemplar of more makes the exporter give up all metrics.
+    size_bytes = min(abs(change), 2**63 - 1)
+    histogram.record(size_bytes, {c.TASK_NAME: task, c.DIRECTION: direction}, context)
 
 
 def span_context(span: bytes) -> Context:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,8 +12,8 @@ import pytest
 
 from demo.receiver import Receiver
 from otel_celery_memory import conventions as c
+from otel_celery_memory.telemetry import pipeline
 from otel_celery_memory.telemetry.kept_events import KEPT_MAX, KeptEvents, lost_pids
-from otel_celery_memory.telemetry.pipeline import open_pipeline
 from tests.processes import wait_until
 
 NEVER_S = 3_600.0
@@ -108,20 +109,22 @@ def test_a_real_collector_gets_what_it_refused_and_the_process_is_known_as_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     told: list[int] = []
+    # Two seconds in production.
+    monkeypatch.setattr(pipeline, "KeptEvents", partial(KeptEvents, retry_s=0.05))
     with Receiver(400) as receiver:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        pipeline = open_pipeline(
+        opened = pipeline.open_pipeline(
             "celery@box", NEVER_S, events_sent=lambda events: told.extend(lost_pids(events))
         )
         attributes = {c.PROCESS_PID: 11}
-        pipeline.logger.emit(event_name=c.PROCESS_LOST.name, body="gone", attributes=attributes)
-        pipeline.logger.emit(event_name=c.PRESSURE.name, body="soon", attributes=attributes)
-        pipeline.send_events()
+        opened.logger.emit(event_name=c.PROCESS_LOST.name, body="gone", attributes=attributes)
+        opened.logger.emit(event_name=c.PRESSURE.name, body="soon", attributes=attributes)
+        opened.send_events()
         wait_until("it was refused", lambda: receiver.received.requests, 30)
         receiver.status = 200
         wait_until("it is sent again", lambda: told, 30)
-        pipeline.shutdown()
+        opened.shutdown()
         assert told == [11]
         assert [event.name for event in receiver.received.events] == [
             c.PROCESS_LOST.name,

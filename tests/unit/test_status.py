@@ -100,11 +100,14 @@ def test_a_writer_that_is_never_done_is_not_waited_for_for_ever(
     assert len(waits) < 50
 
 
-def test_a_number_that_is_at_its_end_wraps(page: StatusPage) -> None:
-    os.pwrite(page.fd, HEADER.pack(2**64 - 1, 0, 0), 0)
-    assert page.write(VIEW)
-    assert page.write(VIEW)
-    assert page.read() == VIEW
+@pytest.mark.parametrize("number", [2**64 - 2, 2**64 - 1])
+def test_a_number_that_is_at_its_end_wraps_and_is_never_that_of_an_empty_page(
+    page: StatusPage, number: int
+) -> None:
+    os.pwrite(page.fd, HEADER.pack(number, 0, 0), 0)
+    for _ in range(2):
+        assert page.write(VIEW)
+        assert page.read() == VIEW
 
 
 @pytest.mark.parametrize(

@@ -161,3 +161,10 @@ def test_a_frame_of_another_version_is_garbage() -> None:
     decoder = FrameDecoder()
     assert decoder.feed(bytes(frame) + encode(EXAMPLES[1])) == [EXAMPLES[1]]
     assert decoder.bad_frames == 1
+
+
+@pytest.mark.parametrize("size", [1, 5, 9, 10, 25])
+def test_a_frame_that_is_torn_by_the_end_of_the_pipe_is_counted(size: int) -> None:
+    decoder = FrameDecoder()
+    decoder.feed(encode(EXAMPLES[0]) + encode(EXAMPLES[1])[:size])
+    assert (decoder.finish(), decoder.bad_frames) == ([], 1)

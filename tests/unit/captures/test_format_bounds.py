@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import zlib
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from otel_celery_memory.captures import format as capture_format
 from otel_celery_memory.captures.errors import CaptureError
 from otel_celery_memory.captures.format import (
     MAX_BYTES,
+    MAX_PARTS,
     dump_capture,
     load_capture,
     read_bytes,
@@ -39,6 +41,32 @@ def test_a_small_file_that_unpacks_to_gigabytes_is_refused_when_the_bound_is_rea
 def test_what_unpacks_to_exactly_the_bound_is_looked_into() -> None:
     with pytest.raises(CaptureError, match=r"^is no capture: not JSON$"):
         load_capture(bomb(MAX_BYTES))
+
+
+def test_a_small_file_that_would_be_parsed_into_gigabytes_is_refused_before() -> None:
+    # A list of one takes 90 bytes and is written with two.
+    nested = b"[" + b"[[[[[[[[7]]]]]]]]," * (MAX_PARTS // 9) + b"7]"
+    assert len(nested) < MAX_BYTES >> 2
+    with pytest.raises(CaptureError, match=r"^is no capture: it has more than 2,097,152 parts$"):
+        load_capture(gzip.compress(nested + b"," * 100, 1))
+
+
+def test_twenty_thousand_sites_as_a_worker_keeps_at_most_are_within_the_bounds() -> None:
+    stack = tuple(
+        (f"/usr/lib/python3.11/site-packages/shop/app/feeds/{n}.py", n) for n in range(25)
+    )
+    capture = replace(CAPTURE, frames=25, sites=(replace(LEAK, stack=stack),) * 200)
+    text = gzip.decompress(dump_capture(capture))
+    assert 100 * len(text) < MAX_BYTES
+    assert 100 * sum(map(text.count, (b"[", b"{", b","))) < MAX_PARTS
+
+
+def test_a_capture_of_too_many_parts_to_be_read_again_is_not_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(capture_format, "MAX_PARTS", 1_000)
+    with pytest.raises(CaptureError, match=r"parts is too large: at most 1,000$"):
+        dump_capture(replace(CAPTURE, sites=(LEAK,) * 100))
 
 
 def test_a_capture_too_large_to_be_read_again_is_not_written(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import psutil
 import pytest
 
-from otel_celery_memory.probes.limits import Limits, read_limits
+from otel_celery_memory.probes.limits import Limits, oom_kill_counter, read_limits
 from tests.unit.probes.machine import BAD_NUMBERS, MIB, V1_UNLIMITED, Machine
 
 
@@ -187,3 +188,34 @@ def test_a_cgroup_file_that_is_garbage_is_no_cgroup_and_raises_nothing(
 ) -> None:
     (machine.proc / "41" / "cgroup").write_bytes(content)
     assert limits_of(machine) == Limits(host_bytes=16_384_000 * 1024)
+
+
+@pytest.mark.parametrize(
+    "name", ["a:b", "a\x0bb\x1c", "a\u2028b\x85", "a b\r", os.fsdecode(b"\xff\xfe")]
+)
+def test_a_cgroup_may_have_any_name_without_a_slash_or_a_newline(
+    machine: Machine, name: str
+) -> None:
+    (machine.proc / "41" / "cgroup").write_bytes(os.fsencode(f"0::/{name}/leaf\n"))
+    machine.v2(f"{name}/leaf", 7, 9)
+    assert charge_and_limit(machine) == (7, 9)
+
+
+def test_of_cgroups_that_are_nested_deeper_than_anybody_s_the_inner_ones_and_the_root_are_looked_at(
+    machine: Machine,
+) -> None:
+    path = "/".join("d" for _ in range(100))
+    machine.member_of(f"0::/{path}")
+    machine.v2("", 900, 3_000)
+    machine.v2("d/" * 35, 800, 2)
+    machine.v2("d/" * 40, 800, 4_000)
+    machine.v2(path, 700, "max")
+    assert charge_and_limit(machine) == (700, 3_000)
+
+
+def test_half_a_number_at_the_end_of_what_is_read_is_no_number(machine: Machine) -> None:
+    machine.member_of("0::/x")
+    machine.v2("x", 7, 9)
+    lines = "z" * (64 * 1024 - len("oom_kill 12\n")) + "\noom_kill 1234\n"
+    (machine.cgroup / "x" / "memory.events").write_text(lines)
+    assert oom_kill_counter(41, machine.proc, machine.cgroup)() is None

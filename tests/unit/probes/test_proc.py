@@ -43,6 +43,7 @@ Max cpu time              unlimited            unlimited            seconds
 Max open files            1024                 1048576              files
 Max address space         unlimited            unlimited            bytes
 """
+BEYOND = [f"Max data size {number} 7 bytes" for number in (2**63, 10**19 - 1, "9" * 5_000)]
 ROLLUP = """\
 55d0a2c00000-7ffd3b5f2000 ---p 00000000 00:00 0                          [rollup]
 Rss:               28004 kB
@@ -121,7 +122,7 @@ def test_the_soft_limits_are_read_and_what_is_no_number_is_none(proc: Path) -> N
         LIMITS + "Max data size             4096                 8192                 bytes\n"
     )
     assert read_rlimits(41, proc) == Rlimits(None, 4_096, 1_024)
-    for content in ("", "Max data size", "Max data size " + "9" * 5_000, "\0" * 70_000):
+    for content in ("", "Max data size", *BEYOND, "\0" * 70_000):
         (proc / "41" / "limits").write_text(content)
         assert read_rlimits(41, proc) == Rlimits()
 
@@ -172,6 +173,11 @@ def test_a_dead_child_that_nobody_has_reaped_has_no_rss() -> None:
 def test_where_there_is_no_proc_psutil_is_asked(tmp_path: Path) -> None:
     assert (read_rss_bytes(os.getpid(), tmp_path) or 0) > 0
     assert read_rss_bytes(2**22 + 1, tmp_path) is None
+
+
+@pytest.mark.parametrize("pid", [-1, 2**31, 2**63 - 1])
+def test_a_pid_that_is_none_is_a_process_that_is_gone(proc: Path, tmp_path: Path, pid: int) -> None:
+    assert (read_size(pid, proc), read_size(pid, tmp_path / "nowhere")) == (None, None)
 
 
 def test_open_descriptors_of_a_real_process_are_counted() -> None:

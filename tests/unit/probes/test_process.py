@@ -18,6 +18,7 @@ from tests.unit.leftovers import open_descriptors
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 MIB = 1 << 20
+STATUS = "Name:\tVmHWM:\t9 kB\nGroups:\t{groups}\nVmHWM:\t   29000 kB\nVmRSS:\t   28004 kB\n"
 
 
 @pytest.fixture
@@ -26,6 +27,8 @@ def proc(tmp_path: Path) -> Path:
     (tmp_path / "self").mkdir()
     (tmp_path / "self" / "statm").write_text("52340 7001 2200 1 0 9800 0\n")
     (tmp_path / "self" / "clear_refs").write_text("")
+    # This process's own peak is above that RSS, so that it is asked for here.
+    (tmp_path / "self" / "status").write_text(STATUS.format(groups="0 10"))
     return tmp_path
 
 
@@ -71,7 +74,31 @@ def test_where_clear_refs_refuses_the_write_there_is_no_peak(proc: Path) -> None
     probe.close()
 
 
-@pytest.mark.parametrize("content", ["", "52340\n", "what is this\n"])
+@pytest.mark.parametrize("groups", ["", " ".join(map(str, range(1_000_000, 1_002_000)))])
+def test_the_peak_of_a_process_that_was_started_by_a_larger_one_is_its_own(
+    proc: Path, groups: str
+) -> None:
+    (proc / "self" / "status").write_text(STATUS.format(groups=groups))
+    probe = LinuxProcessProbe(proc)
+    assert (probe.reset_peak(), probe.peak_bytes()) == (True, 29_000 * 1024)
+    assert not probe.peak_is_of_rusage
+    probe.close()
+
+
+@pytest.mark.parametrize("content", [None, "", "VmHWM: 7 kB", "\nVmHWM: 7", "\nVmHWM: x kB"])
+def test_where_only_somebody_else_s_peak_can_be_read_there_is_none(
+    proc: Path, content: str | None
+) -> None:
+    (proc / "self" / "status").unlink()
+    if content is not None:
+        (proc / "self" / "status").write_text(content)
+    probe = LinuxProcessProbe(proc)
+    assert (probe.rss_bytes(), probe.reset_peak()) == (7001 * PAGE_BYTES, False)
+    assert not probe.peak_is_of_rusage
+    probe.close()
+
+
+@pytest.mark.parametrize("content", ["", "52340\n", "what is this\n", "1 -7\n", "1 " + "9" * 20])
 def test_a_statm_of_another_form_cannot_be_opened_and_leaves_no_descriptor(
     proc: Path, content: str
 ) -> None:
@@ -93,7 +120,7 @@ def test_the_descriptors_are_not_handed_to_programs_that_a_task_starts(proc: Pat
     before = open_descriptors()
     probe = LinuxProcessProbe(proc)
     ours = open_descriptors().keys() - before.keys()
-    assert [os.get_inheritable(int(fd)) for fd in ours] == [False, False]
+    assert [os.get_inheritable(int(fd)) for fd in ours] == [False] * 3
     probe.close()
 
 

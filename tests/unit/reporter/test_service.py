@@ -18,6 +18,7 @@ from otel_celery_memory.records import (
     ProcessUp,
     TaskStarted,
 )
+from otel_celery_memory.reporter import process, service
 from otel_celery_memory.wire import encode
 from tests.processes import wait_until
 from tests.unit.examples import started
@@ -25,13 +26,22 @@ from tests.unit.fakes import FakeClock
 from tests.unit.reporter.bench import Process, Reporter
 
 
+@pytest.fixture(autouse=True)
+def quick_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the loop does each second it does here in a twentieth of one."""
+    monkeypatch.setattr(service, "TICK_S", 0.05)
+    monkeypatch.setattr(service, "_LINGER_S", 0.1)
+    monkeypatch.setattr(service, "_PAUSE_S", 0.01)
+    monkeypatch.setattr(process, "JUDGE_AFTER_NS", 50_000_000)
+
+
 @pytest.fixture
 def processes() -> Iterator[list[Process]]:
     """A main process and a child."""
     made = [Process(), Process()]
     yield made
-    for process in made:
-        process.kill()
+    for each in made:
+        each.kill()
 
 
 @pytest.fixture
