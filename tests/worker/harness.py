@@ -219,6 +219,19 @@ def exits(
     return found
 
 
+def wait_restarted(worker: Worker, former: int, received: Received, timeout_s: float = 60) -> int:
+    """The pid of the reporter that took the place of ``former``, once its start is counted."""
+
+    def successor() -> int | None:
+        pid = worker.reporter()
+        counted = received.latest("celery.memory.reporter.restarts")
+        return pid if pid != former and any(point.value > 0 for point in counted) else None
+
+    found = wait_until(f"a reporter in the place of {former} is counted", successor, timeout_s)
+    assert found is not None
+    return found
+
+
 def wait_measured(received: Received, wanted: Mapping[str, int], timeout_s: float = 30) -> None:
     """Return once the receiver has counted what is wanted, of each task."""
     wait_until(
