@@ -13,16 +13,12 @@ from billiard.exceptions import TimeLimitExceeded
 from billiard.process import current_process
 from celery import bootsteps, signals
 
-from otel_celery_memory.records import (
-    MAIN_SLOT,
-    Goodbye,
-    TaskOverdue,
-    WorkerStopping,
-)
+from otel_celery_memory.records import MAIN_SLOT, Goodbye, TaskOverdue, WorkerStopping
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.bootstep import step_of
 from otel_celery_memory.worker.channel import Channel
 from otel_celery_memory.worker.checks import Checks
+from otel_celery_memory.worker.cold_shutdown import hear_of_cold_shutdown
 from otel_celery_memory.worker.limits import TimeLimits
 from otel_celery_memory.worker.log_file import log_file_of
 from otel_celery_memory.worker.reaper import Reaper
@@ -96,6 +92,7 @@ class WorkerLifecycle:
         self._signals.connect()
         for signal, receiver in self._receivers():
             connect(signal, receiver)
+        hear_of_cold_shutdown(worker, self._shutting_down)
         atexit.register(self.detach)
         self._step = step_of(self)
         worker.app.steps["worker"].add(self._step)

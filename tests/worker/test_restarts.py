@@ -1,4 +1,4 @@
-"""A worker that restarts itself at SIGHUP: the new one is measured, nothing of the old one stays."""
+"""A worker that restarts itself at SIGHUP: the new one is measured, of the old nothing stays."""
 
 from __future__ import annotations
 
