@@ -62,11 +62,13 @@ class Worker:
     client: Celery
     node: str
     queue: str
+    main_pid: int | None = None
+    """The main process, where what was started is not it but its parent."""
 
     @property
     def pid(self) -> int:
         """The main process."""
-        return self.server.process.pid
+        return self.main_pid or self.server.process.pid
 
     def send(self, task: str, *args: Any, **options: Any) -> Any:
         """Send a task of `tests.worker.app` to this worker."""
@@ -79,7 +81,7 @@ class Worker:
     def stop(self, timeout_s: float = 20) -> float:
         """Warm shutdown; seconds it took."""
         began_s = time.monotonic()
-        self.server.process.send_signal(signal.SIGTERM)
+        os.kill(self.pid, signal.SIGTERM)
         self.server.process.wait(timeout_s)
         return time.monotonic() - began_s
 
