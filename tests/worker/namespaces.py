@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import stat
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,30 @@ needs_mounts = pytest.mark.skipif(
 needs_processes = pytest.mark.skipif(
     not _may_unshare(*CONTAINER[1:]), reason="no rights to have a process 1 of one's own"
 )
+
+
+def reachable(paths: Iterable[Path], spare: Path) -> str:
+    """Shell commands that let every user reach directories which lie in root's private ones.
+
+    For mounts of one's own: each private directory is hidden by one with nothing in it but the
+    way. ``spare`` is an empty directory, to hold what is hidden meanwhile.
+    """
+    hidden = {path: private for path in paths if (private := _private_above(path)) is not None}
+    kept = {path: spare / str(number) for number, path in enumerate(hidden)}
+    for directory in kept.values():
+        directory.mkdir()
+    commands = [
+        "true",
+        *(f"mount --bind {path} {directory}" for path, directory in kept.items()),
+        *(f"mount -t tmpfs -o mode=755 tmpfs {private}" for private in {*hidden.values()}),
+        *(f"mkdir -p {path} && mount --bind {there} {path}" for path, there in kept.items()),
+    ]
+    return " && ".join(commands)
+
+
+def _private_above(path: Path) -> Path | None:
+    above = [*reversed(path.resolve().parents), path.resolve()]
+    return next((each for each in above if not each.stat().st_mode & stat.S_IXOTH), None)
 
 
 def inhabitants(main_pid: int) -> dict[int, str]:
