@@ -56,6 +56,13 @@ def file_system_broker(directory: Path) -> Broker:
     )
 
 
+@pytest.fixture
+def needs_redis(request: pytest.FixtureRequest) -> None:
+    """For a test that starts and ends a Redis itself."""
+    if not wanted(shutil.which("redis-server"), request.config):
+        pytest.skip("redis-server is not installed")
+
+
 @pytest.fixture(scope="module")
 def rabbitmq(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
