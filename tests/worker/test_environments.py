@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from demo.receiver import Receiver
+from tests.processes import wait_until
 from tests.worker.harness import (
     Broker,
     Worker,
@@ -67,7 +68,7 @@ def test_on_a_read_only_root_what_cannot_be_kept_is_said_once_to_whom_it_concern
             worker.run("noop")
         answer, _ = worker.remote("control", "memory_capture", "3", broker=broker)
         worker.send("die", signal.SIGKILL)
-        wait_measured(receiver.received, {"noop": 10})
+        wait_until("the loss is counted", lambda: "killed" in exits(receiver.received), 20)
         worker.run("noop")
         worker.stop()
     assert f"{tmp_path}/captures' cannot be used: Read-only file system" in answer
