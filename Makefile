@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-REQUIRE_REDIS := $(if $(CI),--require-redis,)
+REQUIRE_BROKERS := $(if $(CI),--require-brokers,)
 
 .PHONY: demo test unit stack tools pictures bench soak lint types check-docs docs dashboards semconv \
   lowest matrix clean
@@ -12,7 +12,7 @@ demo: $(STAMP)  ## The main job on embedded defaults, about 30 seconds
 	@$(BIN)/python -m demo $(ARGS)
 
 test: $(STAMP)  ## Unit, telemetry, dashboard and worker tests
-	$(BIN)/python -m pytest tests/unit tests/telemetry tests/grafana tests/semconv tests/worker $(REQUIRE_REDIS) $(ARGS)
+	$(BIN)/python -m pytest tests/unit tests/telemetry tests/grafana tests/semconv tests/worker $(REQUIRE_BROKERS) $(ARGS)
 
 unit: $(STAMP)  ## The fast tests alone
 	$(BIN)/python -m pytest tests/unit tests/telemetry tests/grafana tests/semconv $(ARGS)
@@ -57,7 +57,7 @@ semconv: $(STAMP)  ## Write the registry of semantic conventions again from conv
 	$(BIN)/python -m semconv --write
 
 lowest: .venv-lowest/installed  ## The tests against the lowest dependencies that pyproject.toml allows
-	.venv-lowest/bin/python -m pytest tests/unit tests/telemetry tests/worker $(REQUIRE_REDIS) $(ARGS)
+	.venv-lowest/bin/python -m pytest tests/unit tests/telemetry tests/worker $(REQUIRE_BROKERS) $(ARGS)
 
 matrix: $(STAMP)  ## The fast tests on every CPython here with each Celery and OpenTelemetry (long)
 	$(BIN)/python -m matrix $(ARGS)

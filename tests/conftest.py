@@ -30,9 +30,9 @@ hypothesis.settings.load_profile("committed")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let CI insist on components that a laptop may lack."""
     parser.addoption(
-        "--require-redis",
+        "--require-brokers",
         action="store_true",
-        help="fail where redis-server is missing, instead of using the file system broker",
+        help="fail where redis-server or rabbitmq-server is missing, instead of doing without",
     )
     parser.addoption(
         "--strict-skips",

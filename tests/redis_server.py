@@ -11,9 +11,9 @@ from tests.processes import LOOPBACK, free_ports, require, running
 
 
 @contextmanager
-def running_redis(directory: Path) -> Iterator[str]:
-    """The URL of an empty Redis on a free port."""
-    (port,) = free_ports(1)
+def running_redis(directory: Path, port: int | None = None) -> Iterator[str]:
+    """The URL of an empty Redis, on a free port or a given one."""
+    port = port or free_ports(1)[0]
     command = [
         require("redis-server", "the package redis-server"),
         *("--port", str(port), "--bind", LOOPBACK, "--dir", str(directory)),

@@ -89,6 +89,18 @@ def read_start_ticks(pid: int, proc: Path = PROC) -> int | None:
     return whole_number(fields[19]) if len(fields) > 19 else None
 
 
+def read_exit_code(pid: int, proc: Path = PROC) -> int | None:
+    """How a process ended that nobody has reaped yet: its exit code, or the signal's negative.
+
+    ``None`` where it runs, is gone or hidden, and where it ended well: what is hidden reads 0.
+    """
+    fields = read_small(proc / str(pid) / "stat").rpartition(")")[2].split()
+    if len(fields) <= 49 or fields[0] not in ("Z", "X"):
+        return None
+    status = whole_number(fields[49])
+    return os.waitstatus_to_exitcode(status) if status else None
+
+
 def read_rss_bytes(pid: int, proc: Path = PROC) -> int | None:
     """RSS of a process, ``None`` where it is gone or hidden."""
     size = read_size(pid, proc)

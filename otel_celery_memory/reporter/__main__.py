@@ -59,8 +59,8 @@ FLUSH_TIMEOUT_S = 5.0
 
 def main(argv: list[str]) -> None:
     """Run until the worker has ended, flush within a bounded time, exit."""
-    set_up_logging()
     options = _parse(argv)
+    set_up_logging(options.log_file)
     settings = Settings.load({}, os.environ, strict=False)
     state = WorkerState(OomKills(options.oom_kills))
     decoder = FrameDecoder()
@@ -186,6 +186,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--status", type=int, required=True, help="descriptor of the status page")
     parser.add_argument("--restarts", type=int, default=0)
     parser.add_argument("--max-memory-kib", type=int, default=0)
+    parser.add_argument("--log-file", default="", help="where the worker logs to")
     parser.add_argument("--oom-kills", type=int, help="the cgroup's count when the worker started")
     return parser.parse_args(argv)
 

@@ -45,6 +45,9 @@ class ProcessState:
     terminated: bool = False
     """Whether its last task did not end by itself."""
     exit_code: int | None = None
+    """As the main process tells it, which reaps its children and knows whom it ended itself."""
+    seen_exit_code: int | None = None
+    """From outside, for want of it: a main process that waits for its broker reaps nobody."""
     wanted: str = ""
     """Why the main process ended it by a signal, as `ProcessExited` tells."""
     gone_ns: int | None = None

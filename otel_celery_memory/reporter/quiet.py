@@ -5,9 +5,11 @@ A Collector that is down makes the SDK's exporters log at every try, for days.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
+from logging.handlers import WatchedFileHandler
 
 REPEAT_AFTER_S = 600.0
 
@@ -51,12 +53,32 @@ def _one_line(record: logging.LogRecord, held: int) -> str:
     return f"{message}{more}; not repeated for {REPEAT_AFTER_S / 60:.0f} minutes"
 
 
-def set_up_logging() -> None:
-    """Warnings and worse to standard error, which is the worker's, each kind once in a while."""
-    handler = logging.StreamHandler()
+class _LogFile(WatchedFileHandler):
+    """A file that may be rotated, or be gone with its directory, under us."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError:
+            self.handleError(record)
+
+
+def set_up_logging(log_file: str = "") -> None:
+    """Warnings and worse to where the worker's go, each kind once in a while.
+
+    That is ``log_file``, or standard error, which is the worker's.
+    """
+    handler = _handler(log_file)
     handler.setFormatter(
         logging.Formatter("[%(asctime)s: %(levelname)s/memory reporter] %(message)s")
     )
     handler.addFilter(RepetitionFilter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.captureWarnings(True)
+
+
+def _handler(log_file: str) -> logging.Handler:
+    if log_file:
+        with contextlib.suppress(OSError):
+            return _LogFile(log_file, encoding="utf-8")
+    return logging.StreamHandler()

@@ -135,7 +135,7 @@ class ReporterService:
         self._contained(_HELD, self._held.look_at, pid)
         self._watch.drop(pid)
         self._contained("oom_kills", self._look_at_oom_kills)
-        self._emitter.state.gone(pid, time.time_ns())
+        self._emitter.state.gone(pid, time.time_ns(), self._watch.exit_code(pid))
         if pid == self._main_pid:
             self._end_by_s = self._clock_s() + _LINGER_S
 

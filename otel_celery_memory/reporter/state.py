@@ -113,11 +113,12 @@ class WorkerState:
         process.slot = record.slot if process.slot is None else process.slot
         process.switched_off.add(record.part if record.part in c.PARTS else c.OTHER)
 
-    def gone(self, pid: int, now_ns: int) -> None:
-        """A process's pid has disappeared."""
+    def gone(self, pid: int, now_ns: int, exit_code: int | None = None) -> None:
+        """A process has ended; with its exit code where that could be seen."""
         process = self.processes.get(pid)
         if process is not None and process.gone_ns is None:
             process.gone_ns = now_ns
+            process.seen_exit_code = exit_code
 
     def judge(self, now_ns: int, *, all_now: bool = False) -> list[ProcessEnd]:
         """The ends of processes that are gone and of which enough is known; each is told once."""
@@ -128,6 +129,9 @@ class WorkerState:
             and (all_now or now_ns - process.gone_ns >= process.judge_after_ns)
         ]
         for process in ended:
+            # Whoever started the main process reaps it at once, or not: it would be told by chance.
+            if process.exit_code is None and process.slot != MAIN_SLOT:
+                process.exit_code = process.seen_exit_code
             del self.processes[process.pid]
             self._judged[process.pid] = None
         _trim(self._judged, _JUDGED_MAX)

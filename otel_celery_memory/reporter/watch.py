@@ -16,6 +16,7 @@ from otel_celery_memory.probes.proc import (
     ProcessReading,
     ProcessSize,
     SharedMemory,
+    read_exit_code,
     read_process,
     read_shared,
     read_size,
@@ -74,6 +75,10 @@ class ProcessWatch:
     def still_there(self, pid: int) -> bool:
         """Whether a watched process has not ended yet."""
         return pid in self._pidfds and self._alive(pid)
+
+    def exit_code(self, pid: int) -> int | None:
+        """Of a process that is gone; ``None`` where its parent has reaped it, or it is hidden."""
+        return read_exit_code(pid, self._proc)
 
     @staticmethod
     def _alive(pid: int) -> bool:

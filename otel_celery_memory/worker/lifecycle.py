@@ -13,17 +13,14 @@ from billiard.exceptions import TimeLimitExceeded
 from billiard.process import current_process
 from celery import bootsteps, signals
 
-from otel_celery_memory.records import (
-    MAIN_SLOT,
-    Goodbye,
-    TaskOverdue,
-    WorkerStopping,
-)
+from otel_celery_memory.records import MAIN_SLOT, Goodbye, TaskOverdue, WorkerStopping
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.bootstep import step_of
 from otel_celery_memory.worker.channel import Channel
 from otel_celery_memory.worker.checks import Checks
+from otel_celery_memory.worker.cold_shutdown import hear_of_cold_shutdown
 from otel_celery_memory.worker.limits import TimeLimits
+from otel_celery_memory.worker.log_file import log_file_of
 from otel_celery_memory.worker.reaper import Reaper
 from otel_celery_memory.worker.recorder import Recorder
 from otel_celery_memory.worker.requests import ChildRequests, WorkerRequests
@@ -87,7 +84,7 @@ class WorkerLifecycle:
             self._settings, self._channel, self._reaper, lambda: not self._stopping
         )
         self._supervisor = Supervisor(
-            self._channel, self._settings, worker.hostname, max_memory_kib
+            self._channel, self._settings, worker.hostname, max_memory_kib, log_file_of(worker)
         )
         self._checks = Checks(worker, self._channel, self._supervisor, self._reaper)
         # Before the pool builds its tasks' tracers, which look for receivers once.
@@ -95,6 +92,7 @@ class WorkerLifecycle:
         self._signals.connect()
         for signal, receiver in self._receivers():
             connect(signal, receiver)
+        hear_of_cold_shutdown(worker, self._shutting_down)
         atexit.register(self.detach)
         self._step = step_of(self)
         worker.app.steps["worker"].add(self._step)

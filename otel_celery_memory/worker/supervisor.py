@@ -44,12 +44,14 @@ class Supervisor:
         settings: Settings,
         node_name: str,
         max_memory_kib: int,
+        log_file: str = "",
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._channel = channel
         self._settings = settings
         self._node_name = node_name
         self._max_memory_kib = max_memory_kib
+        self._log_file = log_file
         self._oom_kills = oom_kill_counter(os.getpid())()
         self._clock_s = clock_s
         self._process: subprocess.Popen[bytes] | None = None
@@ -84,6 +86,7 @@ class Supervisor:
                 f"--status={passed[2]}",
                 f"--restarts={self.restarts}",
                 f"--max-memory-kib={self._max_memory_kib}",
+                *([f"--log-file={self._log_file}"] if self._log_file else []),
                 *([] if self._oom_kills is None else [f"--oom-kills={self._oom_kills}"]),
             ],
             env=reporter_environ(os.environ, self._settings),

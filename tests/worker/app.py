@@ -26,6 +26,8 @@ app.conf.update(
     worker_hijack_root_logger=False,
     # Celery 5.7 and later; those before do not know the setting and fork.
     worker_pool_start_method=os.environ.get("TEST_START_METHOD", "fork"),
+    # Celery 5.5 and later; those before end at once.
+    worker_soft_shutdown_timeout=float(os.environ.get("TEST_SOFT_SHUTDOWN_S", "0")),
     worker_enable_remote_control="TEST_REMOTE_CONTROL" in os.environ,
 )
 
@@ -131,6 +133,14 @@ def sleep(seconds: float) -> int:
     """Takes its time; tells its process."""
     time.sleep(seconds)
     return os.getpid()
+
+
+@app.task
+def stubborn(seconds: float) -> None:
+    """Takes its time whoever wants it to end."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    Path(os.environ["TEST_MARKERS"], "stubborn").touch()
+    time.sleep(seconds)
 
 
 @app.task

@@ -1,4 +1,4 @@
-"""A broker, Redis where it is installed and files otherwise, and a receiver of OTLP."""
+"""Brokers, Redis where it is installed and files otherwise, and a receiver of OTLP."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from demo.receiver import Receiver
+from tests.rabbitmq_server import rabbitmq_program, running_rabbitmq
 from tests.redis_server import running_redis
 from tests.worker.harness import Broker, Worker, running_worker
 
@@ -22,13 +23,18 @@ def broker(
 ) -> Iterator[Broker]:
     """Redis on a free port, or kombu's file system broker where there is no redis-server."""
     directory = tmp_path_factory.mktemp("broker")
-    if shutil.which("redis-server") or request.config.getoption("--require-redis"):
+    if wanted(shutil.which("redis-server"), request.config):
         with running_redis(directory) as url:
             yield Broker.redis(url)
             # Results in reference cycles tell their Redis that they are gone, while it is there.
             gc.collect()
         return
     yield file_system_broker(directory)
+
+
+def wanted(program: str | None, config: pytest.Config) -> bool:
+    """Whether to start a broker: not where its program is missing and nobody insists on it."""
+    return program is not None or bool(config.getoption("--require-brokers"))
 
 
 def file_system_broker(directory: Path) -> Broker:
@@ -51,6 +57,25 @@ def file_system_broker(directory: Path) -> Broker:
 
 
 @pytest.fixture
+def needs_redis(request: pytest.FixtureRequest) -> None:
+    """For a test that starts and ends a Redis itself."""
+    if not wanted(shutil.which("redis-server"), request.config):
+        pytest.skip("redis-server is not installed")
+
+
+@pytest.fixture(scope="module")
+def rabbitmq(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Broker]:
+    """RabbitMQ on a free port, for results too."""
+    if not wanted(rabbitmq_program(), request.config):
+        pytest.skip("rabbitmq-server is not installed")
+    with running_rabbitmq(tmp_path_factory.mktemp("rabbitmq")) as url:
+        yield Broker(url, "rpc://")
+        gc.collect()
+
+
+@pytest.fixture
 def receiver() -> Iterator[Receiver]:
     """A receiver that answers every request."""
     with Receiver() as running:
@@ -66,7 +91,7 @@ def start(
 
 
 def _start(
-    broker: Broker, receiver: Receiver, tmp_path: Path, **options: object
+    usual: Broker, receiver: Receiver, tmp_path: Path, **options: object
 ) -> AbstractContextManager[Worker]:
-    endpoint = options.pop("endpoint", receiver.endpoint)
-    return running_worker(broker, tmp_path, endpoint, **options)  # type: ignore[arg-type]
+    given = {"broker": usual, "endpoint": receiver.endpoint, **options}
+    return running_worker(directory=tmp_path, **given)  # type: ignore[arg-type]

@@ -62,11 +62,13 @@ class Worker:
     client: Celery
     node: str
     queue: str
+    main_pid: int | None = None
+    """The main process, where what was started is not it but its parent."""
 
     @property
     def pid(self) -> int:
         """The main process."""
-        return self.server.process.pid
+        return self.main_pid or self.server.process.pid
 
     def send(self, task: str, *args: Any, **options: Any) -> Any:
         """Send a task of `tests.worker.app` to this worker."""
@@ -79,7 +81,7 @@ class Worker:
     def stop(self, timeout_s: float = 20) -> float:
         """Warm shutdown; seconds it took."""
         began_s = time.monotonic()
-        self.server.process.send_signal(signal.SIGTERM)
+        os.kill(self.pid, signal.SIGTERM)
         self.server.process.wait(timeout_s)
         return time.monotonic() - began_s
 
@@ -216,6 +218,19 @@ def exits(
             continue
         reason = point.attributes["celery.worker.exit.reason"]
         found[reason] = found.get(reason, 0) + int(point.value)
+    return found
+
+
+def wait_restarted(worker: Worker, former: int, received: Received, timeout_s: float = 60) -> int:
+    """The pid of the reporter that took the place of ``former``, once its start is counted."""
+
+    def successor() -> int | None:
+        pid = worker.reporter()
+        counted = received.latest("celery.memory.reporter.restarts")
+        return pid if pid != former and any(point.value > 0 for point in counted) else None
+
+    found = wait_until(f"a reporter in the place of {former} is counted", successor, timeout_s)
+    assert found is not None
     return found
 
 

@@ -13,7 +13,15 @@ from typing import Any
 
 from demo.receiver import Receiver
 from tests.processes import wait_until
-from tests.worker.harness import Worker, children_of, losses, measured, reporters_of, wait_measured
+from tests.worker.harness import (
+    Worker,
+    children_of,
+    losses,
+    measured,
+    reporters_of,
+    wait_measured,
+    wait_restarted,
+)
 
 Start = Callable[..., AbstractContextManager[Worker]]
 
@@ -118,7 +126,7 @@ def test_a_task_whose_start_only_a_dead_reporter_heard_is_named_all_the_same(
         assert reporter is not None
         time.sleep(0.5)
         os.kill(reporter, signal.SIGKILL)
-        wait_until("a new reporter", lambda: worker.reporter() not in (None, reporter), 10)
+        wait_restarted(worker, reporter, receiver.received)
         (child,) = children_of(worker.pid)
         # Its first look at the world: the roll call has been read.
         time.sleep(1.5)

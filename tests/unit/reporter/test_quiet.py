@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -118,3 +119,37 @@ def test_the_reporter_writes_warnings_and_worse_to_standard_error(
     stamp, _, rest = written.err.partition(": ")
     assert stamp.startswith("[")
     assert rest == "WARNING/memory reporter] slow; not repeated for 10 minutes\n"
+
+
+@pytest.mark.usefixtures("root_as_before")
+def test_where_the_worker_logs_to_a_file_the_reporter_does_and_follows_its_rotation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "worker.log"
+    log.write_text("of the worker\n")
+    set_up_logging(str(log))
+    logging.getLogger("one").warning("before")
+    log.rename(tmp_path / "worker.log.1")
+    logging.getLogger("two").warning("after")
+    before, after = (tmp_path / "worker.log.1").read_text(), log.read_text()
+    assert before.startswith("of the worker\n[")
+    assert before.endswith("WARNING/memory reporter] before; not repeated for 10 minutes\n")
+    assert after.endswith("WARNING/memory reporter] after; not repeated for 10 minutes\n")
+    assert len(after.splitlines()) == 1
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("root_as_before")
+def test_a_log_file_that_cannot_be_opened_or_is_gone_raises_into_nobody(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_up_logging(str(tmp_path / "none" / "worker.log"))
+    logging.getLogger("one").warning("to standard error")
+    assert "to standard error" in capsys.readouterr().err
+    directory = tmp_path / "some"
+    directory.mkdir()
+    set_up_logging(str(directory / "worker.log"))
+    (directory / "worker.log").unlink()
+    directory.rmdir()
+    logging.getLogger("two").warning("into nothing")
+    assert "FileNotFoundError" in capsys.readouterr().err

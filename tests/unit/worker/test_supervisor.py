@@ -50,7 +50,7 @@ def start(
         program.write_text(f'#!/bin/sh\nexec {PYTHON} {tmp_path}/reporter.py "$@"\n')
         program.chmod(0o755)
         monkeypatch.setattr(sys, "executable", str(program))
-        supervisor = Supervisor(channel, SETTINGS, "celery@box", 2_048, clock)
+        supervisor = Supervisor(channel, SETTINGS, "celery@box", 2_048, "/w.log", clock)
         made.append(supervisor)
         supervisor.start()
         return supervisor
@@ -92,6 +92,7 @@ def test_the_reporter_is_told_its_worker_and_given_pipe_and_pages_and_nothing_el
         f"--status={channel.status.fd}",
         "--restarts=0",
         "--max-memory-kib=2048",
+        "--log-file=/w.log",
         f"--oom-kills={oom_kill_counter(os.getpid())()}",
     ]
     assert (seen["pid"], seen["sid"]) == (supervisor.pid, supervisor.pid)

@@ -21,7 +21,7 @@ class Bench:
     def __init__(self) -> None:
         self.clock = FakeClock(1_000.0)
         self.channel = Channel()
-        self.supervisor = Supervisor(self.channel, Settings(), "celery@box", 0, self.clock)
+        self.supervisor = Supervisor(self.channel, Settings(), "celery@box", 0, clock_s=self.clock)
         self.supervisor.start()
         self.wait_for_beat()
 

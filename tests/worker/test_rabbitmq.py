@@ -1,0 +1,68 @@
+"""One whole pass over RabbitMQ: numbers, a kept size, a killed child with its task, the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import pytest
+
+from demo.receiver import Receiver
+from tests.processes import wait_until
+from tests.worker.harness import (
+    Broker,
+    Worker,
+    exits,
+    losses,
+    measured,
+    reporters_of,
+    wait_measured,
+    wait_restarted,
+)
+
+Start = Callable[..., AbstractContextManager[Worker]]
+MIB = 1 << 20
+SIZE = 64 * MIB
+
+
+def test_over_rabbitmq_every_number_and_every_end_is_told_as_over_redis(
+    start: Start, receiver: Receiver, rabbitmq: Broker
+) -> None:
+    with start(broker=rabbitmq, arguments=["--concurrency=2"]) as worker:
+        for result in [worker.send("noop") for _ in range(500)]:
+            result.get(timeout=60)
+        for _ in range(3):
+            worker.run("keep", SIZE)
+        lost = worker.send("die", signal.SIGKILL)
+        wait_measured(receiver.received, {"noop": 500, "keep": 3})
+        wait_until("the loss is counted", lambda: "killed" in exits(receiver.received), 20)
+
+        reporter = worker.reporter()
+        assert reporter is not None
+        os.kill(reporter, signal.SIGKILL)
+        for _ in range(20):
+            worker.run("noop")  # waits in the pipe meanwhile
+        wait_restarted(worker, reporter, receiver.received)
+        worker.stop()
+        assert reporters_of(worker.pid) == []
+    assert measured(receiver.received) == {"noop": 520, "keep": 3}
+    (event,) = losses(receiver.received)
+    assert event.attributes["celery.task.id"] == lost.id
+    assert event.attributes["celery.task.name"] == "tests.worker.app.die"
+    assert (
+        event.attributes["celery.worker.exit.reason"],
+        event.attributes["celery.worker.exit.signal"],
+    ) == ("killed", 9)
+    assert exits(receiver.received) == {"killed": 1, "shutdown": 2}
+    kept = [
+        point
+        for point in receiver.received.latest("celery.task.memory.rss.delta")
+        if point.attributes["celery.task.name"] == "tests.worker.app.keep"
+    ]
+    assert {point.attributes["celery.memory.direction"] for point in kept} == {"grow"}
+    assert sum(point.count for point in kept) == 3
+    assert sum(point.value for point in kept) / 3 == pytest.approx(SIZE, rel=0.05)
+    assert [p.value for p in receiver.received.latest("celery.memory.frames.dropped")] == [0, 0]
+    assert "otel_celery_memory: the reporter ended (exit code -9)" in worker.log()
