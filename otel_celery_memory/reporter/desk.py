@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from otel_celery_memory.captures.model import CapturedProcess
+from otel_celery_memory.orders import Orders
 from otel_celery_memory.page import ControlPage
 from otel_celery_memory.records import MAIN_SLOT, slot_name
 from otel_celery_memory.reporter.emitter import Emitter
@@ -37,6 +38,7 @@ class Desk:
         self._tracing_share = tracing_share
         self._write = write
         self._clock_s = clock_s
+        self._orders = Orders()
         self._view_due_s = clock_s()
         self._ranked_s = clock_s()
         # A child may hear of a capture before the next tick does.
@@ -62,9 +64,10 @@ class Desk:
             self._write(self.view(mode))
 
     def _look_at_orders(self) -> str:
-        orders = self._page.orders()
-        mode = orders.mode or self._mode
-        self._emitter.captures.begin(orders, mode)
+        # While they are being written, those before hold.
+        self._orders = self._page.whole_orders() or self._orders
+        mode = self._orders.mode or self._mode
+        self._emitter.captures.begin(self._orders, mode)
         return mode
 
     def view(self, mode: str) -> dict[str, Any]:

@@ -52,11 +52,12 @@ class SiteTracing:
         self._baseline: HeapBaseline | None = None
         self._heap_capture = 0
         self._captured = 0
-        self.seen = page.orders_number()
+        self.seen = b""
         """The orders that are being followed, by `ControlPage.orders_number`."""
         self.mode = ""
         # A child that is up in the middle of a capture takes part in it.
-        self._obey(page.orders())
+        if not self._obey_what_is_ordered():
+            self._obey(Orders())
 
     def starting(self) -> None:
         """A task is about to start, nothing of it is measured yet."""
@@ -67,10 +68,8 @@ class SiteTracing:
 
         Whether its numbers must begin anew: what we did here was not its doing.
         """
-        number = self._page.orders_number()
-        if number != self.seen:
-            self.seen = number
-            self._obey(self._page.orders())
+        if self._page.orders_number() != self.seen:
+            self._obey_what_is_ordered()
         if self._windows is None:
             return self.tasks.started(started.task_id, task, alone=alone)
         self._tracer.start()  # a task may have stopped it
@@ -107,6 +106,19 @@ class SiteTracing:
         """Leave no tracing of ours on."""
         self.tasks.down()
         self._tracer.stop()
+
+    def _obey_what_is_ordered(self) -> bool:
+        """Follow the orders; ``False`` while they are being written: asked again at the next task.
+
+        The number is read first: an order that comes between the two is obeyed once more.
+        """
+        number = self._page.orders_number()
+        orders = self._page.whole_orders()
+        if orders is None:
+            return False
+        self.seen = number
+        self._obey(orders)
+        return True
 
     def _obey(self, orders: Orders) -> None:
         self._switch(orders.mode or self._settings.tracing)

@@ -6,6 +6,7 @@ import os
 import random
 from collections.abc import Iterator
 from dataclasses import replace
+from zlib import crc32
 
 import pytest
 
@@ -98,8 +99,43 @@ def test_a_mode_or_a_flag_that_nobody_writes_makes_the_orders_none(
     page: ControlPage, at: int
 ) -> None:
     page.order(ORDERS)
-    os.pwrite(page.fd, (4).to_bytes(8, "little"), at)
-    assert page.orders() == Orders()
+    body = bytearray(os.pread(page.fd, 56, 0))
+    body[at] = 4
+    os.pwrite(page.fd, body + crc32(body).to_bytes(8, "little"), 0)
+    assert page.whole_orders() == Orders()
+
+
+def test_an_order_that_is_half_written_is_no_order_wherever_it_was_torn(page: ControlPage) -> None:
+    page.order(ORDERS)
+    before = os.pread(page.fd, 64, 0)
+    page.order(replace(ORDERS, mode="off", capture=8, until_s=NOW_S + 30))
+    after = os.pread(page.fd, 64, 0)
+    whole = {before, after}
+    for torn in range(1, 64):
+        for found in (after[:torn] + before[torn:], before[:torn] + after[torn:]):
+            os.pwrite(page.fd, found, 0)
+            assert (page.whole_orders() is None) is (found not in whole)
+            assert found in whole or page.orders() == Orders()
+
+
+def test_orders_given_all_the_time_are_read_whole_or_not_at_all(page: ControlPage) -> None:
+    given = {
+        number: Orders(TRACING_MODES[number % 3], number, number, False, NOW_S + number, 1.0)
+        for number in range(1, 500)
+    }
+    pid = os.fork()
+    if pid == 0:
+        for orders in [*given.values()] * 20:
+            page.order(orders)
+        os._exit(0)
+    seen = set()
+    while os.waitpid(pid, os.WNOHANG) == (0, 0):
+        found = page.whole_orders()
+        if found is not None and found.capture:
+            assert found == given[found.capture]
+            seen.add(found.capture)
+    assert page.whole_orders() == given[499]
+    assert seen
 
 
 def test_random_garbage_is_never_an_error_and_never_an_order_out_of_bounds(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from otel_celery_memory.page import ControlPage
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.status import STATUS_BYTES, StatusPage
 from otel_celery_memory.worker import remote
+from otel_celery_memory.worker.ordering import Controlled, begin_capture, switch_tracing
 from otel_celery_memory.worker.rate import COMMANDS_AT_ONCE, Rate
 from tests.unit.fakes import FakeClock
 
@@ -36,7 +38,7 @@ class Worker:
 
     def attach(self) -> None:
         remote.attach(
-            remote.Controlled(
+            Controlled(
                 self.settings, self.page, lambda: self.view, lambda: self.running, self._wake
             )
         )
@@ -242,3 +244,25 @@ def test_what_is_answered_is_bounded_however_much_the_reporter_knows(worker: Wor
 def test_a_capture_changes_nobody_s_ledger(worker: Worker) -> None:
     remote.memory_capture(STATE)
     assert worker.page.load(0) == Balance()
+
+
+def test_orders_given_by_two_threads_at_once_are_both_obeyed(worker: Worker) -> None:
+    """The event loop obeys a command while a signal's thread begins a capture."""
+    controlled = remote._controlled[0]
+    read = worker.page.orders
+    meanwhile: list[threading.Thread] = []
+
+    def orders() -> Orders:
+        found = read()
+        if controlled.ordering.acquire(False):
+            controlled.ordering.release()
+        elif not meanwhile:
+            meanwhile.append(threading.Thread(target=switch_tracing, args=(controlled, "off")))
+            meanwhile[0].start()
+            meanwhile[0].join(0.05)
+        return found
+
+    worker.page.orders = orders  # type: ignore[method-assign]
+    begin_capture(controlled, 0, 30.0, 1.0, signal=True)
+    meanwhile[0].join()
+    assert (read().mode, read().capture) == ("off", 1)

@@ -195,14 +195,34 @@ def test_where_tracing_is_always_on_a_capture_is_of_the_whole_heap_once(
     process.tracing.stop()
 
 
-def test_garbage_on_the_page_traces_nothing(process: Process, page: ControlPage) -> None:
+def test_garbage_on_the_page_orders_nothing_and_the_order_before_holds(
+    process: Process, page: ControlPage
+) -> None:
     page.order(Orders("off"))
     process.run()
-    page._map[8:56] = b"\xff" * 48
+    page._map[8:64] = b"\xff" * 56
     page._map[0:8] = b"\x77" * 8
     process.run(times=300)
-    assert process.tracing.mode == "budget"
+    assert process.tracing.mode == "off"
     assert {window[2] for window in process.windows()} <= {0}
+
+
+def test_an_order_that_was_being_written_is_obeyed_at_the_task_behind(
+    process: Process, page: ControlPage
+) -> None:
+    page.order(Orders("off"))
+    whole = page._map[:64]
+    page._map[56:64] = bytes(8)
+    process.run()
+    assert process.tracing.mode == "budget"
+    late = Process(page)
+    late.run()
+    assert late.tracing.mode == "budget"
+    page._map[:64] = whole
+    process.run()
+    late.run()
+    assert (process.tracing.mode, late.tracing.mode) == ("off", "off")
+    late.tracing.stop()
 
 
 def test_a_user_s_tracing_outlives_every_mode(process: Process, page: ControlPage) -> None:
