@@ -2,8 +2,8 @@
 
 First what the main process orders (`ordered.py`): a number that changes with each order, the mode
 of tracing, and the last capture asked for. Then a cell for each slot: frames its process had to
-drop, and what it has earned and spent on tracing, which its successor begins with. The reporter has
-a count of its own, and its heartbeat.
+drop, and what it has earned and spent on tracing and has sent of a capture, with which its
+successor goes on. The reporter has a count of its own, and its heartbeat.
 Last for each slot the frame of the task that its process is running: it is there for as long as
 the task runs, and where the task takes its process with it, it stays. At the end are the ends that
 were told (`told.py`). A slot has one process at a time, and the main process lets one thread give
@@ -23,19 +23,22 @@ import time
 from collections.abc import Callable
 
 from otel_celery_memory.ordered import ORDERED_BYTES, Ordered
-from otel_celery_memory.orders import Balance, Orders
+from otel_celery_memory.orders import CAPTURE_RUNS_MAX, Balance, Orders
 from otel_celery_memory.shared_memory import new_memory, page_in
 from otel_celery_memory.told import TOLD_BYTES, ToldEnds
 
 SLOTS = 512
 _COUNT = struct.Struct("<Q")
 _LEDGER = struct.Struct("<5d")
-_CELL_BYTES = _COUNT.size + _LEDGER.size
+_CAPTURED = struct.Struct("<QQ")
+_LEDGER_AT = _COUNT.size
+_CAPTURED_AT = _LEDGER_AT + _LEDGER.size
+_CELL_BYTES = _CAPTURED_AT + _CAPTURED.size
 _CELLS_AT = ORDERED_BYTES
 _DAMAGED_AT = _CELLS_AT + SLOTS * _CELL_BYTES
 _BEAT = struct.Struct("<d")
 _BEAT_AT = _DAMAGED_AT + _COUNT.size
-_HELD_AT = 32 * 1024
+_HELD_AT = 64 * 1024
 HELD_BYTES = 512
 _TOLD_AT = _HELD_AT + SLOTS * HELD_BYTES
 PAGE_BYTES = _TOLD_AT + TOLD_BYTES
@@ -97,7 +100,7 @@ class ControlPage:
         """Keep what the process in this slot earned and spent."""
         _LEDGER.pack_into(
             self._map,
-            _cell(slot) + _COUNT.size,
+            _cell(slot) + _LEDGER_AT,
             balance.task_s,
             balance.spent_s,
             balance.recent_task_s,
@@ -107,10 +110,24 @@ class ControlPage:
 
     def load(self, slot: int) -> Balance:
         """What the process before earned and spent; nothing where that makes no sense."""
-        found = _LEDGER.unpack_from(self._map, _cell(slot) + _COUNT.size)
+        found = _LEDGER.unpack_from(self._map, _cell(slot) + _LEDGER_AT)
         if not all(math.isfinite(value) and 0 <= value < 1e12 for value in found):
             return Balance()
         return Balance(*found)
+
+    def captured(self, slot: int, capture: int) -> int:
+        """How many windows of this capture the processes in this slot have sent.
+
+        Not known where slots share a cell.
+        """
+        number, windows = _CAPTURED.unpack_from(self._map, _cell(slot) + _CAPTURED_AT)
+        known = number == capture and _index(slot) < SLOTS - 1
+        return min(windows, CAPTURE_RUNS_MAX) if known else 0
+
+    def count_captured(self, slot: int, capture: int) -> None:
+        """One more window of this capture has been sent from this slot."""
+        windows = self.captured(slot, capture) + 1
+        _CAPTURED.pack_into(self._map, _cell(slot) + _CAPTURED_AT, capture, windows)
 
     def totals(self) -> tuple[float, float]:
         """Seconds of task time and of tracing, of all slots since the worker started."""

@@ -110,10 +110,7 @@ class Desk:
         """Those that run tasks: the children where there are any."""
         there = self._there()
         children = [process for process in there if process.slot != MAIN_SLOT]
-        return [
-            CapturedProcess(slot_name(process.slot), process.pid, process.rss_bytes)
-            for process in children or there
-        ]
+        return [process.captured() for process in children or there]
 
 
 def _process(process: ProcessState) -> dict[str, Any]:

@@ -42,6 +42,7 @@ class SiteTracing:
         chosen: SiteFilter,
     ) -> None:
         self._pid = os.getpid()
+        self._slot = slot
         self._sink = sink
         self._settings = settings
         self._page = page
@@ -128,9 +129,11 @@ class SiteTracing:
             self._heap_is_wanted(orders)
 
     def _heap_is_wanted(self, orders: Orders) -> bool:
-        """Whether a capture of the heap is ordered; each is taken once."""
+        """Whether a capture of the heap is ordered; each is taken once in a slot."""
         if orders.capture in (0, self._captured) or time.monotonic() >= orders.until_s:
             return False
+        if self._page.captured(self._slot, orders.capture):
+            return False  # by the process before this one
         self._captured = self._heap_capture = orders.capture
         return True
 
@@ -159,5 +162,6 @@ class SiteTracing:
         sites = left_alive(live_sites(), self._chosen)
         for record in window_records(self._pid, WindowKind.HEAP, "", sites, capture=capture):
             self._sink.send(record)
+        self._page.count_captured(self._slot, capture)
         del sites
         give_back_free_memory()

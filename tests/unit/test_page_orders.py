@@ -173,7 +173,24 @@ def test_ledgers_and_counts_of_a_slot_do_not_touch(page: ControlPage) -> None:
     for slot in (-1, 0, 1, SLOTS - 2):
         page.save(slot, BALANCE)
         page.count_dropped(slot)
+        page.count_captured(slot, 3)
     page.count_damaged(1)
     assert page.dropped() == 5
     assert [page.load(slot) for slot in (-1, 0, 1, SLOTS - 2)] == [BALANCE] * 4
     assert page.orders() == Orders()
+
+
+def test_what_a_slot_has_sent_of_a_capture_is_its_own_and_of_the_last_capture(
+    page: ControlPage,
+) -> None:
+    for _ in range(3):
+        page.count_captured(0, 4)
+    page.count_captured(1, 4)
+    assert [page.captured(slot, 4) for slot in (-1, 0, 1)] == [0, 3, 1]
+    page.count_captured(0, 5)
+    assert (page.captured(0, 4), page.captured(0, 5)) == (0, 1)
+
+
+def test_slots_that_share_a_cell_count_no_captures(page: ControlPage) -> None:
+    page.count_captured(SLOTS, 4)
+    assert [page.captured(slot, 4) for slot in (SLOTS - 2, SLOTS, SLOTS + 1)] == [0, 0, 0]

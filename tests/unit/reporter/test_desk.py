@@ -157,7 +157,8 @@ def test_an_ordered_capture_is_told_when_the_children_have_sent_it(bench: Bench)
     bench.page.order(Orders("", 3, 1, False, 1_100.0, 1.0))
     bench.desk.tick()
     assert bench.written[-1]["captures"] == [{"number": 3, "state": "running"}]
-    bench.emitter.captures.window(window(101, "a", capture=3, sites=0))
+    sender = bench.emitter.state.processes[101].captured()
+    bench.emitter.captures.window(window(101, "a", capture=3, sites=0), sender)
     bench.desk.tick()
     assert [(t.number, [p.pid for p in t.capture.processes]) for t in bench.emitter.told] == [
         (3, [101])
@@ -170,7 +171,8 @@ def test_without_children_the_main_process_is_the_one_that_is_captured(bench: Be
     bench.emitter.state.apply(ProcessUp(100, 0, -1, 1))
     bench.page.order(Orders("", 3, 1, False, 1_100.0, 1.0))
     bench.desk.tick()
-    bench.emitter.captures.window(window(100, "a", capture=3, sites=0))
+    sender = bench.emitter.state.processes[100].captured()
+    bench.emitter.captures.window(window(100, "a", capture=3, sites=0), sender)
     bench.desk.tick()
     assert [p.slot for p in bench.emitter.told[0].capture.processes] == ["main"]
 

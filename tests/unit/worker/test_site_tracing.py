@@ -195,6 +195,19 @@ def test_where_tracing_is_always_on_a_capture_is_of_the_whole_heap_once(
     process.tracing.stop()
 
 
+def test_the_whole_heap_is_captured_once_in_a_slot_however_short_its_children_live(
+    page: ControlPage,
+) -> None:
+    capture(page, 4)
+    windows = []
+    for _ in range(2):
+        process = Process(page, "always")
+        process.run(times=2)
+        windows += [w for w in process.windows() if w[0] == "HEAP"]
+        process.tracing.stop()
+    assert windows == [("HEAP", "", 4)]
+
+
 def test_garbage_on_the_page_orders_nothing_and_the_order_before_holds(
     process: Process, page: ControlPage
 ) -> None:
