@@ -82,16 +82,29 @@ def begin_capture(
 
 
 def switch_tracing(controlled: Controlled, mode: str) -> str:
-    """Order another mode of tracing; what was ordered, in words."""
+    """Order another mode of tracing; what was ordered, in words. Raises `RefusedError`.
+
+    A capture is of runs, or of the whole heap where tracing is always on: one that had begun as the
+    one would end as the other.
+    """
+    complete = _complete(controlled)
     with controlled.ordering:
-        controlled.page.order(replace(controlled.page.orders(), mode=mode))
+        orders = controlled.page.orders()
+        before = orders.mode or controlled.settings.tracing
+        if before != mode and "always" in (before, mode):
+            _refuse_while_one_is_taken(
+                orders, complete, f": switch from {before} to {mode} when it is complete"
+            )
+        controlled.page.order(replace(orders, mode=mode))
     return f"tracing is {mode} from each process's next task on"
 
 
-def _refuse_while_one_is_taken(orders: Orders, complete: set[int]) -> None:
+def _refuse_while_one_is_taken(orders: Orders, complete: set[int], then: str = "") -> None:
     left_s = orders.until_s - time.monotonic()
     if orders.capture and left_s > 0 and orders.capture not in complete:
-        raise RefusedError(f"capture {orders.capture} is being taken, for {left_s:.0f} s at most")
+        raise RefusedError(
+            f"capture {orders.capture} is being taken, for {left_s:.0f} s at most{then}"
+        )
 
 
 def _complete(controlled: Controlled) -> set[int]:

@@ -172,6 +172,24 @@ def test_a_capture_of_more_runs_than_a_child_lives_for_is_complete_when_each_pla
     assert [process.slot for process in capture.processes] == ["0", "1"]
 
 
+def test_a_capture_of_runs_stays_one_whoever_wants_all_traced_meanwhile(
+    start: Start, broker: Broker, tmp_path: Path
+) -> None:
+    environ = {**CONTROLLED, "OTEL_CELERY_MEMORY_CAPTURE_DIRECTORY": str(tmp_path)}
+    tmp_path.chmod(0o700)
+    with start(arguments=["--concurrency=1"], environ=environ) as worker:
+        worker.remote("control", "memory_capture", "4", broker=broker)
+        run_many(worker, 2)
+        text, _ = worker.remote("control", "memory_tracing", "always", broker=broker)
+        assert "switch from budget to always when it is complete" in text
+        run_many(worker, 3)
+        capture = load_capture(captured(tmp_path, 1)[0].read_bytes())
+        text, _ = worker.remote("control", "memory_tracing", "always", broker=broker)
+        assert "tracing is always" in text
+        assert worker.run("is_traced") is True
+    assert (capture.kind, capture.runs) == ("runs", {TASK: 4})
+
+
 def test_a_directory_that_is_a_link_or_everybodys_is_refused_and_tasks_go_on(
     start: Start, broker: Broker, tmp_path: Path
 ) -> None:
