@@ -28,14 +28,14 @@ class Desk:
         emitter: Emitter,
         page: ControlPage,
         mode: str,
-        tracing_share: Callable[[], float | None],
+        tracing_s: Callable[[], tuple[float, float]],
         write: Callable[[dict[str, Any]], object],
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._emitter = emitter
         self._page = page
         self._mode = mode
-        self._tracing_share = tracing_share
+        self._tracing_s = tracing_s
         self._write = write
         self._clock_s = clock_s
         self._orders = Orders()
@@ -73,12 +73,14 @@ class Desk:
     def view(self, mode: str) -> dict[str, Any]:
         """The worker as it is now: sizes, names and places, of a bounded number of things."""
         emitter = self._emitter
-        share = self._tracing_share()
+        task_s, spent_s = self._tracing_s()
         interval_s = max(self._clock_s() - self._ranked_s, 1.0)
         return {
             "tracing": {
                 "mode": mode,
-                "overhead": None if share is None else round(share, 5),
+                "task_seconds": round(task_s, 3),
+                "spent_seconds": round(spent_s, 6),
+                "overhead": round(spent_s / task_s, 5) if task_s else None,
                 "aborted": emitter.runs_aborted(),
             },
             "processes": [

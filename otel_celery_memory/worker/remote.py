@@ -48,7 +48,10 @@ def memory(state: Any) -> dict[str, Any]:
     view = controlled.view()
     if view is None:
         return {"error": "there is nothing to show yet: the reporter is starting"}
-    return {"ok": view_text(view), "memory": view}
+    # With less task time one slowed run may cost more than the budget: its share says nothing.
+    settings = controlled.settings
+    share_from_s = settings.max_added_latency / settings.overhead_budget
+    return {"ok": view_text(view, share_from_s), "memory": view}
 
 
 @control_command(  # type: ignore[untyped-decorator]

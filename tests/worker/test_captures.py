@@ -79,6 +79,10 @@ def test_inspect_memory_shows_processes_tasks_and_sites_in_every_pool(
         assert view["switched_off"] == []
         assert "retained/run" in text
         assert "tracing budget" in text
+        # One slowed run is much of the little task time there is: no share is told.
+        assert "of task time in ten minutes, " in text
+        assert "%" not in text
+        assert 0 < view["tracing"]["spent_seconds"] < view["tracing"]["task_seconds"]
 
 
 def test_the_command_line_accepts_the_commands_and_lists_them(broker: Broker) -> None:

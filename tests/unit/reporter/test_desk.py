@@ -52,11 +52,11 @@ class Bench:
         self.clock = FakeClock(1_000.0)
         self.page = ControlPage(clock_s=self.clock)
         self.emitter = NotingEmitter(self.clock)
-        self.share: float | None = 0.0123456
+        self.tracing_s = (400.0, 4.93824)
         self.written: list[dict[str, Any]] = []
         emitter: Any = self.emitter
         self.desk = Desk(
-            emitter, self.page, "budget", lambda: self.share, self.written.append, self.clock
+            emitter, self.page, "budget", lambda: self.tracing_s, self.written.append, self.clock
         )
 
     def worker(self) -> None:
@@ -84,7 +84,13 @@ def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None
     bench.desk.tick()
     assert bench.written == [
         {
-            "tracing": {"mode": "budget", "overhead": 0.01235, "aborted": 4},
+            "tracing": {
+                "mode": "budget",
+                "task_seconds": 400.0,
+                "spent_seconds": 4.93824,
+                "overhead": 0.01235,
+                "aborted": 4,
+            },
             "processes": [
                 {"slot": "main", "pid": 100, "rss": 100_000, "task": None},
                 {"slot": "0", "pid": 101, "rss": 5_000, "task": "app.grow"},
@@ -121,9 +127,15 @@ def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None
 
 
 def test_of_nothing_there_is_a_view_too(bench: Bench) -> None:
-    bench.share = None
+    bench.tracing_s = (0.0, 0.0)
     assert bench.desk.view("off") == {
-        "tracing": {"mode": "off", "overhead": None, "aborted": 4},
+        "tracing": {
+            "mode": "off",
+            "task_seconds": 0.0,
+            "spent_seconds": 0.0,
+            "overhead": None,
+            "aborted": 4,
+        },
         "processes": [],
         "tasks": [],
         "sites": [],

@@ -209,11 +209,15 @@ def test_the_view_is_shown_as_text_and_as_data(worker: Worker) -> None:
     assert remote.memory(STATE) == {
         "error": "there is nothing to show yet: the reporter is starting"
     }
-    worker.view = {"tracing": {"mode": "budget", "overhead": 0.005, "aborted": 2}}
-    assert remote.memory(STATE) == {
-        "ok": "tracing budget: 0.50% of task time, 2 runs aborted",
-        "memory": worker.view,
-    }
+    tracing = {"mode": "budget", "task_seconds": 20.0, "spent_seconds": 0.1, "aborted": 2}
+    worker.view = {"tracing": tracing}
+    told = "tracing budget: 0.10 s of 20.0 s of task time in ten minutes"
+    assert remote.memory(STATE) == {"ok": f"{told}, 2 runs aborted", "memory": worker.view}
+    # One slowed run, 0.25 s, is less than 1 % of that.
+    tracing["task_seconds"] = 40.0
+    assert remote.memory(STATE)["ok"] == (
+        "tracing budget: 0.10 s of 40.0 s of task time in ten minutes (0.25%), 2 runs aborted"
+    )
 
 
 @pytest.mark.parametrize(
