@@ -12,6 +12,7 @@ from otel_celery_memory.page import ControlPage
 from otel_celery_memory.records import MAIN_SLOT, slot_name
 from otel_celery_memory.reporter.emitter import Emitter
 from otel_celery_memory.reporter.process import ProcessState
+from otel_celery_memory.reporter.window_totals import place_of
 from otel_celery_memory.telemetry.event_values import RankedSite
 
 VIEW_INTERVAL_S = 5.0
@@ -97,7 +98,7 @@ class Desk:
                 }
                 for name, total in emitter.tasks.largest(_TASKS_SHOWN)
             ],
-            "sites": [_site(site) for site in emitter.sites.peek(interval_s)],
+            "sites": [_site(site) for site in emitter.sites.peek(interval_s, place_of)],
             "captures": emitter.captures.view(),
             "switched_off": [{"slot": slot, "part": part} for slot, part in emitter.switched_off()][
                 :_PARTS_SHOWN

@@ -126,6 +126,17 @@ def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None
     assert json.loads(json.dumps(bench.written[0])) == bench.written[0]
 
 
+def test_no_two_rows_of_the_sites_are_the_same_however_deep_is_traced(bench: Bench) -> None:
+    bench.emitter.sites.window(window(101, "app.grow", kind=WindowKind.SLICE))
+    for number in range(20):
+        stack = "\n".join(f"caller.py:{number + depth}" for depth in range(25))
+        bench.emitter.sites.site(
+            site(7, 41, pid=101, task="app.grow", kind=WindowKind.SLICE, stack=stack)
+        )
+    (row,) = bench.desk.view("budget")["sites"]
+    assert (row["name"], row["size"], row["blocks"]) == ("feeds.py:41", 140, 20)
+
+
 def test_of_nothing_there_is_a_view_too(bench: Bench) -> None:
     bench.tracing_s = (0.0, 0.0)
     assert bench.desk.view("off") == {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from otel_celery_memory.records import WindowKind
 from otel_celery_memory.reporter.sites import SiteTotals
+from otel_celery_memory.reporter.window_totals import place_of
 from otel_celery_memory.telemetry.event_values import RankedSite
 from tests.unit.examples import finished, site, window
 from tests.unit.reporter.site_totals import PATH, Totals, describe
@@ -155,6 +156,23 @@ def test_the_same_line_by_two_ways_is_two_sites() -> None:
         ("x.py:1", 30),
         ("y.py:2", 20),
     ]
+
+
+def test_where_no_stacks_are_shown_a_line_is_one_site_whatever_called_it() -> None:
+    totals = Totals(top=2).met()
+    for number in range(4):
+        totals.totals.finished(finished(task="a"))
+        totals.totals.window(window(task="a", sites=4))
+        for stack, size in {f"x.py:{number}": 30, "y.py:1": 10, "z.py:1": -4}.items():
+            totals.totals.site(site(size, 1, task="a", stack=stack))
+        totals.totals.site(site(5, 2, task="a", stack="y.py:2"))
+    found = totals.totals.peek(60.0, place_of)
+    assert [(s.line, s.stack, s.size_bytes, s.blocks, s.runs) for s in found] == [
+        (1, "", 36, 3, 4),
+        (2, "", 5, 1, 4),
+    ]
+    # In all 4 * 36 without the 30 that were left in one run, over three runs; four a minute.
+    assert found[0].rate_bytes_per_minute == 4 * (4 * 36 - 30) / 3
 
 
 def test_a_site_whose_window_was_dropped_is_not_ranked_and_hurts_nobody() -> None:
