@@ -12,6 +12,7 @@ from otel_celery_memory.page import ControlPage
 from otel_celery_memory.records import MAIN_SLOT, slot_name
 from otel_celery_memory.reporter.emitter import Emitter
 from otel_celery_memory.reporter.process import ProcessState
+from otel_celery_memory.reporter.view_room import write_what_fits
 from otel_celery_memory.reporter.window_totals import place_of
 from otel_celery_memory.telemetry.event_values import RankedSite
 
@@ -30,7 +31,7 @@ class Desk:
         page: ControlPage,
         mode: str,
         tracing_s: Callable[[], tuple[float, float]],
-        write: Callable[[dict[str, Any]], object],
+        write: Callable[[dict[str, Any]], bool],
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._emitter = emitter
@@ -62,7 +63,7 @@ class Desk:
         now_s = self._clock_s()
         if taken is not None or now_s >= self._view_due_s:
             self._view_due_s = now_s + VIEW_INTERVAL_S
-            self._write(self.view(mode))
+            write_what_fits(self.view(mode), self._write)
 
     def _look_at_orders(self) -> str:
         # While they are being written, those before hold.

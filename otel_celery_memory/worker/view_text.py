@@ -18,8 +18,11 @@ def view_text(view: Mapping[str, Any], share_from_s: float = 0.0) -> str:
     head = f"tracing {tracing.get('mode', '?')}: {spent}, {tracing.get('aborted', 0)} runs aborted"
     off = [f"{each['part']} ({each['slot']})" for each in view.get("switched_off", [])]
     rest = f" and {len(off) - _SHOWN} more" if len(off) > _SHOWN else ""
+    cut = ", ".join(f"{n:,} {name}" for name, n in view.get("left_out", {}).items())
     parts = [
-        head + (f"; switched off: {', '.join(off[:_SHOWN])}{rest}" if off else ""),
+        head
+        + (f"; switched off: {', '.join(off[:_SHOWN])}{rest}" if off else "")
+        + (f"; no room for {cut} more" if cut else ""),
         _table(
             ("process", "pid", "RSS", "task"),
             [

@@ -54,10 +54,17 @@ class Bench:
         self.emitter = NotingEmitter(self.clock)
         self.tracing_s = (400.0, 4.93824)
         self.written: list[dict[str, Any]] = []
+        self.room_bytes = 10**6
         emitter: Any = self.emitter
         self.desk = Desk(
-            emitter, self.page, "budget", lambda: self.tracing_s, self.written.append, self.clock
+            emitter, self.page, "budget", lambda: self.tracing_s, self._write, self.clock
         )
+
+    def _write(self, view: dict[str, Any]) -> bool:
+        if len(json.dumps(view)) > self.room_bytes:
+            return False
+        self.written.append(view)
+        return True
 
     def worker(self) -> None:
         """A main process with a child that runs a task."""
@@ -135,6 +142,14 @@ def test_no_two_rows_of_the_sites_are_the_same_however_deep_is_traced(bench: Ben
         )
     (row,) = bench.desk.view("budget")["sites"]
     assert (row["name"], row["size"], row["blocks"]) == ("feeds.py:41", 140, 20)
+
+
+def test_a_view_that_finds_no_room_is_written_with_less_in_it(bench: Bench) -> None:
+    for number in range(12):
+        bench.emitter.tasks.finished(f"{number:02}" + "t" * 200, 1)
+    bench.room_bytes = 2_500
+    bench.desk.tick()
+    assert (len(bench.written[0]["tasks"]), bench.written[0]["left_out"]) == (6, {"tasks": 6})
 
 
 def test_of_nothing_there_is_a_view_too(bench: Bench) -> None:

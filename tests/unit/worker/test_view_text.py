@@ -127,6 +127,11 @@ def test_the_cost_of_tracing_is_a_share_of_task_time_where_there_is_enough_of_it
     assert text == f"tracing budget: {spent}, 0 runs aborted"
 
 
+def test_what_the_page_had_no_room_for_is_told() -> None:
+    text = view_text({"left_out": {"sites": 95, "tasks": 1_000}})
+    assert text.endswith(", 0 runs aborted; no room for 95 sites, 1,000 tasks more")
+
+
 def test_of_long_lists_the_first_are_shown_and_the_rest_counted() -> None:
     process = VIEW["processes"][0]
     lines = view_text({"processes": [process] * 20}).splitlines()
