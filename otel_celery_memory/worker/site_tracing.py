@@ -21,7 +21,7 @@ from otel_celery_memory.records import TaskFinished, TaskStarted, WindowKind
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.baseline import HeapBaseline
 from otel_celery_memory.worker.sink import Sink
-from otel_celery_memory.worker.site_records import left_alive, window_records
+from otel_celery_memory.worker.site_records import left_alive, raised, window_records
 from otel_celery_memory.worker.tracing import TaskTracing
 from otel_celery_memory.worker.windows import SiteWindows
 
@@ -87,6 +87,8 @@ class SiteTracing:
         """A task that is not nested has ended."""
         if self._windows is None:
             self.tasks.ended(finished)
+        elif raised(finished.state):
+            self._windows.run_raised()
 
     def capture_now(self) -> None:
         """Capture what is running; from a thread of its own, for signals."""

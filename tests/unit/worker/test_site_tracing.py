@@ -113,6 +113,18 @@ def test_always_is_on_from_the_beginning_and_every_run_has_numbers(page: Control
     assert not tracemalloc.is_tracing()
 
 
+def test_always_a_run_that_raised_holds_its_exception_and_is_no_whole_run(
+    page: ControlPage,
+) -> None:
+    process = Process(page, "always")
+    for name, state in (("a", "FAILURE"), ("b", "RETRY"), ("c", "SUCCESS")):
+        process.start(name)
+        process.tracing.ended(finished(task=name, state=state))
+    process.start()
+    assert process.windows() == [("SLICE", "a", 0), ("SLICE", "b", 0), ("RUN", "c", 0)]
+    process.tracing.stop()
+
+
 def test_off_is_off(page: ControlPage) -> None:
     process = Process(page, "off")
     assert process.run(times=200) == [False] * 200
