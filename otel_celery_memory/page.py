@@ -29,7 +29,7 @@ from otel_celery_memory.told import TOLD_BYTES, ToldEnds
 
 SLOTS = 512
 _COUNT = struct.Struct("<Q")
-_LEDGER = struct.Struct("<5d")
+_LEDGER = struct.Struct("<7d")
 _CAPTURED = struct.Struct("<QQ")
 _LEDGER_AT = _COUNT.size
 _CAPTURED_AT = _LEDGER_AT + _LEDGER.size
@@ -106,6 +106,8 @@ class ControlPage:
             balance.recent_task_s,
             balance.recent_spent_s,
             balance.at_s,
+            balance.asked_s,
+            balance.run_s,
         )
 
     def load(self, slot: int) -> Balance:
