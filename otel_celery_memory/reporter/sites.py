@@ -1,7 +1,8 @@
 """Which sites to tell of at each interval: what traced windows found, ranked. Pure.
 
-First what whole runs leave alive, by how fast it grows; then what grows in a process outside of
-them; then what was alive when a slice of a long run ended, which may still have been freed.
+First what whole runs leave alive, by how fast it grows; of tasks that were not traced twice in any
+process, what their first traced runs left; then what grows in a process outside of runs; then what
+was alive when a slice of a long run ended, which may still have been freed.
 """
 
 from __future__ import annotations
@@ -97,11 +98,11 @@ class SiteTotals:
 
         With `place_of`, a line is one site whatever stacks called it.
         """
-        whole, seen = self._whole.means(key_of), self._whole.tasks()
-        # A process's first window of a task shows what it sets up for good as well.
-        whole |= {k: mean for k, mean in self._first.means(key_of).items() if k[0] not in seen}
+        seen = self._whole.tasks()
+        first = {k: m for k, m in self._first.means(key_of).items() if k[0] not in seen}
         found = (
-            self._by_rate(whole, interval_s)
+            self._by_rate(WindowKind.RUN, self._whole.means(key_of), interval_s)
+            + self._by_rate(WindowKind.FIRST, first, interval_s)
             + self._by_growth(interval_s, key_of)
             + self._by_size(self._slices.means(key_of))
         )[: self._top]
@@ -134,14 +135,16 @@ class SiteTotals:
             del self._met[next(iter(self._met))]
         return self._first
 
-    def _by_rate(self, means: dict[SiteKey, SiteMean], interval_s: float) -> list[RankedSite]:
+    def _by_rate(
+        self, kind: WindowKind, means: dict[SiteKey, SiteMean], interval_s: float
+    ) -> list[RankedSite]:
         found = []
         for key, mean in means.items():
             # A window that closed in this interval may be of a run before it.
             runs = max(self._runs[key[0]], self._whole.fresh(key[0]), self._first.fresh(key[0]))
             rate = mean.steady_bytes * runs * 60 / interval_s
             if rate > 0:
-                found.append(self._ranked(WindowKind.RUN, key, mean, round(rate)))
+                found.append(self._ranked(kind, key, mean, round(rate)))
         return sorted(found, key=lambda site: (-(site.rate_bytes_per_minute or 0), site.path))
 
     def _by_growth(self, interval_s: float, key_of: KeyOf) -> list[RankedSite]:

@@ -125,7 +125,7 @@ def test_to_look_does_not_begin_a_new_interval() -> None:
 def test_the_first_window_of_a_task_in_a_process_counts_only_while_there_is_no_other() -> None:
     totals = Totals()
     totals.run({1: 5_000, 2: 10})
-    assert totals.sizes() == [("RUN", 1, 5_000), ("RUN", 2, 10)]
+    assert totals.sizes() == [("FIRST", 1, 5_000), ("FIRST", 2, 10)]
     totals.run({2: 10}, pid=2)
     totals.run({2: 30})
     assert totals.sizes() == [("RUN", 2, 30)]
@@ -136,6 +136,16 @@ def test_a_later_window_that_shows_nothing_takes_the_first_one_s_sites_away() ->
     totals.run({1: 5_000})
     totals.run({})
     assert totals.sizes() == []
+
+
+def test_tasks_of_which_first_windows_are_all_there_is_come_behind_the_others() -> None:
+    """As all do where children live for one run: what each sets up for good is among it."""
+    totals = Totals().met()
+    for pid in (2, 3, 4, 5):
+        totals.run({1: 5_000}, "b", pid)
+    totals.run({2: 10})
+    totals.window({3: 70}, "", kind=WindowKind.PROCESS)
+    assert totals.sizes() == [("RUN", 2, 10), ("FIRST", 1, 5_000), ("PROCESS", 3, 70)]
 
 
 def test_each_process_has_first_windows_of_its_own() -> None:
