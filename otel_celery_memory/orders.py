@@ -15,7 +15,8 @@ class Balance:
 
     ``recent_*`` have decayed until ``at_s`` on the monotonic clock; ``task_s`` and ``spent_s`` are
     totals since the worker started. ``asked_s`` is when it was last asked whether a run is traced,
-    on the clock of the sampler's waits; ``run_s`` is how long a run took lately, of any task.
+    on the clock of the sampler's waits; ``run_s`` is how long a run took lately, of any task, and
+    ``first_s`` the least that a first run may cost to be seen whole, as the last one traced shows.
     """
 
     task_s: float = 0.0
@@ -25,6 +26,7 @@ class Balance:
     at_s: float = 0.0
     asked_s: float = 0.0
     run_s: float = 0.0
+    first_s: float = 0.0
 
 
 @dataclass(frozen=True)

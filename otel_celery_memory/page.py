@@ -29,7 +29,7 @@ from otel_celery_memory.told import TOLD_BYTES, ToldEnds
 
 SLOTS = 512
 _COUNT = struct.Struct("<Q")
-_LEDGER = struct.Struct("<7d")
+_LEDGER = struct.Struct("<8d")
 _CAPTURED = struct.Struct("<QQ")
 _LEDGER_AT = _COUNT.size
 _CAPTURED_AT = _LEDGER_AT + _LEDGER.size
@@ -108,6 +108,7 @@ class ControlPage:
             balance.at_s,
             balance.asked_s,
             balance.run_s,
+            balance.first_s,
         )
 
     def load(self, slot: int) -> Balance:

@@ -99,6 +99,8 @@ class Sampler:
         """
         costs = self._known.of(task, now_s)
         self._traced_runs += whole
+        if whole and not costs.runs:
+            self._first.was_traced(cpu_s, aborted=aborted)
         seen_whole = whole and not aborted
         spent_s = max(cpu_s - costs.cpu_s, cpu_s / 4) if seen_whole else cpu_s
         costs.was_traced(cpu_s, now_s, whole=whole, aborted=aborted)
@@ -132,7 +134,7 @@ class Sampler:
         """What the next process in this slot begins with."""
         self._count_active(now_s)
         left = self._first.left(self._known, self._traced_runs, self._pace_s(now_s))
-        return self.funds.balance(now_s, *left)
+        return self.funds.balance(now_s, left)
 
     def plan(self, task: str, now_s: float, limit_s: float | None = None) -> Plan | None:
         """How the run of `task` that starts now is traced, if it is.

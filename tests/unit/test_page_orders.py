@@ -14,7 +14,7 @@ from otel_celery_memory.orders import CAPTURE_RUNS_MAX, TRACING_MODES, Balance, 
 from otel_celery_memory.page import PAGE_BYTES, SLOTS, ControlPage
 
 ORDERS = Orders("always", 7, 20, True, 123.5, 0.75)
-BALANCE = Balance(1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5)
+BALANCE = Balance(1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5, 8.5)
 NOW_S = 100.0
 
 

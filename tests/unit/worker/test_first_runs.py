@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -65,8 +66,33 @@ def test_where_runs_are_short_they_are_seen_whole() -> None:
     assert {plan.begin_after_s for plan in plans} == {None}
 
 
+def test_what_the_last_one_traced_has_cost_is_the_least_for_the_next() -> None:
+    first = first_runs()
+    first.was_traced(0.03, aborted=False)
+    _, _, least_s = first.left(known(), 1, PACE_S)
+    costs = [first_runs(seed, replace(BEFORE, first_s=least_s)).cost_s for seed in range(200)]
+    assert (least_s, min(costs) >= 0.03, max(costs) <= MOST_S) == (0.03, True, True)
+
+
+@pytest.mark.parametrize(
+    ("cost_s", "least_s"), [(0.02, 0.04), (0.03, MOST_S / 4), (5.0, MOST_S / 4)]
+)
+def test_what_one_that_was_stopped_would_have_cost_is_taken_to_be_twice_as_much(
+    cost_s: float, least_s: float
+) -> None:
+    first = first_runs()
+    first.was_traced(cost_s, aborted=True)
+    assert first.left(known(), 1, PACE_S)[2] == least_s
+
+
+def test_a_least_that_would_seldom_be_there_to_be_spent_is_less() -> None:
+    damaged = [first_runs(seed, replace(BEFORE, first_s=1e11)).cost_s for seed in range(200)]
+    assert MOST_S / 4 <= min(damaged) < MOST_S / 3
+    assert max(damaged) <= MOST_S
+
+
 def test_what_is_left_is_when_the_last_run_began_and_how_long_runs_took() -> None:
-    assert first_runs().left(known(), 0, PACE_S + 8) == (490.0, 0.5)
-    assert first_runs().left(known(), 1, PACE_S + 8) == (PACE_S, 0.5)
-    assert first_runs().left(known(0.25), 0, PACE_S + 8) == (PACE_S, 0.25)
-    assert first_runs().left(known(1.0, 2.0, 3.0), 1, PACE_S + 8) == (PACE_S + 6, 2.0)
+    assert first_runs().left(known(), 0, PACE_S + 8) == (490.0, 0.5, LEAST_COST_S)
+    assert first_runs().left(known(), 1, PACE_S + 8)[:2] == (PACE_S, 0.5)
+    assert first_runs().left(known(0.25), 0, PACE_S + 8)[:2] == (PACE_S, 0.25)
+    assert first_runs().left(known(1.0, 2.0, 3.0), 1, PACE_S + 8)[:2] == (PACE_S + 6, 2.0)

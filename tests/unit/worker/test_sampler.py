@@ -294,7 +294,8 @@ def test_processes_that_run_one_task_each_trace_their_only_run_in_time() -> None
             traced.append(plan)
             sampler.traced("a", plan.allowance_s, 0.0, now_s, whole=True, aborted=True)
         balance = sampler.balance(now_s)
-    assert len(traced) > 10
+    assert len(traced) > 2
+    assert balance.spent_s > BUDGET * balance.task_s / 5
     assert balance.spent_s == sum(plan.allowance_s for plan in traced)
     assert balance.spent_s < BUDGET * balance.task_s + LATENCY_S
 
