@@ -350,8 +350,9 @@ ALLOCATION_SITE = Event(
         SITE_RATE,
     ),
     "Every `sites_interval`, one for each of the `sites_top` sites that grow fastest: `run` "
-    "left alive by whole runs, `process` grown in all since the processes were warm, `slice` "
-    "alive when a part of a run had been traced",
+    "left alive by whole runs, `first` by the first one traced in each process where there are no "
+    "others, `process` grown in all since the processes were warm, `slice` alive when a part of a "
+    "run had been traced, or after one that raised",
 )
 PRESSURE = Event(
     "celery.memory.pressure",

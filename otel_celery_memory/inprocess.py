@@ -103,7 +103,7 @@ class InProcessSink:
                 tracing_share=share.share,
             ),
         )
-        self._desk = Desk(self._emitter, self.page, self._mode, share.share, lambda _: None)
+        self._desk = Desk(self._emitter, self.page, self._mode, share.seconds, lambda _: True)
         self._desk_due_s = clock_s()
         # gevent's and eventlet's locks are for greenlets: what another thread of the kernel has
         # to tell waits until a greenlet tells something.

@@ -14,7 +14,9 @@ class Balance:
     """What the process in a slot earned and spent: seconds of task time and of tracing.
 
     ``recent_*`` have decayed until ``at_s`` on the monotonic clock; ``task_s`` and ``spent_s`` are
-    totals since the worker started.
+    totals since the worker started. ``asked_s`` is when it was last asked whether a run is traced,
+    on the clock of the sampler's waits; ``run_s`` is how long a run took lately, of any task, and
+    ``first_s`` the least that a first run may cost to be seen whole, as the last one traced shows.
     """
 
     task_s: float = 0.0
@@ -22,6 +24,9 @@ class Balance:
     recent_task_s: float = 0.0
     recent_spent_s: float = 0.0
     at_s: float = 0.0
+    asked_s: float = 0.0
+    run_s: float = 0.0
+    first_s: float = 0.0
 
 
 @dataclass(frozen=True)

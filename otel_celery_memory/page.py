@@ -1,13 +1,13 @@
 """The control page: memory that the worker's processes and the reporter share.
 
-First what the main process orders: a number that changes with each order, the mode of tracing, and
-the last capture asked for. Then a cell for each slot: frames its process had to drop, and what it
-has earned and spent on tracing, which its successor begins with. The reporter has a count of its
-own, and its heartbeat.
+First what the main process orders (`ordered.py`): a number that changes with each order, the mode
+of tracing, and the last capture asked for. Then a cell for each slot: frames its process had to
+drop, and what it has earned and spent on tracing and has sent of a capture, with which its
+successor goes on. The reporter has a count of its own, and its heartbeat.
 Last for each slot the frame of the task that its process is running: it is there for as long as
-the task runs, and where the task takes its process with it, it stays. At the end are the
-ends that were told (`told.py`). A slot has one process at a time, so nothing has two writers and no
-lock is needed.
+the task runs, and where the task takes its process with it, it stays. At the end are the ends that
+were told (`told.py`). A slot has one process at a time, and the main process lets one thread give
+orders: nothing has two writers, and no lock is shared between processes.
 
 What is read here is checked before it is used: a task that writes where it should not must not
 make us trace for ever.
@@ -22,29 +22,23 @@ import struct
 import time
 from collections.abc import Callable
 
-from otel_celery_memory.orders import (
-    CAPTURE_RUNS_MAX,
-    CAPTURE_SECONDS_MAX,
-    TRACING_MODES,
-    Balance,
-    Orders,
-)
+from otel_celery_memory.ordered import ORDERED_BYTES, Ordered
+from otel_celery_memory.orders import CAPTURE_RUNS_MAX, Balance, Orders
 from otel_celery_memory.shared_memory import new_memory, page_in
 from otel_celery_memory.told import TOLD_BYTES, ToldEnds
 
 SLOTS = 512
-_CAPTURE_MAX = 2**63 - 1
-"""What a record can carry."""
-
-_ORDER = struct.Struct("<QQQQQdd")
 _COUNT = struct.Struct("<Q")
-_LEDGER = struct.Struct("<5d")
-_CELL_BYTES = _COUNT.size + _LEDGER.size
-_CELLS_AT = _ORDER.size
+_LEDGER = struct.Struct("<8d")
+_CAPTURED = struct.Struct("<QQ")
+_LEDGER_AT = _COUNT.size
+_CAPTURED_AT = _LEDGER_AT + _LEDGER.size
+_CELL_BYTES = _CAPTURED_AT + _CAPTURED.size
+_CELLS_AT = ORDERED_BYTES
 _DAMAGED_AT = _CELLS_AT + SLOTS * _CELL_BYTES
 _BEAT = struct.Struct("<d")
 _BEAT_AT = _DAMAGED_AT + _COUNT.size
-_HELD_AT = 32 * 1024
+_HELD_AT = 64 * 1024
 HELD_BYTES = 512
 _TOLD_AT = _HELD_AT + SLOTS * HELD_BYTES
 PAGE_BYTES = _TOLD_AT + TOLD_BYTES
@@ -58,6 +52,7 @@ class ControlPage:
         self.fd = fd
         self._clock_s = clock_s
         self._map = mmap.mmap(fd, PAGE_BYTES)
+        self._ordered = Ordered(self._map, clock_s)
         self.told = ToldEnds(self._map, _TOLD_AT)
 
     @classmethod
@@ -74,41 +69,20 @@ class ControlPage:
         return page_in(fd, PAGE_BYTES, lambda fd: cls(fd, clock_s), "control page")
 
     def orders_number(self) -> bytes:
-        """Changes with each order; compared before every task, so it is not even decoded."""
-        return self._map[:8]
+        """Changes with each order."""
+        return self._ordered.number()
 
     def order(self, orders: Orders) -> None:
-        """Give orders; the main process alone does."""
-        (number,) = _COUNT.unpack_from(self._map, 0)
-        mode = TRACING_MODES.index(orders.mode) + 1 if orders.mode else 0
-        # The number last: who sees it sees the rest.
-        _ORDER.pack_into(
-            self._map,
-            0,
-            number,
-            mode,
-            orders.capture,
-            orders.runs,
-            orders.by_signal,
-            orders.until_s,
-            orders.allowance_s,
-        )
-        _COUNT.pack_into(self._map, 0, (number + 1) % 2**64)
+        """Give orders; the main process alone does, one thread at a time."""
+        self._ordered.write(orders)
+
+    def whole_orders(self) -> Orders | None:
+        """The orders as they are now; ``None`` while they are being written, or damaged."""
+        return self._ordered.read()
 
     def orders(self) -> Orders:
-        """The orders as they are now; none where they make no sense."""
-        _, mode, capture, runs, signal, until_s, allowance_s = _ORDER.unpack_from(self._map, 0)
-        if (
-            mode > len(TRACING_MODES)
-            or capture > _CAPTURE_MAX
-            or runs > CAPTURE_RUNS_MAX
-            or signal > 1
-            or not 0 <= allowance_s <= CAPTURE_SECONDS_MAX
-            or not 0 <= until_s <= self._clock_s() + CAPTURE_SECONDS_MAX
-        ):
-            return Orders()
-        found = TRACING_MODES[mode - 1] if mode else ""
-        return Orders(found, capture, runs, bool(signal), until_s, allowance_s)
+        """The orders as they are now; none where they are not whole or make no sense."""
+        return self._ordered.read() or Orders()
 
     def held_at(self, slot: int) -> tuple[mmap.mmap, int]:
         """Where the process in this slot holds the frame of its task: `HELD_BYTES` from there.
@@ -126,20 +100,37 @@ class ControlPage:
         """Keep what the process in this slot earned and spent."""
         _LEDGER.pack_into(
             self._map,
-            _cell(slot) + _COUNT.size,
+            _cell(slot) + _LEDGER_AT,
             balance.task_s,
             balance.spent_s,
             balance.recent_task_s,
             balance.recent_spent_s,
             balance.at_s,
+            balance.asked_s,
+            balance.run_s,
+            balance.first_s,
         )
 
     def load(self, slot: int) -> Balance:
         """What the process before earned and spent; nothing where that makes no sense."""
-        found = _LEDGER.unpack_from(self._map, _cell(slot) + _COUNT.size)
+        found = _LEDGER.unpack_from(self._map, _cell(slot) + _LEDGER_AT)
         if not all(math.isfinite(value) and 0 <= value < 1e12 for value in found):
             return Balance()
         return Balance(*found)
+
+    def captured(self, slot: int, capture: int) -> int:
+        """How many windows of this capture the processes in this slot have sent.
+
+        Not known where slots share a cell.
+        """
+        number, windows = _CAPTURED.unpack_from(self._map, _cell(slot) + _CAPTURED_AT)
+        known = number == capture and _index(slot) < SLOTS - 1
+        return min(windows, CAPTURE_RUNS_MAX) if known else 0
+
+    def count_captured(self, slot: int, capture: int) -> None:
+        """One more window of this capture has been sent from this slot."""
+        windows = self.captured(slot, capture) + 1
+        _CAPTURED.pack_into(self._map, _cell(slot) + _CAPTURED_AT, capture, windows)
 
     def totals(self) -> tuple[float, float]:
         """Seconds of task time and of tracing, of all slots since the worker started."""

@@ -114,14 +114,17 @@ class WindowKind(int, Enum):
     """What the sites of a window are.
 
     ``RUN``: left alive by one whole run of the task. ``SLICE``: alive when the tracing of a part
-    of one was stopped, perhaps not left behind. ``PROCESS``: growth of the process's whole live
-    heap since a baseline. ``HEAP``: all that is traced and alive.
+    of one was stopped, or after one that raised: perhaps not left behind. ``PROCESS``: growth of
+    the process's whole live heap since a baseline. ``HEAP``: all that is traced and alive.
+    ``FIRST`` is what the reporter makes of a ``RUN`` that is the task's first one traced in its
+    process: what a process sets up for good is among it.
     """
 
     RUN = 0
     SLICE = 1
     PROCESS = 2
     HEAP = 3
+    FIRST = 4
 
 
 class SitesWindow(NamedTuple):

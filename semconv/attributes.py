@@ -88,8 +88,9 @@ ATTRIBUTES = {
     ),
     "celery.memory.site.window": Attribute(
         "string",
-        "What the size is of: whole runs, processes since they were warm, or a part of a run.",
-        ("run", "process", "slice"),
+        "What the size is of: whole runs, the first one traced in each process, processes since "
+        "they were warm, or a part of a run.",
+        ("run", "first", "process", "slice"),
     ),
     "celery.memory.snapshot.kind": Attribute("string", "What was captured.", ("sites",)),
     "celery.memory.snapshot.reason": Attribute("string", "Why it was captured.", ("asked",)),

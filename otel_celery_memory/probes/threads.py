@@ -9,6 +9,7 @@ from __future__ import annotations
 import _thread
 import os
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -44,7 +45,25 @@ def native_lock() -> NativeLock:
 
 def start_native_thread(function: Callable[[], None]) -> None:
     """Run `function` in a thread of the kernel; raises `RuntimeError` where there is none left."""
-    _original("start_new_thread")(function, ())
+    _original("start_new_thread")(_run, (function,))
+
+
+def _run(function: Callable[[], None]) -> None:
+    try:
+        function()
+    finally:
+        if not is_patched():  # greenlets' dummies go with them
+            _forget_dummy()
+
+
+def _forget_dummy() -> None:
+    """``threading`` keeps a dummy for a thread that is not its own and asked who it is.
+
+    As any does that logs; before CPython 3.13 for ever, or until a thread has the same number.
+    """
+    known: dict[int, threading.Thread] = vars(threading).get("_active", {})
+    if isinstance(known.get(threading.get_ident()), threading._DummyThread):
+        known.pop(threading.get_ident(), None)
 
 
 def native_thread() -> int:

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from otel_celery_memory.probes.freelists import FreeLists
-from otel_celery_memory.probes.threads import has_foreign_threads, native_lock
+from otel_celery_memory.probes.threads import has_foreign_threads, native_lock, native_thread
 
+_python_s_start = tracemalloc.start
 TRACE_BYTES = 50
 """What ``tracemalloc`` keeps for one live block: 48 to 59 bytes on CPython 3.10 to 3.13."""
 
@@ -47,6 +48,7 @@ class HeapTracer:
         self._forks_followed = False
         # A guard's thread may stop what the user's code is about to take over.
         self._changing = native_lock()
+        self._taking_over = 0
         self.free_lists = FreeLists()
         self.clears_free_lists = True
         """Where tracing begins and ends with a run. Where it is always on, what the lists hold
@@ -58,11 +60,11 @@ class HeapTracer:
             if tracemalloc.is_tracing():
                 return False
             self._sessions += 1
-            start = self._their_start = tracemalloc.start
+            self._their_start = tracemalloc.start
             tracemalloc.start = self._taken_over
             self._ours = True
             try:
-                start(frames or self._frames)
+                _python_s_start(frames or self._frames)
             except BaseException:
                 self._stop_ours()
                 raise
@@ -94,6 +96,7 @@ class HeapTracer:
             tracer = reference()
             if tracer is not None:
                 tracer._changing = native_lock()  # a thread that is no more may have held it
+                tracer._taking_over = 0
                 tracer.stop()
 
         os.register_at_fork(after_in_child=in_child)
@@ -134,10 +137,22 @@ class HeapTracer:
         return tracemalloc.get_traced_memory()[0], peak
 
     def _taken_over(self, *args: Any, **kwargs: Any) -> None:
-        """The user starts tracing himself: what we trace ends, and his begins."""
+        """The user starts tracing himself: what we trace ends, and his begins.
+
+        Called while we do not trace, or by his function that we call here, this is what he found
+        in place of Python's while we traced, and kept.
+        """
+        if self._taking_over == native_thread():
+            _python_s_start(*args, **kwargs)
+            return
         with self._changing:
+            theirs = self._their_start or _python_s_start
             self._stop_ours()
-            tracemalloc.start(*args, **kwargs)
+            self._taking_over = native_thread()
+            try:
+                theirs(*args, **kwargs)
+            finally:
+                self._taking_over = 0
 
     def _give_start_back(self) -> None:
         # Somebody may have put another in its place meanwhile.

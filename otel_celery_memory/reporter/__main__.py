@@ -79,7 +79,7 @@ def main(argv: list[str]) -> None:
         return {**found, "main": options.main_pid, "reporter": os.getpid()}
 
     describe = CodeNames().describe
-    tracing = TracingShare(page.totals)
+    tracing = TracingShare(page.totals, from_zero=not options.restarts)
 
     def send_now() -> None:
         pipeline.send_events()
@@ -130,7 +130,7 @@ def main(argv: list[str]) -> None:
             send_now,
             memoirs.note,
         ),
-        Desk(emitter, page, settings.tracing, tracing.share, StatusPage(options.status).write),
+        Desk(emitter, page, settings.tracing, tracing.seconds, StatusPage(options.status).write),
         selector,
         settings.sites_interval,
         page.count_damaged,

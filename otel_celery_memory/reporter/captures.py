@@ -21,6 +21,7 @@ from otel_celery_memory.captures.model import (
 )
 from otel_celery_memory.orders import Orders
 from otel_celery_memory.records import Site, SitesWindow, WindowKind
+from otel_celery_memory.reporter.captured_slots import CapturedSlots
 from otel_celery_memory.reporter.gathered import GatheredWindows
 from otel_celery_memory.reporter.sites import CodePlace
 from otel_celery_memory.telemetry.event_values import Snapshot
@@ -76,7 +77,7 @@ class Captures:
         self._began_s = 0.0
         self._mode = ""
         self._gathered: dict[int, GatheredWindows] = {}
-        self._windows: Counter[int] = Counter()
+        self._slots = CapturedSlots()
         self._sites_due: Counter[int] = Counter()
         self._sites_due_s = 0.0
         self._last = 0
@@ -91,11 +92,11 @@ class Captures:
         self._last = orders.capture
         self._orders, self._mode, self._began_s = orders, mode, self._clock_s()
         self._gathered.clear()
-        self._windows.clear()
+        self._slots = CapturedSlots()
         self._sites_due.clear()
 
-    def window(self, record: SitesWindow) -> None:
-        """A window's sites follow."""
+    def window(self, record: SitesWindow, sender: CapturedProcess) -> None:
+        """A window's sites follow; `sender` is the process that it is of."""
         if record.capture > self._last:
             self.look_for_orders()
         if self._orders is None or record.capture != self._orders.capture:
@@ -103,7 +104,7 @@ class Captures:
         if record.kind not in _KINDS:
             return  # a damaged record's
         self._gathered.setdefault(record.kind, GatheredWindows()).window(record)
-        self._windows[record.pid] += 1
+        self._slots.sent(sender, self._clock_s())
         self._sites_due[record.pid] = record.sites
         self._sites_due_s = self._clock_s() + GRACE_S
 
@@ -119,18 +120,21 @@ class Captures:
     def complete(
         self, processes: Iterable[CapturedProcess], *, all_now: bool = False
     ) -> TakenCapture | None:
-        """The capture, once all of `processes` have sent what they should, or its time is over."""
+        """The capture, once all places have sent what they should, or its time is over.
+
+        ``processes`` are those that run tasks now.
+        """
         orders = self._orders
         if orders is None:
             return None
-        found = list(processes)
+        now_s = self._clock_s()
+        self._slots.see(processes, now_s)
         wanted = 1 if WindowKind.HEAP in self._gathered else orders.runs
-        waiting = not wanted or not found or self._sites_are_due()
-        waiting |= any(self._windows[process.pid] < wanted for process in found)
-        if waiting and not all_now and self._clock_s() < orders.until_s + GRACE_S:
+        waiting = not wanted or self._sites_are_due() or self._slots.lack(wanted, now_s)
+        if waiting and not all_now and now_s < orders.until_s + GRACE_S:
             return None
         self._orders = None
-        taken = self._taken_now(orders, tuple(p for p in found if self._windows[p.pid]))
+        taken = self._taken_now(orders, self._slots.senders())
         self._taken.append(taken)
         return taken
 

@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from otel_celery_memory.captures.model import CapturedProcess
+from otel_celery_memory.orders import Orders
 from otel_celery_memory.page import ControlPage
 from otel_celery_memory.records import MAIN_SLOT, slot_name
 from otel_celery_memory.reporter.emitter import Emitter
 from otel_celery_memory.reporter.process import ProcessState
+from otel_celery_memory.reporter.view_room import write_what_fits
+from otel_celery_memory.reporter.window_totals import place_of
 from otel_celery_memory.telemetry.event_values import RankedSite
 
 VIEW_INTERVAL_S = 5.0
@@ -27,16 +30,17 @@ class Desk:
         emitter: Emitter,
         page: ControlPage,
         mode: str,
-        tracing_share: Callable[[], float | None],
-        write: Callable[[dict[str, Any]], object],
+        tracing_s: Callable[[], tuple[float, float]],
+        write: Callable[[dict[str, Any]], bool],
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._emitter = emitter
         self._page = page
         self._mode = mode
-        self._tracing_share = tracing_share
+        self._tracing_s = tracing_s
         self._write = write
         self._clock_s = clock_s
+        self._orders = Orders()
         self._view_due_s = clock_s()
         self._ranked_s = clock_s()
         # A child may hear of a capture before the next tick does.
@@ -59,23 +63,26 @@ class Desk:
         now_s = self._clock_s()
         if taken is not None or now_s >= self._view_due_s:
             self._view_due_s = now_s + VIEW_INTERVAL_S
-            self._write(self.view(mode))
+            write_what_fits(self.view(mode), self._write)
 
     def _look_at_orders(self) -> str:
-        orders = self._page.orders()
-        mode = orders.mode or self._mode
-        self._emitter.captures.begin(orders, mode)
+        # While they are being written, those before hold.
+        self._orders = self._page.whole_orders() or self._orders
+        mode = self._orders.mode or self._mode
+        self._emitter.captures.begin(self._orders, mode)
         return mode
 
     def view(self, mode: str) -> dict[str, Any]:
         """The worker as it is now: sizes, names and places, of a bounded number of things."""
         emitter = self._emitter
-        share = self._tracing_share()
+        task_s, spent_s = self._tracing_s()
         interval_s = max(self._clock_s() - self._ranked_s, 1.0)
         return {
             "tracing": {
                 "mode": mode,
-                "overhead": None if share is None else round(share, 5),
+                "task_seconds": round(task_s, 3),
+                "spent_seconds": round(spent_s, 6),
+                "overhead": round(spent_s / task_s, 5) if task_s else None,
                 "aborted": emitter.runs_aborted(),
             },
             "processes": [
@@ -92,7 +99,7 @@ class Desk:
                 }
                 for name, total in emitter.tasks.largest(_TASKS_SHOWN)
             ],
-            "sites": [_site(site) for site in emitter.sites.peek(interval_s)],
+            "sites": [_site(site) for site in emitter.sites.peek(interval_s, place_of)],
             "captures": emitter.captures.view(),
             "switched_off": [{"slot": slot, "part": part} for slot, part in emitter.switched_off()][
                 :_PARTS_SHOWN
@@ -107,10 +114,7 @@ class Desk:
         """Those that run tasks: the children where there are any."""
         there = self._there()
         children = [process for process in there if process.slot != MAIN_SLOT]
-        return [
-            CapturedProcess(slot_name(process.slot), process.pid, process.rss_bytes)
-            for process in children or there
-        ]
+        return [process.captured() for process in children or there]
 
 
 def _process(process: ProcessState) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from opentelemetry._logs import Logger
 from opentelemetry.metrics import Histogram, Meter
 
 from otel_celery_memory import conventions as c
+from otel_celery_memory.captures.model import CapturedProcess
 from otel_celery_memory.records import (
     ProcessDown,
     ProcessUp,
@@ -24,6 +25,7 @@ from otel_celery_memory.reporter.counts import Counts
 from otel_celery_memory.reporter.endings import ProcessEnd
 from otel_celery_memory.reporter.levels import Surroundings, levels_of, parts_off
 from otel_celery_memory.reporter.pressure import Usage
+from otel_celery_memory.reporter.process import ProcessState
 from otel_celery_memory.reporter.recycling import Recycling, Replacement
 from otel_celery_memory.reporter.sites import SiteTotals
 from otel_celery_memory.reporter.state import WorkerState
@@ -93,7 +95,7 @@ class Emitter:
             if record.aborted:
                 self._counts.aborted[self._names.bounded(record.task)] += 1
             self.sites.window(record)
-            self.captures.window(record)
+            self.captures.window(record, self._sender(record.pid))
         elif isinstance(record, Site):
             self.sites.site(record)
             self.captures.site(record)
@@ -172,6 +174,10 @@ class Emitter:
         self.tasks.clear()
         self.sites.forget()
         self.state.processes.clear()
+
+    def _sender(self, pid: int) -> CapturedProcess:
+        process = self.state.processes.get(pid)
+        return ProcessState(pid, None).captured() if process is None else process.captured()
 
     def _retained(self, previous_task: str, retained_bytes: int) -> None:
         task = self._names.bounded(previous_task)

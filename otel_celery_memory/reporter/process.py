@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from otel_celery_memory.captures.model import CapturedProcess
 from otel_celery_memory.records import (
     MAIN_SLOT,
     TERMINATED,
@@ -107,6 +108,10 @@ class ProcessState:
     def _runs(self, task: TaskStarted) -> None:
         self.in_flight.append(task)
         del self.in_flight[:-_IN_FLIGHT_MAX]
+
+    def captured(self) -> CapturedProcess:
+        """As a capture that it takes part in tells of it."""
+        return CapturedProcess(slot_name(self.slot), self.pid, self.rss_bytes)
 
     def snapshot(self, task: TaskStarted | None, now_ns: int) -> ProcessSnapshot:
         """As the events tell of it, with the task that it is or was running."""

@@ -1,7 +1,8 @@
 """Which sites to tell of at each interval: what traced windows found, ranked. Pure.
 
-First what whole runs leave alive, by how fast it grows; then what grows in a process outside of
-them; then what was alive when a slice of a long run ended, which may still have been freed.
+First what whole runs leave alive, by how fast it grows; of tasks that were not traced twice in any
+process, what their first traced runs left; then what grows in a process outside of runs; then what
+was alive when a slice of a long run ended, which may still have been freed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from otel_celery_memory.records import Site, SitesWindow, TaskFinished, WindowKind
-from otel_celery_memory.reporter.window_totals import SiteKey, SiteMean, WindowTotals
+from otel_celery_memory.reporter.window_totals import (
+    KeyOf,
+    SiteKey,
+    SiteMean,
+    WindowTotals,
+    place_of,
+    site_of,
+)
 from otel_celery_memory.telemetry.event_values import RankedSite
 from otel_celery_memory.telemetry.metrics import BoundedNames
 
@@ -78,22 +86,25 @@ class SiteTotals:
         found = self.peek(interval_s)
         self._told_bytes = {
             (site.kind, (site.task, site.path, site.line, site.stack)): site.size_bytes
-            for site in found
+            for site in (*self.peek(interval_s, place_of), *found)
         }
         for totals in (self._whole, self._first, self._slices):
             totals.turn()
         self._runs.clear()
         return found
 
-    def peek(self, interval_s: float) -> list[RankedSite]:
-        """What `rank` would tell now, `interval_s` after it was last called."""
-        whole, seen = self._whole.means(), self._whole.tasks()
-        # A process's first window of a task shows what it sets up for good as well.
-        whole |= {k: mean for k, mean in self._first.means().items() if k[0] not in seen}
+    def peek(self, interval_s: float, key_of: KeyOf = site_of) -> list[RankedSite]:
+        """What `rank` would tell now, `interval_s` after it was last called.
+
+        With `place_of`, a line is one site whatever stacks called it.
+        """
+        seen = self._whole.tasks()
+        first = {k: m for k, m in self._first.means(key_of).items() if k[0] not in seen}
         found = (
-            self._by_rate(whole, interval_s)
-            + self._by_growth(interval_s)
-            + self._by_size(self._slices.means())
+            self._by_rate(WindowKind.RUN, self._whole.means(key_of), interval_s)
+            + self._by_rate(WindowKind.FIRST, first, interval_s)
+            + self._by_growth(interval_s, key_of)
+            + self._by_size(self._slices.means(key_of))
         )[: self._top]
         return [self._described(site, rank) for rank, site in enumerate(found, start=1)]
 
@@ -124,23 +135,25 @@ class SiteTotals:
             del self._met[next(iter(self._met))]
         return self._first
 
-    def _by_rate(self, means: dict[SiteKey, SiteMean], interval_s: float) -> list[RankedSite]:
+    def _by_rate(
+        self, kind: WindowKind, means: dict[SiteKey, SiteMean], interval_s: float
+    ) -> list[RankedSite]:
         found = []
         for key, mean in means.items():
             # A window that closed in this interval may be of a run before it.
             runs = max(self._runs[key[0]], self._whole.fresh(key[0]), self._first.fresh(key[0]))
             rate = mean.steady_bytes * runs * 60 / interval_s
             if rate > 0:
-                found.append(self._ranked(WindowKind.RUN, key, mean, round(rate)))
+                found.append(self._ranked(kind, key, mean, round(rate)))
         return sorted(found, key=lambda site: (-(site.rate_bytes_per_minute or 0), site.path))
 
-    def _by_growth(self, interval_s: float) -> list[RankedSite]:
+    def _by_growth(self, interval_s: float, key_of: KeyOf) -> list[RankedSite]:
         sizes: Counter[SiteKey] = Counter()
         blocks: Counter[SiteKey] = Counter()
         for sites in self._grown.values():
             for key, (size, count) in sites.items():
-                sizes[key] += size
-                blocks[key] += count
+                sizes[key_of(key)] += size
+                blocks[key_of(key)] += count
         runs = sum(self._grown_runs.values())
         found = []
         for key, size in sizes.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from otel_celery_memory import conventions as c
@@ -13,6 +14,19 @@ _SITES_MAX = 2_000
 
 SiteKey = tuple[str, str, int, str]
 """Task, file, line, stack."""
+
+
+KeyOf = Callable[[SiteKey], SiteKey]
+
+
+def site_of(site: SiteKey) -> SiteKey:
+    """The site itself: each stack is one of its own."""
+    return site
+
+
+def place_of(site: SiteKey) -> SiteKey:
+    """The site without its stack: what a table shows of it that has no room for stacks."""
+    return (*site[:3], "")
 
 
 @dataclass
@@ -65,18 +79,23 @@ class WindowTotals:
         """Tasks of which there are windows, whatever these show."""
         return {task for interval in self._intervals for task in interval.windows}
 
-    def means(self) -> dict[SiteKey, SiteMean]:
-        """What there is of each site, over the windows of its task."""
+    def means(self, key_of: KeyOf = site_of) -> dict[SiteKey, SiteMean]:
+        """What there is of each site, over the windows of its task.
+
+        Sites of which `key_of` says the same are one.
+        """
         windows: Counter[str] = Counter()
         size_bytes: Counter[SiteKey] = Counter()
         blocks: Counter[SiteKey] = Counter()
         largest_bytes: dict[SiteKey, int] = {}
         for interval in self._intervals:
             windows.update(interval.windows)
-            size_bytes.update(interval.size_bytes)
-            blocks.update(interval.blocks)
-            for key, size in interval.largest_bytes.items():
-                largest_bytes[key] = max(largest_bytes.get(key, 0), size)
+            for key, size in interval.size_bytes.items():
+                site = key_of(key)
+                size_bytes[site] += size
+                blocks[site] += interval.blocks[key]
+                largest = interval.largest_bytes[key]
+                largest_bytes[site] = max(largest_bytes.get(site, 0), largest)
         return {
             key: _mean(size, blocks[key], largest_bytes[key], windows[key[0]])
             for key, size in size_bytes.items()

@@ -51,6 +51,8 @@ class Events:
         body = {
             WindowKind.RUN: f"{site.name} left {size} alive in each of {site.runs} traced runs "
             f"of {site.task}",
+            WindowKind.FIRST: f"{site.name} left {size} alive in each of {site.runs} traced runs "
+            f"of {site.task}, each the first in its process",
             WindowKind.SLICE: f"{size} from {site.name} were alive when a slice of {site.task} "
             f"ended, on the mean of {site.runs}",
             WindowKind.PROCESS: f"{site.name} holds {size} more than when its processes were warm",

@@ -93,6 +93,12 @@ class KnownCosts:
         # A copy: the guard's thread asks, while tasks are met.
         return sum(costs.seen_s >= then_s for costs in list(self._costs.values()))
 
+    def runs(self) -> tuple[int, float]:
+        """How many runs were not traced, of all names, and how long one took on the mean."""
+        known = list(self._costs.values())
+        runs = sum(costs.runs for costs in known)
+        return runs, sum(costs.runs * costs.wall_s for costs in known) / runs if runs else 0.0
+
     def _meet(self, task: str, now_s: float) -> TaskCosts:
         if len(self._costs) >= NAMES_MAX and not self._makes_room(now_s):
             task = _OTHER

@@ -45,11 +45,16 @@ class Funds:
         lately_s = self._lately.left_s(self.task_s, now_s)
         return min(share * earned_s - self._recent_spent_s, lately_s)
 
-    def balance(self, now_s: float) -> Balance:
+    def balance(self, now_s: float, of_first_runs: tuple[float, float, float]) -> Balance:
         """What the next process in this slot begins with."""
         self._settle(now_s)
         return Balance(
-            self.task_s, self.spent_s, self._recent_task_s, self._recent_spent_s, self._settled_s
+            self.task_s,
+            self.spent_s,
+            self._recent_task_s,
+            self._recent_spent_s,
+            self._settled_s,
+            *of_first_runs,
         )
 
     def _settle(self, now_s: float) -> None:

@@ -9,48 +9,21 @@ are obeyed so many times a second only.
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from celery.worker.control import control_command, inspect_command
 
-from otel_celery_memory.captures.directory import CaptureDirectory
-from otel_celery_memory.captures.errors import CaptureError
 from otel_celery_memory.orders import CAPTURE_RUNS_MAX, CAPTURE_SECONDS_MAX, TRACING_MODES
-from otel_celery_memory.page import ControlPage
-from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.command_line import accept
-from otel_celery_memory.worker.rate import Rate
+from otel_celery_memory.worker.ordering import (
+    ALLOWANCE_S,
+    RUNS_WITHIN_S,
+    Controlled,
+    RefusedError,
+    begin_capture,
+    switch_tracing,
+)
 from otel_celery_memory.worker.view_text import view_text
-
-logger = logging.getLogger(__name__)
-
-RUNS_WITHIN_S = 120.0
-"""A capture of so many runs waits no longer for them."""
-SIGNAL_CAPTURE_S = 30.0
-ALLOWANCE_S = 1.0
-"""What a capture may add to one run: somebody asked for it, so more than the budget's."""
-
-
-class RefusedError(Exception):
-    """Why a command is not carried out, in one line."""
-
-
-@dataclass(frozen=True)
-class Controlled:
-    """The worker of this process, as remote control sees it."""
-
-    settings: Settings
-    page: ControlPage
-    view: Callable[[], dict[str, Any] | None]
-    running: Callable[[], bool]
-    wake: Callable[[], None]
-    """Have the capture include what is running now, where that can be."""
-    rate: Rate = field(default_factory=Rate)
-
 
 _controlled: list[Controlled] = []
 
@@ -75,7 +48,10 @@ def memory(state: Any) -> dict[str, Any]:
     view = controlled.view()
     if view is None:
         return {"error": "there is nothing to show yet: the reporter is starting"}
-    return {"ok": view_text(view), "memory": view}
+    # With less task time one slowed run may cost more than the budget: its share says nothing.
+    settings = controlled.settings
+    share_from_s = settings.max_added_latency / settings.overhead_budget
+    return {"ok": view_text(view, share_from_s), "memory": view}
 
 
 @control_command(  # type: ignore[untyped-decorator]
@@ -104,49 +80,12 @@ def memory_tracing(state: Any, mode: str = "") -> dict[str, Any]:
         controlled = _answering()
         if mode not in TRACING_MODES:
             raise RefusedError(f"the mode is one of {', '.join(TRACING_MODES)}")
-        controlled.page.order(replace(controlled.page.orders(), mode=mode))
-        return {"ok": f"tracing is {mode} from each process's next task on"}
+        return {"ok": switch_tracing(controlled, mode)}
     except RefusedError as why:
         return {"error": str(why)}
 
 
 accept(inspect=("memory",), control=("memory_capture", "memory_tracing"))
-
-
-def begin_capture(
-    controlled: Controlled, runs: int, seconds: float, allowance_s: float, *, signal: bool = False
-) -> str:
-    """Order a capture; what was ordered, in words. Raises `RefusedError`."""
-    orders, now_s = controlled.page.orders(), time.monotonic()
-    if not controlled.running():
-        raise RefusedError("the worker is shutting down")
-    if orders.capture and now_s < orders.until_s and not _is_complete(controlled, orders.capture):
-        left_s = orders.until_s - now_s
-        raise RefusedError(f"capture {orders.capture} is being taken, for {left_s:.0f} s at most")
-    directory = controlled.settings.capture_directory
-    if directory:
-        try:
-            CaptureDirectory(directory).check()
-        except CaptureError as error:
-            raise RefusedError(str(error)) from None
-    number = orders.capture + 1
-    controlled.page.order(
-        replace(
-            orders,
-            capture=number,
-            runs=runs,
-            by_signal=signal,
-            until_s=now_s + seconds,
-            allowance_s=allowance_s,
-        )
-    )
-    controlled.wake()
-    what = f"the next {runs} runs of each process, within" if runs else "what runs for"
-    where = f"it will be written to {directory}" if directory else "no capture_directory is set"
-    return (
-        f"capture {number} begins: {what} {seconds:.0f} s; {where}; "
-        "`celery inspect memory` shows when it is complete"
-    )
 
 
 def _answering() -> Controlled:
@@ -187,9 +126,3 @@ def _allowance_s(value: object) -> float:
     except ValueError:
         pass
     raise RefusedError("max_added_latency is from 0.01 to 60 seconds")
-
-
-def _is_complete(controlled: Controlled, number: int) -> bool:
-    view = controlled.view() or {}
-    captures = view.get("captures", [])
-    return any(c.get("number") == number and c.get("state") != "running" for c in captures)

@@ -14,6 +14,13 @@ from otel_celery_memory.page import ControlPage
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker import capture_signal, remote
 from otel_celery_memory.worker.channel import Channel
+from otel_celery_memory.worker.ordering import (
+    ALLOWANCE_S,
+    SIGNAL_CAPTURE_S,
+    Controlled,
+    RefusedError,
+    begin_capture,
+)
 from otel_celery_memory.worker.reaper import Reaper
 from otel_celery_memory.worker.recorder import Recorder
 
@@ -43,7 +50,7 @@ class OwnRequests:
 
     def attach(self, recorder: Recorder) -> None:
         self._running = True
-        controlled = remote.Controlled(
+        controlled = Controlled(
             self._settings,
             self._page,
             lambda: _with_pid(self._view()),
@@ -102,7 +109,7 @@ class WorkerRequests:
 
     def attach(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        controlled = remote.Controlled(
+        controlled = Controlled(
             self._settings,
             self._channel.page,
             lambda: _with_pid(self._channel.status.read()),
@@ -130,12 +137,10 @@ def _capture_now(recorder: Recorder) -> None:
         recorder.tracing.capture_now()
 
 
-def _capture_by_signal(controlled: remote.Controlled) -> None:
+def _capture_by_signal(controlled: Controlled) -> None:
     try:
-        said = remote.begin_capture(
-            controlled, 0, remote.SIGNAL_CAPTURE_S, remote.ALLOWANCE_S, signal=True
-        )
-    except remote.RefusedError as why:
+        said = begin_capture(controlled, 0, SIGNAL_CAPTURE_S, ALLOWANCE_S, signal=True)
+    except RefusedError as why:
         said = f"SIGURG: {why}"
     logger.warning("otel_celery_memory: %s", said)
 

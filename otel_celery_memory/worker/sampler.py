@@ -22,6 +22,7 @@ import random
 
 from otel_celery_memory.orders import Balance
 from otel_celery_memory.worker.costs import KnownCosts
+from otel_celery_memory.worker.first_runs import FirstRuns
 from otel_celery_memory.worker.funds import TIME_CONSTANT_S, Funds
 from otel_celery_memory.worker.plan import Plan
 from otel_celery_memory.worker.spending import Spending
@@ -30,6 +31,8 @@ IDLE_SHARE = 0.01
 SPENT_SHARE = 0.9
 """Of the budget that is there to be spent; what is between is for costs that nobody can measure,
 and for names that were never seen."""
+SUCCESSORS_SHARE = 0.9
+"""Of the budget, in a process that knows how much the one before it spent lately, but not when."""
 PACED_SHARE = 0.85
 """Of the budget that the names wait for; what is between is for costs that were underestimated."""
 FIXED_COST_S = 0.0003
@@ -59,14 +62,15 @@ class Sampler:
         self._latency_s = max_added_latency_s
         self._chance = chance
         before = before or Balance()
-        # A successor's names are new to it only, not to the worker: they wait like any other.
-        self._succeeds = before.task_s > 0
         lately = Spending(SPENT_SHARE * overhead_budget, WHOLE_SHARE * max_added_latency_s)
-        self.funds = Funds(overhead_budget, max_added_latency_s / 2, lately, before, now_s)
+        earned = overhead_budget * (SUCCESSORS_SHARE if before.task_s > 0 else 1.0)
+        self.funds = Funds(earned, max_added_latency_s / 2, lately, before, now_s)
         self._known = KnownCosts(self._first_due_s)
         self._active = 1
         self._counted_s = now_s
-        self._born_s = self._pace_s(now_s)
+        self._traced_runs = 0
+        most_s = WHOLE_SHARE * max_added_latency_s
+        self._first = FirstRuns(before, most_s, self._pace_s(now_s), chance)
 
     def due(self, task: str, now_s: float) -> bool:
         """Whether it is worth asking for a `plan`: the one question before every run."""
@@ -75,7 +79,7 @@ class Sampler:
             return False
         # A name's first run imports what it needs; where processes do not live long, it may be
         # the only one.
-        return costs.runs > 0 or self._succeeds
+        return costs.runs > 0 or self._first.are_traced
 
     def ran(self, task: str, cpu_s: float, wall_s: float, now_s: float) -> None:
         """A run of `task` ended that was not traced, and that had the process to itself."""
@@ -94,6 +98,9 @@ class Sampler:
         what it took beyond an untraced one, at least a quarter; of a slice all.
         """
         costs = self._known.of(task, now_s)
+        self._traced_runs += whole
+        if whole and not costs.runs:
+            self._first.was_traced(cpu_s, aborted=aborted)
         seen_whole = whole and not aborted
         spent_s = max(cpu_s - costs.cpu_s, cpu_s / 4) if seen_whole else cpu_s
         costs.was_traced(cpu_s, now_s, whole=whole, aborted=aborted)
@@ -126,7 +133,8 @@ class Sampler:
     def balance(self, now_s: float) -> Balance:
         """What the next process in this slot begins with."""
         self._count_active(now_s)
-        return self.funds.balance(now_s)
+        left = self._first.left(self._known, self._traced_runs, self._pace_s(now_s))
+        return self.funds.balance(now_s, left)
 
     def plan(self, task: str, now_s: float, limit_s: float | None = None) -> Plan | None:
         """How the run of `task` that starts now is traced, if it is.
@@ -137,6 +145,11 @@ class Sampler:
         # How near a name that never ran here comes to its limit is not known.
         if limit_s and (not costs.runs or costs.wall_longest_s + 2 * self._latency_s > limit_s):
             self.postpone(task, now_s)
+            return None
+        if not costs.runs and self._first.are_traced:
+            if self._funds_s(now_s, SPENT_SHARE) >= self._first.cost_s + FIXED_COST_S:
+                return self._first.plan()
+            costs.due_s = self._pace_s(now_s) + _RETRY_S
             return None
         # A name that was never seen goes before the others: the reserve is for it too.
         funds_s = self._funds_s(now_s, SPENT_SHARE if costs.traced else 0.95)
@@ -157,10 +170,10 @@ class Sampler:
         return None
 
     def _first_due_s(self, now_s: float) -> float:
-        if not self._succeeds:
+        if not self._first.are_traced:
             return self._pace_s(now_s)
-        # A wait without memory, from the process's beginning: it may end long before it is over.
-        return self._born_s + self._chance.expovariate(1.0) * self._mean_wait_s(10 * FIXED_COST_S)
+        # A successor's names are new to it only, not to the worker: they wait like any other.
+        return self._first.due_s(self._mean_wait_s(self._first.cost_s))
 
     def _pace_s(self, now_s: float) -> float:
         """The clock by which names wait: task time, and a little of the time without any."""

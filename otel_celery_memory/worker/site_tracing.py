@@ -21,7 +21,7 @@ from otel_celery_memory.records import TaskFinished, TaskStarted, WindowKind
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.baseline import HeapBaseline
 from otel_celery_memory.worker.sink import Sink
-from otel_celery_memory.worker.site_records import left_alive, window_records
+from otel_celery_memory.worker.site_records import left_alive, raised, window_records
 from otel_celery_memory.worker.tracing import TaskTracing
 from otel_celery_memory.worker.windows import SiteWindows
 
@@ -42,6 +42,7 @@ class SiteTracing:
         chosen: SiteFilter,
     ) -> None:
         self._pid = os.getpid()
+        self._slot = slot
         self._sink = sink
         self._settings = settings
         self._page = page
@@ -52,11 +53,12 @@ class SiteTracing:
         self._baseline: HeapBaseline | None = None
         self._heap_capture = 0
         self._captured = 0
-        self.seen = page.orders_number()
+        self.seen = b""
         """The orders that are being followed, by `ControlPage.orders_number`."""
         self.mode = ""
         # A child that is up in the middle of a capture takes part in it.
-        self._obey(page.orders())
+        if not self._obey_what_is_ordered():
+            self._obey(Orders())
 
     def starting(self) -> None:
         """A task is about to start, nothing of it is measured yet."""
@@ -67,10 +69,8 @@ class SiteTracing:
 
         Whether its numbers must begin anew: what we did here was not its doing.
         """
-        number = self._page.orders_number()
-        if number != self.seen:
-            self.seen = number
-            self._obey(self._page.orders())
+        if self._page.orders_number() != self.seen:
+            self._obey_what_is_ordered()
         if self._windows is None:
             return self.tasks.started(started.task_id, task, alone=alone)
         self._tracer.start()  # a task may have stopped it
@@ -87,6 +87,8 @@ class SiteTracing:
         """A task that is not nested has ended."""
         if self._windows is None:
             self.tasks.ended(finished)
+        elif raised(finished.state):
+            self._windows.run_raised()
 
     def capture_now(self) -> None:
         """Capture what is running; from a thread of its own, for signals."""
@@ -108,6 +110,19 @@ class SiteTracing:
         self.tasks.down()
         self._tracer.stop()
 
+    def _obey_what_is_ordered(self) -> bool:
+        """Follow the orders; ``False`` while they are being written: asked again at the next task.
+
+        The number is read first: an order that comes between the two is obeyed once more.
+        """
+        number = self._page.orders_number()
+        orders = self._page.whole_orders()
+        if orders is None:
+            return False
+        self.seen = number
+        self._obey(orders)
+        return True
+
     def _obey(self, orders: Orders) -> None:
         self._switch(orders.mode or self._settings.tracing)
         if self._windows is None:
@@ -116,9 +131,11 @@ class SiteTracing:
             self._heap_is_wanted(orders)
 
     def _heap_is_wanted(self, orders: Orders) -> bool:
-        """Whether a capture of the heap is ordered; each is taken once."""
+        """Whether a capture of the heap is ordered; each is taken once in a slot."""
         if orders.capture in (0, self._captured) or time.monotonic() >= orders.until_s:
             return False
+        if self._page.captured(self._slot, orders.capture):
+            return False  # by the process before this one
         self._captured = self._heap_capture = orders.capture
         return True
 
@@ -147,5 +164,6 @@ class SiteTracing:
         sites = left_alive(live_sites(), self._chosen)
         for record in window_records(self._pid, WindowKind.HEAP, "", sites, capture=capture):
             self._sink.send(record)
+        self._page.count_captured(self._slot, capture)
         del sites
         give_back_free_memory()

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from otel_celery_memory.orders import Orders
+from otel_celery_memory.page import ControlPage
 from otel_celery_memory.probes.sites import SiteFilter
 from otel_celery_memory.probes.threads import native_lock
 from otel_celery_memory.probes.tracer import HeapTracer
@@ -22,7 +23,7 @@ from otel_celery_memory.worker.plan import Plan
 from otel_celery_memory.worker.sink import Sink
 from otel_celery_memory.worker.site_records import SHARED_NAME, raised, run_records
 from otel_celery_memory.worker.traced_run import TracedRun
-from otel_celery_memory.worker.tracing_budget import Ledger, TracingBudget
+from otel_celery_memory.worker.tracing_budget import TracingBudget
 from otel_celery_memory.worker.tracing_window import Traced
 
 
@@ -38,7 +39,7 @@ class TaskTracing:
         sink: Sink,
         settings: Settings,
         tracer: HeapTracer,
-        ledger: Ledger,
+        page: ControlPage,
         limit_s: Callable[[Any], float | None],
         chosen: SiteFilter,
         clock_s: Callable[[], float] = time.monotonic,
@@ -52,11 +53,9 @@ class TaskTracing:
         self._cpu_s = cpu_s
         self._chosen = chosen
         chance = chance or random.Random()  # noqa: S311
-        self._budget = TracingBudget(
-            slot, settings, tracer, ledger, limit_s, clock_s, cpu_s, chance
-        )
+        self._budget = TracingBudget(slot, settings, tracer, page, limit_s, clock_s, cpu_s, chance)
         self._sampler = self._budget.sampler
-        self._captures = CapturedRuns()
+        self._captures = CapturedRuns(slot, page)
         # A capture by signal comes from a thread of its own.
         self._lock = native_lock()
         self._run: TracedRun | None = None
@@ -78,10 +77,10 @@ class TaskTracing:
 
     def started(self, task_id: str, task: Any, *, alone: bool) -> bool:
         """A task has started. Whether its numbers must begin anew, as it is traced from here."""
-        self._running = (task.name if alone else SHARED_NAME, task_id)
+        name = task.name if alone else SHARED_NAME
+        self._running = (name, task_id)
         if not self.budgeted and self._captures.ordered is None:
             return False
-        name = self._running[0]
         now_s = self._budget.begins(task_id, alone=alone)
         run = self._run
         if run is not None:
@@ -173,8 +172,7 @@ class TaskTracing:
             self._found(name, traced, capture)
 
         def next_slice() -> Plan | None:
-            plan = self._budget.next_slice(name, left_s)
-            return None if capture else plan
+            return None if capture else self._budget.next_slice(name, left_s)
 
         run = TracedRun(plan, self._tracer, found, next_slice, self._cpu_s)
         with self._lock:
@@ -198,3 +196,4 @@ class TaskTracing:
         found = (self._pid, task, traced, self._chosen, capture)
         for record in run_records(*found, with_exception=self._run_raised):
             self._sink.send(record)
+        self._captures.sent(capture)

@@ -8,16 +8,21 @@ from typing import Any
 _SHOWN = 15
 
 
-def view_text(view: Mapping[str, Any]) -> str:
-    """Tracing, processes, tasks, sites and captures; the largest of each."""
+def view_text(view: Mapping[str, Any], share_from_s: float = 0.0) -> str:
+    """Tracing, processes, tasks, sites and captures; the largest of each.
+
+    What tracing cost is told as a share of task time where that is `share_from_s` or more.
+    """
     tracing = view.get("tracing", {})
-    overhead = tracing.get("overhead")
-    spent = "nothing measured yet" if overhead is None else f"{overhead:.2%} of task time"
+    spent = _spent_text(tracing, share_from_s)
     head = f"tracing {tracing.get('mode', '?')}: {spent}, {tracing.get('aborted', 0)} runs aborted"
     off = [f"{each['part']} ({each['slot']})" for each in view.get("switched_off", [])]
     rest = f" and {len(off) - _SHOWN} more" if len(off) > _SHOWN else ""
+    cut = ", ".join(f"{n:,} {name}" for name, n in view.get("left_out", {}).items())
     parts = [
-        head + (f"; switched off: {', '.join(off[:_SHOWN])}{rest}" if off else ""),
+        head
+        + (f"; switched off: {', '.join(off[:_SHOWN])}{rest}" if off else "")
+        + (f"; no room for {cut} more" if cut else ""),
         _table(
             ("process", "pid", "RSS", "task"),
             [
@@ -68,6 +73,14 @@ def view_text(view: Mapping[str, Any]) -> str:
         ),
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def _spent_text(tracing: Mapping[str, Any], share_from_s: float) -> str:
+    task_s, spent_s = tracing.get("task_seconds", 0.0), tracing.get("spent_seconds", 0.0)
+    if not task_s:
+        return "nothing measured in ten minutes"
+    share = f" ({spent_s / task_s:.2%})" if task_s >= share_from_s else ""
+    return f"{spent_s:.2f} s of {task_s:,.1f} s of task time in ten minutes{share}"
 
 
 def size_text(size_bytes: int | None) -> str:

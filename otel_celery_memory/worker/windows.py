@@ -40,6 +40,7 @@ class SiteWindows:
         self._pid = os.getpid()
         self._before: LiveSites | None = None
         self._task = ""
+        self._raised = False
         self._rest_until_s = 0.0
         self._seen: set[str] = set()
         self._lock = Lock()
@@ -61,7 +62,7 @@ class SiteWindows:
         began_s = self._clock_s()
         looked = after = self._look() if self._closes(previous_task) else None
         found = [] if after is None else self._records(after)
-        self._before = None
+        self._before, self._raised = None, False
         # A task that was never looked at goes first, however busy its process is.
         new = task not in self._seen and len(self._seen) < _NAMES_MAX
         if new or began_s >= self._rest_until_s:
@@ -77,6 +78,14 @@ class SiteWindows:
             self._rest(began_s)
         return found
 
+    def run_raised(self) -> None:
+        """The run that has just ended did so in an exception.
+
+        That is in a cycle with all its frames, alive until the collector comes to it: it is not
+        yet left behind, and more than most leaks.
+        """
+        self._raised = True
+
     def close(self, previous_task: str) -> list[Record]:
         """The records of the open window, if `previous_task` is the one it was opened for."""
         found = self._records(self._look()) if self._closes(previous_task) else []
@@ -89,7 +98,8 @@ class SiteWindows:
     def _records(self, after: LiveSites) -> list[Record]:
         assert self._before is not None
         deltas = changed_sites(self._before, after, self._chosen)
-        return window_records(self._pid, WindowKind.RUN, self._task, deltas)
+        kind = WindowKind.SLICE if self._raised else WindowKind.RUN
+        return window_records(self._pid, kind, self._task, deltas)
 
     def _rest(self, began_s: float) -> None:
         ended_s = self._clock_s()

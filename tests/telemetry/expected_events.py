@@ -125,14 +125,15 @@ def site_event(rank: int, body: str, **attributes: Any) -> Plain:
 
 OF_ONE_RUN = {
     "celery.task.name": "app.grow",
-    "celery.memory.site.window": "run",
+    "celery.memory.site.window": "first",
     "celery.memory.site.runs": 1,
 }
 
 EXPECTED_SITES = [
     site_event(
         1,
-        "app/feeds.py:41 left 60,000 bytes in 3 blocks alive in each of 1 traced runs of app.grow",
+        "app/feeds.py:41 left 60,000 bytes in 3 blocks alive in each of 1 traced runs of app.grow, "
+        "each the first in its process",
         **{
             **OF_ONE_RUN,
             "celery.memory.site.name": "app/feeds.py:41",
@@ -147,7 +148,8 @@ EXPECTED_SITES = [
     ),
     site_event(
         2,
-        "app/lib.py:9 left 50 bytes in 1 blocks alive in each of 1 traced runs of app.grow",
+        "app/lib.py:9 left 50 bytes in 1 blocks alive in each of 1 traced runs of app.grow, "
+        "each the first in its process",
         **{
             **OF_ONE_RUN,
             "celery.memory.site.name": "app/lib.py:9",

@@ -19,7 +19,7 @@ def page() -> Iterator[ControlPage]:
     made.close()
 
 
-FIRST_CELL, CELL_BYTES = 7 * 8, 6 * 8
+FIRST_CELL, CELL_BYTES = 8 * 8, 11 * 8
 
 
 def cells(page: ControlPage) -> dict[int, int]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
+from zlib import crc32
 
 import pytest
 
@@ -13,7 +14,7 @@ from otel_celery_memory.orders import CAPTURE_RUNS_MAX, TRACING_MODES, Balance, 
 from otel_celery_memory.page import PAGE_BYTES, SLOTS, ControlPage
 
 ORDERS = Orders("always", 7, 20, True, 123.5, 0.75)
-BALANCE = Balance(1.5, 2.5, 3.5, 4.5, 5.5)
+BALANCE = Balance(1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5, 8.5)
 NOW_S = 100.0
 
 
@@ -98,8 +99,43 @@ def test_a_mode_or_a_flag_that_nobody_writes_makes_the_orders_none(
     page: ControlPage, at: int
 ) -> None:
     page.order(ORDERS)
-    os.pwrite(page.fd, (4).to_bytes(8, "little"), at)
-    assert page.orders() == Orders()
+    body = bytearray(os.pread(page.fd, 56, 0))
+    body[at] = 4
+    os.pwrite(page.fd, body + crc32(body).to_bytes(8, "little"), 0)
+    assert page.whole_orders() == Orders()
+
+
+def test_an_order_that_is_half_written_is_no_order_wherever_it_was_torn(page: ControlPage) -> None:
+    page.order(ORDERS)
+    before = os.pread(page.fd, 64, 0)
+    page.order(replace(ORDERS, mode="off", capture=8, until_s=NOW_S + 30))
+    after = os.pread(page.fd, 64, 0)
+    whole = {before, after}
+    for torn in range(1, 64):
+        for found in (after[:torn] + before[torn:], before[:torn] + after[torn:]):
+            os.pwrite(page.fd, found, 0)
+            assert (page.whole_orders() is None) is (found not in whole)
+            assert found in whole or page.orders() == Orders()
+
+
+def test_orders_given_all_the_time_are_read_whole_or_not_at_all(page: ControlPage) -> None:
+    given = {
+        number: Orders(TRACING_MODES[number % 3], number, number, False, NOW_S + number, 1.0)
+        for number in range(1, 500)
+    }
+    pid = os.fork()
+    if pid == 0:
+        for orders in [*given.values()] * 20:
+            page.order(orders)
+        os._exit(0)
+    seen = set()
+    while os.waitpid(pid, os.WNOHANG) == (0, 0):
+        found = page.whole_orders()
+        if found is not None and found.capture:
+            assert found == given[found.capture]
+            seen.add(found.capture)
+    assert page.whole_orders() == given[499]
+    assert seen
 
 
 def test_random_garbage_is_never_an_error_and_never_an_order_out_of_bounds(
@@ -127,7 +163,7 @@ def test_each_slot_has_a_ledger_of_its_own_and_the_totals_are_of_all(page: Contr
 
 
 @pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf"), 1e13])
-@pytest.mark.parametrize("name", ["task_s", "spent_s", "recent_task_s", "recent_spent_s", "at_s"])
+@pytest.mark.parametrize("name", [field.name for field in fields(Balance)])
 def test_a_ledger_that_makes_no_sense_is_empty(page: ControlPage, name: str, value: float) -> None:
     page.save(2, replace(BALANCE, **{name: value}))
     assert page.load(2) == Balance()
@@ -137,7 +173,24 @@ def test_ledgers_and_counts_of_a_slot_do_not_touch(page: ControlPage) -> None:
     for slot in (-1, 0, 1, SLOTS - 2):
         page.save(slot, BALANCE)
         page.count_dropped(slot)
+        page.count_captured(slot, 3)
     page.count_damaged(1)
     assert page.dropped() == 5
     assert [page.load(slot) for slot in (-1, 0, 1, SLOTS - 2)] == [BALANCE] * 4
     assert page.orders() == Orders()
+
+
+def test_what_a_slot_has_sent_of_a_capture_is_its_own_and_of_the_last_capture(
+    page: ControlPage,
+) -> None:
+    for _ in range(3):
+        page.count_captured(0, 4)
+    page.count_captured(1, 4)
+    assert [page.captured(slot, 4) for slot in (-1, 0, 1)] == [0, 3, 1]
+    page.count_captured(0, 5)
+    assert (page.captured(0, 4), page.captured(0, 5)) == (0, 1)
+
+
+def test_slots_that_share_a_cell_count_no_captures(page: ControlPage) -> None:
+    page.count_captured(SLOTS, 4)
+    assert [page.captured(slot, 4) for slot in (SLOTS - 2, SLOTS, SLOTS + 1)] == [0, 0, 0]

@@ -182,6 +182,20 @@ def fail() -> None:
 
 
 @app.task
+def fail_holding(size_bytes: int) -> None:
+    """Raises, with memory in its frame."""
+    held = bytearray(size_bytes)  # what fail_holding holds
+    raise ValueError(f"{len(held)} bytes, as it should")
+
+
+@app.task(bind=True, max_retries=1)
+def retry_holding(self: Any, size_bytes: int) -> None:
+    """Is retried once, with memory in its frame, and fails."""
+    held = bytearray(size_bytes)  # what retry_holding holds
+    raise self.retry(countdown=0, exc=ValueError(f"{len(held)} bytes, as it should"))
+
+
+@app.task
 def outer(size_bytes: int) -> None:
     """Calls another task eagerly."""
     keep.apply(args=(size_bytes,))

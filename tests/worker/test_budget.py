@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from demo.receiver import Event, Receiver
+from tests.processes import wait_until
 from tests.worker.harness import Worker
 
 Start = Callable[..., AbstractContextManager[Worker]]
@@ -54,6 +55,39 @@ def test_a_line_that_leaks_a_kibibyte_a_run_is_named_first_by_default_within_a_m
     assert LEAK_BYTES < first["celery.memory.site.size"] < 2 * LEAK_BYTES
     overhead = receiver.received.latest("celery.memory.tracing.overhead")
     assert all(0 <= point.value <= 0.02 for point in overhead)
+
+
+def test_a_line_that_leaks_is_named_where_each_child_runs_one_task(
+    start: Start, receiver: Receiver
+) -> None:
+    # So much that a test need not wait for hundreds of children.
+    environ = {
+        "OTEL_CELERY_MEMORY_OVERHEAD_BUDGET": "0.5",
+        "OTEL_CELERY_MEMORY_SITES_INTERVAL": "1",
+    }
+
+    def named() -> bool:
+        for result in [worker.send("churn_and_keep", LEAK_BYTES) for _ in range(8)]:
+            result.get(timeout=60)
+        return bool(first())
+
+    def first() -> list[Event]:
+        return [
+            event
+            for event in sites(receiver)
+            if event.attributes["celery.memory.site.window"] == "first"
+            and event.attributes["code.line.number"] == line_of("leaks in churn_and_keep")
+        ]
+
+    arguments = ["--concurrency=4", "--max-tasks-per-child=1"]
+    with start(arguments=arguments, environ=environ) as worker:
+        wait_until("the line is named", named, 120)
+    assert all(
+        LEAK_BYTES < event.attributes["celery.memory.site.size"] < 2 * LEAK_BYTES
+        for event in first()
+    )
+    windows = {event.attributes["celery.memory.site.window"] for event in sites(receiver)}
+    assert windows <= {"first", "slice"}
 
 
 def test_a_soft_time_limit_is_raised_in_the_task_with_the_capture_signal_on(

@@ -19,6 +19,7 @@ import pytest
 
 from demo.receiver import Receiver
 from otel_celery_memory.captures.format import load_capture
+from otel_celery_memory.worker.ordering import RUNS_WITHIN_S
 from tests.processes import wait_until
 from tests.worker.harness import Broker, Worker
 from tests.worker.test_budget import APP, LEAK_BYTES, TASK, line_of
@@ -78,6 +79,10 @@ def test_inspect_memory_shows_processes_tasks_and_sites_in_every_pool(
         assert view["switched_off"] == []
         assert "retained/run" in text
         assert "tracing budget" in text
+        # One slowed run is much of the little task time there is: no share is told.
+        assert "of task time in ten minutes, " in text
+        assert "%" not in text
+        assert 0 < view["tracing"]["spent_seconds"] < view["tracing"]["task_seconds"]
 
 
 def test_the_command_line_accepts_the_commands_and_lists_them(broker: Broker) -> None:
@@ -146,6 +151,47 @@ def test_a_capture_of_runs_traces_them_whatever_the_budget_says(
     assert first.size_bytes == pytest.approx(10 * (LEAK_BYTES + 57), rel=0.1)
     events = [e for e in receiver.received.events if e.name == "celery.memory.snapshot"]
     assert [e.attributes["celery.memory.snapshot.runs"] for e in events] == [10]
+
+
+def test_a_capture_of_more_runs_than_a_child_lives_for_is_complete_when_each_place_has_them(
+    start: Start, broker: Broker, tmp_path: Path
+) -> None:
+    environ = {
+        **CONTROLLED,
+        "OTEL_CELERY_MEMORY_CAPTURE_DIRECTORY": str(tmp_path),
+        "OTEL_CELERY_MEMORY_TRACING": "off",
+    }
+    tmp_path.chmod(0o700)
+    recycled = ["--concurrency=2", "--max-tasks-per-child=2"]
+    with start(arguments=recycled, environ=environ) as worker:
+        worker.remote("control", "memory_capture", "5", broker=broker)
+        asked_s = time.monotonic()
+        while not list(tmp_path.glob("*.capture.json.gz")):
+            assert time.monotonic() - asked_s < RUNS_WITHIN_S / 2, (
+                "it waits for its time to be over"
+            )
+            run_many(worker, 4)
+        capture = load_capture(captured(tmp_path, 1)[0].read_bytes())
+    assert (capture.kind, capture.runs) == ("runs", {TASK: 10})
+    assert [process.slot for process in capture.processes] == ["0", "1"]
+
+
+def test_a_capture_of_runs_stays_one_whoever_wants_all_traced_meanwhile(
+    start: Start, broker: Broker, tmp_path: Path
+) -> None:
+    environ = {**CONTROLLED, "OTEL_CELERY_MEMORY_CAPTURE_DIRECTORY": str(tmp_path)}
+    tmp_path.chmod(0o700)
+    with start(arguments=["--concurrency=1"], environ=environ) as worker:
+        worker.remote("control", "memory_capture", "4", broker=broker)
+        run_many(worker, 2)
+        text, _ = worker.remote("control", "memory_tracing", "always", broker=broker)
+        assert "switch from budget to always when it is complete" in text
+        run_many(worker, 3)
+        capture = load_capture(captured(tmp_path, 1)[0].read_bytes())
+        text, _ = worker.remote("control", "memory_tracing", "always", broker=broker)
+        assert "tracing is always" in text
+        assert worker.run("is_traced") is True
+    assert (capture.kind, capture.runs) == ("runs", {TASK: 4})
 
 
 def test_a_directory_that_is_a_link_or_everybodys_is_refused_and_tasks_go_on(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from otel_celery_memory.probes.threads import (
     native_thread,
     start_native_thread,
 )
+from tests.processes import wait_until
 
 SCRIPT = """
 {patch}
@@ -74,6 +76,16 @@ def test_here_nothing_is_patched_and_threads_have_numbers_of_their_own() -> None
     assert done.acquire(True, 30)
     assert not is_patched()
     assert seen[0] != native_thread()
+
+
+def test_a_native_thread_that_asks_who_it_is_leaves_no_dummy_behind() -> None:
+    """As it does by logging."""
+    names: list[str] = []
+    before, threads = threading.enumerate(), _thread._count()
+    start_native_thread(lambda: names.append(threading.current_thread().name))
+    wait_until("the thread is gone", lambda: bool(names) and _thread._count() <= threads, 30)
+    assert names[0].startswith("Dummy")
+    assert threading.enumerate() == before
 
 
 def test_python_s_own_threads_are_not_foreign() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import tracemalloc
 from collections.abc import Iterator
 from typing import Any
@@ -113,6 +114,67 @@ def test_another_s_replacement_of_start_is_not_undone(tracer: HeapTracer) -> Non
     tracer.stop()
     assert tracemalloc.start is other
     tracemalloc.start = PYTHON_S_START
+
+
+@pytest.mark.parametrize("begun", [True, False], ids=["under ours", "after ours"])
+def test_another_s_replacement_that_calls_what_it_replaced_starts_his_tracing_once(
+    tracer: HeapTracer, begun: bool
+) -> None:
+    tracer.start()
+    replaced = tracemalloc.start
+    calls: list[int] = []
+
+    def other(frames: int = 1, /) -> None:
+        calls.append(frames)
+        replaced(frames)
+
+    tracemalloc.start = other
+    if not begun:
+        tracer.stop()
+    tracemalloc.start(5)
+    assert (tracer.ours, tracemalloc.get_traceback_limit()) == (False, 5)
+    assert calls == [5]
+    tracer.stop()
+    assert tracemalloc.get_traceback_limit() == 5
+    tracemalloc.stop()
+    # Our own start is no call of his function; his next one is.
+    assert tracer.start()
+    assert (tracer.ours, tracemalloc.get_traceback_limit(), calls) == (True, 7, [5])
+    tracemalloc.start(6)
+    assert (tracer.ours, tracemalloc.get_traceback_limit(), calls) == (False, 6, [5, 6])
+    assert tracemalloc.start is other
+    tracemalloc.stop()
+    tracemalloc.start = PYTHON_S_START
+
+
+def test_a_replacement_of_ours_that_somebody_puts_back_too_late_works_as_python_s(
+    tracer: HeapTracer,
+) -> None:
+    """As ``mock.patch`` does, begun in a traced run and ended after it."""
+    tracer.start()
+    found = tracemalloc.start
+    tracer.stop()
+    tracemalloc.start = found
+    tracemalloc.start(4)
+    assert (tracer.ours, tracemalloc.get_traceback_limit()) == (False, 4)
+    tracemalloc.stop()
+    assert tracer.start()
+    assert tracemalloc.get_traceback_limit() == 7
+    tracer.stop()
+    assert not tracemalloc.is_tracing()
+    tracemalloc.start = PYTHON_S_START
+
+
+def test_two_threads_that_take_over_at_once_both_find_his_tracing_on(tracer: HeapTracer) -> None:
+    tracer.start()
+    threads = [threading.Thread(target=tracemalloc.start, args=(frames,)) for frames in (3, 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (tracer.ours, tracemalloc.get_traceback_limit()) == (False, 3)
+    assert tracemalloc.start is PYTHON_S_START
+    tracemalloc.stop()
 
 
 def test_a_tracing_of_ours_that_somebody_stopped_is_not_stopped_twice(tracer: HeapTracer) -> None:

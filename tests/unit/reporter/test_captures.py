@@ -14,6 +14,7 @@ from otel_celery_memory.captures.format import dump_capture, load_capture
 from otel_celery_memory.captures.model import Capture, CapturedProcess, CapturedSite
 from otel_celery_memory.orders import Orders
 from otel_celery_memory.records import WindowKind
+from otel_celery_memory.reporter.captured_slots import EMPTY_S
 from otel_celery_memory.reporter.captures import GRACE_S, Captures
 from otel_celery_memory.reporter.sites import CodePlace
 from tests.unit.examples import site, window
@@ -38,8 +39,13 @@ class Gathering:
     def send(self, pid: int, blocks: int = 1, task: str = "a", **changes: Any) -> None:
         """A window with one site."""
         fields = {"kind": WindowKind.RUN, "capture": 5, **changes}
-        self.captures.window(window(pid, task, **fields))
+        self.window(pid, task, **fields)
         self.captures.site(site(blocks * 100, 7, pid=pid, task=task, blocks=blocks, **fields))
+
+    def window(self, pid: int, task: str, **fields: Any) -> None:
+        """A window of a process that is one of the two, or was in the place of the second."""
+        sender = FIRST if pid == 1 else replace(SECOND, pid=pid)
+        self.captures.window(window(pid, task, **fields), sender)
 
     def complete(self, *processes: CapturedProcess, all_now: bool = False) -> Capture | None:
         taken = self.captures.complete(processes or (FIRST, SECOND), all_now=all_now)
@@ -61,7 +67,7 @@ def test_a_capture_says_everything_about_what_was_sent(gathering: Gathering) -> 
     gathering.clock.move(4.5)
     gathering.send(1, 1, task="b")
     for _ in range(2):
-        gathering.captures.window(window(2, "a", capture=5, sites=1, other_bytes=50))
+        gathering.window(2, "a", capture=5, sites=1, other_bytes=50)
         gathering.captures.site(site(10, 9, pid=2, task="a", capture=5, stack=f"x.py:1\n{PATH}:9"))
     found = gathering.complete()
     assert found is not None
@@ -96,13 +102,43 @@ def test_it_is_complete_when_each_process_has_sent_its_runs(gathering: Gathering
     assert gathering.complete() is None
 
 
-def test_a_process_that_is_gone_is_not_waited_for(gathering: Gathering) -> None:
-    gathering.send(1)
-    gathering.send(1)
+def test_a_place_in_the_pool_that_stays_empty_is_not_waited_for(gathering: Gathering) -> None:
     assert gathering.complete() is None
+    gathering.send(1)
+    gathering.send(1)
+    gathering.clock.move(EMPTY_S)
+    assert gathering.complete(FIRST) is None
+    gathering.clock.move(0.1)
     found = gathering.complete(FIRST)
     assert found is not None
     assert found.processes == (FIRST,)
+
+
+def test_children_that_live_shorter_than_the_capture_go_on_where_those_before_have_got_to(
+    gathering: Gathering,
+) -> None:
+    gathering.captures.begin(replace(ORDERS, capture=6, runs=4), "budget")
+    found = None
+    for pid in (2, 3, 4, 5):
+        assert gathering.complete() is None
+        for sender in (1, pid):
+            gathering.send(sender, capture=6)
+    found = gathering.complete(FIRST, replace(SECOND, pid=6))
+    assert found is not None
+    assert (found.runs, found.processes) == ({"a": 8}, (FIRST, replace(SECOND, pid=5)))
+
+
+def test_between_two_children_their_place_is_waited_for_and_not_the_main_process(
+    gathering: Gathering,
+) -> None:
+    main = CapturedProcess("main", 9, 5_000)
+    assert gathering.complete(main) is None
+    for pid in (1, 1, 2):
+        gathering.send(pid)
+    assert gathering.complete(FIRST) is None
+    assert gathering.complete(main) is None
+    gathering.send(3)
+    assert gathering.complete(main) is not None
 
 
 def test_while_no_process_is_known_it_is_waited_for_some(gathering: Gathering) -> None:
@@ -133,7 +169,7 @@ def test_a_capture_of_some_seconds_lasts_so_long(gathering: Gathering) -> None:
 def test_the_sites_of_the_last_window_are_waited_for_a_little(gathering: Gathering) -> None:
     for pid in (1, 1, 2):
         gathering.send(pid)
-    gathering.captures.window(window(2, "a", capture=5, sites=2))
+    gathering.window(2, "a", capture=5, sites=2)
     gathering.captures.site(site(1, 8, pid=2, task="a", capture=5))
     assert gathering.complete() is None
     gathering.captures.site(site(1, 9, pid=2, task="a", capture=5))
@@ -144,7 +180,7 @@ def test_the_sites_of_the_last_window_are_waited_for_a_little(gathering: Gatheri
 
 def test_sites_that_were_lost_are_not_waited_for_for_ever(gathering: Gathering) -> None:
     for pid in (1, 1, 2, 2):
-        gathering.captures.window(window(pid, "a", capture=5, sites=3))
+        gathering.window(pid, "a", capture=5, sites=3)
     assert gathering.complete() is None
     gathering.clock.move(GRACE_S)
     assert gathering.complete() is not None
@@ -228,7 +264,7 @@ def test_the_last_five_are_remembered_newest_first(gathering: Gathering) -> None
 
 
 def test_sites_are_bounded_and_the_rest_added_up(gathering: Gathering) -> None:
-    gathering.captures.window(window(1, "a", capture=5, sites=20_100))
+    gathering.window(1, "a", capture=5, sites=20_100)
     for line in range(20_100):
         gathering.captures.site(site(2, line, pid=1, task="a", capture=5, blocks=1))
     found = gathering.complete(all_now=True)
@@ -249,7 +285,7 @@ def test_sites_are_bounded_and_the_rest_added_up(gathering: Gathering) -> None:
 def test_a_stack_that_is_damaged_is_no_error(
     gathering: Gathering, stack: str, frames: tuple[tuple[str, int], ...]
 ) -> None:
-    gathering.captures.window(window(1, "a", capture=5))
+    gathering.window(1, "a", capture=5)
     gathering.captures.site(site(1, 1, pid=1, task="a", capture=5, stack=stack))
     found = gathering.complete(all_now=True)
     assert found is not None

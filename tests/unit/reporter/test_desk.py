@@ -52,12 +52,19 @@ class Bench:
         self.clock = FakeClock(1_000.0)
         self.page = ControlPage(clock_s=self.clock)
         self.emitter = NotingEmitter(self.clock)
-        self.share: float | None = 0.0123456
+        self.tracing_s = (400.0, 4.93824)
         self.written: list[dict[str, Any]] = []
+        self.room_bytes = 10**6
         emitter: Any = self.emitter
         self.desk = Desk(
-            emitter, self.page, "budget", lambda: self.share, self.written.append, self.clock
+            emitter, self.page, "budget", lambda: self.tracing_s, self._write, self.clock
         )
+
+    def _write(self, view: dict[str, Any]) -> bool:
+        if len(json.dumps(view)) > self.room_bytes:
+            return False
+        self.written.append(view)
+        return True
 
     def worker(self) -> None:
         """A main process with a child that runs a task."""
@@ -84,7 +91,13 @@ def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None
     bench.desk.tick()
     assert bench.written == [
         {
-            "tracing": {"mode": "budget", "overhead": 0.01235, "aborted": 4},
+            "tracing": {
+                "mode": "budget",
+                "task_seconds": 400.0,
+                "spent_seconds": 4.93824,
+                "overhead": 0.01235,
+                "aborted": 4,
+            },
             "processes": [
                 {"slot": "main", "pid": 100, "rss": 100_000, "task": None},
                 {"slot": "0", "pid": 101, "rss": 5_000, "task": "app.grow"},
@@ -120,10 +133,35 @@ def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None
     assert json.loads(json.dumps(bench.written[0])) == bench.written[0]
 
 
+def test_no_two_rows_of_the_sites_are_the_same_however_deep_is_traced(bench: Bench) -> None:
+    bench.emitter.sites.window(window(101, "app.grow", kind=WindowKind.SLICE))
+    for number in range(20):
+        stack = "\n".join(f"caller.py:{number + depth}" for depth in range(25))
+        bench.emitter.sites.site(
+            site(7, 41, pid=101, task="app.grow", kind=WindowKind.SLICE, stack=stack)
+        )
+    (row,) = bench.desk.view("budget")["sites"]
+    assert (row["name"], row["size"], row["blocks"]) == ("feeds.py:41", 140, 20)
+
+
+def test_a_view_that_finds_no_room_is_written_with_less_in_it(bench: Bench) -> None:
+    for number in range(12):
+        bench.emitter.tasks.finished(f"{number:02}" + "t" * 200, 1)
+    bench.room_bytes = 2_500
+    bench.desk.tick()
+    assert (len(bench.written[0]["tasks"]), bench.written[0]["left_out"]) == (6, {"tasks": 6})
+
+
 def test_of_nothing_there_is_a_view_too(bench: Bench) -> None:
-    bench.share = None
+    bench.tracing_s = (0.0, 0.0)
     assert bench.desk.view("off") == {
-        "tracing": {"mode": "off", "overhead": None, "aborted": 4},
+        "tracing": {
+            "mode": "off",
+            "task_seconds": 0.0,
+            "spent_seconds": 0.0,
+            "overhead": None,
+            "aborted": 4,
+        },
         "processes": [],
         "tasks": [],
         "sites": [],
@@ -157,7 +195,8 @@ def test_an_ordered_capture_is_told_when_the_children_have_sent_it(bench: Bench)
     bench.page.order(Orders("", 3, 1, False, 1_100.0, 1.0))
     bench.desk.tick()
     assert bench.written[-1]["captures"] == [{"number": 3, "state": "running"}]
-    bench.emitter.captures.window(window(101, "a", capture=3, sites=0))
+    sender = bench.emitter.state.processes[101].captured()
+    bench.emitter.captures.window(window(101, "a", capture=3, sites=0), sender)
     bench.desk.tick()
     assert [(t.number, [p.pid for p in t.capture.processes]) for t in bench.emitter.told] == [
         (3, [101])
@@ -170,7 +209,8 @@ def test_without_children_the_main_process_is_the_one_that_is_captured(bench: Be
     bench.emitter.state.apply(ProcessUp(100, 0, -1, 1))
     bench.page.order(Orders("", 3, 1, False, 1_100.0, 1.0))
     bench.desk.tick()
-    bench.emitter.captures.window(window(100, "a", capture=3, sites=0))
+    sender = bench.emitter.state.processes[100].captured()
+    bench.emitter.captures.window(window(100, "a", capture=3, sites=0), sender)
     bench.desk.tick()
     assert [p.slot for p in bench.emitter.told[0].capture.processes] == ["main"]
 

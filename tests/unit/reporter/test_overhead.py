@@ -25,6 +25,7 @@ class Worker:
 def test_before_any_task_has_run_there_is_no_share() -> None:
     worker = Worker()
     assert worker.tracing.share() is None
+    assert worker.tracing.seconds() == (0.0, 0.0)
     worker.work(60, 0, 0)
     assert worker.tracing.share() is None
 
@@ -33,6 +34,12 @@ def test_what_was_there_when_we_began_does_not_count() -> None:
     worker = Worker()
     worker.work(60, 200, 1)
     assert worker.tracing.share() == pytest.approx(0.005)
+    assert worker.tracing.seconds() == (200.0, 1.0)
+
+
+def test_what_tasks_did_while_the_worker_s_first_reporter_started_counts() -> None:
+    tracing = TracingShare(lambda: (20.0, 1.0), FakeClock(5_000.0), from_zero=True)
+    assert tracing.seconds() == (20.0, 1.0)
 
 
 def test_it_is_of_the_last_ten_minutes_whenever_it_is_asked() -> None:

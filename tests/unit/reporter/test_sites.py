@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from otel_celery_memory.records import WindowKind
 from otel_celery_memory.reporter.sites import SiteTotals
+from otel_celery_memory.reporter.window_totals import place_of
 from otel_celery_memory.telemetry.event_values import RankedSite
 from tests.unit.examples import finished, site, window
 from tests.unit.reporter.site_totals import PATH, Totals, describe
@@ -124,7 +125,7 @@ def test_to_look_does_not_begin_a_new_interval() -> None:
 def test_the_first_window_of_a_task_in_a_process_counts_only_while_there_is_no_other() -> None:
     totals = Totals()
     totals.run({1: 5_000, 2: 10})
-    assert totals.sizes() == [("RUN", 1, 5_000), ("RUN", 2, 10)]
+    assert totals.sizes() == [("FIRST", 1, 5_000), ("FIRST", 2, 10)]
     totals.run({2: 10}, pid=2)
     totals.run({2: 30})
     assert totals.sizes() == [("RUN", 2, 30)]
@@ -135,6 +136,16 @@ def test_a_later_window_that_shows_nothing_takes_the_first_one_s_sites_away() ->
     totals.run({1: 5_000})
     totals.run({})
     assert totals.sizes() == []
+
+
+def test_tasks_of_which_first_windows_are_all_there_is_come_behind_the_others() -> None:
+    """As all do where children live for one run: what each sets up for good is among it."""
+    totals = Totals().met()
+    for pid in (2, 3, 4, 5):
+        totals.run({1: 5_000}, "b", pid)
+    totals.run({2: 10})
+    totals.window({3: 70}, "", kind=WindowKind.PROCESS)
+    assert totals.sizes() == [("RUN", 2, 10), ("FIRST", 1, 5_000), ("PROCESS", 3, 70)]
 
 
 def test_each_process_has_first_windows_of_its_own() -> None:
@@ -155,6 +166,23 @@ def test_the_same_line_by_two_ways_is_two_sites() -> None:
         ("x.py:1", 30),
         ("y.py:2", 20),
     ]
+
+
+def test_where_no_stacks_are_shown_a_line_is_one_site_whatever_called_it() -> None:
+    totals = Totals(top=2).met()
+    for number in range(4):
+        totals.totals.finished(finished(task="a"))
+        totals.totals.window(window(task="a", sites=4))
+        for stack, size in {f"x.py:{number}": 30, "y.py:1": 10, "z.py:1": -4}.items():
+            totals.totals.site(site(size, 1, task="a", stack=stack))
+        totals.totals.site(site(5, 2, task="a", stack="y.py:2"))
+    found = totals.totals.peek(60.0, place_of)
+    assert [(s.line, s.stack, s.size_bytes, s.blocks, s.runs) for s in found] == [
+        (1, "", 36, 3, 4),
+        (2, "", 5, 1, 4),
+    ]
+    # In all 4 * 36 without the 30 that were left in one run, over three runs; four a minute.
+    assert found[0].rate_bytes_per_minute == 4 * (4 * 36 - 30) / 3
 
 
 def test_a_site_whose_window_was_dropped_is_not_ranked_and_hurts_nobody() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from otel_celery_memory.records import WindowKind
 from otel_celery_memory.reporter.sites import SiteTotals
+from otel_celery_memory.reporter.window_totals import place_of
 from tests.unit.examples import finished, site, window
 from tests.unit.reporter.site_totals import Totals, describe
 
@@ -54,6 +55,21 @@ def test_the_rate_of_what_grew_is_its_change_and_none_where_it_stands_still() ->
         totals.window({1: size}, "", 1, WindowKind.PROCESS)
         found.append([s.rate_bytes_per_minute for s in totals.totals.rank(30.0)])
     assert found == [[200], [120], [0]]
+
+
+def test_of_what_grew_a_line_is_one_site_too_with_its_change_since_the_last_events() -> None:
+    totals = Totals()
+    found = []
+    for size in (100, 160):
+        totals.totals.window(window(1, "", kind=WindowKind.PROCESS, sites=2))
+        for stack in ("x.py:1", "y.py:1"):
+            totals.totals.site(site(size, 1, task="", stack=stack, kind=WindowKind.PROCESS))
+        found.append(totals.totals.peek(60.0, place_of))
+        totals.totals.rank(60.0)
+    assert [[(s.size_bytes, s.rate_bytes_per_minute) for s in sites] for sites in found] == [
+        [(200, 200)],
+        [(320, 120)],
+    ]
 
 
 def test_what_had_grown_in_a_process_that_is_gone_is_gone() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 import random
+from collections import Counter
 from dataclasses import dataclass, field
 
 from otel_celery_memory.orders import Balance
@@ -54,6 +55,9 @@ class Day:
     ran_s: dict[str, list[float]] = field(default_factory=dict)
     traced_s: dict[str, list[float]] = field(default_factory=dict)
     longest_delay_s: float = 0.0
+    whole: Counter[str] = field(default_factory=Counter)
+    slices_s: dict[str, list[float]] = field(default_factory=dict)
+    """How long after its run's beginning each slice began."""
 
     def overspent(self, budget: float, floor_s: float) -> list[tuple[float, float, float]]:
         """Windows of ten minutes that cost more than they may: hour, task time, overhead."""
@@ -160,6 +164,7 @@ class Worker:
             sampler.worked(cpu_s + delay_s)
             aborted = under_s < cpu_s * kind.slowdown
             sampler.traced(kind.name, under_s, _LOOK_S, end_s, whole=True, aborted=aborted)
+            self._day.whole[kind.name] += not aborted
             self._traced(kind, now_s)
         elif plan is not None:
             overhead_s = _THREAD_S
@@ -194,6 +199,7 @@ class Worker:
         busy = cpu_s / wall_s
         delay_s, windows, told_s, left_s = 0.0, 0, 0.0, self._latency_s
         while at_s < wall_s:
+            self._day.slices_s.setdefault(kind.name, []).append(at_s)
             rest_s = (wall_s - at_s) * busy * kind.slowdown
             under_s = min(allowance_s, rest_s)
             delay_s += under_s - under_s / kind.slowdown

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _thread
-import logging
 import os
 import signal
 import threading
@@ -65,9 +64,8 @@ def test_a_signal_that_strikes_while_a_lock_is_held_waits_for_nothing() -> None:
 
 
 def test_what_fails_is_logged_and_the_next_signal_is_obeyed(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(logging, "logThreads", False)
     calls: list[int] = []
 
     def fails() -> None:

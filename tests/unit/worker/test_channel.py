@@ -91,7 +91,7 @@ def test_what_is_dropped_is_counted_for_the_slot_that_dropped_it(channel: Channe
     channel.slot = 4
     channel.send(BIG)
     channel.send(BIG)
-    orders, cell = 7 * 8, 6 * 8
+    orders, cell = 8 * 8, 11 * 8
     content = os.pread(channel.page.fd, orders + 6 * cell, 0)
     counts = [content[orders], content[orders + 5 * cell], channel.page.dropped()]
     assert counts == [1, 2, 3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from otel_celery_memory.page import ControlPage
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.status import STATUS_BYTES, StatusPage
 from otel_celery_memory.worker import remote
+from otel_celery_memory.worker.ordering import Controlled, begin_capture, switch_tracing
 from otel_celery_memory.worker.rate import COMMANDS_AT_ONCE, Rate
 from tests.unit.fakes import FakeClock
 
@@ -36,7 +38,7 @@ class Worker:
 
     def attach(self) -> None:
         remote.attach(
-            remote.Controlled(
+            Controlled(
                 self.settings, self.page, lambda: self.view, lambda: self.running, self._wake
             )
         )
@@ -167,7 +169,7 @@ def test_a_directory_that_cannot_be_used_is_told_and_nothing_captured(
     assert worker.page.orders() == Orders()
 
 
-@pytest.mark.parametrize("mode", ["budget", "always", "off"])
+@pytest.mark.parametrize("mode", ["budget", "off"])
 def test_the_mode_of_tracing_is_ordered_and_a_capture_goes_on(worker: Worker, mode: str) -> None:
     remote.memory_capture(STATE)
     before = worker.page.orders()
@@ -175,6 +177,25 @@ def test_the_mode_of_tracing_is_ordered_and_a_capture_goes_on(worker: Worker, mo
         "ok": f"tracing is {mode} from each process's next task on"
     }
     assert worker.page.orders() == replace(before, mode=mode)
+
+
+@pytest.mark.parametrize(
+    ("before", "mode"), [("budget", "always"), ("always", "off"), ("always", "budget")]
+)
+def test_a_capture_of_runs_does_not_become_one_of_the_heap_nor_the_other_way_round(
+    worker: Worker, before: str, mode: str
+) -> None:
+    worker.settings = Settings(tracing=before)
+    worker.attach()
+    remote.memory_capture(STATE)
+    ordered = worker.page.orders()
+    why = f"capture 1 is being taken, for 120 s at most: switch from {before} to {mode} when it is"
+    assert remote.memory_tracing(STATE, mode) == {"error": f"{why} complete"}
+    assert worker.page.orders() == ordered
+    assert "ok" in remote.memory_tracing(STATE, before)
+    worker.view = {"captures": [{"number": 1, "state": "complete"}]}
+    assert "ok" in remote.memory_tracing(STATE, mode)
+    assert worker.page.orders() == replace(ordered, mode=mode)
 
 
 @pytest.mark.parametrize("mode", ["", "on", "ALWAYS", None, 3, ["off"]])
@@ -188,11 +209,15 @@ def test_the_view_is_shown_as_text_and_as_data(worker: Worker) -> None:
     assert remote.memory(STATE) == {
         "error": "there is nothing to show yet: the reporter is starting"
     }
-    worker.view = {"tracing": {"mode": "budget", "overhead": 0.005, "aborted": 2}}
-    assert remote.memory(STATE) == {
-        "ok": "tracing budget: 0.50% of task time, 2 runs aborted",
-        "memory": worker.view,
-    }
+    tracing = {"mode": "budget", "task_seconds": 20.0, "spent_seconds": 0.1, "aborted": 2}
+    worker.view = {"tracing": tracing}
+    told = "tracing budget: 0.10 s of 20.0 s of task time in ten minutes"
+    assert remote.memory(STATE) == {"ok": f"{told}, 2 runs aborted", "memory": worker.view}
+    # One slowed run, 0.25 s, is less than 1 % of that.
+    tracing["task_seconds"] = 40.0
+    assert remote.memory(STATE)["ok"] == (
+        "tracing budget: 0.10 s of 40.0 s of task time in ten minutes (0.25%), 2 runs aborted"
+    )
 
 
 @pytest.mark.parametrize(
@@ -242,3 +267,25 @@ def test_what_is_answered_is_bounded_however_much_the_reporter_knows(worker: Wor
 def test_a_capture_changes_nobody_s_ledger(worker: Worker) -> None:
     remote.memory_capture(STATE)
     assert worker.page.load(0) == Balance()
+
+
+def test_orders_given_by_two_threads_at_once_are_both_obeyed(worker: Worker) -> None:
+    """The event loop obeys a command while a signal's thread begins a capture."""
+    controlled = remote._controlled[0]
+    read = worker.page.orders
+    meanwhile: list[threading.Thread] = []
+
+    def orders() -> Orders:
+        found = read()
+        if controlled.ordering.acquire(False):
+            controlled.ordering.release()
+        elif not meanwhile:
+            meanwhile.append(threading.Thread(target=switch_tracing, args=(controlled, "off")))
+            meanwhile[0].start()
+            meanwhile[0].join(0.05)
+        return found
+
+    worker.page.orders = orders  # type: ignore[method-assign]
+    begin_capture(controlled, 0, 30.0, 1.0, signal=True)
+    meanwhile[0].join()
+    assert (read().mode, read().capture) == ("off", 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _thread
-import logging
 import os
 import signal
 import time
@@ -49,9 +48,7 @@ class Worker:
 
 
 @pytest.fixture
-def channel(monkeypatch: pytest.MonkeyPatch) -> Iterator[Channel]:
-    # A thread that Python's threading module did not start is listed there from its first log on.
-    monkeypatch.setattr(logging, "logThreads", False)
+def channel() -> Iterator[Channel]:
     threads = _thread._count()
     made = Channel()
     yield made

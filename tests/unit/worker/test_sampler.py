@@ -20,8 +20,10 @@ BUDGET, LATENCY_S = 0.01, 0.25
 class Process:
     """A sampler on a clock, whose runs take what a test says."""
 
-    def __init__(self, budget: float = BUDGET, before: Balance | None = None) -> None:
-        self.now_s = 1_000.0
+    def __init__(
+        self, budget: float = BUDGET, before: Balance | None = None, now_s: float = 1_000.0
+    ) -> None:
+        self.now_s = now_s
         self.sampler = Sampler(budget, LATENCY_S, self.now_s, random.Random(7), before)
 
     def run(
@@ -261,23 +263,48 @@ def test_a_successor_begins_with_what_the_one_before_earned_and_spent() -> None:
     balance = process.sampler.balance(process.now_s)
     assert balance.task_s == pytest.approx(10.2)
     assert balance.spent_s == pytest.approx(process.sampler.funds.spent_s)
-    successor = Process(before=balance)
-    successor.now_s = process.now_s
+    successor = Process(before=balance, now_s=process.now_s)
     assert successor.sampler.balance(process.now_s) == balance
 
 
 def test_a_successor_s_names_are_new_to_it_only_and_wait_their_turn() -> None:
     first_due = []
     for seed in range(50):
-        sampler = Sampler(
-            BUDGET, LATENCY_S, 0.0, random.Random(seed), Balance(1_000.0, 1.0, 100.0, 0.1, 0.0)
-        )
+        before = Balance(1_000.0, 1.0, 100.0, 0.1, 0.0, asked_s=1_000.0)
+        sampler = Sampler(BUDGET, LATENCY_S, 0.0, random.Random(seed), before)
         first_due.append(sampler.due("a", 0.0))
-        sampler.worked(2.0)
+        sampler.worked(30.0)
         first_due.append(sampler.due("b", 2.0))
     # None at its birth; from then on even in its first run, which may be the only one.
     assert not any(first_due[::2])
     assert sum(first_due[1::2]) > 40
+
+
+def test_processes_that_run_one_task_each_trace_their_only_run_in_time() -> None:
+    balance, traced = Balance(), []
+    now_s, cpu_s = 1_000.0, 0.01
+    for child in range(5_000):
+        sampler = Sampler(BUDGET, LATENCY_S, now_s, random.Random(child), balance)
+        plan = sampler.plan("a", now_s) if sampler.due("a", now_s) else None
+        now_s += cpu_s
+        sampler.worked(cpu_s)
+        if plan is None:
+            sampler.ran("a", cpu_s, cpu_s, now_s)
+        else:
+            traced.append(plan)
+            sampler.traced("a", plan.allowance_s, 0.0, now_s, whole=True, aborted=True)
+        balance = sampler.balance(now_s)
+    assert len(traced) > 2
+    assert balance.spent_s > BUDGET * balance.task_s / 5
+    assert balance.spent_s == sum(plan.allowance_s for plan in traced)
+    assert balance.spent_s < BUDGET * balance.task_s + LATENCY_S
+
+
+def test_a_first_run_that_has_a_time_limit_is_left_alone() -> None:
+    sampler = Sampler(BUDGET, LATENCY_S, 0.0, random.Random(1), Balance(1_000.0, 0.0, 1_000.0))
+    assert sampler.due("a", 0.0)
+    assert sampler.plan("a", 0.0, limit_s=3_600.0) is None
+    assert not sampler.due("a", 0.0)
 
 
 def test_funds_decay_with_time_and_not_with_the_number_of_looks() -> None:

@@ -39,7 +39,8 @@ MIXED = [*STEADY, *RARE, *BURSTS, *NEW]
 
 
 SEEN_WITHIN_S = 30 * 60.0
-RECYCLED_SEEN_WITHIN_S = 2 * HOUR_S
+RECYCLED_SEEN_WITHIN_S = 3.5 * HOUR_S
+ONE_RUN_SEEN_WITHIN_S = 5 * HOUR_S
 FIRST_SEEN_WITHIN_S = 10 * 60.0
 
 
@@ -74,7 +75,7 @@ def test_where_children_are_recycled_every_hundred_tasks_the_budget_is_their_slo
 ) -> None:
     """The same budget over processes that hand over what they earned and spent.
 
-    Every name is traced that runs every minute, at least once in any two hours in which it runs:
+    Every name is traced that runs every minute, at least once in any 3.5 hours in which it runs:
     a child lives so short that it sees some names once or not at all.
     """
     kinds = [*STEADY, *BURSTS]
@@ -84,3 +85,23 @@ def test_where_children_are_recycled_every_hundred_tasks_the_budget_is_their_slo
     assert day.longest_delay_s <= LATENCY_S
     unseen_s = {name: day.longest_unseen_s(name) for name in names(STEADY)}
     assert {name: s for name, s in unseen_s.items() if s >= RECYCLED_SEEN_WITHIN_S} == {}
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_where_each_child_runs_one_task_its_only_run_may_be_traced(seed: int) -> None:
+    """The same budget. Every name is traced, at least once in any five hours in which it runs if
+    that is three times a minute.
+
+    Small runs are seen whole, more often than stopped; long ones also from a later moment on.
+    """
+    kinds = [kind for kind in STEADY if kind.every_s <= 30]
+    worker = Worker(kinds, 12, seed, BUDGET, LATENCY_S, tasks_per_child=1)
+    day = worker.run()
+    assert day.overspent(BUDGET, LATENCY_S) == []
+    assert BUDGET / 5 < day.share() <= BUDGET
+    assert day.longest_delay_s <= LATENCY_S
+    unseen_s = {name: day.longest_unseen_s(name) for name in names(kinds)}
+    assert {name: s for name, s in unseen_s.items() if s >= ONE_RUN_SEEN_WITHIN_S} == {}
+    assert day.whole["tiny"] > 100
+    assert day.whole["heavy"] > 0
+    assert max(day.slices_s["long and heavy"]) > 0.5

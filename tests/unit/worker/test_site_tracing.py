@@ -113,6 +113,18 @@ def test_always_is_on_from_the_beginning_and_every_run_has_numbers(page: Control
     assert not tracemalloc.is_tracing()
 
 
+def test_always_a_run_that_raised_holds_its_exception_and_is_no_whole_run(
+    page: ControlPage,
+) -> None:
+    process = Process(page, "always")
+    for name, state in (("a", "FAILURE"), ("b", "RETRY"), ("c", "SUCCESS")):
+        process.start(name)
+        process.tracing.ended(finished(task=name, state=state))
+    process.start()
+    assert process.windows() == [("SLICE", "a", 0), ("SLICE", "b", 0), ("RUN", "c", 0)]
+    process.tracing.stop()
+
+
 def test_off_is_off(page: ControlPage) -> None:
     process = Process(page, "off")
     assert process.run(times=200) == [False] * 200
@@ -195,14 +207,47 @@ def test_where_tracing_is_always_on_a_capture_is_of_the_whole_heap_once(
     process.tracing.stop()
 
 
-def test_garbage_on_the_page_traces_nothing(process: Process, page: ControlPage) -> None:
+def test_the_whole_heap_is_captured_once_in_a_slot_however_short_its_children_live(
+    page: ControlPage,
+) -> None:
+    capture(page, 4)
+    windows = []
+    for _ in range(2):
+        process = Process(page, "always")
+        process.run(times=2)
+        windows += [w for w in process.windows() if w[0] == "HEAP"]
+        process.tracing.stop()
+    assert windows == [("HEAP", "", 4)]
+
+
+def test_garbage_on_the_page_orders_nothing_and_the_order_before_holds(
+    process: Process, page: ControlPage
+) -> None:
     page.order(Orders("off"))
     process.run()
-    page._map[8:56] = b"\xff" * 48
+    page._map[8:64] = b"\xff" * 56
     page._map[0:8] = b"\x77" * 8
     process.run(times=300)
-    assert process.tracing.mode == "budget"
+    assert process.tracing.mode == "off"
     assert {window[2] for window in process.windows()} <= {0}
+
+
+def test_an_order_that_was_being_written_is_obeyed_at_the_task_behind(
+    process: Process, page: ControlPage
+) -> None:
+    page.order(Orders("off"))
+    whole = page._map[:64]
+    page._map[56:64] = bytes(8)
+    process.run()
+    assert process.tracing.mode == "budget"
+    late = Process(page)
+    late.run()
+    assert late.tracing.mode == "budget"
+    page._map[:64] = whole
+    process.run()
+    late.run()
+    assert (process.tracing.mode, late.tracing.mode) == ("off", "off")
+    late.tracing.stop()
 
 
 def test_a_user_s_tracing_outlives_every_mode(process: Process, page: ControlPage) -> None:

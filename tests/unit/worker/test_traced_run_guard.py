@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import tracemalloc
@@ -191,10 +190,8 @@ def test_a_time_limit_that_strikes_while_we_look_leaves_nothing_traced(
 
 
 def test_whoever_cannot_be_told_what_was_found_is_logged_and_nothing_is_left_traced(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    # A thread that Python's threading module did not start would be listed there for ever.
-    monkeypatch.setattr(logging, "logThreads", False)
     bench = RunBench(plan(allowance_s=0.5))
     bench.run._window._found = lambda _: 1 / 0  # type: ignore[assignment]
     assert bench.run.begin()

@@ -127,3 +127,25 @@ def test_under_a_user_s_own_tracing_nothing_is_captured(tracing: Tracing) -> Non
     assert not any(tracing.run() for _ in range(5))
     assert tracemalloc.get_traceback_limit() == 2
     tracemalloc.stop()
+
+
+def test_a_child_that_takes_over_a_slot_goes_on_with_its_capture(tracing: Tracing) -> None:
+    traced = []
+    for _ in range(4):
+        child = Tracing(tracing.page)
+        child.tracing.budgeted = False
+        child.tracing.obey(RUNS)
+        traced.append(child.run())
+        child.down()
+        assert child.windows() == [("RUN", "a", 5, 0, 1)] * traced[-1]
+    assert traced == [True, True, True, False]
+
+
+def test_a_run_that_its_process_did_not_outlive_is_left_to_the_next_one(tracing: Tracing) -> None:
+    killed = Tracing(tracing.page)
+    killed.tracing.obey(RUNS)
+    assert killed.run() and killed.start()
+    killed.tracer.stop()
+    tracing.tracing.obey(RUNS)
+    assert [tracing.run() for _ in range(3)] == [True, True, False]
+    killed.down()

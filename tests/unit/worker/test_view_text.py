@@ -9,7 +9,13 @@ import pytest
 from otel_celery_memory.worker.view_text import size_text, view_text
 
 VIEW: dict[str, Any] = {
-    "tracing": {"mode": "budget", "overhead": 0.00634, "aborted": 3},
+    "tracing": {
+        "mode": "budget",
+        "task_seconds": 1_704.9,
+        "spent_seconds": 10.809,
+        "overhead": 0.00634,
+        "aborted": 3,
+    },
     "processes": [
         {"slot": "main", "pid": 100, "rss": 52_428_800, "task": None},
         {"slot": "0", "pid": 101, "rss": None, "task": "app.grow"},
@@ -77,7 +83,8 @@ VIEW: dict[str, Any] = {
 }
 
 TEXT = """\
-tracing budget: 0.63% of task time, 3 runs aborted; switched off: heap (0), limits (reporter)
+tracing budget: 10.81 s of 1,704.9 s of task time in ten minutes (0.63%), 3 runs aborted; switched \
+off: heap (0), limits (reporter)
 
 process  pid  RSS       task
 main     100  50.0 MiB  -
@@ -102,7 +109,27 @@ def test_a_view_becomes_this_text() -> None:
 
 
 def test_of_nothing_there_is_one_line() -> None:
-    assert view_text({}) == "tracing ?: nothing measured yet, 0 runs aborted"
+    assert view_text({}) == "tracing ?: nothing measured in ten minutes, 0 runs aborted"
+
+
+@pytest.mark.parametrize(
+    ("task_s", "spent"),
+    [
+        (24.9, "1.00 s of 24.9 s of task time in ten minutes"),
+        (25.0, "1.00 s of 25.0 s of task time in ten minutes (4.00%)"),
+    ],
+)
+def test_the_cost_of_tracing_is_a_share_of_task_time_where_there_is_enough_of_it(
+    task_s: float, spent: str
+) -> None:
+    tracing = {"mode": "budget", "task_seconds": task_s, "spent_seconds": 1.0, "aborted": 0}
+    text = view_text({"tracing": tracing}, 25.0)
+    assert text == f"tracing budget: {spent}, 0 runs aborted"
+
+
+def test_what_the_page_had_no_room_for_is_told() -> None:
+    text = view_text({"left_out": {"sites": 95, "tasks": 1_000}})
+    assert text.endswith(", 0 runs aborted; no room for 95 sites, 1,000 tasks more")
 
 
 def test_of_long_lists_the_first_are_shown_and_the_rest_counted() -> None:

@@ -58,6 +58,16 @@ def test_what_a_run_left_alive_is_told_when_the_next_task_starts() -> None:
     ]
 
 
+def test_what_is_alive_after_a_run_that_raised_is_told_as_of_a_slice() -> None:
+    heap = Heap()
+    heap.starts("a")
+    heap.windows.run_raised()
+    heap.sites = {((APP, 2),): (900, 3)}
+    assert heap.starts("a", "a")[1:] == [Site(PID, WindowKind.SLICE, 0, 900, 3, 2, "a", APP, "")]
+    heap.sites = {((APP, 2),): (950, 4)}
+    assert heap.starts("b", "a")[1:] == [Site(PID, WindowKind.RUN, 0, 50, 1, 2, "a", APP, "")]
+
+
 def test_a_run_that_left_nothing_is_a_window_without_sites() -> None:
     heap = Heap()
     heap.starts("a")
