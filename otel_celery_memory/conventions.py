@@ -389,7 +389,8 @@ PROCESS_LOST = Event(
         CGROUP_OOM_KILLS,
         EXIT_TOLD_LATE,
     ),
-    "A process of the worker ended otherwise than by shutdown, recycling or shrinking",
+    "A process of the worker ended otherwise than by shutdown, recycling or shrinking; with the "
+    "trace and span id that the message of the task in flight came with, where it was sampled",
 )
 SNAPSHOT = Event(
     "celery.memory.snapshot",

@@ -121,7 +121,9 @@ class Emitter:
             return
         snapshot = process.snapshot(end.task, end.time_ns)
         oom_kills = self.state.oom.since_start
-        self.lost(LostProcess(snapshot, end.reason.value, end.signal, oom_kills), end.time_ns)
+        span = process.span_of(end.task)
+        lost = LostProcess(snapshot, end.reason.value, end.signal, oom_kills, span=span)
+        self.lost(lost, end.time_ns)
 
     def lost(self, lost: LostProcess, time_ns: int) -> None:
         """Count a process that was lost, and tell it."""

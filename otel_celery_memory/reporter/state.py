@@ -99,6 +99,7 @@ class WorkerState:
         process.slot = record.slot if process.slot is None else process.slot
         process.exit_code = record.exit_code
         process.wanted = record.reason
+        process.saw_span(record.task_id, record.span)
 
     def _worker_stopping(self, _: WorkerStopping) -> None:
         self._stopping = True
