@@ -1,9 +1,9 @@
 """The control page: memory that the worker's processes and the reporter share.
 
 First what the main process orders: a number that changes with each order, the mode of tracing, and
-the last capture asked for. Then a cell for each slot: frames its process had to drop, and what it
-has earned and spent on tracing, which its successor begins with. The reporter has a count of its
-own, and its heartbeat.
+the last capture asked for. Then a cell for each slot: what its process has earned and spent on
+tracing, which its successor begins with. Then the frames that were dropped (`dropped.py`), and the
+reporter's heartbeat.
 Last for each slot the frame of the task that its process is running: it is there for as long as
 the task runs, and where the task takes its process with it, it stays. At the end are the
 ends that were told (`told.py`). A slot has one process at a time, so nothing has two writers and no
@@ -22,6 +22,7 @@ import struct
 import time
 from collections.abc import Callable
 
+from otel_celery_memory.dropped import DroppedFrames
 from otel_celery_memory.orders import (
     CAPTURE_RUNS_MAX,
     CAPTURE_SECONDS_MAX,
@@ -39,11 +40,10 @@ _CAPTURE_MAX = 2**63 - 1
 _ORDER = struct.Struct("<QQQQQdd")
 _COUNT = struct.Struct("<Q")
 _LEDGER = struct.Struct("<5d")
-_CELL_BYTES = _COUNT.size + _LEDGER.size
-_CELLS_AT = _ORDER.size
-_DAMAGED_AT = _CELLS_AT + SLOTS * _CELL_BYTES
+_LEDGERS_AT = _ORDER.size
+_DROPPED_AT = _LEDGERS_AT + SLOTS * _LEDGER.size
 _BEAT = struct.Struct("<d")
-_BEAT_AT = _DAMAGED_AT + _COUNT.size
+_BEAT_AT = _DROPPED_AT + DroppedFrames.size_bytes(SLOTS)
 _HELD_AT = 32 * 1024
 HELD_BYTES = 512
 _TOLD_AT = _HELD_AT + SLOTS * HELD_BYTES
@@ -59,6 +59,7 @@ class ControlPage:
         self._clock_s = clock_s
         self._map = mmap.mmap(fd, PAGE_BYTES)
         self.told = ToldEnds(self._map, _TOLD_AT)
+        self.dropped = DroppedFrames(self._map, _DROPPED_AT, SLOTS, _index)
 
     @classmethod
     def create(
@@ -126,7 +127,7 @@ class ControlPage:
         """Keep what the process in this slot earned and spent."""
         _LEDGER.pack_into(
             self._map,
-            _cell(slot) + _COUNT.size,
+            _ledger(slot),
             balance.task_s,
             balance.spent_s,
             balance.recent_task_s,
@@ -136,7 +137,7 @@ class ControlPage:
 
     def load(self, slot: int) -> Balance:
         """What the process before earned and spent; nothing where that makes no sense."""
-        found = _LEDGER.unpack_from(self._map, _cell(slot) + _COUNT.size)
+        found = _LEDGER.unpack_from(self._map, _ledger(slot))
         if not all(math.isfinite(value) and 0 <= value < 1e12 for value in found):
             return Balance()
         return Balance(*found)
@@ -146,17 +147,6 @@ class ControlPage:
         balances = [self.load(slot) for slot in range(-1, SLOTS - 1)]
         return sum(b.task_s for b in balances), sum(b.spent_s for b in balances)
 
-    def count_dropped(self, slot: int) -> None:
-        """One more frame dropped by the process in this slot (main is -1)."""
-        at = _cell(slot)
-        (count,) = _COUNT.unpack_from(self._map, at)
-        _COUNT.pack_into(self._map, at, (count + 1) % 2**64)
-
-    def count_damaged(self, frames: int) -> None:
-        """More frames that the reporter could not read; kept here, where its successor finds it."""
-        (count,) = _COUNT.unpack_from(self._map, _DAMAGED_AT)
-        _COUNT.pack_into(self._map, _DAMAGED_AT, (count + frames) % 2**64)
-
     def beat(self) -> None:
         """The reporter is at work: the time, at each turn of its loop."""
         _BEAT.pack_into(self._map, _BEAT_AT, self._clock_s())
@@ -165,12 +155,6 @@ class ControlPage:
         """Changes with each beat; not decoded, so that nothing that is written here can mislead."""
         return self._map[_BEAT_AT : _BEAT_AT + _BEAT.size]
 
-    def dropped(self) -> int:
-        """Frames dropped by all processes since the worker started, and those damaged."""
-        at = [*range(_CELLS_AT, _DAMAGED_AT, _CELL_BYTES), _DAMAGED_AT]
-        total: int = sum(_COUNT.unpack_from(self._map, cell)[0] for cell in at)
-        return min(total, 2**63 - 1)  # what OTLP can carry
-
     def close(self) -> None:
         """Give back the mapping and the descriptor."""
         self._map.close()
@@ -178,8 +162,8 @@ class ControlPage:
             os.close(self.fd)
 
 
-def _cell(slot: int) -> int:
-    return _CELLS_AT + _index(slot) * _CELL_BYTES
+def _ledger(slot: int) -> int:
+    return _LEDGERS_AT + _index(slot) * _LEDGER.size
 
 
 def _index(slot: int) -> int:

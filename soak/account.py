@@ -94,22 +94,21 @@ class Balance:
     started: int
     measured: int
     lost: int
-    dropped: int
+    dropped_ends: int
+    """Ends of tasks that a full pipe did not take."""
+    dropped_others: int
     with_reporter_max: int
     """Ends between the last export before a reporter's SIGKILL and that."""
 
     @property
     def unaccounted(self) -> int:
-        """Tasks that nobody told of: their frames were dropped, or read by a killed reporter."""
-        return self.started - self.measured - self.lost
+        """Tasks that nobody told of or counted: a killed reporter had read of them."""
+        return self.started - self.measured - self.lost - self.dropped_ends
 
     @property
     def holds(self) -> bool:
-        """Whether what is missing is what was dropped or lost with a reporter, and not more.
-
-        Other frames than those of tasks are dropped as well.
-        """
-        return 0 <= self.unaccounted <= self.dropped + self.with_reporter_max
+        """Whether nothing is missing but what was lost with a reporter."""
+        return 0 <= self.unaccounted <= self.with_reporter_max
 
 
 def begun(marks: Marks, events: Sequence[Event]) -> set[str]:

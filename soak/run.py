@@ -72,7 +72,7 @@ class Soak:
         self._injector = Injector(worker, receiver)
         self._say = say
         self._sent: list[Sent] = []
-        self._totals = (0, 0, 0, 0, 0)
+        self._totals = (0, 0, 0, 0, 0, 0)
         self.balances: list[Balance] = []
 
     def phase(self, phase: Phase) -> None:
@@ -120,11 +120,13 @@ class Soak:
     def _balance(self, name: str) -> None:
         self._marks.read()
         events = losses(self._receiver.received)
+        dropped = self._worker.dropped()
         now = (
             len(begun(self._marks, events)),
             sum(measured(self._receiver.received).values()),
             len(lost_in_flight(events)),
-            self._worker.dropped(),
+            dropped.task_ends,
+            dropped.others + dropped.damaged,
             lost_with_reporters(
                 self._injector.done.reporter_kills_ns,
                 list(self._receiver.received.points),

@@ -22,6 +22,7 @@ from selectors import DefaultSelector
 from typing import Any
 
 from otel_celery_memory.containment import Containment
+from otel_celery_memory.dropped import NOTHING
 from otel_celery_memory.frames import FrameDecoder
 from otel_celery_memory.page import ControlPage
 from otel_celery_memory.probes.cgroup import find_cgroup, identity
@@ -68,7 +69,7 @@ def main(argv: list[str]) -> None:
     # What reporters before this one told: a cumulative sum goes on where it was, which Prometheus
     # reads without a gap; of deltas each is told once.
     delta = wants_delta()
-    told_before = page.dropped() if delta and options.restarts else 0
+    told_before = page.dropped.counts() if delta and options.restarts else NOTHING
 
     def pids() -> dict[str, int]:
         found = {
@@ -105,7 +106,7 @@ def main(argv: list[str]) -> None:
             processes=ProcessReadings(pids).read,
             limits=lambda: read_limits(options.main_pid),
             max_memory_per_child_bytes=options.max_memory_kib * 1024 or None,
-            frames_dropped=lambda: page.dropped() - told_before,
+            frames_dropped=lambda: page.dropped.counts().since(told_before),
             reporter_restarts=1 if delta and options.restarts else options.restarts,
             tracing_share=tracing.share,
             switched_off=containment.switched_off,
@@ -133,7 +134,7 @@ def main(argv: list[str]) -> None:
         Desk(emitter, page, settings.tracing, tracing.share, StatusPage(options.status).write),
         selector,
         settings.sites_interval,
-        page.count_damaged,
+        page.dropped.count_damaged,
         page.held,
         oom_kills,
         pipeline.send_events,

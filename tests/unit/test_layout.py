@@ -16,7 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 BASE = (
     *("records", "settings", "conventions", "version", "wire", "frames"),
-    *("orders", "page", "shared_memory", "told", "status", "rendezvous", "containment"),
+    *("orders", "page", "dropped", "shared_memory", "told", "status", "rendezvous", "containment"),
 )
 """What everybody may import: data, its form on the wire, the pages, and where they meet."""
 MAY_IMPORT = {
@@ -28,9 +28,10 @@ MAY_IMPORT = {
     "wire": ("records",),
     "frames": ("records", "wire"),
     "orders": (),
-    "page": ("records", "orders", "told", "shared_memory"),
+    "page": ("records", "orders", "told", "dropped", "shared_memory"),
     "shared_memory": (),
     "told": (),
+    "dropped": (),
     "status": ("shared_memory",),
     "rendezvous": (),
     "containment": (),

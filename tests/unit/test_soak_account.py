@@ -59,13 +59,13 @@ def test_a_death_without_its_task_is_excused_just_before_a_reporter_s() -> None:
     assert not deaths({11: S}, [2 * S], [], marks).all_right
 
 
-def test_a_balance_holds_where_no_more_is_missing_than_was_dropped_or_lost_with_a_reporter() -> (
-    None
-):
-    assert Balance("", 10, 8, 2, 0, 0).holds
-    assert Balance("", 10, 5, 2, 2, 1).holds
-    assert not Balance("", 10, 5, 2, 1, 1).holds
-    assert not Balance("", 10, 9, 2, 5, 5).holds
+def test_a_balance_holds_where_nothing_is_missing_but_what_was_lost_with_a_reporter() -> None:
+    assert Balance("", 10, 8, 2, 0, 0, 0).holds
+    assert Balance("", 10, 5, 2, 3, 9, 0).holds
+    assert Balance("", 10, 5, 2, 2, 0, 1).holds
+    assert not Balance("", 10, 5, 2, 2, 9, 0).holds
+    assert not Balance("", 10, 5, 2, 1, 0, 1).holds
+    assert not Balance("", 10, 6, 2, 3, 0, 5).holds
 
 
 def test_a_task_killed_before_its_first_mark_has_begun_if_it_is_named() -> None:
