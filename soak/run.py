@@ -19,7 +19,7 @@ from soak.account import (
     deaths,
     harmed,
     lost_in_flight,
-    lost_with_reporters,
+    told_twice_max,
 )
 from soak.collector import TroubledReceiver
 from soak.injector import Injected, Injector
@@ -127,7 +127,7 @@ class Soak:
             len(lost_in_flight(events)),
             dropped.task_ends,
             dropped.others + dropped.damaged,
-            lost_with_reporters(
+            told_twice_max(
                 self._injector.done.reporter_kills_ns,
                 list(self._receiver.received.points),
                 self._marks.ended,

@@ -26,11 +26,11 @@ def lines(result: Result) -> Iterator[str]:
     yield f"{'tasks':38}{'started':>9}{'measured':>9}{'lost':>6}{'dropped':>9}{'missing':>9}"
     for each in result.balances:
         row = f"{each.name:38}{each.started:9}{each.measured:9}{each.lost:6}{each.dropped_ends:9}"
-        bound = f"  (at most {each.with_reporter_max})"
+        bound = f"  (at most {each.twice_max} twice)" if each.twice_max else ""
         yield f"{row}{each.unaccounted:9}{bound}{'' if each.holds else '  WRONG'}"
     yield "  lost: in flight in a killed child. dropped: the pipe was full at its end. missing:"
-    yield "  started, but none of these: at most what ended since the last export before a reporter"
-    yield "  was killed."
+    yield "  started, but none of these; below zero: told twice, by an export that was taken while"
+    yield "  its reporter was killed."
     yield ""
     deaths = result.deaths
     yield f"deaths told {deaths.told} of {deaths.killed}, {deaths.with_task} with a task in flight,"

@@ -24,14 +24,12 @@ from otel_celery_memory.reporter.counts import Counts
 from otel_celery_memory.reporter.endings import ProcessEnd
 from otel_celery_memory.reporter.levels import Surroundings, levels_of, parts_off
 from otel_celery_memory.reporter.pressure import Usage
+from otel_celery_memory.reporter.process import ProcessState
 from otel_celery_memory.reporter.recycling import Recycling, Replacement
 from otel_celery_memory.reporter.sites import SiteTotals
 from otel_celery_memory.reporter.state import WorkerState
 from otel_celery_memory.reporter.tasks import TaskTotals
-from otel_celery_memory.telemetry.event_values import (
-    LostProcess,
-    Pressure,
-)
+from otel_celery_memory.telemetry.event_values import LostProcess, Pressure
 from otel_celery_memory.telemetry.events import Events
 from otel_celery_memory.telemetry.metrics import (
     BoundedNames,
@@ -106,10 +104,7 @@ class Emitter:
     def ended(self, end: ProcessEnd) -> None:
         """Count how a process ended; tell it where it was lost."""
         process = end.process
-        held = self._held.pop(process.pid, None)
-        if held is not None and held.retained_bytes is not None and held in process.in_flight:
-            # What its end would have told.
-            self._retained(held.previous_task, held.retained_bytes)
+        self._count_held(process)
         self.sites.process_gone(process.pid)
         life, replacement = self._recycling.ended(end)
         if life is not None:
@@ -124,6 +119,12 @@ class Emitter:
         span = process.span_of(end.task)
         lost = LostProcess(snapshot, end.reason.value, end.signal, oom_kills, span=span)
         self.lost(lost, end.time_ns)
+
+    def told_before(self, pid: int) -> None:
+        """A reporter that was killed has told this process's end."""
+        process = self.state.forget(pid)
+        if process is not None:
+            self._count_held(process)
 
     def lost(self, lost: LostProcess, time_ns: int) -> None:
         """Count a process that was lost, and tell it."""
@@ -174,6 +175,12 @@ class Emitter:
         self.tasks.clear()
         self.sites.forget()
         self.state.processes.clear()
+
+    def _count_held(self, process: ProcessState) -> None:
+        held = self._held.pop(process.pid, None)
+        if held is not None and held.retained_bytes is not None and held in process.in_flight:
+            # What its end would have told.
+            self._retained(held.previous_task, held.retained_bytes)
 
     def _retained(self, previous_task: str, retained_bytes: int) -> None:
         task = self._names.bounded(previous_task)

@@ -120,6 +120,13 @@ class WorkerState:
         if process is not None and process.gone_ns is None:
             process.gone_ns = now_ns
 
+    def forget(self, pid: int) -> ProcessState | None:
+        """The end of this process was told: what comes of it late is no news."""
+        process = self.processes.pop(pid, None)
+        if process is not None:
+            self._judged[pid] = None
+        return process
+
     def judge(self, now_ns: int, *, all_now: bool = False) -> list[ProcessEnd]:
         """The ends of processes that are gone and of which enough is known; each is told once."""
         ended = [

@@ -12,6 +12,7 @@ import os
 
 from celery.exceptions import SoftTimeLimitExceeded
 
+from otel_celery_memory.journal import create_journal
 from otel_celery_memory.page import ControlPage
 from otel_celery_memory.probes.descriptor import moved_high, write
 from otel_celery_memory.records import MAIN_SLOT, Record, TaskFinished
@@ -50,6 +51,7 @@ class Channel:
         try:
             self.page = page or ControlPage.create(moved_high)
             self.status = StatusPage.create(moved_high)
+            self.journal_fd = create_journal(moved_high)
         except OSError:
             os.close(self.read_fd)
             os.close(self.write_fd)
@@ -134,6 +136,8 @@ class Channel:
             self.page.close()
         with contextlib.suppress(OSError):
             self.status.close()
+        with contextlib.suppress(OSError):
+            os.close(self.journal_fd)
 
     def _enlarge(self) -> None:
         if not hasattr(fcntl, "F_SETPIPE_SZ"):

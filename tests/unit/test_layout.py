@@ -16,7 +16,17 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 BASE = (
     *("records", "settings", "conventions", "version", "wire", "frames"),
-    *("orders", "page", "dropped", "shared_memory", "told", "status", "rendezvous", "containment"),
+    *(
+        "orders",
+        "page",
+        "dropped",
+        "journal",
+        "shared_memory",
+        "told",
+        "status",
+        "rendezvous",
+        "containment",
+    ),
 )
 """What everybody may import: data, its form on the wire, the pages, and where they meet."""
 MAY_IMPORT = {
@@ -32,6 +42,7 @@ MAY_IMPORT = {
     "shared_memory": (),
     "told": (),
     "dropped": (),
+    "journal": ("shared_memory",),
     "status": ("shared_memory",),
     "rendezvous": (),
     "containment": (),
