@@ -98,7 +98,7 @@ class Balance:
     """Ends of tasks that a full pipe did not take."""
     dropped_others: int
     twice_max: int
-    """Ends in an export that was taken while its reporter was killed, which the next one repeats."""
+    """Ends in an export that was taken while its reporter was killed: the next one repeats them."""
 
     @property
     def unaccounted(self) -> int:

@@ -146,7 +146,7 @@ def main(argv: list[str]) -> None:
         # A reporter that was started again finds what the one before it wrote of this worker.
         for lost, seen_ns in [] if options.restarts else memoirs.found(oom_kills()):
             emitter.lost(lost, seen_ns)
-        if options.restarts:
+        if options.restarts and pipeline.marked:
             service.resume(page.told.pids())
         service.run()
     finally:

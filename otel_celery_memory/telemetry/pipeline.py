@@ -56,6 +56,8 @@ class Pipeline:
     """Has the events sent now, without waiting for that."""
     send_metrics: Callable[[], None] = lambda: None
     """The same of the metrics."""
+    marked: bool = False
+    """Whether it is known which metrics an endpoint has taken."""
 
 
 def open_pipeline(
@@ -115,6 +117,7 @@ def open_pipeline(
         shutdown,
         BackgroundSender(logs.force_flush).send,
         BackgroundSender(meters.force_flush).send,
+        marks is not None and len(exporters) == 1,
     )
 
 

@@ -12,6 +12,8 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricExportResult, MetricsData
 
+from demo.receiver import Receiver
+from otel_celery_memory.telemetry.pipeline import open_pipeline
 from otel_celery_memory.telemetry.reader import TaskHistogramReader
 from tests.processes import wait_until
 from tests.telemetry.payload import MemoryExporter, metrics_payload
@@ -127,3 +129,32 @@ def test_nothing_is_collected_while_a_record_is_applied(
         assert exporter.exported == []
     flush.join(10)
     assert (exported(exporter), records.told) == (7, [7])
+
+
+def test_a_pipeline_marks_what_its_endpoint_took_and_says_that_it_does(records: Records) -> None:
+    with Receiver() as receiver:
+        environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint}
+        with pytest.MonkeyPatch.context() as patched:
+            for name, value in {**environ, "NO_PROXY": "127.0.0.1"}.items():
+                patched.setenv(name, value)
+            pipeline = open_pipeline("w@h", 3_600, environ, marks=records)
+            pipeline.meter.create_counter("tasks").add(1)
+            records.applied = 4
+            pipeline.send_metrics()
+            wait_until("the mark is told", lambda: records.told, 10)
+            pipeline.shutdown()
+    assert pipeline.marked
+    assert records.told == [4, 4]
+
+
+@pytest.mark.parametrize(
+    ("exporters", "marked"), [("none", False), ("console", True), ("console,console", False)]
+)
+def test_where_no_endpoint_or_two_take_metrics_nothing_is_marked(
+    records: Records, exporters: str, marked: bool
+) -> None:
+    environ = {"OTEL_METRICS_EXPORTER": exporters, "OTEL_LOGS_EXPORTER": "none"}
+    pipeline = open_pipeline("w@h", 3_600, environ, marks=records)
+    pipeline.meter.create_counter("tasks").add(1)
+    pipeline.shutdown()
+    assert (pipeline.marked, bool(records.told)) == (marked, marked)
