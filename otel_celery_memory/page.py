@@ -4,9 +4,9 @@ First what the main process orders: a number that changes with each order, the m
 the last capture asked for. Then a cell for each slot: what its process has earned and spent on
 tracing, which its successor begins with. Then the frames that were dropped (`dropped.py`), and the
 reporter's heartbeat.
-Last for each slot the frame of the task that its process is running: it is there for as long as
-the task runs, and where the task takes its process with it, it stays. At the end are the
-ends that were told (`told.py`). A slot has one process at a time, so nothing has two writers and no
+Then for each slot the frame of the task that its process is running: it is there for as long as
+the task runs, and where the task takes its process with it, it stays, and its successor puts it
+aside, into a place of its own. At the end are the ends that were told (`told.py`). A slot has one process at a time, so nothing has two writers and no
 lock is needed.
 
 What is read here is checked before it is used: a task that writes where it should not must not
@@ -46,7 +46,8 @@ _BEAT = struct.Struct("<d")
 _BEAT_AT = _DROPPED_AT + DroppedFrames.size_bytes(SLOTS)
 _HELD_AT = 32 * 1024
 HELD_BYTES = 512
-_TOLD_AT = _HELD_AT + SLOTS * HELD_BYTES
+_LEFT_AT = _HELD_AT + SLOTS * HELD_BYTES
+_TOLD_AT = _LEFT_AT + SLOTS * HELD_BYTES
 PAGE_BYTES = _TOLD_AT + TOLD_BYTES
 
 
@@ -120,7 +121,18 @@ class ControlPage:
 
     def held(self, slot: int) -> bytes:
         """What the process in this slot holds; to be decoded, which tells whether it is whole."""
-        at = _HELD_AT + _index(slot) * HELD_BYTES
+        return self._frame_at(_HELD_AT + _index(slot) * HELD_BYTES)
+
+    def put_aside(self, slot: int) -> None:
+        """Keep what the process before in this slot held, before it is written over."""
+        at = _LEFT_AT + _index(slot) * HELD_BYTES
+        self._map[at : at + HELD_BYTES] = self.held(slot) or bytes(HELD_BYTES)
+
+    def all_held(self, slot: int) -> tuple[bytes, bytes]:
+        """What the process in this slot holds, and what was put aside of the last that was lost."""
+        return self.held(slot), self._frame_at(_LEFT_AT + _index(slot) * HELD_BYTES)
+
+    def _frame_at(self, at: int) -> bytes:
         return self._map[at : at + HELD_BYTES] if self._map[at] else b""
 
     def save(self, slot: int, balance: Balance) -> None:

@@ -136,7 +136,7 @@ def main(argv: list[str]) -> None:
         selector,
         settings.sites_interval,
         page.dropped.count_damaged,
-        page.held,
+        page.all_held,
         oom_kills,
         pipeline.send_events,
         containment,
