@@ -6,8 +6,8 @@ tracing, which its successor begins with. Then the frames that were dropped (`dr
 reporter's heartbeat.
 Then for each slot the frame of the task that its process is running: it is there for as long as
 the task runs, and where the task takes its process with it, it stays, and its successor puts it
-aside, into a place of its own. At the end are the ends that were told (`told.py`). A slot has one process at a time, so nothing has two writers and no
-lock is needed.
+aside, into a place of its own. At the end are the ends that were told (`told.py`). A slot has one
+process at a time, so nothing has two writers and no lock is needed.
 
 What is read here is checked before it is used: a task that writes where it should not must not
 make us trace for ever.
