@@ -122,10 +122,8 @@ class WorkerState:
 
     def forget(self, pid: int) -> ProcessState | None:
         """The end of this process was told: what comes of it late is no news."""
-        process = self.processes.pop(pid, None)
-        if process is not None:
-            self._judged[pid] = None
-        return process
+        self._judged[pid] = None
+        return self.processes.pop(pid, None)
 
     def judge(self, now_ns: int, *, all_now: bool = False) -> list[ProcessEnd]:
         """The ends of processes that are gone and of which enough is known; each is told once."""
@@ -157,8 +155,10 @@ class WorkerState:
 
     def held(self, record: TaskStarted) -> bool:
         """A process holds this as the task that it runs; ``False`` where that is known already."""
-        process = self.processes.get(record.pid)
-        return process is not None and process.held(record)
+        if record.pid in self._judged and record.pid not in self.processes:
+            return False
+        # Its successor may speak of it before anybody else, to a reporter that was started again.
+        return self._process(record.pid).held(record)
 
     def _in_flight(self, record: TaskInFlight) -> None:
         if record.pid not in self._judged or record.pid in self.processes:

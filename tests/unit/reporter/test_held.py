@@ -132,8 +132,15 @@ def test_the_end_of_what_was_held_takes_it_out_of_flight(state: WorkerState) -> 
     assert state.processes[PID].in_flight == []
 
 
-def test_a_process_that_nobody_has_met_holds_nothing() -> None:
-    assert not WorkerState().held(START)
+def test_of_a_process_that_nobody_has_met_it_is_believed_but_not_of_one_whose_end_was_told() -> (
+    None
+):
+    state = WorkerState()
+    state.forget(PID + 1)
+    assert state.held(START)
+    assert state.processes[PID].in_flight == [START]
+    assert not state.held(START._replace(pid=PID + 1))
+    assert list(state.processes) == [PID]
 
 
 def test_a_killed_process_is_lost_in_the_task_that_it_held() -> None:
