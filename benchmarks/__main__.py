@@ -1,7 +1,7 @@
 """All benchmarks, one after the other."""
 
-from benchmarks import children, latency, reporter, sites, tracer, worker
+from benchmarks import children, latency, reporter, sites, tracer, troubles, worker
 
-for part in (tracer, reporter, children, latency, sites, worker):
+for part in (tracer, reporter, children, latency, sites, worker, troubles):
     part.main()
     print()

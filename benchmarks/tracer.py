@@ -107,7 +107,7 @@ def _ours() -> Callable[[], None]:
     TaskSignals(recorder).connect()
 
     def stop() -> None:
-        dropped = channel.page.dropped()
+        dropped = channel.page.dropped.counts().total
         channel.close()
         supervisor.stop()
         if dropped:

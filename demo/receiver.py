@@ -46,6 +46,8 @@ class Event:
     time_ns: int
     resource: Attributes
     attributes: Attributes
+    trace_id: str = ""
+    span_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -198,6 +200,8 @@ def _events(request: Any) -> Iterable[Event]:
                     record.time_unix_nano,
                     resource,
                     _plain(record.attributes),
+                    record.trace_id.hex(),
+                    record.span_id.hex(),
                 )
 
 

@@ -14,7 +14,7 @@ from otel_celery_memory import conventions as c
 
 _RULES = "The recording rules of this project make this series; are they loaded?"
 _ALARMING = tuple(event.name for event in c.EVENTS if event.severity != "INFO")
-_LOSSES = tuple(m for m in c.SELF_METRICS if m.kind == "Counter" and not m.attributes)
+_LOSSES = (c.FRAMES_DROPPED, c.REPORTER_RESTARTS)
 _OVERHEAD = sent("celery.memory.tracing.overhead")
 _ABORTED = sent("celery.memory.tracing.aborted")
 

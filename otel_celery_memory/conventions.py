@@ -19,6 +19,7 @@ DIRECTION = "celery.memory.direction"
 EXCLUSIVE = "celery.memory.exclusive"
 SLOT = "celery.worker.slot"
 PART = "celery.memory.part"
+FRAME_KIND = "celery.memory.frame.kind"
 LIMIT_KIND = "celery.memory.limit.kind"
 LIMIT_SIZE = "celery.memory.limit.size"
 LIMIT_USED = "celery.memory.limit.used"
@@ -64,6 +65,11 @@ LIMIT_DATA = "rlimit_data"
 LIMIT_MAX_MEMORY = "max_memory_per_child"
 LIMIT_HOST = "host"
 """The values of ``celery.memory.limit.kind``."""
+
+FRAME_TASK_END = "task_end"
+FRAME_OTHER = "other"
+FRAME_DAMAGED = "damaged"
+"""The values of ``celery.memory.frame.kind``."""
 
 PARTS = (
     "meter",
@@ -288,8 +294,9 @@ FRAMES_DROPPED = Metric(
     "celery.memory.frames.dropped",
     "Counter",
     "{frame}",
-    (),
-    "Records that did not reach the reporter: the pipe was full, or the frame was damaged",
+    (FRAME_KIND,),
+    "Records that did not reach the reporter, as the pipe was full: ends of tasks (task_end), "
+    "which are missing in what was measured, and others (other); and what arrived damaged",
 )
 REPORTER_RESTARTS = Metric(
     "celery.memory.reporter.restarts",
@@ -390,7 +397,8 @@ PROCESS_LOST = Event(
         CGROUP_OOM_KILLS,
         EXIT_TOLD_LATE,
     ),
-    "A process of the worker ended otherwise than by shutdown, recycling or shrinking",
+    "A process of the worker ended otherwise than by shutdown, recycling or shrinking; with the "
+    "trace and span id that the message of the task in flight came with, where it was sampled",
 )
 SNAPSHOT = Event(
     "celery.memory.snapshot",

@@ -49,6 +49,11 @@ class FrameDecoder:
         self._rest = buffer[at:]
         return found
 
+    @property
+    def incomplete_bytes(self) -> int:
+        """How much of what was fed is no whole frame yet."""
+        return len(self._rest)
+
     def finish(self) -> list[Record]:
         """The stream has ended: what is left is no frame's beginning, but may hide whole ones."""
         found: list[Record] = []

@@ -16,6 +16,7 @@ from opentelemetry._logs import LoggerProvider
 from opentelemetry.metrics import MeterProvider
 
 from otel_celery_memory import conventions as c
+from otel_celery_memory.dropped import NOTHING
 from otel_celery_memory.page import ControlPage
 from otel_celery_memory.probes.limits import read_limits
 from otel_celery_memory.probes.proc import ProcessReading, read_process
@@ -98,7 +99,7 @@ class InProcessSink:
                 processes=self._processes,
                 limits=lambda: read_limits(os.getpid()),
                 max_memory_per_child_bytes=None,
-                frames_dropped=lambda: 0,
+                frames_dropped=lambda: NOTHING,
                 reporter_restarts=0,
                 tracing_share=share.share,
             ),

@@ -1,13 +1,14 @@
 """The control page: memory that the worker's processes and the reporter share.
 
 First what the main process orders (`ordered.py`): a number that changes with each order, the mode
-of tracing, and the last capture asked for. Then a cell for each slot: frames its process had to
-drop, and what it has earned and spent on tracing and has sent of a capture, with which its
-successor goes on. The reporter has a count of its own, and its heartbeat.
-Last for each slot the frame of the task that its process is running: it is there for as long as
-the task runs, and where the task takes its process with it, it stays. At the end are the ends that
-were told (`told.py`). A slot has one process at a time, and the main process lets one thread give
-orders: nothing has two writers, and no lock is shared between processes.
+of tracing, and the last capture asked for. Then a cell for each slot: what its process has earned
+and spent on tracing and has sent of a capture, with which its successor goes on. Then the frames
+that were dropped (`dropped.py`), and the reporter's heartbeat.
+Then for each slot the frame of the task that its process is running: it is there for as long as
+the task runs, and where the task takes its process with it, it stays, and its successor puts it
+aside, into a place of its own. At the end are the ends that were told (`told.py`). A slot has one
+process at a time, and the main process lets one thread give orders: nothing has two writers, and no
+lock is shared between processes.
 
 What is read here is checked before it is used: a task that writes where it should not must not
 make us trace for ever.
@@ -22,25 +23,24 @@ import struct
 import time
 from collections.abc import Callable
 
+from otel_celery_memory.dropped import DroppedFrames
 from otel_celery_memory.ordered import ORDERED_BYTES, Ordered
 from otel_celery_memory.orders import CAPTURE_RUNS_MAX, Balance, Orders
 from otel_celery_memory.shared_memory import new_memory, page_in
 from otel_celery_memory.told import TOLD_BYTES, ToldEnds
 
 SLOTS = 512
-_COUNT = struct.Struct("<Q")
 _LEDGER = struct.Struct("<8d")
 _CAPTURED = struct.Struct("<QQ")
-_LEDGER_AT = _COUNT.size
-_CAPTURED_AT = _LEDGER_AT + _LEDGER.size
-_CELL_BYTES = _CAPTURED_AT + _CAPTURED.size
+_CELL_BYTES = _LEDGER.size + _CAPTURED.size
 _CELLS_AT = ORDERED_BYTES
-_DAMAGED_AT = _CELLS_AT + SLOTS * _CELL_BYTES
+_DROPPED_AT = _CELLS_AT + SLOTS * _CELL_BYTES
 _BEAT = struct.Struct("<d")
-_BEAT_AT = _DAMAGED_AT + _COUNT.size
+_BEAT_AT = _DROPPED_AT + DroppedFrames.size_bytes(SLOTS)
 _HELD_AT = 64 * 1024
 HELD_BYTES = 512
-_TOLD_AT = _HELD_AT + SLOTS * HELD_BYTES
+_LEFT_AT = _HELD_AT + SLOTS * HELD_BYTES
+_TOLD_AT = _LEFT_AT + SLOTS * HELD_BYTES
 PAGE_BYTES = _TOLD_AT + TOLD_BYTES
 
 
@@ -54,6 +54,7 @@ class ControlPage:
         self._map = mmap.mmap(fd, PAGE_BYTES)
         self._ordered = Ordered(self._map, clock_s)
         self.told = ToldEnds(self._map, _TOLD_AT)
+        self.dropped = DroppedFrames(self._map, _DROPPED_AT, SLOTS, _index)
 
     @classmethod
     def create(
@@ -93,14 +94,25 @@ class ControlPage:
 
     def held(self, slot: int) -> bytes:
         """What the process in this slot holds; to be decoded, which tells whether it is whole."""
-        at = _HELD_AT + _index(slot) * HELD_BYTES
+        return self._frame_at(_HELD_AT + _index(slot) * HELD_BYTES)
+
+    def put_aside(self, slot: int) -> None:
+        """Keep what the process before in this slot held, before it is written over."""
+        at = _LEFT_AT + _index(slot) * HELD_BYTES
+        self._map[at : at + HELD_BYTES] = self.held(slot) or bytes(HELD_BYTES)
+
+    def all_held(self, slot: int) -> tuple[bytes, bytes]:
+        """What the process in this slot holds, and what was put aside of the last that was lost."""
+        return self.held(slot), self._frame_at(_LEFT_AT + _index(slot) * HELD_BYTES)
+
+    def _frame_at(self, at: int) -> bytes:
         return self._map[at : at + HELD_BYTES] if self._map[at] else b""
 
     def save(self, slot: int, balance: Balance) -> None:
         """Keep what the process in this slot earned and spent."""
         _LEDGER.pack_into(
             self._map,
-            _cell(slot) + _LEDGER_AT,
+            _cell(slot),
             balance.task_s,
             balance.spent_s,
             balance.recent_task_s,
@@ -113,7 +125,7 @@ class ControlPage:
 
     def load(self, slot: int) -> Balance:
         """What the process before earned and spent; nothing where that makes no sense."""
-        found = _LEDGER.unpack_from(self._map, _cell(slot) + _LEDGER_AT)
+        found = _LEDGER.unpack_from(self._map, _cell(slot))
         if not all(math.isfinite(value) and 0 <= value < 1e12 for value in found):
             return Balance()
         return Balance(*found)
@@ -123,30 +135,19 @@ class ControlPage:
 
         Not known where slots share a cell.
         """
-        number, windows = _CAPTURED.unpack_from(self._map, _cell(slot) + _CAPTURED_AT)
+        number, windows = _CAPTURED.unpack_from(self._map, _cell(slot) + _LEDGER.size)
         known = number == capture and _index(slot) < SLOTS - 1
         return min(windows, CAPTURE_RUNS_MAX) if known else 0
 
     def count_captured(self, slot: int, capture: int) -> None:
         """One more window of this capture has been sent from this slot."""
         windows = self.captured(slot, capture) + 1
-        _CAPTURED.pack_into(self._map, _cell(slot) + _CAPTURED_AT, capture, windows)
+        _CAPTURED.pack_into(self._map, _cell(slot) + _LEDGER.size, capture, windows)
 
     def totals(self) -> tuple[float, float]:
         """Seconds of task time and of tracing, of all slots since the worker started."""
         balances = [self.load(slot) for slot in range(-1, SLOTS - 1)]
         return sum(b.task_s for b in balances), sum(b.spent_s for b in balances)
-
-    def count_dropped(self, slot: int) -> None:
-        """One more frame dropped by the process in this slot (main is -1)."""
-        at = _cell(slot)
-        (count,) = _COUNT.unpack_from(self._map, at)
-        _COUNT.pack_into(self._map, at, (count + 1) % 2**64)
-
-    def count_damaged(self, frames: int) -> None:
-        """More frames that the reporter could not read; kept here, where its successor finds it."""
-        (count,) = _COUNT.unpack_from(self._map, _DAMAGED_AT)
-        _COUNT.pack_into(self._map, _DAMAGED_AT, (count + frames) % 2**64)
 
     def beat(self) -> None:
         """The reporter is at work: the time, at each turn of its loop."""
@@ -155,12 +156,6 @@ class ControlPage:
     def last_beat(self) -> bytes:
         """Changes with each beat; not decoded, so that nothing that is written here can mislead."""
         return self._map[_BEAT_AT : _BEAT_AT + _BEAT.size]
-
-    def dropped(self) -> int:
-        """Frames dropped by all processes since the worker started, and those damaged."""
-        at = [*range(_CELLS_AT, _DAMAGED_AT, _CELL_BYTES), _DAMAGED_AT]
-        total: int = sum(_COUNT.unpack_from(self._map, cell)[0] for cell in at)
-        return min(total, 2**63 - 1)  # what OTLP can carry
 
     def close(self) -> None:
         """Give back the mapping and the descriptor."""

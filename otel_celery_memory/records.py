@@ -189,14 +189,17 @@ class ProcessExited(NamedTuple):
     """The main process has reaped a child; ``exit_code`` is negative for a signal, as in POSIX.
 
     ``reason`` is ``autoscale`` or ``terminated`` where the main process itself ended it, to shrink
-    the pool or to revoke its task, and empty otherwise.
+    the pool or to revoke its task, and empty otherwise. ``span`` is the one that the message of
+    its last task came from, where that is in a sampled trace: ``task_id`` is this task's then.
     """
 
     pid: int
     time_ns: int
     exit_code: int
     slot: int
+    span: bytes
     reason: str
+    task_id: str
 
 
 class TaskHeld(NamedTuple):

@@ -10,7 +10,8 @@ import struct
 from mmap import mmap
 from threading import Lock
 
-TOLD_MAX = 512
+TOLD_MAX = 4_096
+"""More than end in an interval of exports: a successor takes in once more what it brought."""
 _COUNT = struct.Struct("<Q")
 _PIDS = struct.Struct(f"<{TOLD_MAX}q")
 TOLD_BYTES = _COUNT.size + _PIDS.size

@@ -25,6 +25,8 @@ MAX_FRAME_BYTES = 4096
 which the decoder then skips and counts."""
 
 HEADER = struct.Struct("<2sBBHI")
+KIND_AT = 3
+"""Which byte of a frame says what it is."""
 _pack_header = HEADER.pack
 _new = tuple.__new__
 _ABSENT = -(2**63)

@@ -54,6 +54,10 @@ ATTRIBUTES = {
     "celery.memory.part": Attribute(
         (*c.PARTS, c.OTHER), "Part of the instrumentation, of which each fails alone."
     ),
+    "celery.memory.frame.kind": Attribute(
+        (c.FRAME_TASK_END, c.FRAME_OTHER, c.FRAME_DAMAGED),
+        "What a record was that did not reach the reporter; of a damaged one it is not known.",
+    ),
     "celery.memory.limit.kind": Attribute(
         "string", "Which limit.", ("cgroup", "rlimit_as", "max_memory_per_child", "host")
     ),

@@ -94,22 +94,24 @@ class Balance:
     started: int
     measured: int
     lost: int
-    dropped: int
-    with_reporter_max: int
-    """Ends between the last export before a reporter's SIGKILL and that."""
+    dropped_ends: int
+    """Ends of tasks that a full pipe did not take."""
+    dropped_others: int
+    twice_max: int
+    """Ends in an export that was taken while its reporter was killed: the next one repeats them."""
+
+    in_hand_max: int = 0
+    """Ends that a reporter may have had in hand, out of the pipe and noted nowhere yet."""
 
     @property
     def unaccounted(self) -> int:
-        """Tasks that nobody told of: their frames were dropped, or read by a killed reporter."""
-        return self.started - self.measured - self.lost
+        """Tasks that nobody told of or counted; below zero where some were told twice."""
+        return self.started - self.measured - self.lost - self.dropped_ends
 
     @property
     def holds(self) -> bool:
-        """Whether what is missing is what was dropped or lost with a reporter, and not more.
-
-        Other frames than those of tasks are dropped as well.
-        """
-        return 0 <= self.unaccounted <= self.dropped + self.with_reporter_max
+        """Whether nothing is missing, and nothing told twice, but what may be."""
+        return -self.twice_max <= self.unaccounted <= self.in_hand_max
 
 
 def begun(marks: Marks, events: Sequence[Event]) -> set[str]:
@@ -124,18 +126,25 @@ def lost_in_flight(events: Sequence[Event]) -> set[str]:
     return {str(task_id) for task_id in named if task_id is not None}
 
 
-def lost_with_reporters(
+def told_twice_max(
     kills_ns: Sequence[int], points: Sequence[Point], ended: Mapping[str, Mark]
 ) -> int:
-    """The most tasks that killed reporters can have taken with them."""
+    """The most tasks whose reporter can have been killed before it heard that they were taken."""
     exported_ns = sorted({p.time_ns for p in points if p.metric == "celery.task.memory.measured"})
     ends_ns = sorted(mark.time_ns for mark in ended.values() if mark.kind == END)
     total = 0
     for kill_ns in kills_ns:
         at = bisect_left(exported_ns, kill_ns)
-        since_ns = exported_ns[at - 1] - _READ_LATE_NS if at else 0
+        # What the last export told, and what ended since.
+        since_ns = exported_ns[at - 2] - _READ_LATE_NS if at > 1 else 0
         total += bisect_right(ends_ns, kill_ns) - bisect_left(ends_ns, since_ns)
     return total
+
+
+def in_hand_max(kills_ns: Sequence[int], ended: Mapping[str, Mark]) -> int:
+    """The most tasks whose ends reporters can have been reading when they were killed."""
+    ends_ns = [mark.time_ns for mark in ended.values() if mark.kind == END]
+    return sum(0 <= kill_ns - end_ns <= _READ_LATE_NS for kill_ns in kills_ns for end_ns in ends_ns)
 
 
 def harmed(

@@ -64,7 +64,7 @@ def feed(frames: int, names: int) -> Growth:
         early_bytes = _settled_rss(reporter)
         _send(channel, range(first, tasks), names)
         end_bytes = _settled_rss(reporter)
-        dropped = channel.page.dropped()
+        dropped = channel.page.dropped.counts().total
         channel.close()
         supervisor.stop()
     measured = receiver.received.latest("celery.task.memory.measured")

@@ -8,6 +8,9 @@ from enum import Enum
 
 from soak.collector import Trouble
 
+_STOPPED_TASKS_MAX = 2_000
+"""In a window with a full pipe: a reporter that stands still for half a minute is replaced."""
+
 
 class Fault(Enum):
     """What is done to the worker; the end of what lasts is one too."""
@@ -56,7 +59,11 @@ class Scale:
         kills = self._child_kills(chance, 5 * part)
         troubles = self._troubles(5 * part)
         first = Phase("children killed, Collector in trouble", 5 * part, _ordered(kills + troubles))
-        full = (Injection(part // 4, Fault.PIPE_FULL), Injection(part * 3 // 4, Fault.PIPE_FREE))
+        stopped = min(part // 2, _STOPPED_TASKS_MAX)
+        full = (
+            Injection(part // 4, Fault.PIPE_FULL),
+            Injection(part // 4 + stopped, Fault.PIPE_FREE),
+        )
         second = Phase("full pipe", part, full)
         rest = self.tasks - 6 * part
         step = rest // (self.reporter_kills + 1) if self.reporter_kills else rest

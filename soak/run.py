@@ -18,8 +18,9 @@ from soak.account import (
     begun,
     deaths,
     harmed,
+    in_hand_max,
     lost_in_flight,
-    lost_with_reporters,
+    told_twice_max,
 )
 from soak.collector import TroubledReceiver
 from soak.injector import Injected, Injector
@@ -72,7 +73,7 @@ class Soak:
         self._injector = Injector(worker, receiver)
         self._say = say
         self._sent: list[Sent] = []
-        self._totals = (0, 0, 0, 0, 0)
+        self._totals = (0, 0, 0, 0, 0, 0, 0)
         self.balances: list[Balance] = []
 
     def phase(self, phase: Phase) -> None:
@@ -120,16 +121,19 @@ class Soak:
     def _balance(self, name: str) -> None:
         self._marks.read()
         events = losses(self._receiver.received)
+        dropped = self._worker.dropped()
         now = (
             len(begun(self._marks, events)),
             sum(measured(self._receiver.received).values()),
             len(lost_in_flight(events)),
-            self._worker.dropped(),
-            lost_with_reporters(
+            dropped.task_ends,
+            dropped.others + dropped.damaged,
+            told_twice_max(
                 self._injector.done.reporter_kills_ns,
                 list(self._receiver.received.points),
                 self._marks.ended,
             ),
+            in_hand_max(self._injector.done.reporter_kills_ns, self._marks.ended),
         )
         told = [after - before for after, before in zip(now, self._totals, strict=True)]
         self.balances.append(Balance(name, *told))

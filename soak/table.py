@@ -25,18 +25,20 @@ def lines(result: Result) -> Iterator[str]:
     yield ""
     yield f"{'tasks':38}{'started':>9}{'measured':>9}{'lost':>6}{'dropped':>9}{'missing':>9}"
     for each in result.balances:
-        row = f"{each.name:38}{each.started:9}{each.measured:9}{each.lost:6}{each.dropped:9}"
-        bound = f"  (at most {each.dropped + each.with_reporter_max})"
+        row = f"{each.name:38}{each.started:9}{each.measured:9}{each.lost:6}{each.dropped_ends:9}"
+        bounds = f"  (at most {each.in_hand_max}, or {each.twice_max} twice)"
+        bound = bounds if each.twice_max else ""
         yield f"{row}{each.unaccounted:9}{bound}{'' if each.holds else '  WRONG'}"
-    yield "  lost: in flight in a killed child. missing: started, but neither measured nor lost;"
-    yield "  at most the frames dropped, and what ended since the last export before a reporter"
-    yield "  was killed."
+    yield "  lost: in flight in a killed child. dropped: the pipe was full at its end. missing:"
+    yield "  started, but none of these: a reporter was killed as it read; below zero: told twice,"
+    yield "  by an export that was taken while its reporter was killed."
     yield ""
     deaths = result.deaths
     yield f"deaths told {deaths.told} of {deaths.killed}, {deaths.with_task} with a task in flight,"
     yield f"  {len(deaths.wrong)} with a wrong one, {deaths.told_twice} twice,"
     yield f"  {deaths.before_reporter} without it: killed within 2 s before the reporter was"
-    yield f"frames dropped {sum(each.dropped for each in result.balances)}"
+    others = sum(each.dropped_others for each in result.balances)
+    yield f"frames dropped that were no end of a task {others}"
     yield f"tasks harmed {len(result.harmed)}"
     yield from (f"  untold: pid {pid}" for pid in deaths.untold_pids[:_SHOWN])
     yield from (f"  wrong: {each}" for each in deaths.wrong[:_SHOWN])

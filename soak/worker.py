@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from otel_celery_memory.dropped import Dropped
 from otel_celery_memory.page import ControlPage
 from tests.processes import Server, running
 from tests.worker.harness import ROOT, reporters_of
@@ -52,14 +53,14 @@ class SoakWorker:
         found = psutil.Process(self.pid).children()
         return [each.pid for each in found if each.pid not in reporters and _runs(each)]
 
-    def dropped(self) -> int:
+    def dropped(self) -> Dropped:
         """Frames dropped so far, from the control page itself."""
         reporter = self.reporter()
         if reporter is None:
             raise RuntimeError("no reporter to find the page by")
         page = ControlPage(os.open(_descriptor(reporter, "--page"), os.O_RDWR))
         try:
-            return page.dropped()
+            return page.dropped.counts()
         finally:
             page.close()
 

@@ -22,7 +22,9 @@ from selectors import DefaultSelector
 from typing import Any
 
 from otel_celery_memory.containment import Containment
+from otel_celery_memory.dropped import NOTHING
 from otel_celery_memory.frames import FrameDecoder
+from otel_celery_memory.journal import Journal
 from otel_celery_memory.page import ControlPage
 from otel_celery_memory.probes.cgroup import find_cgroup, identity
 from otel_celery_memory.probes.limits import oom_kill_counter, read_limits
@@ -35,6 +37,7 @@ from otel_celery_memory.reporter.code import CodeNames
 from otel_celery_memory.reporter.desk import Desk
 from otel_celery_memory.reporter.emitter import Emitter
 from otel_celery_memory.reporter.headroom import Headroom
+from otel_celery_memory.reporter.intake import Intake
 from otel_celery_memory.reporter.ledger import Ledger
 from otel_celery_memory.reporter.levels import Surroundings
 from otel_celery_memory.reporter.lookout import Lookout
@@ -63,12 +66,12 @@ def main(argv: list[str]) -> None:
     set_up_logging(options.log_file)
     settings = Settings.load({}, os.environ, strict=False)
     state = WorkerState(OomKills(options.oom_kills))
-    decoder = FrameDecoder()
+    intake = Intake(options.pipe, FrameDecoder(), Journal(options.journal))
     page = ControlPage(options.page)
     # What reporters before this one told: a cumulative sum goes on where it was, which Prometheus
     # reads without a gap; of deltas each is told once.
     delta = wants_delta()
-    told_before = page.dropped() if delta and options.restarts else 0
+    told_before = page.dropped.counts() if delta and options.restarts else NOTHING
 
     def pids() -> dict[str, int]:
         found = {
@@ -92,7 +95,7 @@ def main(argv: list[str]) -> None:
             page.told.add(pid)
 
     pipeline = open_pipeline(
-        options.worker, settings.export_interval, os.environ, events_sent=note_told
+        options.worker, settings.export_interval, os.environ, note_told, intake
     )
     emitter = Emitter(
         pipeline.meter,
@@ -105,7 +108,7 @@ def main(argv: list[str]) -> None:
             processes=ProcessReadings(pids).read,
             limits=lambda: read_limits(options.main_pid),
             max_memory_per_child_bytes=options.max_memory_kib * 1024 or None,
-            frames_dropped=lambda: page.dropped() - told_before,
+            frames_dropped=lambda: page.dropped.counts().since(told_before),
             reporter_restarts=1 if delta and options.restarts else options.restarts,
             tracing_share=tracing.share,
             switched_off=containment.switched_off,
@@ -118,9 +121,8 @@ def main(argv: list[str]) -> None:
     watch = ProcessWatch(selector)
     max_memory_bytes = options.max_memory_kib * 1024 or None
     service = ReporterService(
-        options.pipe,
+        intake,
         options.main_pid,
-        decoder,
         emitter,
         watch,
         Lookout(
@@ -133,8 +135,8 @@ def main(argv: list[str]) -> None:
         Desk(emitter, page, settings.tracing, tracing.seconds, StatusPage(options.status).write),
         selector,
         settings.sites_interval,
-        page.count_damaged,
-        page.held,
+        page.dropped.count_damaged,
+        page.all_held,
         oom_kills,
         pipeline.send_events,
         containment,
@@ -144,6 +146,8 @@ def main(argv: list[str]) -> None:
         # A reporter that was started again finds what the one before it wrote of this worker.
         for lost, seen_ns in [] if options.restarts else memoirs.found(oom_kills()):
             emitter.lost(lost, seen_ns)
+        if options.restarts and pipeline.marked:
+            service.resume(page.told.pids())
         service.run()
     finally:
         _flush(options, pipeline, memoirs)
@@ -184,6 +188,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--pipe", type=int, required=True, help="descriptor to read frames from")
     parser.add_argument("--page", type=int, required=True, help="descriptor of the control page")
     parser.add_argument("--status", type=int, required=True, help="descriptor of the status page")
+    parser.add_argument("--journal", type=int, required=True, help="descriptor of the journal")
     parser.add_argument("--restarts", type=int, default=0)
     parser.add_argument("--max-memory-kib", type=int, default=0)
     parser.add_argument("--log-file", default="", help="where the worker logs to")

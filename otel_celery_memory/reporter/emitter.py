@@ -30,16 +30,9 @@ from otel_celery_memory.reporter.recycling import Recycling, Replacement
 from otel_celery_memory.reporter.sites import SiteTotals
 from otel_celery_memory.reporter.state import WorkerState
 from otel_celery_memory.reporter.tasks import TaskTotals
-from otel_celery_memory.telemetry.event_values import (
-    LostProcess,
-    Pressure,
-)
+from otel_celery_memory.telemetry.event_values import LostProcess, Pressure
 from otel_celery_memory.telemetry.events import Events
-from otel_celery_memory.telemetry.metrics import (
-    BoundedNames,
-    TaskMetrics,
-    observe_levels,
-)
+from otel_celery_memory.telemetry.metrics import BoundedNames, TaskMetrics, observe_levels
 from otel_celery_memory.telemetry.recycling import RecyclingMetrics
 
 PRESSED_MAX = 100
@@ -108,10 +101,7 @@ class Emitter:
     def ended(self, end: ProcessEnd) -> None:
         """Count how a process ended; tell it where it was lost."""
         process = end.process
-        held = self._held.pop(process.pid, None)
-        if held is not None and held.retained_bytes is not None and held in process.in_flight:
-            # What its end would have told.
-            self._retained(held.previous_task, held.retained_bytes)
+        self._count_held(process)
         self.sites.process_gone(process.pid)
         life, replacement = self._recycling.ended(end)
         if life is not None:
@@ -123,7 +113,15 @@ class Emitter:
             return
         snapshot = process.snapshot(end.task, end.time_ns)
         oom_kills = self.state.oom.since_start
-        self.lost(LostProcess(snapshot, end.reason.value, end.signal, oom_kills), end.time_ns)
+        span = process.span_of(end.task)
+        lost = LostProcess(snapshot, end.reason.value, end.signal, oom_kills, span=span)
+        self.lost(lost, end.time_ns)
+
+    def told_before(self, pid: int) -> None:
+        """A reporter that was killed has told this process's end."""
+        process = self.state.forget(pid)
+        if process is not None:
+            self._count_held(process)
 
     def lost(self, lost: LostProcess, time_ns: int) -> None:
         """Count a process that was lost, and tell it."""
@@ -178,6 +176,12 @@ class Emitter:
     def _sender(self, pid: int) -> CapturedProcess:
         process = self.state.processes.get(pid)
         return ProcessState(pid, None).captured() if process is None else process.captured()
+
+    def _count_held(self, process: ProcessState) -> None:
+        held = self._held.pop(process.pid, None)
+        if held is not None and held.retained_bytes is not None and held in process.in_flight:
+            # What its end would have told.
+            self._retained(held.previous_task, held.retained_bytes)
 
     def _retained(self, previous_task: str, retained_bytes: int) -> None:
         task = self._names.bounded(previous_task)

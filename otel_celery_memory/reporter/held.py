@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from otel_celery_memory.frames import FrameDecoder
@@ -22,8 +22,8 @@ class Holder(Protocol):
 class HeldTasks:
     """Looks at what the processes hold: a task that killed its process is known by that alone."""
 
-    def __init__(self, held: Callable[[int], bytes], holder: Holder) -> None:
-        """``held`` gives the bytes in a slot's place, empty where its process runs nothing."""
+    def __init__(self, held: Callable[[int], Iterable[bytes]], holder: Holder) -> None:
+        """``held`` gives the bytes in a slot's places, empty where nothing is held."""
         self._held = held
         self._holder = holder
 
@@ -37,7 +37,8 @@ class HeldTasks:
         process = self._holder.state.processes.get(pid)
         if process is None or process.slot is None:
             return
-        for record in FrameDecoder().feed(self._held(process.slot)):
-            # A slot's next process may have written over it already.
-            if isinstance(record, TaskStarted) and record.pid == pid:
-                self._holder.holds(record)
+        for data in self._held(process.slot):
+            for record in FrameDecoder().feed(data):
+                # A slot's next process may have written over it already.
+                if isinstance(record, TaskStarted) and record.pid == pid:
+                    self._holder.holds(record)

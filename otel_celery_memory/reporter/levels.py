@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from otel_celery_memory import conventions as c
+from otel_celery_memory.dropped import Dropped
 from otel_celery_memory.probes.limits import Limits
 from otel_celery_memory.probes.proc import ProcessReading
 from otel_celery_memory.records import slot_name
@@ -21,7 +22,7 @@ class Surroundings:
     processes: Callable[[], Mapping[str, ProcessReading]]
     limits: Callable[[], Limits]
     max_memory_per_child_bytes: int | None
-    frames_dropped: Callable[[], int]
+    frames_dropped: Callable[[], Dropped]
     reporter_restarts: int
     tracing_share: Callable[[], float | None]
     switched_off: Callable[[], Iterable[str]] = tuple
@@ -70,7 +71,7 @@ def levels_of(surroundings: Surroundings, state: WorkerState) -> Levels:
         c.HEAP_BLOCKS: of_heaps("blocks"),
         c.MALLOC_USED: of_heaps("malloc_used_bytes"),
         c.MALLOC_FREE: of_heaps("malloc_free_bytes"),
-        c.FRAMES_DROPPED: lambda: [(surroundings.frames_dropped(), {})],
+        c.FRAMES_DROPPED: lambda: _dropped_levels(surroundings.frames_dropped()),
         c.REPORTER_RESTARTS: lambda: [(surroundings.reporter_restarts, {})],
         c.PARTS_SWITCHED_OFF: lambda: [
             (count, {c.SLOT: slot, c.PART: part})
@@ -90,6 +91,16 @@ def parts_off(surroundings: Surroundings, state: WorkerState) -> Counter[tuple[s
         ]
         + [("reporter", part) for part in surroundings.switched_off()]
     )
+
+
+def _dropped_levels(dropped: Dropped) -> list[Level]:
+    kinds = {
+        c.FRAME_TASK_END: dropped.task_ends,
+        c.FRAME_OTHER: dropped.others,
+        c.FRAME_DAMAGED: dropped.damaged,
+    }
+    # Those of which there is none too: a count that begins at one shows no increase.
+    return [(count, {c.FRAME_KIND: kind}) for kind, count in kinds.items()]
 
 
 def _heap_levels(state: WorkerState, attribute: str) -> list[Level]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from otel_celery_memory.captures.model import CapturedProcess
 from otel_celery_memory.records import (
     MAIN_SLOT,
+    NO_SPAN,
     TERMINATED,
     HeapSampled,
     ProcessDown,
@@ -54,6 +55,8 @@ class ProcessState:
     gone_ns: int | None = None
     finished_ns: int = 0
     """When the run began whose end was told last."""
+    span: tuple[str, bytes] = ("", NO_SPAN)
+    """A task's id and its span, or that which its message came from, where one was told."""
     switched_off: set[str] = field(default_factory=set)
     """Parts of ours that failed in it."""
 
@@ -61,6 +64,15 @@ class ProcessState:
         """Note a value of RSS, from a record or from outside."""
         self.rss_bytes = rss_bytes
         self.rss_peak_bytes = max(self.rss_peak_bytes or 0, rss_bytes)
+
+    def saw_span(self, task_id: str, span: bytes) -> None:
+        """Note the span of a task; its own, if it could tell that, is known by now."""
+        if span != NO_SPAN and task_id != self.span[0]:
+            self.span = (task_id, span)
+
+    def span_of(self, task: TaskStarted | None) -> bytes:
+        """The span of a task, where it is known."""
+        return self.span[1] if task is not None and task.task_id == self.span[0] else NO_SPAN
 
     def started(self, record: TaskStarted) -> None:
         """It runs a task."""
@@ -85,6 +97,8 @@ class ProcessState:
         self.tasks += not record.nested
         if self.terminated and not (self.last and self.last.task_id == record.task_id):
             self.last = _start_of(record)
+        if self.terminated:
+            self.saw_span(record.task_id, record.span)
         if self.in_flight:
             self.in_flight = [task for task in self.in_flight if task.task_id != record.task_id]
 

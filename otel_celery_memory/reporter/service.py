@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from selectors import EVENT_READ, BaseSelector
 
 from otel_celery_memory.containment import Containment
-from otel_celery_memory.frames import FrameDecoder
 from otel_celery_memory.records import MAIN_SLOT, ProcessUp, Record
 from otel_celery_memory.reporter.desk import Desk
 from otel_celery_memory.reporter.emitter import Emitter
 from otel_celery_memory.reporter.held import HeldTasks
+from otel_celery_memory.reporter.intake import Intake
 from otel_celery_memory.reporter.lookout import Lookout
 from otel_celery_memory.reporter.watch import ProcessWatch
 
 TICK_S = 1.0
-_READ_BYTES = 1 << 20
+_MUCH_BYTES = 1 << 18
 _PAUSE_S = 0.1
 """Frames gather for this long before they are read: one wake-up serves many tasks. At 5,000
 tasks a second this is some 150 KiB in a pipe of 1 MiB."""
@@ -34,9 +33,8 @@ class ReporterService:
 
     def __init__(
         self,
-        pipe_fd: int,
+        intake: Intake,
         main_pid: int,
-        decoder: FrameDecoder,
         emitter: Emitter,
         watch: ProcessWatch,
         lookout: Lookout,
@@ -44,16 +42,15 @@ class ReporterService:
         selector: BaseSelector,
         sites_interval_s: float,
         damaged: Callable[[int], None],
-        held: Callable[[int], bytes],
+        held: Callable[[int], Iterable[bytes]],
         oom_kills: Callable[[], int | None],
         send_events: Callable[[], None],
         containment: Containment,
         beat: Callable[[], None],
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._pipe_fd = pipe_fd
+        self._intake = intake
         self._main_pid = main_pid
-        self._decoder = decoder
         self._emitter = emitter
         self._watch = watch
         self._lookout = lookout
@@ -70,9 +67,18 @@ class ReporterService:
         self._contained = containment.run
         self._beat = beat
 
+    def resume(self, told: Iterable[int]) -> None:
+        """Take in what an earlier reporter had read and nobody took; ``told`` are ends it told."""
+        with self._intake.applying:
+            for record in self._intake.left_behind():
+                self._contained("records", self._take, record)
+        for pid in told:
+            if not self._watch.add(pid):
+                self._emitter.told_before(pid)
+
     def run(self) -> None:
         """The whole life of the reporter, but for the last flush."""
-        self._selector.register(self._pipe_fd, EVENT_READ, _PIPE)
+        self._selector.register(self._intake.fd, EVENT_READ, _PIPE)
         self._contained("oom_kills", self._look_at_oom_kills)
         self._meet(self._main_pid, MAIN_SLOT)
         next_tick_s = self._clock_s() + TICK_S
@@ -106,15 +112,16 @@ class ReporterService:
         """Take in what is in the pipe; ``False`` at its end."""
         # A pipe's worth and more, but no end of it: ticks must go on under a flood.
         for _ in range(4):
-            try:
-                data = os.read(self._pipe_fd, _READ_BYTES)
-            except BlockingIOError:
-                return True
-            for record in self._decoder.feed(data) if data else self._decoder.finish():
-                self._contained("records", self._take, record)
-            if not data:
+            with self._intake.applying:
+                try:
+                    count, records = self._intake.read()
+                except BlockingIOError:
+                    return True
+                for record in records:
+                    self._contained("records", self._take, record)
+            if not count:
                 return False
-            if len(data) < _READ_BYTES // 4:
+            if count < _MUCH_BYTES:
                 break
         if self._emitter.state.said_goodbye and self._end_by_s is None:
             self._end_by_s = self._clock_s() + _LINGER_S
@@ -164,9 +171,8 @@ class ReporterService:
         self._count_damaged()
 
     def _count_damaged(self) -> None:
-        if self._decoder.bad_frames:
-            self._damaged(self._decoder.bad_frames)
-            self._decoder.bad_frames = 0
+        if damaged := self._intake.bad_frames():
+            self._damaged(damaged)
 
     def _rank(self, now_s: float, now_ns: int) -> None:
         self._emitter.emit_sites(max(now_s - self._ranked_s, 0.001), now_ns)

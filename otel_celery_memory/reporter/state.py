@@ -99,6 +99,7 @@ class WorkerState:
         process.slot = record.slot if process.slot is None else process.slot
         process.exit_code = record.exit_code
         process.wanted = record.reason
+        process.saw_span(record.task_id, record.span)
 
     def _worker_stopping(self, _: WorkerStopping) -> None:
         self._stopping = True
@@ -119,6 +120,11 @@ class WorkerState:
         if process is not None and process.gone_ns is None:
             process.gone_ns = now_ns
             process.seen_exit_code = exit_code
+
+    def forget(self, pid: int) -> ProcessState | None:
+        """The end of this process was told: what comes of it late is no news."""
+        self._judged[pid] = None
+        return self.processes.pop(pid, None)
 
     def judge(self, now_ns: int, *, all_now: bool = False) -> list[ProcessEnd]:
         """The ends of processes that are gone and of which enough is known; each is told once."""
@@ -153,8 +159,10 @@ class WorkerState:
 
     def held(self, record: TaskStarted) -> bool:
         """A process holds this as the task that it runs; ``False`` where that is known already."""
-        process = self.processes.get(record.pid)
-        return process is not None and process.held(record)
+        if record.pid in self._judged and record.pid not in self.processes:
+            return False
+        # Its successor may speak of it before anybody else, to a reporter that was started again.
+        return self._process(record.pid).held(record)
 
     def _in_flight(self, record: TaskInFlight) -> None:
         if record.pid not in self._judged or record.pid in self.processes:

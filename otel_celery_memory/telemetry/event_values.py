@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from otel_celery_memory import conventions as c
-from otel_celery_memory.records import WindowKind
+from otel_celery_memory.records import NO_SPAN, WindowKind
 
 Value = str | int | float | None
 """Of an attribute; ``None`` is left out."""
@@ -72,7 +72,8 @@ class ProcessSnapshot:
 class LostProcess:
     """A process that ended otherwise than by shutdown or recycling, and what it was doing.
 
-    ``told_late``: nobody was left to tell it, and the next start of the worker does.
+    ``told_late``: nobody was left to tell it, and the next start of the worker does. ``span`` is
+    the task's, or that which its message came from: trace id, span id and flags, as in records.
     """
 
     process: ProcessSnapshot
@@ -80,6 +81,7 @@ class LostProcess:
     signal: int | None
     oom_kills: int | None
     told_late: bool = False
+    span: bytes = NO_SPAN
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from otel_celery_memory.telemetry.event_values import (
     Snapshot,
     Value,
 )
+from otel_celery_memory.telemetry.metrics import NO_CONTEXT, span_context
 
 _SEVERITY = {
     "INFO": SeverityNumber.INFO,
@@ -75,7 +76,7 @@ class Events:
             f"worker process {process.slot} (pid {process.pid}) was lost {process.doing}: "
             f"{lost.reason}{size}{late}"
         )
-        self._emit(c.PROCESS_LOST, attributes, body, time_ns)
+        self._emit(c.PROCESS_LOST, attributes, body, time_ns, span_context(lost.span))
 
     def pressure(self, pressure: Pressure, time_ns: int) -> None:
         """Tell what a process is doing while a limit is near."""
@@ -113,6 +114,7 @@ class Events:
         attributes: Mapping[str, Value],
         body: str,
         time_ns: int,
+        context: Context = NO_CONTEXT,
     ) -> None:
         self._logger.emit(
             event_name=event.name,
@@ -124,7 +126,7 @@ class Events:
             attributes={
                 key: _carried(value) for key, value in attributes.items() if value is not None
             },
-            context=Context(),
+            context=context,
         )
 
 

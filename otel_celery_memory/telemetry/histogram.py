@@ -3,12 +3,11 @@
 The reporter records three or four values for every task of a worker. It has one reader and no
 views, so most of what the SDK does for a measurement is not needed there. `TaskHistogram` is an
 instrument of OpenTelemetry's API, so the emitter does not know the difference, and its points go
-out through the SDK's reader with all the others (`TaskHistogramReader`).
+out through the SDK's reader with all the others (`reader.py`).
 """
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
 from bisect import bisect_left
@@ -24,8 +23,6 @@ from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
     HistogramDataPoint,
     Metric,
-    MetricsData,
-    PeriodicExportingMetricReader,
 )
 from opentelemetry.sdk.metrics.export import Histogram as HistogramData
 
@@ -136,29 +133,6 @@ class TaskHistogram(Histogram):
             AggregationTemporality.DELTA if self._delta else AggregationTemporality.CUMULATIVE
         )
         return Metric(self.name, self.description, self.unit, HistogramData(points, temporality))
-
-
-class TaskHistogramReader(PeriodicExportingMetricReader):
-    """Adds the points of `TaskHistogram` instruments to what the SDK collected."""
-
-    def __init__(self, *args: Any, histograms: Sequence[TaskHistogram], **kwargs: Any) -> None:
-        self._task_histograms = histograms
-        super().__init__(*args, **kwargs)
-
-    def _receive_metrics(self, metrics_data: MetricsData, *args: Any, **kwargs: Any) -> None:
-        metrics = [metric for histogram in self._task_histograms if (metric := histogram.collect())]
-        super()._receive_metrics(_with_metrics(metrics_data, metrics), *args, **kwargs)
-
-
-def _with_metrics(data: MetricsData, metrics: Sequence[Metric]) -> MetricsData:
-    """The data with `metrics` in its first scope, which is ours: nobody else uses the provider."""
-    if not metrics or not data.resource_metrics:
-        return data
-    resource = data.resource_metrics[0]
-    scope = resource.scope_metrics[0]
-    scope = dataclasses.replace(scope, metrics=[*scope.metrics, *metrics])
-    resource = dataclasses.replace(resource, scope_metrics=[scope, *resource.scope_metrics[1:]])
-    return dataclasses.replace(data, resource_metrics=[resource, *data.resource_metrics[1:]])
 
 
 def wants_sdk_histogram(environ: Mapping[str, str] = os.environ) -> bool:

@@ -71,10 +71,10 @@ class TaskMetrics:
 
     def retained(self, task: str, retained_bytes: int) -> None:
         """Count what a task left behind until the next one started."""
-        _record_change(self._rss_retained, retained_bytes, task, _NO_CONTEXT)
+        _record_change(self._rss_retained, retained_bytes, task, NO_CONTEXT)
 
 
-_NO_CONTEXT = Context()
+NO_CONTEXT = Context()
 
 
 def _record_change(histogram: Histogram, change: int, task: str, context: Context) -> None:
@@ -88,14 +88,14 @@ def _record_change(histogram: Histogram, change: int, task: str, context: Contex
 def span_context(span: bytes) -> Context:
     """A context with the span that a record names, for exemplars and for events."""
     if span == NO_SPAN:
-        return _NO_CONTEXT
+        return NO_CONTEXT
     identity = trace.SpanContext(
         trace_id=int.from_bytes(span[:16], "big"),
         span_id=int.from_bytes(span[16:24], "big"),
         is_remote=True,
         trace_flags=trace.TraceFlags(span[24]),
     )
-    return trace.set_span_in_context(trace.NonRecordingSpan(identity), _NO_CONTEXT)
+    return trace.set_span_in_context(trace.NonRecordingSpan(identity), NO_CONTEXT)
 
 
 def observe_levels(meter: Meter, levels: Mapping[c.Metric, Callable[[], Iterable[Level]]]) -> None:

@@ -25,12 +25,13 @@ from opentelemetry.sdk.resources import Resource
 from otel_celery_memory import conventions as c
 from otel_celery_memory.telemetry.histogram import (
     TaskHistogram,
-    TaskHistogramReader,
     wanted_exemplars,
     wants_delta,
     wants_sdk_histogram,
 )
 from otel_celery_memory.telemetry.kept_events import KeptEvents
+from otel_celery_memory.telemetry.marks import Marks
+from otel_celery_memory.telemetry.reader import TaskHistogramReader
 from otel_celery_memory.telemetry.sending import BackgroundSender
 from otel_celery_memory.version import __version__
 
@@ -55,6 +56,8 @@ class Pipeline:
     """Has the events sent now, without waiting for that."""
     send_metrics: Callable[[], None] = lambda: None
     """The same of the metrics."""
+    marked: bool = False
+    """Whether it is known which metrics an endpoint has taken."""
 
 
 def open_pipeline(
@@ -62,18 +65,24 @@ def open_pipeline(
     export_interval_s: float,
     environ: Mapping[str, str] = os.environ,
     events_sent: Callable[[Sequence[Any]], None] = lambda events: None,
+    marks: Marks | None = None,
 ) -> Pipeline:
     """Providers, exporters and the threads that drive them; nothing raises for a dead endpoint.
 
-    ``events_sent`` is told of the log records that an endpoint has taken.
+    ``events_sent`` is told of the log records that an endpoint has taken, ``marks`` of how far the
+    metrics were that one has; of two exporters nobody can say that.
     """
     resource = worker_resource(node_name, environ)
     histograms: list[TaskHistogram] = []
+    exporters = _exporters("METRICS", ConsoleMetricExporter, environ)
     readers = [
         TaskHistogramReader(
-            exporter, export_interval_millis=export_interval_s * 1000, histograms=histograms
+            exporter,
+            export_interval_millis=export_interval_s * 1000,
+            histograms=histograms,
+            marks=marks if len(exporters) == 1 else None,
         )
-        for exporter in _exporters("METRICS", ConsoleMetricExporter, environ)
+        for exporter in exporters
     ]
     meters = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
     logs = sdk_logs.LoggerProvider(resource, shutdown_on_exit=False)
@@ -108,6 +117,7 @@ def open_pipeline(
         shutdown,
         BackgroundSender(logs.force_flush).send,
         BackgroundSender(meters.force_flush).send,
+        marks is not None and len(exporters) == 1,
     )
 
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from opentelemetry.context import Context
 from opentelemetry.metrics import Histogram
 
 from otel_celery_memory import conventions as c
-from otel_celery_memory.telemetry.metrics import distribution
-
-_NO_CONTEXT = Context()
+from otel_celery_memory.telemetry.metrics import NO_CONTEXT, distribution
 
 
 class RecyclingMetrics:
@@ -25,12 +22,12 @@ class RecyclingMetrics:
     def lived(self, reason: str, tasks: int, lifetime_s: float) -> None:
         """Count a child's life."""
         attributes = {c.EXIT_REASON: reason}
-        self._tasks.record(tasks, attributes, _NO_CONTEXT)
-        self._lifetime.record(lifetime_s, attributes, _NO_CONTEXT)
+        self._tasks.record(tasks, attributes, NO_CONTEXT)
+        self._lifetime.record(lifetime_s, attributes, NO_CONTEXT)
 
     def replaced(self, reason: str, gap_s: float, freed_bytes: int | None) -> None:
         """Count that a child's place was taken by another."""
         attributes = {c.EXIT_REASON: reason}
-        self._gap.record(gap_s, attributes, _NO_CONTEXT)
+        self._gap.record(gap_s, attributes, NO_CONTEXT)
         if freed_bytes is not None:
-            self._freed.record(freed_bytes, attributes, _NO_CONTEXT)
+            self._freed.record(freed_bytes, attributes, NO_CONTEXT)

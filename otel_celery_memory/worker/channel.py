@@ -12,11 +12,12 @@ import os
 
 from celery.exceptions import SoftTimeLimitExceeded
 
+from otel_celery_memory.journal import create_journal
 from otel_celery_memory.page import ControlPage
 from otel_celery_memory.probes.descriptor import moved_high, write
-from otel_celery_memory.records import MAIN_SLOT, Record
+from otel_celery_memory.records import MAIN_SLOT, Record, TaskFinished
 from otel_celery_memory.status import StatusPage
-from otel_celery_memory.wire import encode
+from otel_celery_memory.wire import FINISHED, KIND_AT, encode
 
 try:
     import fcntl
@@ -50,6 +51,7 @@ class Channel:
         try:
             self.page = page or ControlPage.create(moved_high)
             self.status = StatusPage.create(moved_high)
+            self.journal_fd = create_journal(moved_high)
         except OSError:
             os.close(self.read_fd)
             os.close(self.write_fd)
@@ -68,7 +70,7 @@ class Channel:
         except SoftTimeLimitExceeded:
             raise  # the task's time limit, which happened to hit us
         except Exception:
-            self._count_dropped()
+            self._count_dropped(isinstance(record, TaskFinished))
         else:
             self.send_frame(frame)
 
@@ -90,11 +92,15 @@ class Channel:
         except SoftTimeLimitExceeded:
             raise  # the task's time limit, which happened to hit us
         except Exception:  # full or closed: never the task's
-            self._count_dropped()
+            self._count_dropped(frame[KIND_AT] == FINISHED.kind)
 
-    def _count_dropped(self) -> None:
-        with contextlib.suppress(Exception):
-            self.page.count_dropped(self.slot)
+    def _count_dropped(self, task_end: bool) -> None:
+        try:
+            self.page.dropped.count(self.slot, task_end=task_end)
+        except SoftTimeLimitExceeded:
+            raise
+        except Exception:
+            return  # a page that was closed under us
 
     def _reopen(self) -> bool:
         """Open the pipe again, as the main process has it; `False` where that cannot be done."""
@@ -130,6 +136,8 @@ class Channel:
             self.page.close()
         with contextlib.suppress(OSError):
             self.status.close()
+        with contextlib.suppress(OSError):
+            os.close(self.journal_fd)
 
     def _enlarge(self) -> None:
         if not hasattr(fcntl, "F_SETPIPE_SZ"):

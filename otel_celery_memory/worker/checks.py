@@ -59,6 +59,7 @@ class Checks:
 
     def _look(self) -> None:
         self.follow_pool()
+        self._reaper.look()
         restarted = self._supervisor.check()
         self._done += 1
         children = self._reaper.children()

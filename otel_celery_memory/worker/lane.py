@@ -65,8 +65,11 @@ class Lane:
 
     def tell_of_predecessor(self) -> None:
         """Send what the process before in this slot held when it died, before it is overwritten."""
-        for record in FrameDecoder().feed(self._channel.page.held(self._channel.slot)):
+        page, slot = self._channel.page, self._channel.slot
+        for record in FrameDecoder().feed(page.held(slot)):
             if isinstance(record, TaskStarted) and record.pid != self._pid:
+                # Both: the pipe may be full, the reporter killed; and two may die before it looks.
+                page.put_aside(slot)
                 self._channel.send(TaskHeld(*record))
         self._map[self._at] = 0
 

@@ -12,8 +12,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from otel_celery_memory.records import ExitReason, ProcessExited
+from otel_celery_memory.records import NO_SPAN, ExitReason, ProcessExited
 from otel_celery_memory.worker.sink import Sink
+from otel_celery_memory.worker.traces import RunningTraces
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +24,9 @@ _RECENT_MAX = 256
 class Reaper:
     """Stands before a billiard pool's ``on_process_down``."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, traces: RunningTraces | None = None) -> None:
         self._sink = sink
+        self._traces = traces or RunningTraces()
         self._pool: Any = None
         self._ours: Callable[[Any], None] | None = None
         self._before: Callable[[Any], None] | None = None
@@ -37,6 +39,7 @@ class Reaper:
         # Pools of threads and greenlets have no such thing.
         if pool is None or not hasattr(pool, "on_process_down"):
             return
+        self._traces.follow(pool)
         before = pool.on_process_down
         if before is not None and before is self._ours:
             return
@@ -55,11 +58,17 @@ class Reaper:
         if self._pool is not None and self._pool.on_process_down is self._ours:
             self._pool.on_process_down = self._before
         self._pool = self._ours = self._before = None
+        self._traces.release()
 
     def children(self) -> list[tuple[int, int]]:
         """(pid, slot) of the pool's children now."""
         processes = getattr(self._pool, "_pool", None) or []
         return [(process.pid, int(getattr(process, "index", 0))) for process in processes]
+
+    def look(self) -> None:
+        """Now and then, at what the children run."""
+        if self._pool is not None:
+            self._traces.look([pid for pid, _ in self.children()])
 
     def exits_since(self, time_ns: int) -> list[ProcessExited]:
         """The latest ends that were told at this time or later."""
@@ -73,8 +82,15 @@ class Reaper:
             code = process.exitcode
             if code is not None:
                 slot = int(getattr(process, "index", 0))
+                ran = self._traces.of(process.pid)
                 exited = ProcessExited(
-                    process.pid, time.time_ns(), int(code), slot, _wanted(process)
+                    process.pid,
+                    time.time_ns(),
+                    int(code),
+                    slot,
+                    ran.span,
+                    _wanted(process),
+                    "" if ran.span == NO_SPAN else ran.task_id,
                 )
                 self._recent.append(exited)
                 self._sink.send(exited)

@@ -70,7 +70,8 @@ class Supervisor:
 
     def start(self) -> None:
         """Start the reporter; raises `OSError` where no process can be started."""
-        passed = (self._channel.read_fd, self._channel.page.fd, self._channel.status.fd)
+        channel = self._channel
+        passed = (channel.read_fd, channel.page.fd, channel.status.fd, channel.journal_fd)
         self._started_s = self._looked_s = self._clock_s()
         self._silent_s = 0.0
         self._died_s = None
@@ -84,6 +85,7 @@ class Supervisor:
                 f"--pipe={passed[0]}",
                 f"--page={passed[1]}",
                 f"--status={passed[2]}",
+                f"--journal={passed[3]}",
                 f"--restarts={self.restarts}",
                 f"--max-memory-kib={self._max_memory_kib}",
                 *([f"--log-file={self._log_file}"] if self._log_file else []),

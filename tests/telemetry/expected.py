@@ -82,7 +82,12 @@ EXPECTED_METRICS = {
     "celery.worker.heap.blocks": level("{block}", (FIRST_SLOT, 1_234), (SECOND_SLOT, 4_321)),
     "celery.worker.heap.malloc.used": level("By", (FIRST_SLOT, 5_000)),
     "celery.worker.heap.malloc.free": level("By", (FIRST_SLOT, 600)),
-    "celery.memory.frames.dropped": counter("{frame}", ({}, 7)),
+    "celery.memory.frames.dropped": counter(
+        "{frame}",
+        ({"celery.memory.frame.kind": "damaged"}, 9),
+        ({"celery.memory.frame.kind": "other"}, 8),
+        ({"celery.memory.frame.kind": "task_end"}, 7),
+    ),
     "celery.memory.reporter.restarts": counter("{restart}", ({}, 2)),
     "celery.memory.tracing.overhead": {
         "unit": "1",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from otel_celery_memory.telemetry.event_values import LostProcess, ProcessSnapshot
-from tests.telemetry.history import S
+from tests.telemetry.history import SPAN_ID, TRACE, S
 from tests.telemetry.payload import Plain
 
 EXPECTED_LOSS = {
@@ -29,7 +29,7 @@ EXPECTED_LOSS = {
         "celery.task.memory.rss.start": 60_000_000,
         "celery.worker.cgroup.oom_kills": 3,
     },
-    "span": (0, 0),
+    "span": (int(TRACE, 16), int(SPAN_ID, 16)),
 }
 
 

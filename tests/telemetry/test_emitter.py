@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from otel_celery_memory import conventions as c
+from otel_celery_memory.dropped import Dropped
 from otel_celery_memory.probes.limits import Limits
 from otel_celery_memory.probes.proc import ProcessReading
 from otel_celery_memory.records import ProcessUp
@@ -75,7 +76,7 @@ def emitter_on(telemetry: Telemetry) -> Emitter:
             },
             limits=lambda: LIMITS,
             max_memory_per_child_bytes=3_000,
-            frames_dropped=lambda: 7,
+            frames_dropped=lambda: Dropped(7, 8, 9),
             reporter_restarts=2,
             tracing_share=lambda: 0.0075,
             switched_off=lambda: ["limits"],

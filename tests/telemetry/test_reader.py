@@ -11,10 +11,10 @@ from opentelemetry.sdk.metrics.export import MetricsData
 
 from otel_celery_memory.telemetry.histogram import (
     TaskHistogram,
-    TaskHistogramReader,
     wants_delta,
     wants_sdk_histogram,
 )
+from otel_celery_memory.telemetry.reader import TaskHistogramReader
 from tests.telemetry.payload import MemoryExporter, metrics_payload
 from tests.telemetry.test_histogram import OPTIONS, TASKS
 

@@ -16,7 +16,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 BASE = (
     *("records", "settings", "conventions", "version", "wire", "frames"),
-    *("orders", "ordered", "page", "shared_memory", "told", "status", "rendezvous", "containment"),
+    *("orders", "ordered", "page", "dropped", "journal", "shared_memory", "told"),
+    *("status", "rendezvous", "containment"),
 )
 """What everybody may import: data, its form on the wire, the pages, and where they meet."""
 MAY_IMPORT = {
@@ -29,9 +30,11 @@ MAY_IMPORT = {
     "frames": ("records", "wire"),
     "orders": (),
     "ordered": ("orders",),
-    "page": ("records", "orders", "ordered", "told", "shared_memory"),
+    "page": ("records", "orders", "ordered", "told", "dropped", "shared_memory"),
     "shared_memory": (),
     "told": (),
+    "dropped": (),
+    "journal": ("shared_memory",),
     "status": ("shared_memory",),
     "rendezvous": (),
     "containment": (),

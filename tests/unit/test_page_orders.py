@@ -42,7 +42,7 @@ def test_each_order_changes_the_number_and_nothing_else_does(page: ControlPage) 
     for _ in range(3):
         page.order(ORDERS)
         page.save(0, BALANCE)
-        page.count_dropped(-1)
+        page.dropped.count(-1)
         numbers.append(page.orders_number())
     assert len(set(numbers)) == 4
 
@@ -172,10 +172,10 @@ def test_a_ledger_that_makes_no_sense_is_empty(page: ControlPage, name: str, val
 def test_ledgers_and_counts_of_a_slot_do_not_touch(page: ControlPage) -> None:
     for slot in (-1, 0, 1, SLOTS - 2):
         page.save(slot, BALANCE)
-        page.count_dropped(slot)
+        page.dropped.count(slot)
         page.count_captured(slot, 3)
-    page.count_damaged(1)
-    assert page.dropped() == 5
+    page.dropped.count_damaged(1)
+    assert page.dropped.counts().total == 5
     assert [page.load(slot) for slot in (-1, 0, 1, SLOTS - 2)] == [BALANCE] * 4
     assert page.orders() == Orders()
 

@@ -106,7 +106,7 @@ def test_whatever_a_control_page_holds_is_read_as_something_sane(
     assert_sane(page.orders())
     assert all(0 <= value < 1e12 for value in vars(page.load(slot)).values())
     assert all(0 <= total < 1e15 for total in page.totals())
-    assert 0 <= page.dropped() < 2**63
+    assert 0 <= page.dropped.counts().total < 2**63
     assert all(0 < pid < 2**63 for pid in page.told.pids())
     held = page.held(slot)
     assert len(held) <= HELD_BYTES
@@ -128,8 +128,8 @@ def test_what_is_written_on_whatever_was_there_is_read_as_it_was_written(
     before = page.orders_number()
     page.order(orders)
     page.save(slot, balance)
-    page.count_dropped(slot)
-    page.count_damaged(1)
+    page.dropped.count(slot)
+    page.dropped.count_damaged(1)
     page.told.add(pid)
     assert page.orders_number() != before
     assert (page.orders(), page.load(slot)) == (orders, balance)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from demo.receiver import Event, Point
-from soak.account import Balance, begun, deaths, harmed, is_right, lost_with_reporters
+from soak.account import Balance, begun, deaths, harmed, in_hand_max, is_right, told_twice_max
 from soak.load import Sent
 from soak.marks import END, START, Mark, Marks, write_mark
 from soak.plan import Fault, Scale
@@ -59,13 +59,14 @@ def test_a_death_without_its_task_is_excused_just_before_a_reporter_s() -> None:
     assert not deaths({11: S}, [2 * S], [], marks).all_right
 
 
-def test_a_balance_holds_where_no_more_is_missing_than_was_dropped_or_lost_with_a_reporter() -> (
-    None
-):
-    assert Balance("", 10, 8, 2, 0, 0).holds
-    assert Balance("", 10, 5, 2, 2, 1).holds
-    assert not Balance("", 10, 5, 2, 1, 1).holds
-    assert not Balance("", 10, 9, 2, 5, 5).holds
+def test_a_balance_holds_where_nothing_is_missing_and_no_more_told_twice_than_may_be() -> None:
+    assert Balance("", 10, 8, 2, 0, 0, 0).holds
+    assert Balance("", 10, 5, 2, 3, 9, 0).holds
+    assert Balance("", 10, 6, 2, 3, 0, 1).holds
+    assert Balance("", 10, 5, 2, 2, 0, 0, 1).holds
+    assert not Balance("", 10, 5, 2, 2, 9, 0).holds
+    assert not Balance("", 10, 5, 2, 2, 0, 1).holds
+    assert not Balance("", 10, 7, 2, 3, 0, 1).holds
 
 
 def test_a_task_killed_before_its_first_mark_has_begun_if_it_is_named() -> None:
@@ -73,13 +74,19 @@ def test_a_task_killed_before_its_first_mark_has_begun_if_it_is_named() -> None:
     assert begun(marks, [lost(11, "c"), lost(12, None)]) == {"a", "b", "c"}
 
 
-def test_a_reporter_takes_with_it_at_most_what_ended_since_its_last_export() -> None:
+def test_told_twice_is_at_most_what_ended_since_the_export_before_the_last_one() -> None:
     points = [
         Point("celery.task.memory.measured", "", {}, {}, 0, time_s * S, 0) for time_s in (1, 2, 4)
     ]
     ended = {str(n): Mark(END, str(n), 11, n * S // 2) for n in range(10)}
-    # From 1.7 s to 3 s: those at 2, 2.5 and 3 s.
-    assert lost_with_reporters([3 * S], points, ended) == 3
+    # From 0.7 s to 3 s: those at 1, 1.5, 2, 2.5 and 3 s.
+    assert told_twice_max([3 * S], points, ended) == 5
+
+
+def test_a_reporter_has_in_hand_at_most_what_ended_just_before_it_was_killed() -> None:
+    ended = {str(n): Mark(END, str(n), 11, n * S // 10) for n in range(10)}
+    # Those at 0.3, 0.4, 0.5 and 0.6 s.
+    assert in_hand_max([6 * S // 10], ended) == 4
 
 
 def test_only_a_task_that_our_kill_took_may_be_lost() -> None:

@@ -46,4 +46,4 @@ def test_garbage_tells_of_nobody_and_does_not_stop_what_is_told_next(page: Contr
 def test_what_is_told_lies_beside_what_is_counted_and_held(page: ControlPage) -> None:
     for pid in range(1, 2 * TOLD_MAX):
         page.told.add(pid)
-    assert (page.dropped(), page.held(510), page.orders_number()) == (0, b"", bytes(8))
+    assert (page.dropped.counts().total, page.held(510), page.orders_number()) == (0, b"", bytes(8))

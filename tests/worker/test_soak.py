@@ -16,7 +16,9 @@ def test_under_every_fault_no_task_is_harmed_and_every_task_and_death_is_account
     assert result.deaths.with_task > 0
     assert result.restarts == 1
     troubled, full, killed = result.balances
-    # But for full pipes and killed reporters, to the task.
-    assert (troubled.unaccounted, troubled.dropped) == (0, 0)
-    assert 0 < full.unaccounted <= full.dropped
-    assert killed.unaccounted <= killed.with_reporter_max
+    # To the task: started = measured + lost in flight + ends that a full pipe did not take.
+    assert (troubled.unaccounted, troubled.dropped_ends, troubled.dropped_others) == (0, 0, 0)
+    assert full.unaccounted == 0
+    assert full.dropped_ends > 0
+    assert (killed.dropped_ends, killed.dropped_others) == (0, 0)
+    assert -killed.twice_max <= killed.unaccounted <= killed.in_hand_max

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from selectors import DefaultSelector
@@ -15,9 +15,11 @@ from typing import Any
 
 from otel_celery_memory.containment import Containment
 from otel_celery_memory.frames import FrameDecoder
+from otel_celery_memory.journal import Journal, create_journal
 from otel_celery_memory.records import Record, TaskStarted
 from otel_celery_memory.reporter.endings import ProcessEnd
 from otel_celery_memory.reporter.headroom import Headroom
+from otel_celery_memory.reporter.intake import Intake
 from otel_celery_memory.reporter.lookout import Lookout
 from otel_celery_memory.reporter.service import INDISPENSABLE, ReporterService
 from otel_celery_memory.reporter.state import WorkerState
@@ -44,6 +46,9 @@ class NotingEmitter:
 
     def ended(self, end: ProcessEnd) -> None:
         self.ends.append(end)
+
+    def told_before(self, pid: int) -> None:
+        self.state.forget(pid)
 
     def emit_sites(self, interval_s: float, now_ns: int) -> None:
         self.intervals.append(interval_s)
@@ -88,11 +93,22 @@ class Process:
 class Reporter:
     """A service in a thread, on a pipe of its own."""
 
-    def __init__(self, main_pid: int, clock: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self,
+        main_pid: int,
+        clock: Callable[[], float] | None = None,
+        left_behind: Sequence[Record] = (),
+        told: Sequence[int] = (),
+    ) -> None:
         self.read_fd, self.write_fd = os.pipe()
         os.set_blocking(self.read_fd, False)
         self.emitter = NotingEmitter()
         self.decoder = FrameDecoder()
+        self.journal_fd = create_journal()
+        if left_behind:
+            self.send(*left_behind)
+            Journal(self.journal_fd).read(self.read_fd)
+        self.journal = Journal(self.journal_fd)
         self.selector = DefaultSelector()
         self.watch = ProcessWatch(self.selector)
         emitter: Any = self.emitter
@@ -116,9 +132,8 @@ class Reporter:
         self.beats: list[bool] = []
         self.containment = Containment(INDISPENSABLE)
         self.service = ReporterService(
-            self.read_fd,
+            Intake(self.read_fd, self.decoder, self.journal),
             main_pid,
-            self.decoder,
             emitter,
             self.watch,
             self.lookout,
@@ -126,13 +141,15 @@ class Reporter:
             self.selector,
             60.0,
             self.damaged.append,
-            lambda slot: self.held.get(slot, b""),
+            lambda slot: [self.held.get(slot, b"")],
             lambda: self.oom_kills,
             lambda: self.sent.append(len(self.emitter.ends)),
             self.containment,
             lambda: self.beats.append(True),
             **options,
         )
+        if left_behind:
+            self.service.resume(told)
         self.thread = Thread(target=self.service.run, daemon=True)
         self.thread.start()
 
@@ -160,3 +177,5 @@ class Reporter:
             self.watch.drop(pid)
         self.selector.close()
         os.close(self.read_fd)
+        self.journal.close()
+        os.close(self.journal_fd)

@@ -8,6 +8,7 @@ import pytest
 
 from otel_celery_memory.records import (
     MAIN_SLOT,
+    NO_SPAN,
     ProcessDown,
     ProcessExited,
     ProcessUp,
@@ -35,7 +36,7 @@ def goodbye(exit_code: int) -> ProcessDown:
 
 
 def exited(exit_code: int, wanted: str = "", pid: int = CHILD) -> ProcessExited:
-    return ProcessExited(pid, 0, exit_code, pid - CHILD, wanted)
+    return ProcessExited(pid, 0, exit_code, pid - CHILD, NO_SPAN, wanted, "")
 
 
 def told(state: WorkerState) -> list[tuple[Any, ...]]:

@@ -40,7 +40,7 @@ def look(*frames: bytes, slot: int | None = SLOT) -> list[TaskStarted]:
         holder.state.apply(ProcessUp(PID, 1, slot, 1_000))
     for frame in frames:
         put(page, frame)
-    HeldTasks(page.held, holder).look()
+    HeldTasks(page.all_held, holder).look()
     page.close()
     return holder.held
 
@@ -50,6 +50,23 @@ START = started(PID, "id-1", time_ns=5, retained_bytes=70, previous_task="app.be
 
 def test_a_held_start_is_seen_whole() -> None:
     assert look(encode(START)) == [START]
+
+
+def test_what_a_successor_put_aside_is_seen_under_what_it_holds_itself() -> None:
+    page, holder = ControlPage(), Holder()
+    holder.state.apply(ProcessUp(PID, 1, SLOT, 1_000))
+    put(page, encode(START))
+    page.put_aside(SLOT)
+    put(page, encode(started(PID + 1, "id-2", time_ns=9)))
+    HeldTasks(page.all_held, holder).look()
+    assert holder.held == [START]
+    # The next one that is put aside takes its place; of nobody there is nothing.
+    page.put_aside(SLOT)
+    assert [len(each) > 0 for each in page.all_held(SLOT)] == [True, True]
+    put(page, b"\0")
+    page.put_aside(SLOT)
+    assert page.all_held(SLOT) == (b"", b"")
+    page.close()
 
 
 def test_an_empty_place_and_one_whose_task_has_ended_hold_nothing() -> None:
@@ -115,8 +132,15 @@ def test_the_end_of_what_was_held_takes_it_out_of_flight(state: WorkerState) -> 
     assert state.processes[PID].in_flight == []
 
 
-def test_a_process_that_nobody_has_met_holds_nothing() -> None:
-    assert not WorkerState().held(START)
+def test_of_a_process_that_nobody_has_met_it_is_believed_but_not_of_one_whose_end_was_told() -> (
+    None
+):
+    state = WorkerState()
+    state.forget(PID + 1)
+    assert state.held(START)
+    assert state.processes[PID].in_flight == [START]
+    assert not state.held(START._replace(pid=PID + 1))
+    assert list(state.processes) == [PID]
 
 
 def test_a_killed_process_is_lost_in_the_task_that_it_held() -> None:

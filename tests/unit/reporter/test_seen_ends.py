@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from otel_celery_memory.records import MAIN_SLOT, ProcessDown, ProcessExited, ProcessUp, Record
+from otel_celery_memory.records import (
+    MAIN_SLOT,
+    NO_SPAN,
+    ProcessDown,
+    ProcessExited,
+    ProcessUp,
+    Record,
+)
 from otel_celery_memory.reporter.process import GIVE_UP_AFTER_NS
 from otel_celery_memory.reporter.state import WorkerState
 from tests.unit.examples import finished, started
@@ -16,7 +23,7 @@ S = 1_000_000_000
 IN_TASK = (ProcessUp(CHILD, 0, 0, 1_000), started(CHILD, "id-1"))
 IDLE = (*IN_TASK, finished(CHILD, "id-1"))
 RECYCLED = ProcessDown(CHILD, 0, 0, 155, 2_000, None, "max_tasks", "")
-REVOKED = ProcessExited(CHILD, 0, -9, 0, "terminated")
+REVOKED = ProcessExited(CHILD, 0, -9, 0, NO_SPAN, "terminated", "")
 
 
 def told(state: WorkerState) -> list[tuple[Any, ...]]:
@@ -40,7 +47,7 @@ def told(state: WorkerState) -> list[tuple[Any, ...]]:
         ),
         # Its parent's word, where that has come.
         (
-            (*IN_TASK, ProcessExited(CHILD, 0, -9, 0, "terminated")),
+            (*IN_TASK, ProcessExited(CHILD, 0, -9, 0, NO_SPAN, "terminated", "")),
             -11,
             ("terminated", 9, "id-1", True),
         ),

@@ -181,4 +181,6 @@ def test_what_the_process_before_held_when_it_died_is_told_by_its_successor(task
     assert told == [TaskHeld(*before)]
     assert child.held() == []
     assert child.run(task) == PLAIN
+    _, aside = child.channel.page.all_held(child.channel.slot)
+    assert FrameDecoder().feed(aside) == [before]
     child.close()

@@ -66,7 +66,7 @@ def test_what_a_child_sends_arrives_and_its_drops_are_counted(
     first, *_, last = received(channel)
     assert isinstance(first, ProcessUp)
     assert (first.pid, last.pid) == (os.getpid(), os.getpid())
-    assert channel.page.dropped() == 0
+    assert channel.page.dropped.counts().total == 0
 
 
 def test_the_main_process_s_side_is_a_pipe_like_any_other(channel: NamedChannel) -> None:

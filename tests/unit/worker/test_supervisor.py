@@ -90,6 +90,7 @@ def test_the_reporter_is_told_its_worker_and_given_pipe_and_pages_and_nothing_el
         f"--pipe={channel.read_fd}",
         f"--page={channel.page.fd}",
         f"--status={channel.status.fd}",
+        f"--journal={channel.journal_fd}",
         "--restarts=0",
         "--max-memory-kib=2048",
         "--log-file=/w.log",
@@ -97,7 +98,8 @@ def test_the_reporter_is_told_its_worker_and_given_pipe_and_pages_and_nothing_el
     ]
     assert (seen["pid"], seen["sid"]) == (supervisor.pid, supervisor.pid)
     assert (seen["stdin"], seen["frames"]) == ("/dev/null", "1")
-    assert {0, 1, 2, channel.read_fd, channel.page.fd, channel.status.fd} <= set(seen["open"])
+    pages = {channel.page.fd, channel.status.fd, channel.journal_fd}
+    assert {0, 1, 2, channel.read_fd, *pages} <= set(seen["open"])
     assert channel.write_fd not in seen["open"]
 
 

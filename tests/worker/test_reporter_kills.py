@@ -1,0 +1,59 @@
+"""A reporter that is killed takes nothing with it: its successor tells what it had read."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from demo.receiver import Receiver
+from tests.processes import wait_until
+from tests.worker.harness import Worker, exits, losses, measured, wait_measured
+
+Start = Callable[..., AbstractContextManager[Worker]]
+
+
+def test_what_a_killed_reporter_had_read_and_not_exported_is_told_by_the_next(
+    start: Start, receiver: Receiver
+) -> None:
+    # No export falls between: all that ran is in the killed reporter alone.
+    environ = {"OTEL_CELERY_MEMORY_EXPORT_INTERVAL": "600"}
+    with start(arguments=["--concurrency=2"], environ=environ) as worker:
+        for _ in range(20):
+            worker.run("keep", 1 << 20)
+        worker.send("die", signal.SIGKILL)
+        wait_until("the loss is told", lambda: losses(receiver.received), 20)
+        for _ in range(20):
+            worker.run("allocate", 1)
+        reporter = worker.reporter()
+        assert reporter is not None
+        os.kill(reporter, signal.SIGKILL)
+        wait_until("a new reporter", lambda: worker.reporter() not in (None, reporter), 20)
+        for _ in range(5):
+            worker.run("noop")
+        worker.stop()
+    assert measured(receiver.received) == {"keep": 20, "allocate": 20, "noop": 5}
+    peaks = receiver.received.latest("celery.task.memory.rss.peak")
+    assert sum(point.count for point in peaks) == 45
+    retained = receiver.received.latest("celery.task.memory.rss.retained")
+    # Of the task that killed its process nobody knows what it left behind.
+    assert sum(point.count for point in retained) == 45
+    assert len(losses(receiver.received)) == 1
+    assert exits(receiver.received)["shutdown"] == 2
+
+
+def test_what_was_exported_is_not_told_again(start: Start, receiver: Receiver) -> None:
+    with start(arguments=["--concurrency=2"]) as worker:
+        for _ in range(20):
+            worker.run("noop")
+        wait_measured(receiver.received, {"noop": 20})
+        reporter = worker.reporter()
+        assert reporter is not None
+        requests = receiver.received.requests
+        wait_until("another export", lambda: receiver.received.requests > requests + 1, 10)
+        os.kill(reporter, signal.SIGKILL)
+        wait_until("a new reporter", lambda: worker.reporter() not in (None, reporter), 20)
+        worker.run("noop")
+        worker.stop()
+    assert measured(receiver.received) == {"noop": 21}
