@@ -70,8 +70,9 @@ def _limits() -> object:
     return over_time(
         Question(
             "Who is near a limit?",
-            "Memory over the limit that is nearest: of the cgroup, of the address space, of the "
-            "host. At 90 % an alert fires.",
+            "The limit that is nearest, as the worker's own events of pressure see it: of the "
+            "cgroup without the page cache that the kernel gives back first, of the address "
+            "space of one process, of the host. At 90 % an alert fires.",
             "percentunit",
             f"No worker tells a limit. {_RULES}",
         ),

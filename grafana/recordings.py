@@ -27,22 +27,11 @@ MEMORY_BY_WORKER = Recording(
 )
 
 
-def _share(used: str, kind: str) -> str:
-    """Part of a limit that is used, by worker and kind of limit."""
-    limit = f'{series(c.MEMORY_LIMIT)}{{{LIMIT_KIND}="{kind}"}}'
-    return f"{used}\n  / on ({WORKER}) group_right () max by ({WORKER}, {LIMIT_KIND}) ({limit})"
-
-
 LIMIT_USED = Recording(
     "job_instance_kind:celery_worker_memory_limit:used_ratio",
-    "\nor\n".join(
-        (
-            _share(f"sum by ({WORKER}) ({series(c.MEMORY_CGROUP)})", "cgroup"),
-            # Each process has an address space of its own: the fullest is the one that will fail.
-            _share(f"max by ({WORKER}) ({series(c.MEMORY_VIRTUAL)})", "rlimit_as"),
-            _share(MEMORY_BY_WORKER.name, "host"),
-        )
-    ),
+    # A child that comes near max_memory_per_child is recycled as it should be.
+    f"max by ({WORKER}, {LIMIT_KIND}) (\n"
+    f'  {series(c.LIMIT_UTILIZATION)}{{{LIMIT_KIND}!="{c.LIMIT_MAX_MEMORY}"}}\n)',
 )
 EXITS = Recording(
     "job_instance_reason:celery_worker_process_exits:increase10m",

@@ -63,17 +63,26 @@ def _memory() -> object:
 
 def _limits() -> object:
     charged = f"{series(c.MEMORY_CGROUP)}{{{INSTANCE}}}"
-    whole = f'{series(c.MEMORY_LIMIT)}{{{INSTANCE}, {LIMIT_KIND}=~"cgroup.*|host"}}'
+    whole = f'{series(c.MEMORY_LIMIT)}{{{INSTANCE}, {LIMIT_KIND}=~"cgroup.*|host|rlimit_as"}}'
+    # Without a limit the address space says nothing, and is many times the rest.
+    with_limit = f'{series(c.MEMORY_LIMIT)}{{{INSTANCE}, {LIMIT_KIND}="{c.LIMIT_AS}"}}'
+    virtual = (
+        f"max by (job, instance) ({series(c.MEMORY_VIRTUAL)}{{{INSTANCE}}}) "
+        f"and on (job, instance) {with_limit}"
+    )
     return over_time(
         Question(
             "How near is it to a limit?",
-            "The worker as a whole against the limits of its cgroup and its host.",
+            "The worker as a whole against the limits of its cgroup and its host, and its largest "
+            "address space where that has a limit. The cgroup's charge has the page cache in it, "
+            "which alerts leave out.",
             "bytes",
             "The worker has no limit that can be read.",
         ),
         [
             Query(f"sum by (instance) ({charged})", "cgroup of {{instance}}"),
             Query(f"sum by (instance) ({r.MEMORY_BY_WORKER.name}{{{INSTANCE}}})", "{{instance}}"),
+            Query(f"max by (instance) ({virtual})", "address space in {{instance}}"),
             Query(f"max by ({LIMIT_KIND}) ({whole})", f"limit {{{{{LIMIT_KIND}}}}}"),
         ],
     )

@@ -200,6 +200,15 @@ MEMORY_LIMIT = Metric(
     "for the worker as a whole, rlimit_as, rlimit_data or max_memory_per_child for each of its "
     "processes",
 )
+LIMIT_UTILIZATION = Metric(
+    "celery.worker.memory.limit.utilization",
+    "Gauge",
+    "1",
+    (LIMIT_KIND,),
+    "Share of a limit that is used: of a cgroup what the kernel could not reclaim at once, of the "
+    "fullest level; of a limit that each process has, by the fullest process; of the host what is "
+    "not available to anybody",
+)
 MEMORY_CGROUP = Metric(
     "celery.worker.memory.cgroup", "UpDownCounter", "By", (), "What the worker's cgroup is charged"
 )
@@ -276,6 +285,7 @@ PROCESS_METRICS = (
     MEMORY_SWAP,
     MEMORY_VIRTUAL,
     MEMORY_LIMIT,
+    LIMIT_UTILIZATION,
     MEMORY_CGROUP,
     MEMORY_CGROUP_SWAP,
     OPEN_FILES,

@@ -19,15 +19,17 @@ from otel_celery_memory import conventions as c
 from otel_celery_memory.dropped import NOTHING
 from otel_celery_memory.page import ControlPage
 from otel_celery_memory.probes.limits import read_limits
-from otel_celery_memory.probes.proc import ProcessReading, read_process
+from otel_celery_memory.probes.proc import ProcessReading, read_process, read_size
 from otel_celery_memory.probes.threads import is_patched, native_thread
 from otel_celery_memory.records import MAIN_SLOT, PartFailed, Record, slot_name
 from otel_celery_memory.reporter.captures import Captures, saver
 from otel_celery_memory.reporter.code import CodeNames
 from otel_celery_memory.reporter.desk import Desk
 from otel_celery_memory.reporter.emitter import Emitter
+from otel_celery_memory.reporter.headroom import Headroom
 from otel_celery_memory.reporter.levels import Surroundings
 from otel_celery_memory.reporter.overhead import TracingShare
+from otel_celery_memory.reporter.pressure import Usage
 from otel_celery_memory.reporter.sites import SiteTotals
 from otel_celery_memory.reporter.state import WorkerState
 from otel_celery_memory.settings import Settings
@@ -98,6 +100,7 @@ class InProcessSink:
             Surroundings(
                 processes=self._processes,
                 limits=lambda: read_limits(os.getpid()),
+                limits_used=self._limits_used,
                 max_memory_per_child_bytes=None,
                 frames_dropped=lambda: NOTHING,
                 reporter_restarts=0,
@@ -174,3 +177,8 @@ class InProcessSink:
         # Ended, it has nothing to tell; its last numbers go out all the same.
         reading = None if process is None else read_process(pid)
         return {} if process is None or reading is None else {slot_name(process.slot): reading}
+
+    def _limits_used(self) -> list[Usage]:
+        pid = os.getpid()
+        size = read_size(pid)
+        return Headroom(pid, None).usages({} if size is None else {pid: size}, {})

@@ -97,6 +97,8 @@ def main(argv: list[str]) -> None:
     pipeline = open_pipeline(
         options.worker, settings.export_interval, os.environ, note_told, intake
     )
+    max_memory_bytes = options.max_memory_kib * 1024 or None
+    headroom = Headroom(os.getpid(), max_memory_bytes)
     emitter = Emitter(
         pipeline.meter,
         pipeline.logger,
@@ -107,7 +109,8 @@ def main(argv: list[str]) -> None:
         Surroundings(
             processes=ProcessReadings(pids).read,
             limits=lambda: read_limits(options.main_pid),
-            max_memory_per_child_bytes=options.max_memory_kib * 1024 or None,
+            limits_used=lambda: headroom.latest,
+            max_memory_per_child_bytes=max_memory_bytes,
             frames_dropped=lambda: page.dropped.counts().since(told_before),
             reporter_restarts=1 if delta and options.restarts else options.restarts,
             tracing_share=tracing.share,
@@ -119,19 +122,12 @@ def main(argv: list[str]) -> None:
     oom_kills = oom_kill_counter(os.getpid())
     memoirs = _memoirs(options, settings, state)
     watch = ProcessWatch(selector)
-    max_memory_bytes = options.max_memory_kib * 1024 or None
     service = ReporterService(
         intake,
         options.main_pid,
         emitter,
         watch,
-        Lookout(
-            watch.sizes,
-            Headroom(os.getpid(), max_memory_bytes),
-            emitter,
-            send_now,
-            memoirs.note,
-        ),
+        Lookout(watch.sizes, headroom, emitter, send_now, memoirs.note),
         Desk(emitter, page, settings.tracing, tracing.seconds, StatusPage(options.status).write),
         selector,
         settings.sites_interval,

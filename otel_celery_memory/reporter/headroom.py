@@ -37,6 +37,8 @@ class Headroom:
         self._cgroup: Cgroup | None = None
         self._rlimits: dict[int, Rlimits] = {}
         self._fresh_until_s = float("-inf")
+        self.latest: list[Usage] = []
+        """What was read last."""
 
     def usages(
         self, sizes: Mapping[int, ProcessSize], slots: Mapping[int, int | None]
@@ -50,6 +52,7 @@ class Headroom:
         found = self._of_worker()
         for pid, size in sizes.items():
             found += self._of_process(pid, size, slots.get(pid))
+        self.latest = found
         return found
 
     def _of_worker(self) -> list[Usage]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from otel_celery_memory import conventions as c
@@ -11,6 +11,7 @@ from otel_celery_memory.dropped import Dropped
 from otel_celery_memory.probes.limits import Limits
 from otel_celery_memory.probes.proc import ProcessReading
 from otel_celery_memory.records import slot_name
+from otel_celery_memory.reporter.pressure import Usage
 from otel_celery_memory.reporter.state import WorkerState
 from otel_celery_memory.telemetry.metrics import Level
 
@@ -21,6 +22,8 @@ class Surroundings:
 
     processes: Callable[[], Mapping[str, ProcessReading]]
     limits: Callable[[], Limits]
+    limits_used: Callable[[], Sequence[Usage]]
+    """How much of each limit is used, as the events of pressure have it."""
     max_memory_per_child_bytes: int | None
     frames_dropped: Callable[[], Dropped]
     reporter_restarts: int
@@ -66,6 +69,7 @@ def levels_of(surroundings: Surroundings, state: WorkerState) -> Levels:
         c.OPEN_FILES: of_processes("open_files"),
         c.OPEN_FILES_LIMIT: of_processes("open_files_limit"),
         c.MEMORY_LIMIT: lambda: _limit_levels(surroundings),
+        c.LIMIT_UTILIZATION: lambda: _utilization_levels(surroundings.limits_used()),
         c.MEMORY_CGROUP: of_cgroup("cgroup_used_bytes"),
         c.MEMORY_CGROUP_SWAP: of_cgroup("cgroup_swap_used_bytes"),
         c.HEAP_BLOCKS: of_heaps("blocks"),
@@ -128,3 +132,11 @@ def _limit_levels(surroundings: Surroundings) -> list[Level]:
         c.LIMIT_HOST: limits.host_bytes,
     }
     return [(value, {c.LIMIT_KIND: kind}) for kind, value in kinds.items() if value is not None]
+
+
+def _utilization_levels(usages: Sequence[Usage]) -> list[Level]:
+    """Of nested cgroups, and of processes that have the limit each, the fullest is told."""
+    fullest: dict[str, float] = {}
+    for usage in usages:
+        fullest[usage.kind] = max(usage.share, fullest.get(usage.kind, 0.0))
+    return [(share, {c.LIMIT_KIND: kind}) for kind, share in fullest.items()]

@@ -77,6 +77,14 @@ EXPECTED_METRICS = {
         ({"celery.memory.limit.kind": "rlimit_as"}, 5_000),
         ({"celery.memory.limit.kind": "rlimit_data"}, 6_000),
     ),
+    "celery.worker.memory.limit.utilization": {
+        "unit": "1",
+        "kind": "gauge",
+        "points": points(
+            ({"celery.memory.limit.kind": "cgroup"}, 0.5),
+            ({"celery.memory.limit.kind": "host"}, 0.25),
+        ),
+    },
     "celery.worker.memory.cgroup": level("By", ({}, 900)),
     "celery.worker.memory.cgroup.swap": level("By", ({}, 60)),
     "celery.worker.heap.blocks": level("{block}", (FIRST_SLOT, 1_234), (SECOND_SLOT, 4_321)),

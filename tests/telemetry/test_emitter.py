@@ -75,6 +75,11 @@ def emitter_on(telemetry: Telemetry) -> Emitter:
                 "main": ProcessReading(21),
             },
             limits=lambda: LIMITS,
+            limits_used=lambda: [
+                Usage("cgroup", None, 300, 1_000),
+                Usage("cgroup", None, 600, 1_200),
+                Usage("host", None, 2, 8),
+            ],
             max_memory_per_child_bytes=3_000,
             frames_dropped=lambda: Dropped(7, 8, 9),
             reporter_restarts=2,

@@ -46,7 +46,10 @@ def test_units_are_bytes_or_seconds_or_say_what_is_counted_and_one_only_for_a_sh
     units = {metric.unit for metric in c.METRICS}
     counted = {"{task}", "{file}", "{block}", "{process}", "{frame}", "{restart}", "{part}"}
     assert units == {"By", "s", "1"} | counted
-    assert [metric.name for metric in c.METRICS if metric.unit == "1"] == [c.TRACING_OVERHEAD.name]
+    assert [metric.name for metric in c.METRICS if metric.unit == "1"] == [
+        c.LIMIT_UTILIZATION.name,
+        c.TRACING_OVERHEAD.name,
+    ]
 
 
 def test_every_attribute_of_a_metric_event_or_span_is_a_constant() -> None:
