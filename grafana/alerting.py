@@ -6,7 +6,7 @@ from grafana import recordings as r
 from grafana.frame import FLEET, TASK_PAGE, WORKER
 from grafana.names import REASON, SLOT, TASK, series
 from grafana.names import WORKER as BY_WORKER
-from grafana.promql import appeared, net, runs
+from grafana.promql import appeared, last_heard, net, runs
 from grafana.rules import Alert, Group
 from otel_celery_memory import conventions as c
 
@@ -16,6 +16,7 @@ _BY_TASK = f"job, {TASK}"
 _RATIO = r.LIMIT_USED.name
 _EXITS = series(c.PROCESS_EXITS)
 _MAIN = f'{SLOT}="main"'
+_MEMORY_OF_MAIN = f"{series(c.MEMORY)}{{{_MAIN}}}"
 
 RETAINS = Alert(
     "CeleryTaskRetainsMemory",
@@ -112,12 +113,15 @@ DESCRIPTORS = Alert(
 SILENT = Alert(
     "CeleryMemoryReporterSilent",
     "warning",
-    # A worker that ends, and one that is killed, is counted in slot `main` before its reporter
-    # ends; where nothing was counted it may work on unseen, or its machine is gone.
+    # A goodbye is a shutdown of slot `main`, and the last that was heard: a worker that came back
+    # under its name has left an older one, and one that tells a death late goes on telling it.
     f"""\
-max by ({BY_WORKER}) (last_over_time({series(c.MEMORY)}{{{_MAIN}}}[1h]))
-unless max by ({BY_WORKER}) ({series(c.MEMORY)}{{{_MAIN}}})
-unless max by ({BY_WORKER}) (last_over_time({_EXITS}{{{_MAIN}}}[1h]))""",
+max by ({BY_WORKER}) (last_over_time({_MEMORY_OF_MAIN}[1h]))
+unless max by ({BY_WORKER}) ({_MEMORY_OF_MAIN})
+unless (
+{last_heard(f'{_EXITS}{{{_MAIN}, {REASON}="shutdown"}}', BY_WORKER, "1h")}
+>= {last_heard(_MEMORY_OF_MAIN, BY_WORKER, "1h")}
+)""",
     "5m",
     "Nothing is heard of {{ $labels.instance }}",
     "Worker {{ $labels.instance }} ({{ $labels.job }}) did not say goodbye, and sends no memory "

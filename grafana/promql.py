@@ -40,6 +40,14 @@ def appeared(selector: str, window: str, memory: str = "1h") -> str:
     )
 
 
+def last_heard(selector: str, by: str, window: str) -> str:
+    """When there was last a sample, in Unix seconds, of what may be gone since.
+
+    Looked for every 30 seconds, which is less than the Collector keeps what is sent no more.
+    """
+    return f"max by ({by}) (max_over_time(timestamp({selector})[{window}:30s]))"
+
+
 def _selector(name: str, *matchers: str) -> str:
     chosen = ", ".join(filter(None, matchers))
     return f"{name}{{{chosen}}}" if chosen else name
