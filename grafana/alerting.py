@@ -16,6 +16,7 @@ _BY_TASK = f"job, {TASK}"
 _RATIO = r.LIMIT_USED.name
 _EXITS = series(c.PROCESS_EXITS)
 _MAIN = f'{SLOT}="main"'
+_LOSSES = f'{_EXITS}{{{REASON}=~"oom_kill|killed|crashed"}}'
 _MEMORY_OF_MAIN = f"{series(c.MEMORY)}{{{_MAIN}}}"
 
 RETAINS = Alert(
@@ -73,8 +74,12 @@ PRESSURE = Alert(
 LOST = Alert(
     "CeleryProcessLost",
     "critical",
+    # What `appeared` takes for a gap is a loss where the worker was heard of without it: each main
+    # process that is killed leaves a count of 1 for minutes, with a reporter of its own.
     f"sum by ({BY_WORKER}, {REASON}) (\n"
-    + appeared(f'{_EXITS}{{{REASON}=~"oom_kill|killed|crashed"}}', "5m")
+    + appeared(_LOSSES, "5m")
+    + f"\nor ({_LOSSES} unless {_LOSSES} offset 5m "
+    + f"and on ({BY_WORKER}) {_MEMORY_OF_MAIN} offset 5m)"
     + "\n) > 0",
     "0m",
     "{{ $labels.instance }} lost a process: {{ $labels.celery_worker_exit_reason }}",
