@@ -147,6 +147,28 @@ DROPPED = Alert(
     keep_firing_for="5m",
 )
 
+_COLLECTORS = 'up{job=~"collector|otelcol"}'
+_UPTIME = "otelcol_process_uptime_seconds_total"
+DOWN = Alert(
+    "CeleryCollectorDown",
+    "critical",
+    # A target that does not answer; or, where targets vanish with their machine or metrics are
+    # pushed, all Collectors of a job. One of many that is gone for good is no news.
+    f"""\
+max by (job, instance) ({_COLLECTORS}) == 0
+or label_replace(
+  max by (job) (last_over_time({_UPTIME}[1h])) unless max by (job) ({_UPTIME})
+    unless max by (job) ({_COLLECTORS}),
+  "instance", "all", "", "")""",
+    "2m",
+    "Collector {{ $labels.instance }} of {{ $labels.job }} is down",
+    "Nothing was heard of Collector {{ $labels.instance }} of job {{ $labels.job }} for two "
+    "minutes; what workers send through it waits or is lost, and their alerts see nothing.",
+    FLEET,
+    "Does the Collector lose telemetry?",
+    narrowed=False,
+)
+
 
 def _collector(*metrics: str) -> str:
     """What a Collector's counters have grown by, by Collector, signal and component."""
@@ -168,6 +190,7 @@ REFUSING = Alert(
     "({{ $labels.counter }}); clients try again, and give up after a while.",
     FLEET,
     "Does the Collector lose telemetry?",
+    narrowed=False,
 )
 FAILING = Alert(
     "CeleryCollectorFailingToSend",
@@ -182,6 +205,7 @@ FAILING = Alert(
     "{{ $labels.exporter }} in five minutes ({{ $labels.counter }}).",
     FLEET,
     "Does the Collector lose telemetry?",
+    narrowed=False,
 )
 STUCK = Alert(
     "CeleryCollectorStuck",
@@ -203,10 +227,11 @@ STUCK = Alert(
     "{{ $labels.exporter }}, and sent it nothing in five minutes.",
     FLEET,
     "Does the Collector lose telemetry?",
+    narrowed=False,
 )
 
 WORKERS = (RETAINS, EXHAUSTION, PRESSURE, LOST, RECYCLING, DESCRIPTORS)
-TELEMETRY = (SILENT, DROPPED, REFUSING, FAILING, STUCK)
+TELEMETRY = (SILENT, DROPPED, DOWN, REFUSING, FAILING, STUCK)
 ALERTS = WORKERS + TELEMETRY
 GROUPS = (
     Group("celery_memory", "30s", WORKERS),
