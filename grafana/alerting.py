@@ -22,13 +22,13 @@ _MEMORY_OF_MAIN = f"{series(c.MEMORY)}{{{_MAIN}}}"
 RETAINS = Alert(
     "CeleryTaskRetainsMemory",
     "warning",
-    # 32 MiB for the fleet and for each process that began anew: that much a healthy process may
-    # take at its start (imports, caches) or keep in malloc after one spike. The last ten minutes
-    # must show it too, so that a deployment's warm-up passes before the alert is due.
+    # 32 MiB for the fleet and for each process that began anew in a worker that runs the task: that
+    # much a healthy process may take at its start (imports, caches) or keep in malloc after one
+    # spike. Not less for a task with few of the runs: each process has a first of them, too. The
+    # last ten minutes must show it as well, so that a cache is full before the alert is due.
     f"""\
 {r.RETAINED_BY_TASK.name}
-  > on (job) group_left ()
-    {32 * MIB} * (1 + ({r.EXITS_BY_JOB.name} or 0 * sum by (job) ({r.CHILDREN.name})))
+  > {32 * MIB} * (1 + ({r.BEGUN_BY_TASK.name} or 0 * {r.RUNS_BY_TASK.name}))
 and {r.RETAINED_BY_TASK.name} / {r.RUNS_BY_TASK.name} > {16 * KIB}
 and {r.RUNS_BY_TASK.name} >= 50
 and (
