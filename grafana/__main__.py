@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from grafana.files import HERE, generated
-from grafana.rules import RUNBOOKS
+from grafana.rules import GRAFANA, RUNBOOKS
 
 
 def main() -> int:
@@ -15,14 +15,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m grafana", description=__doc__)
     parser.add_argument("--write", action="store_true", help="write the files")
     parser.add_argument("--runbooks", default=RUNBOOKS, help="where runbooks are served")
+    parser.add_argument("--grafana", default=GRAFANA, help="where Grafana is, for links to pages")
     options = parser.parse_args()
-    stale = [
-        path for path, text in generated(options.runbooks).items() if _text(HERE / path) != text
-    ]
+    texts = generated(options.runbooks, options.grafana)
+    stale = [path for path, text in texts.items() if _text(HERE / path) != text]
     for path in stale:
         if options.write:
             (HERE / path).parent.mkdir(parents=True, exist_ok=True)
-            (HERE / path).write_text(generated(options.runbooks)[path], encoding="utf-8")
+            (HERE / path).write_text(texts[path], encoding="utf-8")
         else:
             print(f"{path} is not what the code says: make dashboards", file=sys.stderr)
     return 0 if options.write or not stale else 1

@@ -6,7 +6,7 @@ from grafana import recordings as r
 from grafana.frame import FLEET, TASK_PAGE, WORKER
 from grafana.names import REASON, SLOT, TASK, series
 from grafana.names import WORKER as BY_WORKER
-from grafana.promql import appeared, net, runs
+from grafana.promql import appeared, last_heard, net, runs
 from grafana.rules import Alert, Group
 from otel_celery_memory import conventions as c
 
@@ -16,17 +16,19 @@ _BY_TASK = f"job, {TASK}"
 _RATIO = r.LIMIT_USED.name
 _EXITS = series(c.PROCESS_EXITS)
 _MAIN = f'{SLOT}="main"'
+_LOSSES = f'{_EXITS}{{{REASON}=~"oom_kill|killed|crashed"}}'
+_MEMORY_OF_MAIN = f"{series(c.MEMORY)}{{{_MAIN}}}"
 
 RETAINS = Alert(
     "CeleryTaskRetainsMemory",
     "warning",
-    # 32 MiB for the fleet and for each process that began anew: that much a healthy process may
-    # take at its start (imports, caches) or keep in malloc after one spike. The last ten minutes
-    # must show it too, so that a deployment's warm-up passes before the alert is due.
+    # 32 MiB for the fleet and for each process that began anew in a worker that runs the task: that
+    # much a healthy process may take at its start (imports, caches) or keep in malloc after one
+    # spike. Not less for a task with few of the runs: each process has a first of them, too. The
+    # last ten minutes must show it as well, so that a cache is full before the alert is due.
     f"""\
 {r.RETAINED_BY_TASK.name}
-  > on (job) group_left ()
-    {32 * MIB} * (1 + ({r.EXITS_BY_JOB.name} or 0 * sum by (job) ({r.CHILDREN.name})))
+  > {32 * MIB} * (1 + ({r.BEGUN_BY_TASK.name} or 0 * {r.RUNS_BY_TASK.name}))
 and {r.RETAINED_BY_TASK.name} / {r.RUNS_BY_TASK.name} > {16 * KIB}
 and {r.RUNS_BY_TASK.name} >= 50
 and (
@@ -72,8 +74,12 @@ PRESSURE = Alert(
 LOST = Alert(
     "CeleryProcessLost",
     "critical",
+    # What `appeared` takes for a gap is a loss where the worker was heard of without it: each main
+    # process that is killed leaves a count of 1 for minutes, with a reporter of its own.
     f"sum by ({BY_WORKER}, {REASON}) (\n"
-    + appeared(f'{_EXITS}{{{REASON}=~"oom_kill|killed|crashed"}}', "5m")
+    + appeared(_LOSSES, "5m")
+    + f"\nor ({_LOSSES} unless {_LOSSES} offset 5m "
+    + f"and on ({BY_WORKER}) {_MEMORY_OF_MAIN} offset 5m)"
     + "\n) > 0",
     "0m",
     "{{ $labels.instance }} lost a process: {{ $labels.celery_worker_exit_reason }}",
@@ -112,12 +118,15 @@ DESCRIPTORS = Alert(
 SILENT = Alert(
     "CeleryMemoryReporterSilent",
     "warning",
-    # A worker that ends, and one that is killed, is counted in slot `main` before its reporter
-    # ends; where nothing was counted it may work on unseen, or its machine is gone.
+    # A goodbye is a shutdown of slot `main`, and the last that was heard: a worker that came back
+    # under its name has left an older one, and one that tells a death late goes on telling it.
     f"""\
-max by ({BY_WORKER}) (last_over_time({series(c.MEMORY)}{{{_MAIN}}}[1h]))
-unless max by ({BY_WORKER}) ({series(c.MEMORY)}{{{_MAIN}}})
-unless max by ({BY_WORKER}) (last_over_time({_EXITS}{{{_MAIN}}}[1h]))""",
+max by ({BY_WORKER}) (last_over_time({_MEMORY_OF_MAIN}[1h]))
+unless max by ({BY_WORKER}) ({_MEMORY_OF_MAIN})
+unless (
+{last_heard(f'{_EXITS}{{{_MAIN}, {REASON}="shutdown"}}', BY_WORKER, "1h")}
+>= {last_heard(_MEMORY_OF_MAIN, BY_WORKER, "1h")}
+)""",
     "5m",
     "Nothing is heard of {{ $labels.instance }}",
     "Worker {{ $labels.instance }} ({{ $labels.job }}) did not say goodbye, and sends no memory "
@@ -136,6 +145,28 @@ DROPPED = Alert(
     FLEET,
     "Is anything measured lost?",
     keep_firing_for="5m",
+)
+
+_COLLECTORS = 'up{job=~"collector|otelcol"}'
+_UPTIME = "otelcol_process_uptime_seconds_total"
+DOWN = Alert(
+    "CeleryCollectorDown",
+    "critical",
+    # A target that does not answer; or, where targets vanish with their machine or metrics are
+    # pushed, all Collectors of a job. One of many that is gone for good is no news.
+    f"""\
+max by (job, instance) ({_COLLECTORS}) == 0
+or label_replace(
+  max by (job) (last_over_time({_UPTIME}[1h])) unless max by (job) ({_UPTIME})
+    unless max by (job) ({_COLLECTORS}),
+  "instance", "all", "", "")""",
+    "2m",
+    "Collector {{ $labels.instance }} of {{ $labels.job }} is down",
+    "Nothing was heard of Collector {{ $labels.instance }} of job {{ $labels.job }} for two "
+    "minutes; what workers send through it waits or is lost, and their alerts see nothing.",
+    FLEET,
+    "Does the Collector lose telemetry?",
+    narrowed=False,
 )
 
 
@@ -159,6 +190,7 @@ REFUSING = Alert(
     "({{ $labels.counter }}); clients try again, and give up after a while.",
     FLEET,
     "Does the Collector lose telemetry?",
+    narrowed=False,
 )
 FAILING = Alert(
     "CeleryCollectorFailingToSend",
@@ -173,6 +205,7 @@ FAILING = Alert(
     "{{ $labels.exporter }} in five minutes ({{ $labels.counter }}).",
     FLEET,
     "Does the Collector lose telemetry?",
+    narrowed=False,
 )
 STUCK = Alert(
     "CeleryCollectorStuck",
@@ -194,10 +227,11 @@ STUCK = Alert(
     "{{ $labels.exporter }}, and sent it nothing in five minutes.",
     FLEET,
     "Does the Collector lose telemetry?",
+    narrowed=False,
 )
 
 WORKERS = (RETAINS, EXHAUSTION, PRESSURE, LOST, RECYCLING, DESCRIPTORS)
-TELEMETRY = (SILENT, DROPPED, REFUSING, FAILING, STUCK)
+TELEMETRY = (SILENT, DROPPED, DOWN, REFUSING, FAILING, STUCK)
 ALERTS = WORKERS + TELEMETRY
 GROUPS = (
     Group("celery_memory", "30s", WORKERS),

@@ -12,7 +12,7 @@ from grafana import alerting, recordings
 from grafana.fleet import fleet
 from grafana.grafana_rules import provisioned
 from grafana.prometheus_rules import rule_file
-from grafana.rules import RUNBOOKS
+from grafana.rules import GRAFANA, RUNBOOKS
 from grafana.task import task
 from grafana.worker import worker
 
@@ -25,7 +25,7 @@ def dashboards() -> dict[str, dict[str, Any]]:
     return {name: json.loads(JSONEncoder().encode(made.build())) for name, made in pages.items()}
 
 
-def generated(runbooks: str = RUNBOOKS) -> dict[str, str]:
+def generated(runbooks: str = RUNBOOKS, grafana: str = GRAFANA) -> dict[str, str]:
     """Text by path below ``grafana/``."""
     pages = dashboards()
     return {
@@ -33,7 +33,7 @@ def generated(runbooks: str = RUNBOOKS) -> dict[str, str]:
             f"dashboards/{name}.json": json.dumps(page, indent=2, ensure_ascii=False) + "\n"
             for name, page in pages.items()
         },
-        "alerts/recording.yaml": rule_file(recordings.GROUPS, runbooks),
-        "alerts/alerts.yaml": rule_file(alerting.GROUPS, runbooks),
+        "alerts/recording.yaml": rule_file(recordings.GROUPS, runbooks, grafana),
+        "alerts/alerts.yaml": rule_file(alerting.GROUPS, runbooks, grafana),
         "provisioning/alerting/rules.yaml": provisioned(alerting.GROUPS, pages, runbooks),
     }

@@ -9,17 +9,17 @@ from grafana.rules import Alert, Group, Recording
 from grafana.yaml_text import yaml_text
 
 
-def rule_file(groups: Sequence[Group], runbooks: str) -> str:
-    """The text of a rule file."""
-    return yaml_text({"groups": [_group(group, runbooks) for group in groups]})
+def rule_file(groups: Sequence[Group], runbooks: str, grafana: str) -> str:
+    """The text of a rule file; ``runbooks`` and ``grafana`` are where its links lead."""
+    return yaml_text({"groups": [_group(group, runbooks, grafana) for group in groups]})
 
 
-def _group(group: Group, runbooks: str) -> dict[str, Any]:
+def _group(group: Group, runbooks: str, grafana: str) -> dict[str, Any]:
     return {
         "name": group.name,
         "interval": group.interval,
         "rules": [
-            _alert(rule, runbooks) if isinstance(rule, Alert) else _recording(rule)
+            _alert(rule, runbooks, grafana) if isinstance(rule, Alert) else _recording(rule)
             for rule in group.rules
         ],
     }
@@ -29,7 +29,7 @@ def _recording(rule: Recording) -> dict[str, Any]:
     return {"record": rule.name, "expr": rule.expression}
 
 
-def _alert(rule: Alert, runbooks: str) -> dict[str, Any]:
+def _alert(rule: Alert, runbooks: str, grafana: str) -> dict[str, Any]:
     return {
         "alert": rule.name,
         "expr": rule.expression,
@@ -40,6 +40,6 @@ def _alert(rule: Alert, runbooks: str) -> dict[str, Any]:
             "summary": rule.summary,
             "description": rule.description,
             "runbook_url": rule.runbook(runbooks),
-            "dashboard_url": rule.page(),
+            "dashboard_url": rule.page(grafana),
         },
     }

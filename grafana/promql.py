@@ -31,13 +31,23 @@ def runs(metric: c.Metric, by: str, window: str, matchers: str = "") -> str:
 def appeared(selector: str, window: str, memory: str = "1h") -> str:
     """How much a counter has grown over a window, its first appearance included.
 
-    A counter by reason begins to exist with the first event, at 1, which `increase` cannot see.
-    A series that was there within `memory` and was only missing for a while is not new.
+    A counter by reason begins to exist with the first event, at 1, which `increase` cannot see; it
+    may be gone soon, with the worker whose last word it was. A series that was there within
+    `memory` and was only missing for a while is not new.
     """
     return (
         f"(increase({selector}[{window}]) > 0)\n"
-        f"or ({selector} unless last_over_time({selector}[{memory}] offset {window}))"
+        f"or (max_over_time({selector}[{window}]) "
+        f"unless last_over_time({selector}[{memory}] offset {window}))"
     )
+
+
+def last_heard(selector: str, by: str, window: str) -> str:
+    """When there was last a sample, in Unix seconds, of what may be gone since.
+
+    Looked for every 30 seconds, which is less than the Collector keeps what is sent no more.
+    """
+    return f"max by ({by}) (max_over_time(timestamp({selector})[{window}:30s]))"
 
 
 def _selector(name: str, *matchers: str) -> str:

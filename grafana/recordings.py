@@ -37,13 +37,27 @@ EXITS = Recording(
     "job_instance_reason:celery_worker_process_exits:increase10m",
     f"sum by ({WORKER}, {REASON}) (\n{appeared(series(c.PROCESS_EXITS), '10m')}\n)",
 )
-EXITS_BY_JOB = Recording(
-    "job:celery_worker_process_exits:increase30m",
-    f"sum by (job) (\n{appeared(series(c.PROCESS_EXITS), '30m')}\n)",
-)
+_MEMORY_OF_CHILDREN = f'{series(c.MEMORY)}{{{SLOT}!~"{NOT_CHILDREN}"}}'
 CHILDREN = Recording(
     "job_instance:celery_worker_children:count",
-    f'count by ({WORKER}) ({series(c.MEMORY)}{{{SLOT}!~"{NOT_CHILDREN}"}})',
+    f"count by ({WORKER}) ({_MEMORY_OF_CHILDREN})",
+)
+BEGUN = Recording(
+    "job_instance:celery_worker_children:begun",
+    # Ends of processes, each of which has a successor, and places in the pool that were not there.
+    # After a deployment the last child may have its first run of a task long after the others.
+    f"sum by ({WORKER}) (\n"
+    + appeared(f'{series(c.PROCESS_EXITS)}{{{REASON}!="shutdown"}}', "30m")
+    + "\nor "
+    + appeared(f'{series(c.PROCESS_EXITS)}{{{REASON}="shutdown"}}', "1h")
+    + f"\nor 0 * ({_MEMORY_OF_CHILDREN} "
+    f"unless last_over_time({_MEMORY_OF_CHILDREN}[5m] offset 1h)) + 1\n)",
+)
+BEGUN_BY_TASK = Recording(
+    "job_task:celery_worker_children:begun",
+    # Of the workers that run the task: what others recycle is no excuse for it.
+    f"sum by (job, {TASK}) (\n{BEGUN.name} * on ({WORKER}) group_right ()\n"
+    f"group by ({WORKER}, {TASK}) ({series(c.RSS_RETAINED)}_count)\n)",
 )
 
 GROUPS = (
@@ -57,8 +71,9 @@ GROUPS = (
             MEMORY_BY_WORKER,
             LIMIT_USED,
             EXITS,
-            EXITS_BY_JOB,
             CHILDREN,
+            BEGUN,
+            BEGUN_BY_TASK,
         ),
     ),
 )

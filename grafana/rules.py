@@ -12,6 +12,9 @@ RUNBOOKS = "docs/runbooks"
 """Where runbooks are, relative to the project. Whoever serves them elsewhere changes this line,
 or passes ``--runbooks URL`` when writing the files."""
 
+GRAFANA = ""
+"""Where Grafana is, for the links to dashboards: relative, unless ``--grafana URL`` is passed."""
+
 _PAGES: Mapping[str, tuple[str, ...]] = {
     FLEET: ("job",),
     WORKER: ("job", "instance"),
@@ -33,6 +36,7 @@ class Alert:
     """A condition, how long it must hold, and what is told to the one who is paged.
 
     ``dashboard`` is the uid of the page to look at first; ``panel`` the title of its panel.
+    ``narrowed`` says whether the page shows only the alert's job: a Collector's is no worker's.
     """
 
     name: str
@@ -44,19 +48,23 @@ class Alert:
     dashboard: str
     panel: str
     keep_firing_for: str = ""
+    narrowed: bool = True
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def runbook(self, base: str = RUNBOOKS) -> str:
         """The address of its runbook."""
         return f"{base.rstrip('/')}/{self.name}.md"
 
-    def page(self) -> str:
+    def page(self, base: str = GRAFANA) -> str:
         """The dashboard to open, with its variables set from the alert's labels."""
+        address = f"{base.rstrip('/')}/d/{self.dashboard}"
+        if not self.narrowed:
+            return address
         variables = "&".join(
             f"var-{_VARIABLES.get(each, each)}={{{{ $labels.{each} }}}}"
             for each in _PAGES[self.dashboard]
         )
-        return f"/d/{self.dashboard}?{variables}"
+        return f"{address}?{variables}"
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -67,3 +68,15 @@ def test_the_base_of_the_runbooks_is_set_in_one_place() -> None:
     elsewhere = generated("https://runbooks.example/memory/")
     assert RUNBOOKS not in elsewhere["alerts/alerts.yaml"]
     assert "https://runbooks.example/memory/CeleryProcessLost.md" in elsewhere["alerts/alerts.yaml"]
+
+
+def test_the_address_of_grafana_is_set_in_one_place() -> None:
+    elsewhere = generated(grafana="https://grafana.example/")["alerts/alerts.yaml"]
+    addresses = re.findall(r"dashboard_url: (.*)", elsewhere)
+    assert len(addresses) == len(ALERTS)
+    assert all(each.startswith("https://grafana.example/d/celery-memory-") for each in addresses)
+
+
+@pytest.mark.parametrize("rule", ALERTS.values(), ids=lambda rule: rule.name)
+def test_only_a_workers_alert_opens_a_page_of_its_job(rule: Alert) -> None:
+    assert ("var-job=" in rule.page()) == (not rule.name.startswith("CeleryCollector"))
