@@ -89,7 +89,9 @@ def running_prometheus(
     port = port or free_ports(1)[0]
     text = CONFIG.read_text(encoding="utf-8")
     scraped = ", ".join(f'"{LOOPBACK}:{each.prometheus_scrape_port}"' for each in collectors)
-    selves = ", ".join(f'"{LOOPBACK}:{each.self_metrics_port}"' for each in collectors)
+    own = [f"{LOOPBACK}:{each.self_metrics_port}" for each in collectors]
+    # One that is down, for the alert that says so.
+    selves = ", ".join(f'"{each}"' for each in ([*own, NOBODY] if rules else own))
     every = f"scrape_interval: {interval_s}s\n  scrape_timeout: {interval_s}s"
     for shipped, here in (
         ('"collector:8889"', scraped),
