@@ -1,16 +1,19 @@
-"""Tell what can be measured on this machine, and whether the OTLP endpoint can be reached.
+"""Tell what can be measured on this machine, and whether the OTLP endpoint takes telemetry.
 
-Run it where the worker runs, with the worker's environment. Exits with 1 where nothing would
-arrive.
+Run it where the worker runs, with the worker's environment: one empty request for metrics is sent
+as the worker would send it. Exits with 1 where nothing would arrive.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import logging
 import os
 import socket
 from collections.abc import Mapping
 from dataclasses import fields
+from typing import Any
 from urllib.parse import urlsplit
 
 from otel_celery_memory.cli.errors import CommandError
@@ -21,6 +24,7 @@ from otel_celery_memory.probes.process import LinuxProcessProbe, open_process_pr
 from otel_celery_memory.settings import SettingError, Settings
 
 _MIB = 1 << 20
+_EXPORTERS = "opentelemetry.exporter.otlp"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,8 +51,10 @@ def run(options: argparse.Namespace) -> int:
         },
     )
     host, port = endpoint(os.environ)
-    trouble = _unreachable(host, port, options.timeout)
-    _section("OTLP endpoint", {f"{host}:{port}": trouble or "reached"})
+    trouble = refusal(os.environ, options.timeout)
+    if trouble:
+        trouble = _unreachable(host, port, options.timeout) or f"took nothing: {trouble}"
+    _section("OTLP endpoint", {f"{host}:{port}": trouble or "took an empty request"})
     return 1 if trouble else 0
 
 
@@ -73,10 +79,7 @@ def measurable() -> dict[str, str]:
 
 def endpoint(environ: Mapping[str, str]) -> tuple[str, int]:
     """Host and port that metrics go to, by OpenTelemetry's standard variables."""
-    grpc = (
-        environ.get("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL")
-        or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "")
-    ) == "grpc"
+    grpc = _is_grpc(environ)
     url = (
         environ.get("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
         or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -90,6 +93,57 @@ def endpoint(environ: Mapping[str, str]) -> tuple[str, int]:
     if not parts.hostname:
         raise CommandError(f"the OTLP endpoint {url!r} has no host")
     return parts.hostname, port
+
+
+def refusal(environ: Mapping[str, str], timeout_s: float) -> str | None:
+    """Why an empty request for metrics was not taken, in the exporter's words; None if it was.
+
+    The SDK's own exporter sends it, with the protocol, headers and certificates that the worker's
+    would have. It returns no status, but logs the one of HTTP or gRPC.
+    """
+    package = "grpc" if _is_grpc(environ) else "http"
+    said = _Said()
+    log = logging.getLogger(_EXPORTERS)
+    propagate, log.propagate = log.propagate, False
+    log.addHandler(said)
+    try:
+        module = importlib.import_module(f"{_EXPORTERS}.proto.{package}.metric_exporter")
+        sdk: Any = importlib.import_module("opentelemetry.sdk.metrics.export")
+        exporter: Any = module.OTLPMetricExporter(timeout=timeout_s)
+        result = exporter.export(sdk.MetricsData(resource_metrics=[]))
+        exporter.shutdown()
+    except Exception as error:  # what a certificate that cannot be read raises differs by release
+        return _printable(f"{type(error).__name__}: {error}")
+    finally:
+        log.removeHandler(said)
+        log.propagate = propagate
+    if result is sdk.MetricExportResult.SUCCESS:
+        return None
+    # A retried failure is named at first, and at last it may be no more than a timeout.
+    return " ".join(dict.fromkeys(said.lines[:1] + said.lines[-1:])) or "no reason was given"
+
+
+class _Said(logging.Handler):
+    """Keeps what the exporter logs."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(_printable(record.getMessage()))
+
+
+def _printable(text: str) -> str:
+    """One line without what an answer may hold to move a terminal's cursor."""
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
+
+
+def _is_grpc(environ: Mapping[str, str]) -> bool:
+    return (
+        environ.get("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "").strip()
+        or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "").strip()
+    ) == "grpc"
 
 
 def _unreachable(host: str, port: int, timeout_s: float) -> str | None:

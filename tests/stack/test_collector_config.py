@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,13 +21,15 @@ TRACES = {"TRACES_OTLP_ENDPOINT": "http://tempo:4318"}
 TOKEN = {"COLLECTOR_TOKEN": "secret"}
 PUSH = {"PROMETHEUS_OTLP_ENDPOINT": "http://prometheus:9090/api/v1/otlp"}
 GATEWAY = {"GATEWAY_OTLP_ENDPOINT": "gateway:4317"}
+NODE = {"K8S_NODE_NAME": "ip-10-0-0-1.eu.internal"}
+HOST = {"COLLECTOR_HOST_NAME": "agent-0"}
 ALL = {**LOKI, **TRACES, **TOKEN}
 DEMO = ("collector.yaml", "prometheus.yaml", "debug.yaml", "demo.yaml")
 GATEWAYS = ("collector.yaml", "prometheus.yaml", "gateway/gateway.yaml")
 
 
 def check(configs: Sequence[str], settings: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    known = {*ALL, *PUSH, *GATEWAY}
+    known = {*ALL, *PUSH, *GATEWAY, *NODE, *HOST}
     kept = {name: value for name, value in os.environ.items() if name not in known}
     return validated(collector_binary(), configs, {**kept, **settings})
 
@@ -38,7 +41,8 @@ def check(configs: Sequence[str], settings: Mapping[str, str]) -> subprocess.Com
         (("collector.yaml", "prometheus.yaml"), {**ALL, **PUSH}),
         (("collector.yaml", "debug.yaml"), {}),
         (GATEWAYS, {**ALL, **PUSH}),
-        (("gateway/agent.yaml",), {**TOKEN, **GATEWAY}),
+        (("gateway/agent.yaml",), {**TOKEN, **GATEWAY, **NODE}),
+        (("gateway/agent.yaml",), {**TOKEN, **GATEWAY, **HOST}),
         (DEMO, {**LOKI, **TRACES, **PUSH}),
     ],
     ids=lambda each: "+".join(each),
@@ -76,9 +80,18 @@ def test_every_file_is_among_those_that_are_checked() -> None:
             ALL,
             "exporters::otlp_http/prometheus: at least one endpoint must be specified",
         ),
-        (("gateway/agent.yaml",), TOKEN, 'otlp_grpc/gateway: requires a non-empty "endpoint"'),
+        (
+            ("gateway/agent.yaml",),
+            {**TOKEN, **NODE},
+            'otlp_grpc/gateway: requires a non-empty "endpoint"',
+        ),
+        (
+            ("gateway/agent.yaml",),
+            {**TOKEN, **GATEWAY},
+            "COLLECTOR_HOST_NAME or K8S_NODE_NAME must be set",
+        ),
     ],
-    ids=["loki", "traces", "token", "prometheus", "gateway"],
+    ids=["loki", "traces", "token", "prometheus", "gateway", "host"],
 )
 def test_a_missing_endpoint_is_named(
     configs: Sequence[str], settings: Mapping[str, str], complaint: str
@@ -130,6 +143,30 @@ def test_a_certificate_that_is_none_is_refused(tmp_path: Path) -> None:
     )
     assert said.startswith('Error: cannot start pipelines: failed to start "otlp" receiver')
     assert said.endswith("tls: failed to find any PEM data in certificate input")
+
+
+def test_only_what_asks_for_a_token_listens_beyond_the_loopback_by_default() -> None:
+    lines = [
+        line.strip()
+        for path in sorted(CONFIGS.rglob("*.yaml"))
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if ":-0.0.0.0" in line
+    ]
+    assert lines == [
+        "endpoint: ${env:COLLECTOR_OTLP_GRPC_ENDPOINT:-0.0.0.0:4317}",
+        "endpoint: ${env:COLLECTOR_OTLP_HTTP_ENDPOINT:-0.0.0.0:4318}",
+    ]
+
+
+def test_the_reference_opens_what_its_prometheus_scrapes() -> None:
+    root = CONFIGS.parent
+    scraped = re.findall(
+        r'"collector:(\d+)"', (root / "deploy" / "prometheus.yml").read_text(encoding="utf-8")
+    )
+    assert scraped == ["8889", "8888"]
+    text = (root / "compose.production.yaml").read_text(encoding="utf-8")
+    assert "      COLLECTOR_PROMETHEUS_ENDPOINT: 0.0.0.0:8889\n" in text
+    assert "      COLLECTOR_SELF_METRICS_HOST: 0.0.0.0\n" in text
 
 
 def test_the_guard_lets_through_just_the_attributes_of_the_contract() -> None:
