@@ -6,6 +6,7 @@ under it; metrics are cumulative and make good for that, a death that is told on
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from threading import Event, Lock, Thread
 from typing import Any
 
 from otel_celery_memory import conventions as c
+
+logger = logging.getLogger(__name__)
 
 KEPT_MAX = 2_048
 """Events, of some kilobytes at most each; beyond these the oldest are given up."""
@@ -49,7 +52,7 @@ class KeptEvents:
     def export(self, batch: Sequence[Any]) -> Any:
         """Send a batch; one that cannot be sent is kept, which its sender need not know."""
         with self._lock:
-            result = self._exporter.export(batch)
+            result = self._try(batch)
             if _succeeded(result):
                 self._sent(batch)
                 self._send_kept(others_are_taken=True)
@@ -59,10 +62,18 @@ class KeptEvents:
             self._see_to_retries()
             return result
 
+    def _try(self, batch: Sequence[Any]) -> Any:
+        try:
+            return self._exporter.export(batch)
+        except Exception as error:
+            # Before 1.39 a connection that is closed twice in a row is raised, not returned.
+            logger.warning("Failed to export logs batch: %s", error)
+            return None
+
     def _send_kept(self, others_are_taken: bool) -> None:
         for _ in range(len(self._kept)):
             batch = self._kept[0]
-            if _succeeded(self._exporter.export(batch.events)):
+            if _succeeded(self._try(batch.events)):
                 self._kept.popleft()
                 self._sent(batch.events)
                 others_are_taken = True

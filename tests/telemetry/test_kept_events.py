@@ -29,10 +29,13 @@ class Endpoint:
     taken: list[str] = field(default_factory=list)
     tries: int = 0
     ended: bool = False
+    raises: bool = False
 
     def export(self, batch: Sequence[str]) -> Any:
         self.tries += 1
         if not self.up or set(batch) & set(self.refused):
+            if self.raises:
+                raise ConnectionError("closed")
             return FAILURE
         self.taken += batch
         return SUCCESS
@@ -62,8 +65,9 @@ def test_what_an_outage_kept_follows_the_next_that_is_taken() -> None:
     events.shutdown()
 
 
-def test_what_an_outage_kept_is_sent_without_another_event() -> None:
-    endpoint = Endpoint(up=False)
+@pytest.mark.parametrize("raises", [False, True])
+def test_what_an_outage_kept_is_sent_without_another_event(raises: bool) -> None:
+    endpoint = Endpoint(up=False, raises=raises)
     events = KeptEvents(endpoint, retry_s=0.01)
     events.export(["a"])
     tries = endpoint.tries

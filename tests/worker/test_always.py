@@ -10,7 +10,7 @@ import pytest
 from demo.receiver import Receiver
 from tests.processes import wait_until
 from tests.worker.harness import Worker
-from tests.worker.test_budget import APP, line_of, sites
+from tests.worker.test_budget import sites
 
 Start = Callable[..., AbstractContextManager[Worker]]
 HELD_BYTES = 100_000
@@ -26,24 +26,26 @@ def test_what_a_failed_or_retried_run_holds_until_it_is_collected_is_no_leak_of_
         "OTEL_CELERY_MEMORY_SITES_INTERVAL": "2",
         "OTEL_CELERY_MEMORY_SITES_TOP": "100",
     }
-    lines = {line_of(f"what {name} holds") for name in FAILING}
 
-    def told() -> list[tuple[str, int]]:
+    def told() -> list[tuple[str, str]]:
+        """The last part of the task's name, and what window of it was told."""
         return [
-            (event.attributes["celery.memory.site.window"], event.attributes["code.line.number"])
+            (
+                event.attributes["celery.task.name"].rpartition(".")[2],
+                event.attributes["celery.memory.site.window"],
+            )
             for event in sites(receiver)
-            if event.attributes["code.file.path"] == str(APP)
-            and event.attributes["code.line.number"] in lines
-            and event.attributes["celery.memory.site.size"] > HELD_BYTES / 2
         ]
 
     with start(arguments=["--concurrency=1"], environ=environ) as worker:
 
-        def both_told() -> bool:
+        def told_of_all() -> bool:
             for name in FAILING * 20:
                 worker.send(name, HELD_BYTES).get(timeout=30, propagate=False)
                 worker.run("noop")
-            return {line for _, line in told()} == lines
+            return {task for task, _ in told()} >= {*FAILING, "noop"}
 
-        wait_until("the lines of both tasks are told", both_told, 60)
-    assert {window for window, _ in told()} == {"slice"}
+        for _ in range(3):
+            wait_until("sites of all tasks are told", told_of_all, 60)
+    # What a run holds when it is looked at is the garbage collector's affair, and Celery's.
+    assert {window for task, window in told() if task in FAILING} == {"slice"}

@@ -10,7 +10,7 @@ import pytest
 
 from demo.receiver import Point, Receiver
 from tests.processes import wait_until
-from tests.worker.harness import Worker, exits, measured
+from tests.worker.harness import Worker, exits, measured, wait_measured
 
 Start = Callable[..., AbstractContextManager[Worker]]
 MIB = 1 << 20
@@ -92,7 +92,9 @@ def test_a_kept_64_mib_is_in_every_delta_and_a_freed_64_mib_in_the_peaks_alone(
 def test_the_site_event_of_highest_rank_names_the_leaking_line_and_its_function(
     start: Start, receiver: Receiver
 ) -> None:
-    with start(arguments=["--concurrency=2"], environ=ALWAYS) as worker:
+    # One ranking, of all of them, when the worker ends.
+    environ = ALWAYS | {"OTEL_CELERY_MEMORY_SITES_INTERVAL": "600"}
+    with start(arguments=["--concurrency=2"], environ=environ) as worker:
         for _ in range(4):
             worker.run("keep", MIB)
             worker.run("noop")
@@ -142,6 +144,8 @@ def test_tasks_that_overlap_are_counted_as_shared_and_kept_out_of_distributions(
     with start(arguments=[f"--pool={pool}", "--concurrency=4"]) as worker:
         for result in [worker.send("sleep", 1.0) for _ in range(4)]:
             result.get(timeout=30)
+        # A result can be had a little before its task has ended for us.
+        wait_measured(receiver.received, {"sleep": 4})
         worker.run("keep", SIZE)
         worker.stop()
     counts = {

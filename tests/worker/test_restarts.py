@@ -40,7 +40,7 @@ def test_after_sighup_the_new_worker_is_measured_and_the_old_one_ended_in_order(
     # Two streams, one after the other, of one node.
     streams = {
         (point.resource["service.instance.id"], point.start_ns)
-        for point in receiver.received.latest("celery.memory.frames.dropped")
+        for point in receiver.received.latest("celery.memory.reporter.restarts")
     }
     assert [node for node, _ in streams] == ["w@test", "w@test"]
     assert "Traceback" not in worker.log()
