@@ -65,7 +65,7 @@ def test_a_line_that_leaks_is_named_where_each_child_runs_one_task(
         "OTEL_CELERY_MEMORY_OVERHEAD_BUDGET": "0.5",
         "OTEL_CELERY_MEMORY_SITES_INTERVAL": "1",
         # What is left once in each child by a first run may be more than what leaks.
-        "OTEL_CELERY_MEMORY_SITES_TOP": "200",
+        "OTEL_CELERY_MEMORY_SITES_TOP": "100",
     }
 
     def named() -> bool:
