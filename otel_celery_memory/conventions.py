@@ -369,7 +369,8 @@ ALLOCATION_SITE = Event(
     "Every `sites_interval`, one for each of the `sites_top` sites that grow fastest: `run` "
     "left alive by whole runs, `first` by the first one traced in each process where there are no "
     "others, `process` grown in all since the processes were warm, `slice` alive when a part of a "
-    "run had been traced, or after one that raised",
+    "run had been traced, or after one that raised; a third of the places is for those that are "
+    "not `run`, where there are any",
 )
 PRESSURE = Event(
     "celery.memory.pressure",

@@ -2,7 +2,9 @@
 
 First what whole runs leave alive, by how fast it grows; of tasks that were not traced twice in any
 process, what their first traced runs left; then what grows in a process outside of runs; then what
-was alive when a slice of a long run ended, which may still have been freed.
+was alive when a slice of a long run ended, which may still have been freed. A third of the places
+is for these last three, where there are any: the many small things that whole runs leave must not
+hide a large one that was seen in another way.
 """
 
 from __future__ import annotations
@@ -100,12 +102,14 @@ class SiteTotals:
         """
         seen = self._whole.tasks()
         first = {k: m for k, m in self._first.means(key_of).items() if k[0] not in seen}
-        found = (
-            self._by_rate(WindowKind.RUN, self._whole.means(key_of), interval_s)
-            + self._by_rate(WindowKind.FIRST, first, interval_s)
+        left_by_runs = self._by_rate(WindowKind.RUN, self._whole.means(key_of), interval_s)
+        others = (
+            self._by_rate(WindowKind.FIRST, first, interval_s)
             + self._by_growth(interval_s, key_of)
             + self._by_size(self._slices.means(key_of))
-        )[: self._top]
+        )
+        for_runs = self._top - min(len(others), self._top // 3)
+        found = (left_by_runs[:for_runs] + others)[: self._top]
         return [self._described(site, rank) for rank, site in enumerate(found, start=1)]
 
     def forget(self) -> None:

@@ -241,3 +241,18 @@ def wait_measured(received: Received, wanted: Mapping[str, int], timeout_s: floa
         lambda: all(measured(received).get(task, 0) >= count for task, count in wanted.items()),
         timeout_s,
     )
+
+
+def wait_answered(received: Received, timeout_s: float = 10) -> None:
+    """Return once the reporter has surely noted what was taken from it until now.
+
+    What the receiver has is noted when its answer has come; the next export comes after that. A
+    reporter that is killed between the two leaves its successor to tell the same once more.
+    """
+
+    def exports() -> int:
+        counted = "celery.memory.reporter.restarts"
+        return sum(point.metric == counted for point in list(received.points))
+
+    before = exports()
+    wait_until("another export", lambda: exports() > before, timeout_s)

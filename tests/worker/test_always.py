@@ -31,7 +31,7 @@ def test_what_a_failed_or_retried_run_holds_until_it_is_collected_is_no_leak_of_
         """The last part of the task's name, and what window of it was told."""
         return [
             (
-                event.attributes["celery.task.name"].rpartition(".")[2],
+                event.attributes.get("celery.task.name", "").rpartition(".")[2],
                 event.attributes["celery.memory.site.window"],
             )
             for event in sites(receiver)

@@ -12,7 +12,15 @@ from pathlib import Path
 
 from demo.receiver import Receiver
 from tests.processes import wait_until
-from tests.worker.harness import Worker, children_of, exits, losses, measured, wait_measured
+from tests.worker.harness import (
+    Worker,
+    children_of,
+    exits,
+    losses,
+    measured,
+    wait_answered,
+    wait_measured,
+)
 from tests.worker.namespaces import CONTAINER, inhabitants, needs_processes
 
 Start = Callable[..., AbstractContextManager[Worker]]
@@ -50,6 +58,7 @@ def test_as_process_1_it_tells_of_deaths_and_no_zombie_stays(
         lost = worker.send("die", signal.SIGKILL)
         wait_until("the loss is counted", lambda: "killed" in exits(receiver.received), 20)
         wait_measured(receiver.received, {"noop": 10})
+        wait_answered(receiver.received)
 
         reporter = reporter_in(worker)
         assert reporter is not None

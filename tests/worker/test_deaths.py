@@ -19,6 +19,7 @@ from tests.worker.harness import (
     losses,
     measured,
     reporters_of,
+    wait_answered,
     wait_measured,
     wait_restarted,
 )
@@ -56,6 +57,7 @@ def test_a_child_killed_in_a_task_then_its_reporter_then_the_worker_lose_nothing
 
         # What the reporter had was exported: an interval of silence passes first.
         wait_measured(receiver.received, {"noop": 40})
+        wait_answered(receiver.received)
         reporter = worker.reporter()
         assert reporter is not None
         os.kill(reporter, signal.SIGKILL)

@@ -21,6 +21,7 @@ from tests.worker.harness import (
     losses,
     measured,
     reporters_of,
+    wait_answered,
     wait_measured,
     wait_restarted,
 )
@@ -95,6 +96,7 @@ def test_with_few_descriptors_ours_are_high_and_a_task_that_takes_all_harms_no_m
         for _ in range(5):
             worker.run("noop")
         wait_measured(receiver.received, {"noop": 6, "hold_files": 1})
+        wait_answered(receiver.received)
         os.kill(reporter, signal.SIGKILL)
         wait_restarted(worker, reporter, receiver.received)
         worker.run("noop")

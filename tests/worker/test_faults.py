@@ -15,7 +15,14 @@ import pytest
 
 from demo.receiver import Receiver
 from tests.processes import free_ports
-from tests.worker.harness import Worker, measured, reporters_of, wait_measured, wait_restarted
+from tests.worker.harness import (
+    Worker,
+    measured,
+    reporters_of,
+    wait_answered,
+    wait_measured,
+    wait_restarted,
+)
 
 Start = Callable[..., AbstractContextManager[Worker]]
 STOP_S = 15.0
@@ -95,6 +102,7 @@ def test_a_reporter_that_hangs_is_replaced_and_no_task_is_missing(
         for _ in range(10):
             worker.run("noop")
         wait_measured(receiver.received, {"noop": 10})
+        wait_answered(receiver.received)
         reporter = worker.reporter()
         assert reporter is not None
         os.kill(reporter, signal.SIGSTOP)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.receiver import Point, Receiver
+from demo.receiver import Event, Point, Receiver
 from tests.processes import wait_until
 from tests.worker.harness import Worker, exits, measured, wait_measured
 
@@ -92,20 +92,24 @@ def test_a_kept_64_mib_is_in_every_delta_and_a_freed_64_mib_in_the_peaks_alone(
 def test_the_site_event_of_highest_rank_names_the_leaking_line_and_its_function(
     start: Start, receiver: Receiver
 ) -> None:
-    # One ranking, of all of them, when the worker ends.
-    environ = ALWAYS | {"OTEL_CELERY_MEMORY_SITES_INTERVAL": "600"}
-    with start(arguments=["--concurrency=2"], environ=environ) as worker:
-        for _ in range(4):
-            worker.run("keep", MIB)
-            worker.run("noop")
-        worker.stop()
     source = (Path(__file__).parent / "app.py").read_text().splitlines()
     line = next(i for i, text in enumerate(source, 1) if "# the leaking line" in text)
-    event = next(
-        event
-        for event in receiver.received.events
-        if event.attributes["celery.memory.site.rank"] == 1
-    )
+    with start(arguments=["--concurrency=2"], environ=ALWAYS) as worker:
+
+        def leading() -> list[Event]:
+            worker.run("keep", MIB)
+            worker.run("noop")
+            events = receiver.received.events
+            return [
+                event
+                for event in events
+                if event.attributes["celery.memory.site.rank"] == 1
+                and event.attributes["code.line.number"] == line
+                and event.attributes["celery.memory.site.window"] == "run"
+            ]
+
+        event = wait_until("the leaking line leads", leading, 60)[-1]
+        worker.stop()
     size = event.attributes["celery.memory.site.size"]
     assert size == pytest.approx(MIB, rel=0.01)
     assert event.name == "celery.memory.allocation_site"

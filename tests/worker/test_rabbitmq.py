@@ -18,6 +18,7 @@ from tests.worker.harness import (
     losses,
     measured,
     reporters_of,
+    wait_answered,
     wait_measured,
     wait_restarted,
 )
@@ -38,6 +39,7 @@ def test_over_rabbitmq_every_number_and_every_end_is_told_as_over_redis(
         lost = worker.send("die", signal.SIGKILL)
         wait_measured(receiver.received, {"noop": 500, "keep": 3})
         wait_until("the loss is counted", lambda: "killed" in exits(receiver.received), 20)
+        wait_answered(receiver.received)
 
         reporter = worker.reporter()
         assert reporter is not None

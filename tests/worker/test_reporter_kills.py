@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 
 from demo.receiver import Receiver
 from tests.processes import wait_until
-from tests.worker.harness import Worker, exits, losses, measured, wait_measured
+from tests.worker.harness import Worker, exits, losses, measured, wait_answered, wait_measured
 
 Start = Callable[..., AbstractContextManager[Worker]]
 
@@ -50,8 +50,7 @@ def test_what_was_exported_is_not_told_again(start: Start, receiver: Receiver) -
         wait_measured(receiver.received, {"noop": 20})
         reporter = worker.reporter()
         assert reporter is not None
-        requests = receiver.received.requests
-        wait_until("another export", lambda: receiver.received.requests > requests + 1, 10)
+        wait_answered(receiver.received)
         os.kill(reporter, signal.SIGKILL)
         wait_until("a new reporter", lambda: worker.reporter() not in (None, reporter), 20)
         worker.run("noop")

@@ -148,6 +148,23 @@ def test_tasks_of_which_first_windows_are_all_there_is_come_behind_the_others() 
     assert totals.sizes() == [("RUN", 2, 10), ("FIRST", 1, 5_000), ("PROCESS", 3, 70)]
 
 
+def test_many_small_sites_of_whole_runs_leave_a_third_of_the_places_to_the_others() -> None:
+    totals = Totals(top=6).met()
+    totals.run(dict.fromkeys(range(1, 9), 10))
+    totals.run({20: 5_000, 21: 4_000}, "b")
+    totals.window({30: 70}, "", kind=WindowKind.PROCESS)
+    runs = [("RUN", line, 10) for line in (1, 2, 3, 4)]
+    assert totals.sizes() == [*runs, ("FIRST", 20, 5_000), ("FIRST", 21, 4_000)]
+
+
+def test_places_that_no_other_site_wants_are_for_whole_runs() -> None:
+    totals = Totals(top=6).met()
+    totals.run(dict.fromkeys(range(1, 9), 10))
+    totals.run({20: 5_000}, "b")
+    runs = [("RUN", line, 10) for line in (1, 2, 3, 4, 5)]
+    assert totals.sizes() == [*runs, ("FIRST", 20, 5_000)]
+
+
 def test_each_process_has_first_windows_of_its_own() -> None:
     totals = Totals()
     totals.run({1: 5_000}, pid=1)
