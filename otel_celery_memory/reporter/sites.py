@@ -9,11 +9,12 @@ hide a large one that was seen in another way.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from otel_celery_memory.records import Site, SitesWindow, TaskFinished, WindowKind
+from otel_celery_memory.reporter.heap_growth import HeapGrowth
 from otel_celery_memory.reporter.window_totals import (
     KeyOf,
     SiteKey,
@@ -27,7 +28,6 @@ from otel_celery_memory.telemetry.metrics import BoundedNames
 
 _NAMES_MAX = 1_000
 _PAIRS_MAX = 10_000
-_PROCESSES_MAX = 512
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,7 @@ class SiteTotals:
         self._names = BoundedNames(_NAMES_MAX)
         self._runs: Counter[str] = Counter()
         self._whole, self._first, self._slices = WindowTotals(), WindowTotals(), WindowTotals()
-        # By process: what is alive now that was not when its baseline was taken.
-        self._grown: OrderedDict[int, dict[SiteKey, tuple[int, int]]] = OrderedDict()
-        self._grown_runs: dict[int, int] = {}
+        self._grown = HeapGrowth()
         self._met: dict[tuple[int, str], None] = {}
         self._into: dict[int, WindowTotals] = {}
         self._told_bytes: dict[tuple[WindowKind, SiteKey], int] = {}
@@ -61,11 +59,7 @@ class SiteTotals:
     def window(self, record: SitesWindow) -> None:
         """A window's sites follow."""
         if record.kind == WindowKind.PROCESS:
-            self._grown[record.pid] = {}
-            self._grown.move_to_end(record.pid)
-            self._grown_runs[record.pid] = record.runs
-            if len(self._grown) > _PROCESSES_MAX:
-                self._grown_runs.pop(self._grown.popitem(last=False)[0], None)
+            self._grown.window(record)
             return
         task = self._names.bounded(record.task)
         totals = self._totals(record, task)
@@ -77,9 +71,7 @@ class SiteTotals:
         """What the window found at one site."""
         task = self._names.bounded(record.task)
         if record.kind == WindowKind.PROCESS:
-            if record.pid in self._grown:
-                key = (task, record.path, record.line, record.stack)
-                self._grown[record.pid][key] = (record.size_bytes, record.blocks)
+            self._grown.site(task, record)
         elif record.kind in (WindowKind.RUN, WindowKind.SLICE) and record.pid in self._into:
             self._into[record.pid].site(task, record)
 
@@ -114,16 +106,15 @@ class SiteTotals:
 
     def forget(self) -> None:
         """Begin anew, as if nothing had been told."""
-        for totals in (self._whole, self._first, self._slices):
+        for totals in (self._whole, self._first, self._slices, self._grown):
             totals.clear()
-        for kept in (self._runs, self._grown, self._grown_runs, self._met, self._into):
+        for kept in (self._runs, self._met, self._into):
             kept.clear()
         self._told_bytes = {}
 
     def process_gone(self, pid: int) -> None:
         """A process is no more, and what had grown in it neither."""
-        self._grown.pop(pid, None)
-        self._grown_runs.pop(pid, None)
+        self._grown.process_gone(pid)
         self._into.pop(pid, None)
 
     def _totals(self, record: SitesWindow, task: str) -> WindowTotals | None:
@@ -152,21 +143,11 @@ class SiteTotals:
         return sorted(found, key=lambda site: (-(site.rate_bytes_per_minute or 0), site.path))
 
     def _by_growth(self, interval_s: float, key_of: KeyOf) -> list[RankedSite]:
-        sizes: Counter[SiteKey] = Counter()
-        blocks: Counter[SiteKey] = Counter()
-        for sites in self._grown.values():
-            for key, (size, count) in sites.items():
-                sizes[key_of(key)] += size
-                blocks[key_of(key)] += count
-        runs = sum(self._grown_runs.values())
         found = []
-        for key, size in sizes.items():
-            if size <= 0:
-                continue
-            change = size - self._told_bytes.get((WindowKind.PROCESS, key), 0)
-            mean = SiteMean(size, blocks[key], size, runs)
+        for key, grown in self._grown.sums(key_of).items():
+            change = grown.size_bytes - self._told_bytes.get((WindowKind.PROCESS, key), 0)
             rate = round(change * 60 / interval_s)
-            found.append(self._ranked(WindowKind.PROCESS, key, mean, rate))
+            found.append(self._ranked(WindowKind.PROCESS, key, grown, rate))
         return sorted(found, key=lambda site: (-site.size_bytes, site.path))
 
     def _by_size(self, means: dict[SiteKey, SiteMean]) -> list[RankedSite]:

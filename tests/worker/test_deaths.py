@@ -127,8 +127,9 @@ def test_a_cold_shutdown_leaves_no_process_and_says_goodbye(
 ) -> None:
     with start(arguments=["--concurrency=2"]) as worker:
         worker.run("noop")
-        worker.send("sleep", 30)
-        wait_until("the task has come", lambda: "sleep[" in worker.log(), 10)
+        # One that has come and has not begun, Celery waits for as in a warm shutdown.
+        worker.send("hoard", 600, 0.1)
+        wait_until("the task runs", lambda: worker.in_task("hoard"), 10)
         worker.server.process.send_signal(signal.SIGQUIT)
         worker.server.process.wait(30)
         assert reporters_of(worker.pid) == []
