@@ -4,6 +4,10 @@ The pipe is read straight into this memory, which the main process holds. A repo
 leaves it to its successor, which takes in once more what the last export that was taken did not
 tell. Positions count all bytes that were ever read. The header has two copies, of which one is
 always whole.
+
+A reporter may be killed in the system call that reads, or before it has noted what that brought. So
+each read is announced with its length, and the place it goes to is filled with what no frame begins
+with: where that is gone, the bytes have come.
 """
 
 from __future__ import annotations
@@ -11,7 +15,9 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+import termios
 from collections.abc import Callable
+from fcntl import ioctl
 from threading import Lock
 from zlib import crc32
 
@@ -21,8 +27,10 @@ JOURNAL_BYTES = 4 << 20
 """Some 16,000 ends of tasks between two exports that are taken; where more come, those before them
 are given up: they are lost if the reporter is killed before the next one."""
 _READ_BYTES = JOURNAL_BYTES // 4
-_HEADER = struct.Struct("<QQQQ")
-_CHECKED = struct.Struct("<QQQQI")
+_HEADER = struct.Struct("<QQQQQ")
+_CHECKED = struct.Struct("<QQQQQI")
+_INT = struct.Struct("i")
+_NOT_READ = b"\xff" * 8
 _DATA_AT = 4096
 
 
@@ -43,7 +51,10 @@ class Journal:
     def __init__(self, fd: int) -> None:
         self._map = mmap.mmap(fd, _DATA_AT + JOURNAL_BYTES)
         self._lock = Lock()
-        self._number, self._base, self._taken, self.read_to = self._found()
+        self._number, self._base, self._taken, self.read_to, announced = self._found()
+        if self._has_come(announced):
+            self.read_to += announced
+        self._announced = 0
 
     def left(self) -> bytes:
         """What was read and not taken: by this reporter or by the one before it."""
@@ -54,8 +65,14 @@ class Journal:
         with self._lock:
             self._make_room()
             at = self._place(self.read_to)
-            with memoryview(self._map) as whole, whole[at : at + _READ_BYTES] as room:
-                count = os.readv(fd, [room])
+            # Nothing else reads from the pipe: what is there now is what comes. A byte, to hear
+            # of its end.
+            self._announce(min(_bytes_in(fd), _READ_BYTES) or 1)
+            try:
+                with memoryview(self._map) as whole, whole[at : at + self._announced] as room:
+                    count = os.readv(fd, [room])
+            finally:
+                self._announced = 0
             if count:
                 self.read_to += count
                 self._write()
@@ -90,18 +107,33 @@ class Journal:
     def _place(self, position: int) -> int:
         return _DATA_AT + position - self._base
 
+    def _announce(self, count: int) -> None:
+        at, filling = self._place(self.read_to), _NOT_READ[:count]
+        self._map[at : at + len(filling)] = filling
+        self._announced = count
+        self._write()
+
+    def _has_come(self, announced: int) -> bool:
+        at, filling = self._place(self.read_to), _NOT_READ[:announced]
+        return self._map[at : at + len(filling)] != filling
+
     def _write(self) -> None:
         self._number += 1
-        header = (self._number, self._base, self._taken, self.read_to)
+        header = (self._number, self._base, self._taken, self.read_to, self._announced)
         checksum = crc32(_HEADER.pack(*header))
         _CHECKED.pack_into(self._map, self._number % 2 * _CHECKED.size, *header, checksum)
 
-    def _found(self) -> tuple[int, int, int, int]:
-        found = [(0, 0, 0, 0)]
+    def _found(self) -> tuple[int, int, int, int, int]:
+        found = [(0, 0, 0, 0, 0)]
         for at in (0, _CHECKED.size):
             *header, checksum = _CHECKED.unpack_from(self._map, at)
-            number, base, taken, read_to = header
+            number, base, taken, read_to, announced = header
             whole = crc32(_HEADER.pack(*header)) == checksum
-            if whole and base <= taken <= read_to <= base + JOURNAL_BYTES:
-                found.append((number, base, taken, read_to))
+            if whole and base <= taken <= read_to <= base + JOURNAL_BYTES - announced:
+                found.append((number, base, taken, read_to, announced))
         return max(found)
+
+
+def _bytes_in(pipe_fd: int) -> int:
+    (count,) = _INT.unpack(ioctl(pipe_fd, termios.FIONREAD, bytes(_INT.size)))
+    return int(count)
