@@ -100,9 +100,6 @@ class Balance:
     twice_max: int
     """Ends in an export that was taken while its reporter was killed: the next one repeats them."""
 
-    in_hand_max: int = 0
-    """Ends that a reporter may have had in hand, out of the pipe and noted nowhere yet."""
-
     @property
     def unaccounted(self) -> int:
         """Tasks that nobody told of or counted; below zero where some were told twice."""
@@ -111,7 +108,7 @@ class Balance:
     @property
     def holds(self) -> bool:
         """Whether nothing is missing, and nothing told twice, but what may be."""
-        return -self.twice_max <= self.unaccounted <= self.in_hand_max
+        return -self.twice_max <= self.unaccounted <= 0
 
 
 def begun(marks: Marks, events: Sequence[Event]) -> set[str]:
@@ -139,12 +136,6 @@ def told_twice_max(
         since_ns = exported_ns[at - 2] - _READ_LATE_NS if at > 1 else 0
         total += bisect_right(ends_ns, kill_ns) - bisect_left(ends_ns, since_ns)
     return total
-
-
-def in_hand_max(kills_ns: Sequence[int], ended: Mapping[str, Mark]) -> int:
-    """The most tasks whose ends reporters can have been reading when they were killed."""
-    ends_ns = [mark.time_ns for mark in ended.values() if mark.kind == END]
-    return sum(0 <= kill_ns - end_ns <= _READ_LATE_NS for kill_ns in kills_ns for end_ns in ends_ns)
 
 
 def harmed(

@@ -18,7 +18,6 @@ from soak.account import (
     begun,
     deaths,
     harmed,
-    in_hand_max,
     lost_in_flight,
     told_twice_max,
 )
@@ -73,7 +72,7 @@ class Soak:
         self._injector = Injector(worker, receiver)
         self._say = say
         self._sent: list[Sent] = []
-        self._totals = (0, 0, 0, 0, 0, 0, 0)
+        self._totals = (0, 0, 0, 0, 0, 0)
         self.balances: list[Balance] = []
 
     def phase(self, phase: Phase) -> None:
@@ -133,7 +132,6 @@ class Soak:
                 list(self._receiver.received.points),
                 self._marks.ended,
             ),
-            in_hand_max(self._injector.done.reporter_kills_ns, self._marks.ended),
         )
         told = [after - before for after, before in zip(now, self._totals, strict=True)]
         self.balances.append(Balance(name, *told))

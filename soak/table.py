@@ -26,12 +26,11 @@ def lines(result: Result) -> Iterator[str]:
     yield f"{'tasks':38}{'started':>9}{'measured':>9}{'lost':>6}{'dropped':>9}{'missing':>9}"
     for each in result.balances:
         row = f"{each.name:38}{each.started:9}{each.measured:9}{each.lost:6}{each.dropped_ends:9}"
-        bounds = f"  (at most {each.in_hand_max}, or {each.twice_max} twice)"
-        bound = bounds if each.twice_max else ""
+        bound = f"  (or {each.twice_max} twice)" if each.twice_max else ""
         yield f"{row}{each.unaccounted:9}{bound}{'' if each.holds else '  WRONG'}"
     yield "  lost: in flight in a killed child. dropped: the pipe was full at its end. missing:"
-    yield "  started, but none of these: a reporter was killed as it read; below zero: told twice,"
-    yield "  by an export that was taken while its reporter was killed."
+    yield "  started, but none of these, or, below zero, told twice: by an export that was taken"
+    yield "  while its reporter was killed."
     yield ""
     deaths = result.deaths
     yield f"deaths told {deaths.told} of {deaths.killed}, {deaths.with_task} with a task in flight,"
