@@ -75,7 +75,8 @@ def test_a_collector_in_trouble_costs_no_task_a_bounded_stop_and_a_line_of_log(
         time.sleep(3)  # several exports come to nothing
         for _ in range(20):
             worker.run("noop", timeout_s=10)
-        assert worker.stop(STOP_S + 5) < STOP_S
+        time.sleep(1)  # else billiard itself may wait 30 s, see `Worker.stop`
+        assert worker.stop() < STOP_S
         assert reporters_of(worker.pid) == []
         lines = [line for line in worker.log().splitlines() if REPORTER_LINE.search(line)]
         assert 1 <= len(lines) <= 2, lines
