@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,6 @@ _READ_LATE_NS = 300_000_000
 """Frames lie in the pipe for a moment before they are read: an export knows those before."""
 
 
-_UNTOLD_NS = 2_000_000_000
-"""What a reporter has read is told within this time, unless it is killed before."""
-
-
 @dataclass(frozen=True)
 class Deaths:
     """What was told of the children that were killed."""
@@ -28,38 +24,27 @@ class Deaths:
     told_rightly: int
     told_twice: int
     with_task: int
-    before_reporter: int
-    """Told without its task, as the reporter that had read of it was killed a moment later."""
     untold_pids: tuple[int, ...]
     wrong: tuple[str, ...]
 
     @property
     def all_right(self) -> bool:
         """Each was told once, with its task."""
-        return self.told_rightly + self.before_reporter == self.killed and not self.told_twice
+        return self.told_rightly == self.killed and not self.told_twice
 
 
-def deaths(
-    killed: Mapping[int, int],
-    reporter_kills_ns: Sequence[int],
-    events: Sequence[Event],
-    marks: Marks,
-) -> Deaths:
+def deaths(killed: Collection[int], events: Sequence[Event], marks: Marks) -> Deaths:
     """Compare the events of lost processes with the marks that the killed processes left."""
     told: dict[int, list[Mapping[str, Any]]] = {}
     for event in events:
         told.setdefault(event.attributes["process.pid"], []).append(event.attributes)
-    right, excused, wrong = 0, 0, []
-    for pid, killed_ns in killed.items():
+    right, wrong = 0, []
+    for pid in killed:
         if pid not in told:
             continue
         task_id = told[pid][0].get("celery.task.id")
         if is_right(task_id, marks.last_of.get(pid), marks.started):
             right += 1
-        elif task_id is None and any(
-            0 <= kill_ns - killed_ns < _UNTOLD_NS for kill_ns in reporter_kills_ns
-        ):
-            excused += 1
         else:
             wrong.append(f"{pid}: told {task_id}, marked {marks.last_of.get(pid)}")
     return Deaths(
@@ -68,7 +53,6 @@ def deaths(
         told_rightly=right,
         told_twice=sum(len(told.get(pid, ())) > 1 for pid in killed),
         with_task=sum("celery.task.id" in told[pid][0] for pid in killed if pid in told),
-        before_reporter=excused,
         untold_pids=tuple(pid for pid in killed if pid not in told),
         wrong=tuple(wrong),
     )

@@ -146,9 +146,9 @@ class Soak:
         return Result(
             len(self._sent),
             done,
-            deaths(done.killed_ns, done.reporter_kills_ns, events, self._marks),
+            deaths(done.killed, events, self._marks),
             self.balances,
-            harmed(self._sent, self._outcomes.found, self._marks, done.killed_ns),
+            harmed(self._sent, self._outcomes.found, self._marks, done.killed),
             time.monotonic() - began_s,
             int(max((point.value for point in restarts), default=0)),
         )

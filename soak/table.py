@@ -34,8 +34,7 @@ def lines(result: Result) -> Iterator[str]:
     yield ""
     deaths = result.deaths
     yield f"deaths told {deaths.told} of {deaths.killed}, {deaths.with_task} with a task in flight,"
-    yield f"  {len(deaths.wrong)} with a wrong one, {deaths.told_twice} twice,"
-    yield f"  {deaths.before_reporter} without it: killed within 2 s before the reporter was"
+    yield f"  {len(deaths.wrong)} with a wrong one, {deaths.told_twice} twice"
     others = sum(each.dropped_others for each in result.balances)
     yield f"frames dropped that were no end of a task {others}"
     yield f"tasks harmed {len(result.harmed)}"

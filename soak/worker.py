@@ -25,6 +25,7 @@ except ImportError:
 
 CHILDREN = 2
 EXPORT_INTERVAL_S = 1.0
+_BEGINS_S = 0.5
 QUEUE = "soak"
 NODE = "soak@test"
 
@@ -48,10 +49,8 @@ class SoakWorker:
         return None
 
     def children(self) -> list[int]:
-        """Pids of the pool's children."""
-        reporters = reporters_of(self.pid)
-        found = psutil.Process(self.pid).children()
-        return [each.pid for each in found if each.pid not in reporters and _runs(each)]
+        """Pids of the pool's children that are at work."""
+        return [each.pid for each in psutil.Process(self.pid).children() if _works(each)]
 
     def dropped(self) -> Dropped:
         """Frames dropped so far, from the control page itself."""
@@ -80,12 +79,20 @@ class SoakWorker:
         self.server.process.wait(timeout_s)
 
 
-def _runs(process: psutil.Process) -> bool:
-    # A reporter that was killed has no command line to know it by until it is reaped.
+def _works(child: psutil.Process) -> bool:
+    """Whether a child of the main process is one of the pool, and no reporter.
+
+    One that was forked a moment ago may still become a reporter; or has not begun to work: killed
+    then, its end is billiard's to tell, and no task's.
+    """
     try:
-        return process.status() != psutil.STATUS_ZOMBIE
+        if time.time() - child.create_time() < _BEGINS_S:
+            return False
+        words = child.cmdline()
     except psutil.Error:
         return False
+    # One that was killed has no command line until it is reaped.
+    return bool(words) and "otel_celery_memory.reporter" not in words
 
 
 def _descriptor(reporter: psutil.Process, option: str) -> str:

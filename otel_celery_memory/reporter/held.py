@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Protocol
 
 from otel_celery_memory.frames import FrameDecoder
@@ -23,21 +24,27 @@ class HeldTasks:
     """Looks at what the processes hold: a task that killed its process is known by that alone."""
 
     def __init__(self, held: Callable[[int], Iterable[bytes]], holder: Holder) -> None:
-        """``held`` gives the bytes in a slot's places, empty where nothing is held."""
+        """``held`` gives the bytes in a slot's places, empty where nothing is held.
+
+        First what its process holds, then what those before it did when they were lost.
+        """
         self._held = held
         self._holder = holder
 
     def look(self) -> None:
-        """At all processes."""
+        """At all processes that run."""
         for pid in list(self._holder.state.processes):
-            self.look_at(pid)
+            self._look(pid, 1)
 
     def look_at(self, pid: int) -> None:
-        """At one process, which may be gone."""
+        """At one process that is gone: another one may have its slot."""
+        self._look(pid, None)
+
+    def _look(self, pid: int, places: int | None) -> None:
         process = self._holder.state.processes.get(pid)
         if process is None or process.slot is None:
             return
-        for data in self._held(process.slot):
+        for data in islice(self._held(process.slot), places):
             for record in FrameDecoder().feed(data):
                 # A slot's next process may have written over it already.
                 if isinstance(record, TaskStarted) and record.pid == pid:

@@ -104,7 +104,8 @@ class ProcessState:
 
     def held(self, record: TaskStarted) -> bool:
         """It holds this as the task that it runs; ``False`` where that is known already."""
-        if record.time_ns <= self.finished_ns:
+        # A pid comes again, and what its process before held may still lie there.
+        if record.time_ns <= max(self.finished_ns, self.up_ns or 0):
             return False
         if any(task.time_ns == record.time_ns for task in self.in_flight):
             return False

@@ -6,8 +6,8 @@ there, this takes half of it, for the same numbers. It is for children of the po
 task at a time. Whatever is not plain — an eager task inside the task, a run that is traced, a
 failure — is left to the general way, which takes over where this has got to.
 
-A start is not sent: its frame is held in the control page, where it outlives the process, and what
-it says of the task before goes with the end's frame. One frame a task goes through the pipe.
+A start is not sent: its frame is held in the control page (`holding.py`), and what it says of the
+task before goes with the end's frame. One frame a task goes through the pipe.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
 
-from otel_celery_memory.frames import FrameDecoder
 from otel_celery_memory.page import HELD_BYTES, SLOTS
 from otel_celery_memory.probes.descriptor import write
 from otel_celery_memory.probes.process import PAGE_BYTES, LinuxProcessProbe, ProcessProbe
-from otel_celery_memory.records import NO_SPAN, TERMINATED, TaskHeld, TaskStarted
+from otel_celery_memory.records import NO_SPAN, TERMINATED, TaskStarted
 from otel_celery_memory.wire import ABSENT, FINISHED, STARTED, encode, finished_record, plain_frame
 from otel_celery_memory.worker.channel import Channel
 from otel_celery_memory.worker.contained_spans import ContainedSpans
+from otel_celery_memory.worker.holding import Holding
 from otel_celery_memory.worker.meter import Meter
 from otel_celery_memory.worker.sink import Sink
 from otel_celery_memory.worker.site_tracing import SiteTracing
@@ -55,23 +55,14 @@ class Lane:
         self._tracing = tracing
         self._spans = spans
         self._pid = os.getpid()
-        self._map, self._at = channel.page.held_at(channel.slot)
+        self.holding = Holding(channel)
+        self._map, self._at = self.holding.place
         self._task_id = ""
         self._task = ""
         self._started_ns = 0
         self._rss_bytes = 0
         self._retained_bytes = ABSENT
         self._previous = ""
-
-    def tell_of_predecessor(self) -> None:
-        """Send what the process before in this slot held when it died, before it is overwritten."""
-        page, slot = self._channel.page, self._channel.slot
-        for record in FrameDecoder().feed(page.held(slot)):
-            if isinstance(record, TaskStarted) and record.pid != self._pid:
-                # Both: the pipe may be full, the reporter killed; and two may die before it looks.
-                page.put_aside(slot)
-                self._channel.send(TaskHeld(*record))
-        self._map[self._at] = 0
 
     def starts(self, task_id: str, task: Any) -> bool:
         """A task starts. ``False`` where it is not plain: nothing has been done for it then."""
@@ -80,7 +71,8 @@ class Lane:
             return False
         name, tracing = task.name, self._tracing
         if (
-            task_id.__class__ is not str
+            self._meter.threads
+            or task_id.__class__ is not str
             or is_tracing()
             or (
                 tracing is not None
@@ -152,27 +144,28 @@ class Lane:
     def close(self) -> None:
         """Hold nothing: what is running is measured here no more."""
         self._task_id = ""
-        self._map[self._at] = 0
+        self.holding.release()
 
     def _leave(self, nested_starts: bool) -> None:
         """The general way goes on with the run that began here, if it goes on."""
         task_id, self._task_id = self._task_id, ""
-        if nested_starts:
-            retained = self._retained_bytes
-            self._channel.send(
-                TaskStarted(
-                    self._pid,
-                    self._started_ns,
-                    self._rss_bytes,
-                    None if retained == ABSENT else retained,
-                    0,
-                    task_id,
-                    self._task,
-                    self._previous,
-                )
-            )
-            self._meter.adopt(task_id, self._task, self._started_ns, self._rss_bytes)
-        self._map[self._at] = 0
+        if not nested_starts:
+            self.holding.release()
+            return
+        retained = self._retained_bytes
+        started = TaskStarted(
+            self._pid,
+            self._started_ns,
+            self._rss_bytes,
+            None if retained == ABSENT else retained,
+            0,
+            task_id,
+            self._task,
+            self._previous,
+        )
+        self._channel.send(started)
+        self.holding.hold_sent(started)
+        self._meter.adopt(task_id, self._task, self._started_ns, self._rss_bytes)
 
 
 def open_lane(

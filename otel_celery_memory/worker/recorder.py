@@ -87,7 +87,7 @@ class Recorder:
         self._runs_tasks = runs_tasks
         self._open()
         if self._lane is not None:
-            self._lane.tell_of_predecessor()
+            self._lane.holding.tell_of_predecessor()
         assert self._probe is not None
         self._sink.send(ProcessUp(self._pid, time.time_ns(), slot, self._probe.rss_bytes()))
         self._switches.tell()
@@ -173,6 +173,8 @@ class Recorder:
         # Asking the request costs more than a probe: only where a task is running already.
         started = meter.start(task_id, task.name, lambda: bool(task.request.is_eager))
         self._sink.send(started)
+        if self._lane is not None and not started.nested:
+            self._lane.holding.hold_sent(started)
         if (
             self.tracing is not None
             and not started.nested
@@ -188,6 +190,8 @@ class Recorder:
         span, own = self._spans.of(task, run.started_ns)
         finished = meter.result(run, state or TERMINATED, span_bytes(span))
         self._sink.send(finished)
+        if self._lane is not None and not finished.nested:
+            self._lane.holding.release()
         if self.tracing is not None and not finished.nested:
             self._trace(self.tracing.ended, finished)
         if span is not None:
@@ -251,7 +255,8 @@ class Recorder:
             raise
         except Exception:
             self._switches.switch_off("tracing")
-            self.tracing = self._lane = None
+            self.tracing = None
+            self._close_lane()
             with contextlib.suppress(Exception):
                 self._tracer.stop()
 

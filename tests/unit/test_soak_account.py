@@ -44,19 +44,17 @@ def test_a_death_is_told_rightly_where_its_marks_do_not_contradict(
 
 def test_each_death_is_told_untold_wrong_or_told_twice() -> None:
     marks = Marks(Path(), started=dict(STARTED), last_of={11: Mark(START, "a", 11, 0)})
-    found = deaths(
-        {11: 0, 12: 0, 13: 0}, [], [lost(11, "b"), lost(12, None), lost(12, None)], marks
-    )
+    found = deaths({11, 12, 13}, [lost(11, "b"), lost(12, None), lost(12, None)], marks)
     assert (found.killed, found.told, found.told_rightly, found.told_twice) == (3, 2, 1, 1)
     assert (found.untold_pids, len(found.wrong), found.all_right) == ((13,), 1, False)
 
 
-def test_a_death_without_its_task_is_excused_just_before_a_reporter_s() -> None:
+def test_a_death_that_is_told_once_with_its_task_is_right_and_without_it_is_not() -> None:
     marks = Marks(Path(), started=dict(STARTED), last_of={11: Mark(START, "a", 11, 0)})
-    assert deaths({11: S}, [2 * S], [lost(11, None)], marks).all_right
-    assert not deaths({11: S}, [4 * S], [lost(11, None)], marks).all_right
-    assert not deaths({11: S}, [2 * S], [lost(11, "b")], marks).all_right
-    assert not deaths({11: S}, [2 * S], [], marks).all_right
+    assert deaths({11}, [lost(11, "a")], marks).all_right
+    assert not deaths({11}, [lost(11, None)], marks).all_right
+    assert not deaths({11}, [lost(11, "a"), lost(11, "a")], marks).all_right
+    assert not deaths({11}, [], marks).all_right
 
 
 def test_a_balance_holds_where_nothing_is_missing_and_no_more_told_twice_than_may_be() -> None:

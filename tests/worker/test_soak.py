@@ -8,7 +8,7 @@ from soak.table import lines
 
 
 def test_under_every_fault_no_task_is_harmed_and_every_task_and_death_is_accounted_for() -> None:
-    scale = Scale(tasks=3_000, kill_every=100, reporter_kills=1, troubles=4)
+    scale = Scale(tasks=3_000, kill_every=50, reporter_kills=1, troubles=4)
     result = run(scale, print)
     assert result.all_right, "\n".join(lines(result))
     assert result.harmed == []

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from otel_celery_memory.page import ControlPage
+from otel_celery_memory.page import LEFT_MAX, ControlPage
 from otel_celery_memory.records import ProcessUp, TaskStarted
 from otel_celery_memory.reporter.held import HeldTasks
 from otel_celery_memory.reporter.state import WorkerState
@@ -52,21 +52,43 @@ def test_a_held_start_is_seen_whole() -> None:
     assert look(encode(START)) == [START]
 
 
-def test_what_a_successor_put_aside_is_seen_under_what_it_holds_itself() -> None:
+def lost(number: int) -> TaskStarted:
+    """What the process of this number in a slot held when it died."""
+    return started(PID + number, f"id-{number}", time_ns=number)
+
+
+def test_of_those_that_died_in_one_slot_as_many_are_known_as_there_are_places() -> None:
+    page = ControlPage()
+    for number in range(LEFT_MAX + 2):
+        put(page, encode(lost(number)))
+        page.put_aside(SLOT)
+    put(page, encode(lost(LEFT_MAX + 2)))
+    for number in range(LEFT_MAX + 3):
+        holder = Holder()
+        holder.state.apply(ProcessUp(PID + number, 0, SLOT, 0))
+        HeldTasks(page.all_held, holder).look_at(PID + number)
+        assert holder.held == ([lost(number)] if number >= 2 else [])
+    assert all(frame == b"" for frame in page.all_held(SLOT + 1))
+    page.close()
+
+
+def test_processes_that_run_hold_what_they_run_and_nothing_that_was_put_aside() -> None:
     page, holder = ControlPage(), Holder()
     holder.state.apply(ProcessUp(PID, 1, SLOT, 1_000))
     put(page, encode(START))
     page.put_aside(SLOT)
-    put(page, encode(started(PID + 1, "id-2", time_ns=9)))
-    HeldTasks(page.all_held, holder).look()
-    assert holder.held == [START]
-    # The next one that is put aside takes its place; of nobody there is nothing.
-    page.put_aside(SLOT)
-    assert [len(each) > 0 for each in page.all_held(SLOT)] == [True, True]
     put(page, b"\0")
-    page.put_aside(SLOT)
-    assert page.all_held(SLOT) == (b"", b"")
+    HeldTasks(page.all_held, holder).look()
+    assert holder.held == []
     page.close()
+
+
+def test_what_another_process_of_the_same_pid_held_before_this_one_was_up_is_not_its_own(
+    state: WorkerState,
+) -> None:
+    state.apply(ProcessUp(PID, START.time_ns, SLOT, 1_000))
+    assert not state.held(START)
+    assert state.held(START._replace(time_ns=START.time_ns + 1))
 
 
 def test_an_empty_place_and_one_whose_task_has_ended_hold_nothing() -> None:

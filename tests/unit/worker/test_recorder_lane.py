@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tracemalloc
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -55,8 +56,9 @@ class Child:
         self.recorder.postrun(task_id, task, "SUCCESS")
         return [type(record) for record in self.told()]
 
-    def held(self) -> list[Record]:
-        return FrameDecoder().feed(self.channel.page.held(SLOT))
+    def held(self) -> list[TaskStarted]:
+        records = FrameDecoder().feed(self.channel.page.held(SLOT))
+        return [record for record in records if isinstance(record, TaskStarted)]
 
     def close(self) -> None:
         self.recorder.stop_tracing()
@@ -78,7 +80,6 @@ GENERAL = [TaskStarted, TaskFinished]
 def test_a_plain_run_is_told_in_one_frame_and_held_meanwhile(child: Child, task: Any) -> None:
     child.recorder.prerun("a", task)
     (held,) = child.held()
-    assert isinstance(held, TaskStarted)
     assert (held.pid, held.task_id, held.task) == (os.getpid(), "a", "app.task")
     child.recorder.postrun("a", task, "SUCCESS")
     assert [type(record) for record in child.told()] == PLAIN
@@ -87,9 +88,50 @@ def test_a_plain_run_is_told_in_one_frame_and_held_meanwhile(child: Child, task:
 
 def test_a_run_whose_turn_it_is_to_be_traced_goes_the_general_way(task: Any) -> None:
     child = Child(tracing="budget")
-    ways = [child.run(task) for _ in range(2)]
-    assert ways[0] == PLAIN
-    assert ways[1][:2] == GENERAL
+    assert child.run(task) == PLAIN
+    child.recorder.prerun("a", task)
+    started = child.told()[0]
+    assert isinstance(started, TaskStarted)
+    assert started.previous_task == "app.task"
+    # A reporter that dies with it has told what it says of the task before.
+    assert child.held() == [started._replace(retained_bytes=None, previous_task="")]
+    child.recorder.postrun("a", task, "SUCCESS")
+    assert isinstance(child.told()[0], TaskFinished)
+    assert child.held() == []
+    child.close()
+
+
+def test_the_outermost_of_runs_inside_one_another_is_held_until_its_end(
+    child: Child, task: Any
+) -> None:
+    eager = SimpleNamespace(name="app.eager", request=SimpleNamespace(is_eager=True))
+    child.recorder.prerun("outer", task)
+    child.told()
+    for _ in range(2):
+        child.recorder.prerun("inner", eager)
+        assert [record.task_id for record in child.held()] == ["outer"]
+        child.recorder.postrun("inner", eager, "SUCCESS")
+        assert [record.task_id for record in child.held()] == ["outer"]
+    child.recorder.postrun("outer", task, "SUCCESS")
+    ends = [record for record in child.told() if isinstance(record, TaskFinished)]
+    assert [(end.task_id, end.nested) for end in ends] == [("inner", 1), ("inner", 1), ("outer", 0)]
+    assert child.held() == []
+    assert child.run(task) == PLAIN
+
+
+def test_nothing_stays_held_where_tracing_fails_in_a_run(
+    task: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object, **__: object) -> bool:
+        raise RuntimeError
+
+    child = Child(tracing="budget")
+    child.run(task)
+    monkeypatch.setattr(child.recorder.tracing, "started", failing)
+    child.recorder.prerun("a", task)
+    child.recorder.postrun("a", task, "SUCCESS")
+    assert PartFailed in map(type, child.told())
+    assert child.held() == []
     child.close()
 
 
@@ -181,6 +223,7 @@ def test_what_the_process_before_held_when_it_died_is_told_by_its_successor(task
     assert told == [TaskHeld(*before)]
     assert child.held() == []
     assert child.run(task) == PLAIN
-    _, aside = child.channel.page.all_held(child.channel.slot)
+    _, aside, *others = child.channel.page.all_held(child.channel.slot)
     assert FrameDecoder().feed(aside) == [before]
+    assert not any(others)
     child.close()

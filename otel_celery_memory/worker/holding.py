@@ -1,0 +1,50 @@
+"""The task that a child of the pool runs, held in the control page: there it outlives the child.
+
+A reporter may die too, or the pipe be full: what was only sent is known to nobody then. Whoever
+has the slot next puts aside what it finds, before its own tasks are written over it.
+"""
+
+from __future__ import annotations
+
+import os
+
+from otel_celery_memory.frames import FrameDecoder
+from otel_celery_memory.page import HELD_BYTES
+from otel_celery_memory.records import TaskHeld, TaskStarted
+from otel_celery_memory.wire import encode
+from otel_celery_memory.worker.channel import Channel
+
+
+class Holding:
+    """One slot's place in the page; its first byte is zero where nothing is held."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._pid = os.getpid()
+        self.place = channel.page.held_at(channel.slot)
+        """The page and where in it `HELD_BYTES` are, for who writes a frame of its own there."""
+
+    def tell_of_predecessor(self) -> None:
+        """Send what the process before in this slot held when it died, before it is overwritten."""
+        page, slot = self._channel.page, self._channel.slot
+        for record in FrameDecoder().feed(page.held(slot)):
+            if isinstance(record, TaskStarted) and record.pid != self._pid:
+                # Both: the pipe may be full, the reporter killed; and two may die before it looks.
+                page.put_aside(slot)
+                self._channel.send(TaskHeld(*record))
+        self.release()
+
+    def hold_sent(self, started: TaskStarted) -> None:
+        """Hold a start that was sent as well, for a reporter that does not hear of it.
+
+        What it says of the task before was told with it: once is enough.
+        """
+        frame = encode(started._replace(retained_bytes=None, previous_task=""))
+        if len(frame) <= HELD_BYTES:
+            page, at = self.place
+            page[at : at + len(frame)] = frame
+
+    def release(self) -> None:
+        """Nothing is running, or it is measured no more."""
+        page, at = self.place
+        page[at] = 0
