@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 import tracemalloc
+from collections import deque
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -42,7 +43,9 @@ def _broken() -> NoReturn:
 if "TEST_BROKEN_HEAP" in os.environ:
     heap_sampling.__dict__["read_heap"] = _broken
 
-KEPT: list[bytearray] = []
+# A list that grows is allocated anew now and then, whole, at the line that made it grow; a deque
+# takes a little more at a time.
+KEPT: deque[bytearray] = deque()
 HELD: list[int] = []
 MIB = 1 << 20
 

@@ -51,7 +51,7 @@ def test_a_line_that_leaks_a_kibibyte_a_run_is_named_first_by_default_within_a_m
     )
     assert first["celery.task.name"] == TASK
     assert first["celery.memory.site.window"] == "run"
-    # The bytes, their bytearray, and now and then the list that grew.
+    # The bytes, their bytearray, and now and then another block of the deque.
     assert LEAK_BYTES < first["celery.memory.site.size"] < 2 * LEAK_BYTES
     overhead = receiver.received.latest("celery.memory.tracing.overhead")
     assert all(0 <= point.value <= 0.02 for point in overhead)
