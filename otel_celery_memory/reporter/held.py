@@ -44,8 +44,12 @@ class HeldTasks:
         process = self._holder.state.processes.get(pid)
         if process is None or process.slot is None:
             return
-        for data in islice(self._held(process.slot), places):
+        for place, data in enumerate(islice(self._held(process.slot), places)):
+            # A pid comes again, and what an earlier process held may still lie there.
+            after_ns = process.up_ns or 0 if place else 0
             for record in FrameDecoder().feed(data):
                 # A slot's next process may have written over it already.
-                if isinstance(record, TaskStarted) and record.pid == pid:
+                if not isinstance(record, TaskStarted) or record.pid != pid:
+                    continue
+                if record.time_ns > after_ns:
                     self._holder.holds(record)

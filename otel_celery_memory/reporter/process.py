@@ -92,7 +92,8 @@ class ProcessState:
                 self.rss_peak_bytes or 0, record.rss_start_bytes + record.rss_peak_bytes
             )
         self.terminated = record.state == TERMINATED
-        self.finished_ns = record.started_ns
+        if not record.nested:
+            self.finished_ns = record.started_ns
         self.last_finished = record.task_id
         self.tasks += not record.nested
         if self.terminated and not (self.last and self.last.task_id == record.task_id):
@@ -104,10 +105,9 @@ class ProcessState:
 
     def held(self, record: TaskStarted) -> bool:
         """It holds this as the task that it runs; ``False`` where that is known already."""
-        # A pid comes again, and what its process before held may still lie there.
-        if record.time_ns <= max(self.finished_ns, self.up_ns or 0):
+        if record.time_ns <= self.finished_ns:
             return False
-        if any(task.time_ns == record.time_ns for task in self.in_flight):
+        if any(not task.nested and task.time_ns >= record.time_ns for task in self.in_flight):
             return False
         self.started(record)
         return True
@@ -115,10 +115,13 @@ class ProcessState:
     def is_running(self, record: TaskInFlight) -> None:
         """The main process says so, which may be behind: what it said itself is newer."""
         known = {task.task_id for task in self.in_flight} | {self.last_finished}
-        if record.task_id in known or (self._is_child and self.in_flight):
+        outermost = [task for task in self.in_flight if not task.nested]
+        if record.task_id in known or (self._is_child and outermost):
             return
         self.last = TaskStarted(*record[:2], 0, None, 0, record.task_id, record.task, "")
-        self._runs(self.last)
+        # Before what runs inside it; a process is lost in the first.
+        self.in_flight.insert(len(outermost), self.last)
+        del self.in_flight[:-_IN_FLIGHT_MAX]
 
     def _runs(self, task: TaskStarted) -> None:
         self.in_flight.append(task)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from selectors import EVENT_READ, BaseSelector
 
 from otel_celery_memory.containment import Containment
-from otel_celery_memory.records import MAIN_SLOT, ProcessUp, Record
+from otel_celery_memory.records import MAIN_SLOT, ProcessExited, ProcessUp, Record
 from otel_celery_memory.reporter.desk import Desk
 from otel_celery_memory.reporter.emitter import Emitter
 from otel_celery_memory.reporter.held import HeldTasks
@@ -86,8 +86,7 @@ class ReporterService:
         open_ended = True
         while open_ended and not self._overdue():
             self._beat()
-            due_s = min(next_tick_s, next_look_s)
-            ready = self._selector.select(max(due_s - self._clock_s(), 0))
+            ready = self._selector.select(max(min(next_tick_s, next_look_s) - self._clock_s(), 0))
             gone = [key.data for key, _ in ready if key.data != _PIPE]
             if ready:
                 # All that a process wrote before it died is read before its death is noted.
@@ -131,6 +130,8 @@ class ReporterService:
         self._emitter.apply(record)
         if isinstance(record, ProcessUp):
             self._meet(record.pid, record.slot)
+        elif isinstance(record, ProcessExited):
+            self._contained(_HELD, self._held.look_at, record.pid)
 
     def _meet(self, pid: int, slot: int) -> None:
         """A process of the worker is up; it may be gone again by the time we hear of it."""

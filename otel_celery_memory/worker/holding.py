@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 
+from celery.exceptions import SoftTimeLimitExceeded
+
 from otel_celery_memory.frames import FrameDecoder
-from otel_celery_memory.page import HELD_BYTES
+from otel_celery_memory.page import HELD_BYTES, SLOTS
 from otel_celery_memory.records import TaskHeld, TaskStarted
 from otel_celery_memory.wire import encode
 from otel_celery_memory.worker.channel import Channel
+from otel_celery_memory.worker.sink import Sink
 
 
 class Holding:
@@ -39,7 +42,13 @@ class Holding:
 
         What it says of the task before was told with it: once is enough.
         """
-        frame = encode(started._replace(retained_bytes=None, previous_task=""))
+        self.release()
+        try:
+            frame = encode(started._replace(retained_bytes=None, previous_task=""))
+        except SoftTimeLimitExceeded:
+            raise  # the task's time limit, which happened to hit us
+        except Exception:
+            return  # it could not be sent either, which is counted
         if len(frame) <= HELD_BYTES:
             page, at = self.place
             page[at : at + len(frame)] = frame
@@ -48,3 +57,14 @@ class Holding:
         """Nothing is running, or it is measured no more."""
         page, at = self.place
         page[at] = 0
+
+    def release_of(self, task_id: str) -> None:
+        """This task is running no more; another one's start stays."""
+        page, at = self.place
+        if task_id.encode(errors="replace") in page[at : at + HELD_BYTES]:
+            self.release()
+
+
+def open_holding(slot: int, sink: Sink) -> Holding | None:
+    """That of a process that has a place of its own in the page: a child, of the first 510."""
+    return Holding(sink) if 0 <= slot < SLOTS - 2 and isinstance(sink, Channel) else None

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+from threading import get_ident
 from time import time_ns
 from tracemalloc import is_tracing
 from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
 
-from otel_celery_memory.page import HELD_BYTES, SLOTS
+from otel_celery_memory.page import HELD_BYTES
 from otel_celery_memory.probes.descriptor import write
 from otel_celery_memory.probes.process import PAGE_BYTES, LinuxProcessProbe, ProcessProbe
 from otel_celery_memory.records import NO_SPAN, TERMINATED, TaskStarted
@@ -48,6 +49,7 @@ class Lane:
         meter: Meter,
         tracing: SiteTracing | None,
         spans: ContainedSpans,
+        holding: Holding,
     ) -> None:
         self._channel = channel
         self._statm, self._clear_refs = probe.statm, probe.clear_refs
@@ -55,9 +57,10 @@ class Lane:
         self._tracing = tracing
         self._spans = spans
         self._pid = os.getpid()
-        self.holding = Holding(channel)
-        self._map, self._at = self.holding.place
+        self._holding = holding
+        self._map, self._at = holding.place
         self._task_id = ""
+        self._thread = 0
         self._task = ""
         self._started_ns = 0
         self._rss_bytes = 0
@@ -95,6 +98,7 @@ class Lane:
             return False
         # First what its end needs: a time limit may strike between any two lines.
         self._task, self._started_ns, self._rss_bytes = name, now_ns, rss_bytes
+        self._thread = get_ident()
         self._retained_bytes, self._previous = retained_bytes, previous
         self._task_id = task_id
         self._meter.previous = None
@@ -141,18 +145,16 @@ class Lane:
             self._tracing.tasks.passed()
         return now_ns
 
-    def close(self) -> None:
-        """Hold nothing: what is running is measured here no more."""
-        self._task_id = ""
-        self.holding.release()
-
     def _leave(self, nested_starts: bool) -> None:
         """The general way goes on with the run that began here, if it goes on."""
-        task_id, self._task_id = self._task_id, ""
+        task_id, retained = self._task_id, self._retained_bytes
         if not nested_starts:
-            self.holding.release()
+            self._task_id = ""
+            self._holding.release()
             return
-        retained = self._retained_bytes
+        # A time limit may strike between any two lines: one of both ways knows the run.
+        self._meter.adopt(task_id, self._task, self._started_ns, self._rss_bytes, self._thread)
+        self._task_id = ""
         started = TaskStarted(
             self._pid,
             self._started_ns,
@@ -164,12 +166,11 @@ class Lane:
             self._previous,
         )
         self._channel.send(started)
-        self.holding.hold_sent(started)
-        self._meter.adopt(task_id, self._task, self._started_ns, self._rss_bytes)
+        self._holding.hold_sent(started)
 
 
 def open_lane(
-    slot: int,
+    holding: Holding | None,
     sink: Sink,
     probe: ProcessProbe,
     meter: Meter,
@@ -178,10 +179,10 @@ def open_lane(
 ) -> Lane | None:
     """The lane of a process that runs one task at a time and has a place of its own in the page."""
     if (
-        0 <= slot < SLOTS - 2
+        holding is not None
         and isinstance(sink, Channel)
         and isinstance(probe, LinuxProcessProbe)
         and probe.peak_is_of_rusage
     ):
-        return Lane(sink, probe, meter, tracing, spans)
+        return Lane(sink, probe, meter, tracing, spans, holding)
     return None

@@ -8,6 +8,7 @@ eventlet tasks *overlap*: growth of the process belongs to nobody, and both are 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -46,14 +47,16 @@ class Meter:
     def start(self, task_id: str, task: str, is_nested: Callable[[], bool]) -> TaskStarted:
         """A task starts in the calling thread; `is_nested` is asked where one runs there."""
         thread = self._thread()
+        # A task may run others in threads of its own: those are nested in it too, and shared.
+        nested = bool(self._runs) and is_nested()
         runs = self._runs.get(thread)
         # A run that is not nested in the one before: that one's end was never told.
-        if not runs or not is_nested():
+        if not runs or not nested:
             runs = self._runs[thread] = []
         # In this order: another thread that starts from here on either is seen or moves the epoch.
         epoch = self._epoch
         alone = len(self._runs) == 1
-        run = Run(task_id, task, bool(runs), self._clock_ns())
+        run = Run(task_id, task, nested, self._clock_ns())
         rss_bytes = run.rss_bytes = run.peak_bytes = self._probe.rss_bytes()
         if alone:
             if runs:
@@ -81,13 +84,18 @@ class Meter:
             previous,
         )
 
-    def adopt(self, task_id: str, task: str, started_ns: int, rss_bytes: int) -> None:
-        """Measure on a run that began elsewhere, in this thread, since `rss_bytes`."""
+    def adopt(self, task_id: str, task: str, started_ns: int, rss_bytes: int, thread: int) -> None:
+        """Measure on a run that began elsewhere, in that thread, since `rss_bytes`."""
         run = Run(task_id, task, False, started_ns)
         run.rss_bytes = run.peak_bytes = rss_bytes
         run.has_peak = True
         run.epoch = self._epoch
-        self._runs[self._thread()] = [run]
+        self._runs[thread] = [run]
+
+    def forget_ended_threads(self) -> None:
+        """What they ran is over, though its end was never told."""
+        for thread in self._runs.keys() - sys._current_frames().keys():
+            self._runs.pop(thread, None)
 
     @property
     def threads(self) -> int:
@@ -106,9 +114,11 @@ class Meter:
         """The task that ends in the calling thread; ``None`` where its start was not seen."""
         thread = self._thread()
         runs = self._runs.get(thread)
-        if not runs or runs[-1].task_id != task_id:
+        if not runs or task_id not in [run.task_id for run in runs]:
             return None
-        run = runs.pop()
+        while (run := runs.pop()).task_id != task_id:
+            # What ran inside and was never told to have ended has taken the peaks with it.
+            runs[-1].has_peak, runs[-1].session = False, 0
         if not runs:
             del self._runs[thread]
         return run

@@ -33,6 +33,7 @@ from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.contained_spans import ContainedSpans
 from otel_celery_memory.worker.exit_reason import exit_reason
 from otel_celery_memory.worker.heap_sampling import HeapSampling
+from otel_celery_memory.worker.holding import Holding, open_holding
 from otel_celery_memory.worker.lane import Lane, open_lane
 from otel_celery_memory.worker.limits import TimeLimits
 from otel_celery_memory.worker.meter import Meter
@@ -73,6 +74,7 @@ class Recorder:
         self._pid = 0
         self._meter: Meter | None = None
         self._lane: Lane | None = None
+        self._holding: Holding | None = None
         self._probe: ProcessProbe | None = None
         self.tracing: SiteTracing | None = None
         self._reopened = 0
@@ -86,8 +88,8 @@ class Recorder:
         self.slot = slot
         self._runs_tasks = runs_tasks
         self._open()
-        if self._lane is not None:
-            self._lane.holding.tell_of_predecessor()
+        if self._holding is not None:
+            self._holding.tell_of_predecessor()
         assert self._probe is not None
         self._sink.send(ProcessUp(self._pid, time.time_ns(), slot, self._probe.rss_bytes()))
         self._switches.tell()
@@ -122,7 +124,7 @@ class Recorder:
 
     def stop(self) -> None:
         """Measure no more, and give back what is held."""
-        self._meter = self._lane = None
+        self._meter = self._lane = self._holding = None
         self.tracing = None
         if self._probe is not None:
             self._probe.close()
@@ -132,14 +134,14 @@ class Recorder:
 
     def prerun(self, task_id: str = "", task: Any = None, **_: object) -> None:
         """A task is about to run."""
-        if task is None:
-            return
         try:
+            if task is None:
+                return
             lane = self._lane
             if lane is None or os.getpid() != self._pid or not lane.starts(task_id, task):
                 self._start(str(task_id), task)
         except SoftTimeLimitExceeded:
-            self._soft_limit.struck(self._pid, task_id)
+            self._soft_limit.struck(self._pid)
         except Exception:
             self._meter_failed()
 
@@ -147,34 +149,39 @@ class Recorder:
         self, task_id: str = "", task: Any = None, state: str | None = None, **_: object
     ) -> None:
         """A task has run."""
-        if task is None:
-            return
-        self._soft_limit.task_id = ""
         try:
+            # A fork of a task may come out of it by itself.
+            if task is None or os.getpid() != self._pid:
+                return
+            if self._soft_limit.pending and not task.request.is_eager:
+                self._soft_limit.ended()
             ended_ns = 0 if self._lane is None else self._lane.ends(task_id, task, state)
             if not ended_ns:
                 self._finish(str(task_id), task, state)
             elif ended_ns >= self._heap.due_ns:
                 self._heap.sample(self._pid, ended_ns, self.tracing)
         except SoftTimeLimitExceeded:
-            return  # too late to be the task's
+            self._struck_at_end(str(task_id), task)
         except Exception:
             self._meter_failed()
 
     def _start(self, task_id: str, task: Any) -> None:
         if os.getpid() != self._pid:
             self._open()
-            self._lane = None  # a fork that nobody told us of: the place in the page is another's
+            # A fork that nobody told us of: the place in the page is another's.
+            self._lane = self._holding = None
         meter = self._meter
         if meter is None:
             return
+        if self._holding is not None and meter.threads:
+            meter.forget_ended_threads()
         if self.tracing is not None:
             self._trace(self.tracing.starting)
         # Asking the request costs more than a probe: only where a task is running already.
         started = meter.start(task_id, task.name, lambda: bool(task.request.is_eager))
         self._sink.send(started)
-        if self._lane is not None and not started.nested:
-            self._lane.holding.hold_sent(started)
+        if self._holding is not None and not started.nested:
+            self._holding.hold_sent(started)
         if (
             self.tracing is not None
             and not started.nested
@@ -186,18 +193,30 @@ class Recorder:
         meter = self._meter
         run = None if meter is None else meter.finish(task_id)
         if meter is None or run is None:
+            self._release(task_id)
             return
         span, own = self._spans.of(task, run.started_ns)
         finished = meter.result(run, state or TERMINATED, span_bytes(span))
         self._sink.send(finished)
-        if self._lane is not None and not finished.nested:
-            self._lane.holding.release()
+        if self._holding is not None and not finished.nested:
+            self._holding.release()
         if self.tracing is not None and not finished.nested:
             self._trace(self.tracing.ended, finished)
         if span is not None:
             self._spans.write(span, own, finished)
         if finished.time_ns >= self._heap.due_ns:
             self._heap.sample(self._pid, finished.time_ns, self.tracing)
+
+    def _struck_at_end(self, task_id: str, task: Any) -> None:
+        """A soft time limit hit us at the end of a task: too late, unless it ran inside another."""
+        if task.request.is_eager:
+            self._soft_limit.struck(self._pid)
+        else:
+            self._release(task_id)
+
+    def _release(self, task_id: str) -> None:
+        if self._holding is not None:
+            self._holding.release_of(task_id)
 
     def _open(self) -> None:
         """Open the probes of the process we are in now."""
@@ -220,8 +239,14 @@ class Recorder:
                     self._settings.sites_include, self._settings.sites_exclude, self._called_from
                 ),
             )
-        self._lane = open_lane(
-            self.slot, self._sink, self._probe, self._meter, self.tracing, self._spans
+        self._holding = open_holding(self.slot, self._sink)
+        self._lane = self._open_lane()
+
+    def _open_lane(self) -> Lane | None:
+        if self._probe is None or self._meter is None:
+            return None
+        return open_lane(
+            self._holding, self._sink, self._probe, self._meter, self.tracing, self._spans
         )
 
     def _tell_failed(self, part: str) -> None:
@@ -243,9 +268,9 @@ class Recorder:
             self._switches.switch_off("meter")
 
     def _close_lane(self) -> None:
-        lane, self._lane = self._lane, None
-        if lane is not None and os.getpid() == self._pid:
-            lane.close()
+        self._lane = None
+        if self._holding is not None and os.getpid() == self._pid:
+            self._holding.release()
 
     def _trace(self, do: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Have the tracing part do something; it fails alone, and leaves nothing traced."""
@@ -256,7 +281,7 @@ class Recorder:
         except Exception:
             self._switches.switch_off("tracing")
             self.tracing = None
-            self._close_lane()
+            self._lane = self._open_lane()
             with contextlib.suppress(Exception):
                 self._tracer.stop()
 

@@ -15,21 +15,30 @@ _AGAIN_S = 0.05
 
 
 class SoftLimit:
-    """The limit of the task that is running."""
+    """The limit of the task that is running, and of those that it runs inside itself."""
 
     def __init__(self) -> None:
-        self.task_id = ""
-        """The task whose limit is to be raised; emptied when it has ended."""
+        self._struck: object = None
 
-    def struck(self, pid: int, task_id: str) -> None:
+    @property
+    def pending(self) -> bool:
+        """Whether it is still to be raised."""
+        return self._struck is not None
+
+    def struck(self, pid: int) -> None:
         """The limit hit us and not the task, in this process."""
-        self.task_id = task_id
-        timer = Timer(_AGAIN_S, self._raise, (pid, task_id))
+        self._struck = struck = object()
+        timer = Timer(_AGAIN_S, self._raise, (pid, struck))
         timer.daemon = True
         timer.start()
 
-    def _raise(self, pid: int, task_id: str) -> None:
-        if self.task_id != task_id or os.getpid() != pid or SIG_SOFT_TIMEOUT is None:
+    def ended(self) -> None:
+        """The task has ended: it is too late."""
+        self._struck = None
+
+    def _raise(self, pid: int, struck: object) -> None:
+        if self._struck is not struck or os.getpid() != pid or SIG_SOFT_TIMEOUT is None:
             return
+        self._struck = None
         if callable(signal.getsignal(SIG_SOFT_TIMEOUT)):  # else it would end the process
             os.kill(pid, SIG_SOFT_TIMEOUT)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from otel_celery_memory.page import LEFT_MAX, ControlPage
-from otel_celery_memory.records import ProcessUp, TaskStarted
+from otel_celery_memory.records import NO_SPAN, HeapSampled, ProcessExited, ProcessUp, TaskStarted
 from otel_celery_memory.reporter.held import HeldTasks
 from otel_celery_memory.reporter.state import WorkerState
 from otel_celery_memory.wire import encode
@@ -83,12 +83,19 @@ def test_processes_that_run_hold_what_they_run_and_nothing_that_was_put_aside() 
     page.close()
 
 
-def test_what_another_process_of_the_same_pid_held_before_this_one_was_up_is_not_its_own(
-    state: WorkerState,
-) -> None:
-    state.apply(ProcessUp(PID, START.time_ns, SLOT, 1_000))
-    assert not state.held(START)
-    assert state.held(START._replace(time_ns=START.time_ns + 1))
+def test_what_another_process_of_the_same_pid_held_before_this_one_was_up_is_not_its_own() -> None:
+    page, holder = ControlPage(), Holder()
+    holder.state.apply(ProcessUp(PID, START.time_ns, SLOT, 1_000))
+    put(page, encode(START))
+    page.put_aside(SLOT)
+    put(page, b"\0")
+    HeldTasks(page.all_held, holder).look_at(PID)
+    assert holder.held == []
+    # Its own place is its own, whatever was done to the clock meanwhile.
+    put(page, encode(START))
+    HeldTasks(page.all_held, holder).look_at(PID)
+    assert holder.held == [START]
+    page.close()
 
 
 def test_an_empty_place_and_one_whose_task_has_ended_hold_nothing() -> None:
@@ -176,5 +183,20 @@ def test_a_killed_process_is_lost_in_the_task_that_it_held() -> None:
     reporter.close_pipe()
     reporter.end()
     assert (SLOT, "killed", None, "app.task") in reporter.emitter.told()
+    reporter.close()
+    main.kill()
+
+
+def test_where_its_slot_is_told_with_its_end_alone_what_it_held_is_found_all_the_same() -> None:
+    main, child = Process(), Process()
+    reporter = Reporter(main.pid)
+    reporter.held[SLOT] = encode(started(child.pid, "id-1", time_ns=5))
+    child.kill()
+    # A reporter that was started again met it by this record, which has no slot.
+    reporter.send(HeapSampled(child.pid, 1, 2, 3, 4))
+    reporter.send(ProcessExited(child.pid, 6, -9, SLOT, NO_SPAN, "", ""))
+    reporter.close_pipe()
+    reporter.end()
+    assert (SLOT, "killed", 9, "app.task") in reporter.emitter.told()
     reporter.close()
     main.kill()

@@ -14,6 +14,7 @@ from otel_celery_memory.records import Record, TaskFinished, TaskStarted
 from otel_celery_memory.worker import lane as lane_module
 from otel_celery_memory.worker.channel import Channel
 from otel_celery_memory.worker.contained_spans import ContainedSpans
+from otel_celery_memory.worker.holding import Holding
 from otel_celery_memory.worker.lane import Lane
 from otel_celery_memory.worker.meter import Meter
 from otel_celery_memory.worker.spans import TaskSpans
@@ -49,7 +50,7 @@ class LaneBench:
         self.spans = TaskSpans()
         probe: Any = SimpleNamespace(statm=1, clear_refs=2)
         contained = ContainedSpans(self.spans, Switches())
-        self.lane = Lane(self.channel, probe, self.meter, tracing, contained)
+        self.lane = Lane(self.channel, probe, self.meter, tracing, contained, Holding(self.channel))
 
     def use(self, pages: int) -> None:
         self.memory.use(pages * PAGE_BYTES)

@@ -14,6 +14,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from otel_celery_memory.records import PartFailed, TaskFinished, TaskStarted
 from otel_celery_memory.worker import switches
+from tests.unit.worker.recorder_bench import EAGER
 from tests.unit.worker.recording import FailingMemory, FailingSpans, Recording
 
 
@@ -116,6 +117,30 @@ def test_a_soft_time_limit_is_not_raised_again_when_the_task_is_over(
     for thread in threading.enumerate():
         if isinstance(thread, threading.Timer):
             thread.join(20)
+
+
+def test_one_that_strikes_at_the_end_of_a_task_inside_another_is_raised_again_in_that(
+    recording: Recording, task: Any, soft_limit: None
+) -> None:
+    recording.recorder.prerun("outer", task)
+    recording.recorder.prerun("inner", EAGER)
+    failing = FailingMemory()
+    failing.error = SoftTimeLimitExceeded()
+    recording.recorder._meter._probe = failing  # type: ignore[union-attr]
+    recording.recorder.postrun("inner", EAGER, "SUCCESS")
+    with pytest.raises(SoftTimeLimitExceeded):
+        time.sleep(20)
+    recording.recorder.postrun("outer", task, "FAILURE")
+
+
+def test_one_that_struck_inside_is_raised_though_what_ran_inside_has_ended(
+    recording: Recording, task: Any, soft_limit: None
+) -> None:
+    recording.recorder.prerun("outer", task)
+    struck(recording, EAGER)
+    recording.recorder.postrun("a", EAGER, "SUCCESS")
+    with pytest.raises(SoftTimeLimitExceeded):
+        time.sleep(20)
 
 
 def test_without_billiards_handler_no_signal_is_sent(recording: Recording, task: Any) -> None:

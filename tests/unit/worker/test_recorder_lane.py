@@ -5,65 +5,20 @@ from __future__ import annotations
 import os
 import tracemalloc
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 
-from otel_celery_memory.frames import FrameDecoder
 from otel_celery_memory.orders import Orders
 from otel_celery_memory.records import (
-    HeapSampled,
     PartFailed,
-    Record,
     TaskFinished,
-    TaskHeld,
     TaskStarted,
 )
-from otel_celery_memory.settings import Settings
-from otel_celery_memory.wire import encode
-from otel_celery_memory.worker.channel import Channel
-from otel_celery_memory.worker.recorder import Recorder
 from otel_celery_memory.worker.spans import TaskSpans
+from tests.unit.worker.recorder_bench import GENERAL, PLAIN, Child
 from tests.unit.worker.recording import FailingSpans
-
-SLOT = 2
-
-
-class Child:
-    """A recorder that has begun, and what it writes."""
-
-    def __init__(self, spans: TaskSpans | None = None, **settings: Any) -> None:
-        self.channel = Channel()
-        self.channel.slot = SLOT
-        self.recorder = Recorder(
-            self.channel, Settings(**settings), spans or TaskSpans(), self.channel.page
-        )
-        self.recorder.begin(SLOT)
-        self.told()
-
-    def told(self) -> list[Record]:
-        try:
-            records = FrameDecoder().feed(os.read(self.channel.read_fd, 1 << 20))
-        except BlockingIOError:
-            return []
-        return [record for record in records if not isinstance(record, HeapSampled)]
-
-    def run(self, task: Any, task_id: str = "a") -> list[type[Record]]:
-        """A run; the kinds of what is told of it."""
-        self.recorder.prerun(task_id, task)
-        self.recorder.postrun(task_id, task, "SUCCESS")
-        return [type(record) for record in self.told()]
-
-    def held(self) -> list[TaskStarted]:
-        records = FrameDecoder().feed(self.channel.page.held(SLOT))
-        return [record for record in records if isinstance(record, TaskStarted)]
-
-    def close(self) -> None:
-        self.recorder.stop_tracing()
-        self.recorder.stop()
-        self.channel.close()
 
 
 @pytest.fixture
@@ -71,10 +26,6 @@ def child() -> Iterator[Child]:
     made = Child(tracing="off")
     yield made
     made.close()
-
-
-PLAIN = [TaskFinished]
-GENERAL = [TaskStarted, TaskFinished]
 
 
 def test_a_plain_run_is_told_in_one_frame_and_held_meanwhile(child: Child, task: Any) -> None:
@@ -97,40 +48,6 @@ def test_a_run_whose_turn_it_is_to_be_traced_goes_the_general_way(task: Any) -> 
     assert child.held() == [started._replace(retained_bytes=None, previous_task="")]
     child.recorder.postrun("a", task, "SUCCESS")
     assert isinstance(child.told()[0], TaskFinished)
-    assert child.held() == []
-    child.close()
-
-
-def test_the_outermost_of_runs_inside_one_another_is_held_until_its_end(
-    child: Child, task: Any
-) -> None:
-    eager = SimpleNamespace(name="app.eager", request=SimpleNamespace(is_eager=True))
-    child.recorder.prerun("outer", task)
-    child.told()
-    for _ in range(2):
-        child.recorder.prerun("inner", eager)
-        assert [record.task_id for record in child.held()] == ["outer"]
-        child.recorder.postrun("inner", eager, "SUCCESS")
-        assert [record.task_id for record in child.held()] == ["outer"]
-    child.recorder.postrun("outer", task, "SUCCESS")
-    ends = [record for record in child.told() if isinstance(record, TaskFinished)]
-    assert [(end.task_id, end.nested) for end in ends] == [("inner", 1), ("inner", 1), ("outer", 0)]
-    assert child.held() == []
-    assert child.run(task) == PLAIN
-
-
-def test_nothing_stays_held_where_tracing_fails_in_a_run(
-    task: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def failing(*_: object, **__: object) -> bool:
-        raise RuntimeError
-
-    child = Child(tracing="budget")
-    child.run(task)
-    monkeypatch.setattr(child.recorder.tracing, "started", failing)
-    child.recorder.prerun("a", task)
-    child.recorder.postrun("a", task, "SUCCESS")
-    assert PartFailed in map(type, child.told())
     assert child.held() == []
     child.close()
 
@@ -210,20 +127,3 @@ def test_descriptors_that_a_task_closed_are_opened_again(child: Child, task: Any
     child.recorder.postrun("a", task, "SUCCESS")
     assert (child.told(), child.held()) == ([], [])
     assert child.run(task) == PLAIN
-
-
-def test_what_the_process_before_held_when_it_died_is_told_by_its_successor(task: Any) -> None:
-    child = Child()
-    before = TaskStarted(4_000_000, 5, 6_000, -7, 0, "its-id", "app.its", "app.previous")
-    place, at = child.channel.page.held_at(child.channel.slot)
-    frame = encode(before)
-    place[at : at + len(frame)] = frame
-    child.recorder.begin(child.channel.slot)
-    told = [record for record in child.told() if isinstance(record, TaskHeld)]
-    assert told == [TaskHeld(*before)]
-    assert child.held() == []
-    assert child.run(task) == PLAIN
-    _, aside, *others = child.channel.page.all_held(child.channel.slot)
-    assert FrameDecoder().feed(aside) == [before]
-    assert not any(others)
-    child.close()

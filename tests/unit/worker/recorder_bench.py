@@ -1,0 +1,72 @@
+"""A recorder with a pipe of its own, as in a child of the pool."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+from typing import Any
+
+from otel_celery_memory.frames import FrameDecoder
+from otel_celery_memory.probes.process import ProcessProbe, open_process_probe
+from otel_celery_memory.records import HeapSampled, Record, TaskFinished, TaskStarted
+from otel_celery_memory.settings import Settings
+from otel_celery_memory.worker.channel import Channel
+from otel_celery_memory.worker.recorder import Recorder
+from otel_celery_memory.worker.spans import TaskSpans
+
+SLOT = 2
+PLAIN: list[type[Record]] = [TaskFinished]
+GENERAL: list[type[Record]] = [TaskStarted, TaskFinished]
+EAGER: Any = SimpleNamespace(name="app.eager", request=SimpleNamespace(is_eager=True))
+"""A task that another one applies, as the receivers see it."""
+
+
+class Child:
+    """A recorder that has begun, and what it writes."""
+
+    def __init__(
+        self,
+        spans: TaskSpans | None = None,
+        probe: ProcessProbe | None = None,
+        **settings: Any,
+    ) -> None:
+        self.channel = Channel()
+        self.channel.slot = SLOT
+        self.recorder = Recorder(
+            self.channel,
+            Settings(**settings),
+            spans or TaskSpans(),
+            self.channel.page,
+            open_process_probe if probe is None else lambda: probe,
+        )
+        self.recorder.begin(SLOT)
+        self.told()
+
+    def told(self) -> list[Record]:
+        """The records in the pipe since the last time."""
+        try:
+            records = FrameDecoder().feed(os.read(self.channel.read_fd, 1 << 20))
+        except BlockingIOError:
+            return []
+        return [record for record in records if not isinstance(record, HeapSampled)]
+
+    def run(self, task: Any, task_id: str = "a") -> list[type[Record]]:
+        """A run; the kinds of what is told of it."""
+        self.recorder.prerun(task_id, task)
+        self.recorder.postrun(task_id, task, "SUCCESS")
+        return [type(record) for record in self.told()]
+
+    def held(self) -> list[TaskStarted]:
+        """What the page holds for the reporter."""
+        records = FrameDecoder().feed(self.channel.page.held(SLOT))
+        return [record for record in records if isinstance(record, TaskStarted)]
+
+    def held_ids(self) -> list[str]:
+        """The ids of the tasks that it holds."""
+        return [record.task_id for record in self.held()]
+
+    def close(self) -> None:
+        """Give back what is held."""
+        self.recorder.stop_tracing()
+        self.recorder.stop()
+        self.channel.close()
