@@ -74,7 +74,7 @@ class Lane:
             return False
         name, tracing = task.name, self._tracing
         if (
-            self._meter.threads
+            self._meter.runs
             or task_id.__class__ is not str
             or is_tracing()
             or (

@@ -38,7 +38,8 @@ class Meter:
         self._thread = thread or threading.get_ident
         self._keep_peak = keep_peak
         self._pid = os.getpid()
-        self._runs: dict[int, list[Run]] = {}
+        self.runs: dict[int, list[Run]] = {}
+        """What each thread runs now, outermost first."""
         # Counts the starts that overlapped: a run during which it moved had company.
         self._epoch = 0
         self.previous: tuple[str, int] | None = None
@@ -48,14 +49,14 @@ class Meter:
         """A task starts in the calling thread; `is_nested` is asked where one runs there."""
         thread = self._thread()
         # A task may run others in threads of its own: those are nested in it too, and shared.
-        nested = bool(self._runs) and is_nested()
-        runs = self._runs.get(thread)
+        nested = bool(self.runs) and is_nested()
+        runs = self.runs.get(thread)
         # A run that is not nested in the one before: that one's end was never told.
         if not runs or not nested:
-            runs = self._runs[thread] = []
+            runs = self.runs[thread] = []
         # In this order: another thread that starts from here on either is seen or moves the epoch.
         epoch = self._epoch
-        alone = len(self._runs) == 1
+        alone = len(self.runs) == 1
         run = Run(task_id, task, nested, self._clock_ns())
         rss_bytes = run.rss_bytes = run.peak_bytes = self._probe.rss_bytes()
         if alone:
@@ -90,21 +91,21 @@ class Meter:
         run.rss_bytes = run.peak_bytes = rss_bytes
         run.has_peak = True
         run.epoch = self._epoch
-        self._runs[thread] = [run]
+        self.runs[thread] = [run]
 
     def forget_ended_threads(self) -> None:
         """What they ran is over, though its end was never told."""
-        for thread in self._runs.keys() - sys._current_frames().keys():
-            self._runs.pop(thread, None)
+        for thread in self.runs.keys() - sys._current_frames().keys():
+            self.runs.pop(thread, None)
 
     @property
     def threads(self) -> int:
         """In how many threads or greenlets a task is running now."""
-        return len(self._runs)
+        return len(self.runs)
 
     def rebase(self) -> None:
         """Begin the numbers of the run that just started from here."""
-        runs = self._runs.get(self._thread())
+        runs = self.runs.get(self._thread())
         if runs and not runs[-1].shared:
             run = runs[-1]
             run.rss_bytes = run.peak_bytes = self._probe.rss_bytes()
@@ -113,14 +114,14 @@ class Meter:
     def finish(self, task_id: str) -> Run | None:
         """The task that ends in the calling thread; ``None`` where its start was not seen."""
         thread = self._thread()
-        runs = self._runs.get(thread)
+        runs = self.runs.get(thread)
         if not runs or task_id not in [run.task_id for run in runs]:
             return None
         while (run := runs.pop()).task_id != task_id:
             # What ran inside and was never told to have ended has taken the peaks with it.
             runs[-1].has_peak, runs[-1].session = False, 0
         if not runs:
-            del self._runs[thread]
+            del self.runs[thread]
         return run
 
     def result(self, run: Run, state: str, span: bytes = NO_SPAN) -> TaskFinished:
@@ -139,7 +140,7 @@ class Meter:
                 run.traced_peak_bytes = max(run.traced_peak_bytes, peak)
             if not run.nested:
                 self.previous = (run.task, run.rss_bytes)
-            elif runs := self._runs.get(self._thread()):
+            elif runs := self.runs.get(self._thread()):
                 self._hand_peaks_up(run, runs[-1], peak_bytes)
         return TaskFinished(
             self._pid,

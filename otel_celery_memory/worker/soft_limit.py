@@ -18,27 +18,23 @@ class SoftLimit:
     """The limit of the task that is running, and of those that it runs inside itself."""
 
     def __init__(self) -> None:
-        self._struck: object = None
-
-    @property
-    def pending(self) -> bool:
-        """Whether it is still to be raised."""
-        return self._struck is not None
+        self.pending: object = None
+        """What is still to be raised, if anything is."""
 
     def struck(self, pid: int) -> None:
         """The limit hit us and not the task, in this process."""
-        self._struck = struck = object()
+        self.pending = struck = object()
         timer = Timer(_AGAIN_S, self._raise, (pid, struck))
         timer.daemon = True
         timer.start()
 
     def ended(self) -> None:
         """The task has ended: it is too late."""
-        self._struck = None
+        self.pending = None
 
     def _raise(self, pid: int, struck: object) -> None:
-        if self._struck is not struck or os.getpid() != pid or SIG_SOFT_TIMEOUT is None:
+        if self.pending is not struck or os.getpid() != pid or SIG_SOFT_TIMEOUT is None:
             return
-        self._struck = None
+        self.pending = None
         if callable(signal.getsignal(SIG_SOFT_TIMEOUT)):  # else it would end the process
             os.kill(pid, SIG_SOFT_TIMEOUT)

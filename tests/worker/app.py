@@ -9,6 +9,7 @@ import sys
 import time
 import tracemalloc
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -151,6 +152,19 @@ def die(number: int) -> None:
     """Dies of a signal."""
     os.kill(os.getpid(), number)
     time.sleep(10)
+
+
+def _apply(_: int) -> Any:
+    return noop.apply()
+
+
+@app.task
+def fan_out(count: int, number: int = 0) -> None:
+    """Runs others inside itself, in threads; then dies of a signal, if it is given one."""
+    with ThreadPoolExecutor(2) as threads:
+        assert all(result.successful() for result in threads.map(_apply, range(count)))
+    if number:
+        die(number)
 
 
 @app.task(acks_late=True, reject_on_worker_lost=True)

@@ -110,6 +110,23 @@ def test_a_lost_child_is_told_with_its_reason_and_task(
     assert exits(receiver.received, slot="0") == {reason: 1, "shutdown": 1}
 
 
+def test_a_task_that_runs_others_in_threads_is_measured_and_named_where_it_dies(
+    start: Start, receiver: Receiver
+) -> None:
+    with start(arguments=["--concurrency=1"]) as worker:
+        worker.run("fan_out", 10)
+        for _ in range(20):
+            worker.run("noop")
+        wait_measured(receiver.received, {"fan_out": 1, "noop": 30})
+        deltas = receiver.received.latest("celery.task.memory.rss.delta")
+        # What ran beside others in one process has no numbers of its own; what came after has.
+        assert sum(point.count for point in deltas) == 20
+        worker.send("fan_out", 10, signal.SIGKILL)
+        wait_until("the loss is told", lambda: losses(receiver.received), 20)
+    (lost,) = losses(receiver.received)
+    assert lost.attributes["celery.task.name"] == "tests.worker.app.fan_out"
+
+
 def test_a_child_over_its_memory_limit_is_counted_as_recycled_and_not_as_lost(
     start: Start, receiver: Receiver
 ) -> None:
