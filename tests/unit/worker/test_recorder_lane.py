@@ -41,13 +41,13 @@ def test_a_run_whose_turn_it_is_to_be_traced_goes_the_general_way(task: Any) -> 
     child = Child(tracing="budget")
     assert child.run(task) == PLAIN
     child.recorder.prerun("a", task)
-    started = child.told()[0]
-    assert isinstance(started, TaskStarted)
+    (started,) = [record for record in child.told() if isinstance(record, TaskStarted)]
     assert started.previous_task == "app.task"
     # A reporter that dies with it has told what it says of the task before.
     assert child.held() == [started._replace(retained_bytes=None, previous_task="")]
     child.recorder.postrun("a", task, "SUCCESS")
-    assert isinstance(child.told()[0], TaskFinished)
+    # On a busy machine the guard may have ended the tracing, and told that, before.
+    assert TaskFinished in map(type, child.told())
     assert child.held() == []
     child.close()
 
