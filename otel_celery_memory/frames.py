@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from zlib import crc32
 
-from otel_celery_memory.records import Record
+from otel_celery_memory.records import Record, TaskStarted
 from otel_celery_memory.wire import HEADER, LAYOUTS, MAGIC, MAX_FRAME_BYTES, VERSION, decode
 
 
@@ -76,3 +76,9 @@ class FrameDecoder:
             return following
         # The last byte may be the first half of the magic.
         return max(at + 1, len(buffer) - len(MAGIC) + 1)
+
+
+def held_start(held: bytes) -> TaskStarted | None:
+    """The start that a process holds in the control page; ``None`` where there is no whole one."""
+    found = FrameDecoder().feed(held)
+    return next((record for record in found if isinstance(record, TaskStarted)), None)

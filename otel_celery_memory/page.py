@@ -5,10 +5,10 @@ of tracing, and the last capture asked for. Then a cell for each slot: what its 
 and spent on tracing and has sent of a capture, with which its successor goes on. Then the frames
 that were dropped (`dropped.py`), and the reporter's heartbeat.
 Then for each slot the frame of the task that its process is running: it is there for as long as
-the task runs, and where the task takes its process with it, it stays, and its successor puts it
-aside, before those that its own predecessors put there. At the end are the ends that were told
-(`told.py`). A slot has one process at a time, and the main process lets one thread give orders:
-nothing has two writers, and no lock is shared between processes.
+the task runs, and where the task takes its process with it, it stays until a successor comes. At
+the end are the ends that were told (`told.py`). A slot has one process at a time, and the main
+process lets one thread give orders: nothing has two writers, and no lock is shared between
+processes.
 
 What is read here is checked before it is used: a task that writes where it should not must not
 make us trace for ever.
@@ -21,7 +21,7 @@ import mmap
 import os
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from otel_celery_memory.dropped import DroppedFrames
 from otel_celery_memory.ordered import ORDERED_BYTES, Ordered
@@ -39,11 +39,7 @@ _BEAT = struct.Struct("<d")
 _BEAT_AT = _DROPPED_AT + DroppedFrames.size_bytes(SLOTS)
 _HELD_AT = 64 * 1024
 HELD_BYTES = 512
-_LEFT_AT = _HELD_AT + SLOTS * HELD_BYTES
-LEFT_MAX = 8
-"""So many may die in one slot before the end of the first is told, which takes seconds."""
-_LEFT_BYTES = LEFT_MAX * HELD_BYTES
-_TOLD_AT = _LEFT_AT + SLOTS * _LEFT_BYTES
+_TOLD_AT = _HELD_AT + SLOTS * HELD_BYTES
 PAGE_BYTES = _TOLD_AT + TOLD_BYTES
 
 
@@ -97,22 +93,7 @@ class ControlPage:
 
     def held(self, slot: int) -> bytes:
         """What the process in this slot holds; to be decoded, which tells whether it is whole."""
-        return self._frame_at(_HELD_AT + _index(slot) * HELD_BYTES)
-
-    def put_aside(self, slot: int) -> None:
-        """Keep what the process before in this slot held, before it is written over."""
-        at = _LEFT_AT + _index(slot) * _LEFT_BYTES
-        self._map.move(at + HELD_BYTES, at, _LEFT_BYTES - HELD_BYTES)
-        self._map[at : at + HELD_BYTES] = self.held(slot) or bytes(HELD_BYTES)
-
-    def all_held(self, slot: int) -> Iterator[bytes]:
-        """What the process in this slot holds; then what was put aside of those lost before it."""
-        yield self.held(slot)
-        at = _LEFT_AT + _index(slot) * _LEFT_BYTES
-        for place in range(at, at + _LEFT_BYTES, HELD_BYTES):
-            yield self._frame_at(place)
-
-    def _frame_at(self, at: int) -> bytes:
+        at = _HELD_AT + _index(slot) * HELD_BYTES
         return self._map[at : at + HELD_BYTES] if self._map[at] else b""
 
     def save(self, slot: int, balance: Balance) -> None:

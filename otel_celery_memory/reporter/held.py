@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from itertools import islice
+from collections.abc import Callable
 from typing import Protocol
 
-from otel_celery_memory.frames import FrameDecoder
+from otel_celery_memory.frames import held_start
 from otel_celery_memory.records import TaskStarted
 from otel_celery_memory.reporter.state import WorkerState
 
@@ -23,33 +22,22 @@ class Holder(Protocol):
 class HeldTasks:
     """Looks at what the processes hold: a task that killed its process is known by that alone."""
 
-    def __init__(self, held: Callable[[int], Iterable[bytes]], holder: Holder) -> None:
-        """``held`` gives the bytes in a slot's places, empty where nothing is held.
-
-        First what its process holds, then what those before it did when they were lost.
-        """
+    def __init__(self, held: Callable[[int], bytes], holder: Holder) -> None:
+        """``held`` gives the bytes in a slot's place, empty where nothing is held."""
         self._held = held
         self._holder = holder
 
     def look(self) -> None:
         """At all processes that run."""
         for pid in list(self._holder.state.processes):
-            self._look(pid, 1)
+            self.look_at(pid)
 
     def look_at(self, pid: int) -> None:
-        """At one process that is gone: another one may have its slot."""
-        self._look(pid, None)
-
-    def _look(self, pid: int, places: int | None) -> None:
+        """At one process; it may be gone, and another one have its slot."""
         process = self._holder.state.processes.get(pid)
         if process is None or process.slot is None:
             return
-        for place, data in enumerate(islice(self._held(process.slot), places)):
-            # A pid comes again, and what an earlier process held may still lie there.
-            after_ns = process.up_ns or 0 if place else 0
-            for record in FrameDecoder().feed(data):
-                # A slot's next process may have written over it already.
-                if not isinstance(record, TaskStarted) or record.pid != pid:
-                    continue
-                if record.time_ns > after_ns:
-                    self._holder.holds(record)
+        held = held_start(self._held(process.slot))
+        # A slot's next process may have written over it already.
+        if held is not None and held.pid == pid:
+            self._holder.holds(held)

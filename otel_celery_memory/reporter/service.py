@@ -42,7 +42,7 @@ class ReporterService:
         selector: BaseSelector,
         sites_interval_s: float,
         damaged: Callable[[int], None],
-        held: Callable[[int], Iterable[bytes]],
+        held: Callable[[int], bytes],
         oom_kills: Callable[[], int | None],
         send_events: Callable[[], None],
         containment: Containment,

@@ -1,7 +1,8 @@
 """The task that a child of the pool runs, held in the control page: there it outlives the child.
 
-A reporter may die too, or the pipe be full: what was only sent is known to nobody then. Whoever
-has the slot next puts aside what it finds, before its own tasks are written over it.
+A reporter may die too, or the pipe be full: what was only sent is known to nobody then. The main
+process keeps what a child held when it reaps it (`reaper.py`), and whoever has the slot next passes
+on what it finds, before its own tasks are written over it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 
 from celery.exceptions import SoftTimeLimitExceeded
 
-from otel_celery_memory.frames import FrameDecoder
+from otel_celery_memory.frames import held_start
 from otel_celery_memory.page import HELD_BYTES, SLOTS
 from otel_celery_memory.records import TaskHeld, TaskStarted
 from otel_celery_memory.wire import encode
@@ -22,19 +23,19 @@ class Holding:
     """One slot's place in the page; its first byte is zero where nothing is held."""
 
     def __init__(self, channel: Channel) -> None:
-        self._channel = channel
+        self.channel = channel
         self._pid = os.getpid()
         self.place = channel.page.held_at(channel.slot)
         """The page and where in it `HELD_BYTES` are, for who writes a frame of its own there."""
 
     def tell_of_predecessor(self) -> None:
-        """Send what the process before in this slot held when it died, before it is overwritten."""
-        page, slot = self._channel.page, self._channel.slot
-        for record in FrameDecoder().feed(page.held(slot)):
-            if isinstance(record, TaskStarted) and record.pid != self._pid:
-                # Both: the pipe may be full, the reporter killed; and two may die before it looks.
-                page.put_aside(slot)
-                self._channel.send(TaskHeld(*record))
+        """Send what the process before in this slot held when it died, before it is overwritten.
+
+        Where the main process does not hear of its children's ends nobody else does that.
+        """
+        held = held_start(self.channel.page.held(self.channel.slot))
+        if held is not None and held.pid != self._pid:
+            self.channel.send(TaskHeld(*held))
         self.release()
 
     def hold_sent(self, started: TaskStarted) -> None:

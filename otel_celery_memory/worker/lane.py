@@ -26,11 +26,9 @@ from otel_celery_memory.probes.descriptor import write
 from otel_celery_memory.probes.process import PAGE_BYTES, LinuxProcessProbe, ProcessProbe
 from otel_celery_memory.records import NO_SPAN, TERMINATED, TaskStarted
 from otel_celery_memory.wire import ABSENT, FINISHED, STARTED, encode, finished_record, plain_frame
-from otel_celery_memory.worker.channel import Channel
 from otel_celery_memory.worker.contained_spans import ContainedSpans
 from otel_celery_memory.worker.holding import Holding
 from otel_celery_memory.worker.meter import Meter
-from otel_celery_memory.worker.sink import Sink
 from otel_celery_memory.worker.site_tracing import SiteTracing
 from otel_celery_memory.worker.spans import span_bytes
 
@@ -44,14 +42,13 @@ class Lane:
 
     def __init__(
         self,
-        channel: Channel,
+        holding: Holding,
         probe: LinuxProcessProbe,
         meter: Meter,
         tracing: SiteTracing | None,
         spans: ContainedSpans,
-        holding: Holding,
     ) -> None:
-        self._channel = channel
+        self._channel = holding.channel
         self._statm, self._clear_refs = probe.statm, probe.clear_refs
         self._meter = meter
         self._tracing = tracing
@@ -171,18 +168,12 @@ class Lane:
 
 def open_lane(
     holding: Holding | None,
-    sink: Sink,
     probe: ProcessProbe,
     meter: Meter,
     tracing: SiteTracing | None,
     spans: ContainedSpans,
 ) -> Lane | None:
     """The lane of a process that runs one task at a time and has a place of its own in the page."""
-    if (
-        holding is not None
-        and isinstance(sink, Channel)
-        and isinstance(probe, LinuxProcessProbe)
-        and probe.peak_is_of_rusage
-    ):
-        return Lane(sink, probe, meter, tracing, spans, holding)
+    if holding is not None and isinstance(probe, LinuxProcessProbe) and probe.peak_is_of_rusage:
+        return Lane(holding, probe, meter, tracing, spans)
     return None

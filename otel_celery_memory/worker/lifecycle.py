@@ -68,7 +68,7 @@ class WorkerLifecycle:
         self._main_pid = os.getpid()
         self._stopping = False
         self._worker = worker
-        self._reaper = Reaper(self._channel)
+        self._reaper = Reaper(self._channel, self._channel.page.held)
         self._recorder = Recorder(
             self._channel,
             self._settings,

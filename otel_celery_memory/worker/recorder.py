@@ -245,9 +245,7 @@ class Recorder:
     def _open_lane(self) -> Lane | None:
         if self._probe is None or self._meter is None:
             return None
-        return open_lane(
-            self._holding, self._sink, self._probe, self._meter, self.tracing, self._spans
-        )
+        return open_lane(self._holding, self._probe, self._meter, self.tracing, self._spans)
 
     def _tell_failed(self, part: str) -> None:
         self._sink.send(PartFailed(self._pid, time.time_ns(), self.slot, part))

@@ -28,11 +28,11 @@ def tell_again(
     ``told`` are the processes whose ends the one before it has told: they are not told twice.
     """
     call_roll(sink, main_pid, children)
-    recent = reaper.exits_since(time.time_ns() - UNTOLD_FOR_NS)
-    ended = [exited for exited in recent if exited.pid not in told]
-    for exited in ended:
-        sink.send(exited)
-    pids = {main_pid, *(pid for pid, _ in children), *(exited.pid for exited in ended)}
+    recent = reaper.ends_since(time.time_ns() - UNTOLD_FOR_NS)
+    ends = [end for end in recent if end.exited.pid not in told]
+    for end in ends:
+        end.tell(sink)
+    pids = {main_pid, *(pid for pid, _ in children), *(end.exited.pid for end in ends)}
     tell_tasks(sink, pids)
 
 

@@ -79,3 +79,8 @@ class ListSink:
 
     def send(self, record: Record) -> None:
         self.records.append(record)
+
+
+def nothing_held(slot: int) -> bytes:
+    """What is in the control page's place of a process that runs no task."""
+    return b""

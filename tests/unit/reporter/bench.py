@@ -141,7 +141,7 @@ class Reporter:
             self.selector,
             60.0,
             self.damaged.append,
-            lambda slot: [self.held.get(slot, b"")],
+            lambda slot: self.held.get(slot, b""),
             lambda: self.oom_kills,
             lambda: self.sent.append(len(self.emitter.ends)),
             self.containment,

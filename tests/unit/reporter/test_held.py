@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from otel_celery_memory.page import LEFT_MAX, ControlPage
+from otel_celery_memory.page import ControlPage
 from otel_celery_memory.records import NO_SPAN, HeapSampled, ProcessExited, ProcessUp, TaskStarted
 from otel_celery_memory.reporter.held import HeldTasks
 from otel_celery_memory.reporter.state import WorkerState
@@ -40,7 +40,7 @@ def look(*frames: bytes, slot: int | None = SLOT) -> list[TaskStarted]:
         holder.state.apply(ProcessUp(PID, 1, slot, 1_000))
     for frame in frames:
         put(page, frame)
-    HeldTasks(page.all_held, holder).look()
+    HeldTasks(page.held, holder).look()
     page.close()
     return holder.held
 
@@ -50,52 +50,6 @@ START = started(PID, "id-1", time_ns=5, retained_bytes=70, previous_task="app.be
 
 def test_a_held_start_is_seen_whole() -> None:
     assert look(encode(START)) == [START]
-
-
-def lost(number: int) -> TaskStarted:
-    """What the process of this number in a slot held when it died."""
-    return started(PID + number, f"id-{number}", time_ns=number)
-
-
-def test_of_those_that_died_in_one_slot_as_many_are_known_as_there_are_places() -> None:
-    page = ControlPage()
-    for number in range(LEFT_MAX + 2):
-        put(page, encode(lost(number)))
-        page.put_aside(SLOT)
-    put(page, encode(lost(LEFT_MAX + 2)))
-    for number in range(LEFT_MAX + 3):
-        holder = Holder()
-        holder.state.apply(ProcessUp(PID + number, 0, SLOT, 0))
-        HeldTasks(page.all_held, holder).look_at(PID + number)
-        assert holder.held == ([lost(number)] if number >= 2 else [])
-    assert all(frame == b"" for frame in page.all_held(SLOT + 1))
-    page.close()
-
-
-def test_processes_that_run_hold_what_they_run_and_nothing_that_was_put_aside() -> None:
-    page, holder = ControlPage(), Holder()
-    holder.state.apply(ProcessUp(PID, 1, SLOT, 1_000))
-    put(page, encode(START))
-    page.put_aside(SLOT)
-    put(page, b"\0")
-    HeldTasks(page.all_held, holder).look()
-    assert holder.held == []
-    page.close()
-
-
-def test_what_another_process_of_the_same_pid_held_before_this_one_was_up_is_not_its_own() -> None:
-    page, holder = ControlPage(), Holder()
-    holder.state.apply(ProcessUp(PID, START.time_ns, SLOT, 1_000))
-    put(page, encode(START))
-    page.put_aside(SLOT)
-    put(page, b"\0")
-    HeldTasks(page.all_held, holder).look_at(PID)
-    assert holder.held == []
-    # Its own place is its own, whatever was done to the clock meanwhile.
-    put(page, encode(START))
-    HeldTasks(page.all_held, holder).look_at(PID)
-    assert holder.held == [START]
-    page.close()
 
 
 def test_an_empty_place_and_one_whose_task_has_ended_hold_nothing() -> None:

@@ -76,7 +76,7 @@ def test_any_records_are_taken_in_and_what_comes_of_them_can_be_exported(
 ) -> None:
     telemetry = in_memory(own_histograms=True)
     emitter = emitter_on(telemetry)
-    in_place = HeldTasks(lambda slot: [b"".join(map(encode, held))], emitter)
+    in_place = HeldTasks(lambda slot: b"".join(map(encode, held)), emitter)
     emitter.apply(ProcessUp(MAIN, 5, MAIN_SLOT, 7))
     emitter.captures.begin(Orders("always", 1, 1, False, 1e9, 1.0), "always")
     for record in records:

@@ -50,7 +50,7 @@ class LaneBench:
         self.spans = TaskSpans()
         probe: Any = SimpleNamespace(statm=1, clear_refs=2)
         contained = ContainedSpans(self.spans, Switches())
-        self.lane = Lane(self.channel, probe, self.meter, tracing, contained, Holding(self.channel))
+        self.lane = Lane(Holding(self.channel), probe, self.meter, tracing, contained)
 
     def use(self, pages: int) -> None:
         self.memory.use(pages * PAGE_BYTES)

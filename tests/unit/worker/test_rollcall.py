@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from otel_celery_memory.records import MAIN_SLOT, ProcessExited, ProcessUp, TaskInFlight
+from otel_celery_memory.records import MAIN_SLOT, ProcessExited, ProcessUp, TaskHeld, TaskInFlight
+from otel_celery_memory.wire import encode
 from otel_celery_memory.worker.reaper import Reaper
 from otel_celery_memory.worker.rollcall import call_roll, tell_again, tell_tasks
-from tests.unit.fakes import ListSink
+from tests.unit.examples import started
+from tests.unit.fakes import ListSink, nothing_held
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Pool:
 
 def test_a_reporter_that_was_started_again_is_told_who_has_just_ended() -> None:
     heard_before, sink, pool = ListSink(), ListSink(), Pool()
-    reaper = Reaper(heard_before)
+    reaper = Reaper(heard_before, nothing_held)
     reaper.follow(pool)
     pool.on_process_down(Child(13, -9, 2))
     tell_again(sink, 10, [(11, 0)], reaper, told=[])
@@ -86,12 +88,25 @@ def test_a_reporter_that_was_started_again_is_told_who_has_just_ended() -> None:
         "ProcessExited",
     ]
     assert sink.records[-1:] == heard_before.records
-    assert reaper.exits_since(time.time_ns() + 1) == []
+    assert reaper.ends_since(time.time_ns() + 1) == []
+
+
+def test_the_tasks_of_all_who_died_in_one_slot_are_told_again() -> None:
+    place, sink, pool = [b""], ListSink(), Pool()
+    reaper = Reaper(ListSink(), lambda slot: place[0])
+    reaper.follow(pool)
+    pids = range(100, 200)
+    for pid in pids:
+        place[0] = encode(started(pid, f"of {pid}"))
+        pool.on_process_down(Child(pid, -9, 2))
+    tell_again(sink, 10, [], reaper, told=[])
+    held = [record for record in sink.records if isinstance(record, TaskHeld)]
+    assert held == [TaskHeld(*started(pid, f"of {pid}")) for pid in pids]
 
 
 def test_what_a_reporter_that_died_has_told_is_not_told_again() -> None:
     sink, pool = ListSink(), Pool()
-    reaper = Reaper(ListSink())
+    reaper = Reaper(ListSink(), nothing_held)
     reaper.follow(pool)
     for pid in (13, 14):
         pool.on_process_down(Child(pid, -9, 2))
