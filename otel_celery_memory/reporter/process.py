@@ -82,7 +82,7 @@ class ProcessState:
             # A child runs one task at a time: what was in flight there has ended untold.
             if self._is_child:
                 self.in_flight.clear()
-        self._runs(record)
+        self._runs(record, len(self.in_flight))
 
     def finished(self, record: TaskFinished) -> None:
         """A task of it has ended."""
@@ -120,11 +120,10 @@ class ProcessState:
             return
         self.last = TaskStarted(*record[:2], 0, None, 0, record.task_id, record.task, "")
         # Before what runs inside it; a process is lost in the first.
-        self.in_flight.insert(len(outermost), self.last)
-        del self.in_flight[:-_IN_FLIGHT_MAX]
+        self._runs(self.last, len(outermost))
 
-    def _runs(self, task: TaskStarted) -> None:
-        self.in_flight.append(task)
+    def _runs(self, task: TaskStarted, place: int) -> None:
+        self.in_flight.insert(place, task)
         del self.in_flight[:-_IN_FLIGHT_MAX]
 
     def captured(self) -> CapturedProcess:

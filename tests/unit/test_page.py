@@ -11,6 +11,7 @@ from otel_celery_memory.dropped import Dropped
 from otel_celery_memory.orders import Orders
 from otel_celery_memory.page import PAGE_BYTES, SLOTS, ControlPage
 from tests.unit.fakes import FakeClock
+from tests.unit.forks import in_a_fork
 
 
 @pytest.fixture
@@ -101,11 +102,7 @@ def test_who_maps_the_descriptor_sees_the_same_counts(page: ControlPage) -> None
 
 
 def test_a_forked_child_s_counts_are_seen_by_its_parent(page: ControlPage) -> None:
-    pid = os.fork()
-    if pid == 0:
-        page.dropped.count(0)
-        os._exit(0)
-    os.waitpid(pid, 0)
+    in_a_fork(lambda: page.dropped.count(0))
     assert cells(page) == {1: 1}
 
 

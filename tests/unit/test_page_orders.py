@@ -12,6 +12,7 @@ import pytest
 
 from otel_celery_memory.orders import CAPTURE_RUNS_MAX, TRACING_MODES, Balance, Orders
 from otel_celery_memory.page import PAGE_BYTES, SLOTS, ControlPage
+from tests.unit.forks import in_a_fork
 
 ORDERS = Orders("always", 7, 20, True, 123.5, 0.75)
 BALANCE = Balance(1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5, 8.5)
@@ -55,22 +56,14 @@ def test_the_number_wraps_and_does_not_raise(page: ControlPage) -> None:
 
 def test_orders_are_seen_in_a_forked_child_and_by_who_has_the_descriptor(page: ControlPage) -> None:
     other = ControlPage(os.dup(page.fd))
-    pid = os.fork()
-    if pid == 0:
-        other.order(Orders("off"))
-        os._exit(0)
-    os.waitpid(pid, 0)
+    in_a_fork(lambda: other.order(Orders("off")))
     assert (page.orders(), other.orders()) == (Orders("off"), Orders("off"))
     other.close()
 
 
 def test_a_page_of_one_process_is_shared_with_those_it_forks() -> None:
     page = ControlPage()
-    pid = os.fork()
-    if pid == 0:
-        page.order(Orders("always"))
-        os._exit(0)
-    os.waitpid(pid, 0)
+    in_a_fork(lambda: page.order(Orders("always")))
     assert page.orders() == Orders("always")
     page.close()
 

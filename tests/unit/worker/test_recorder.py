@@ -17,6 +17,7 @@ from otel_celery_memory.records import (
     TaskFinished,
     TaskStarted,
 )
+from tests.unit.forks import in_a_fork
 from tests.unit.worker.recording import Recording
 
 RECYCLE = 155
@@ -82,20 +83,21 @@ def test_why_a_process_ends_follows_from_its_exit_code_and_what_billiard_compare
 
 def test_an_end_without_a_beginning_or_in_another_process_is_not_told(recording: Recording) -> None:
     Recording().recorder.end(0)
-    pid = os.fork()
-    if pid == 0:
+
+    def end() -> None:
         recording.recorder.end(0)
-        os._exit(len(recording.take()))
-    assert os.waitpid(pid, 0)[1] == 0
+        assert recording.take() == []
+
+    in_a_fork(end)
 
 
 def test_in_a_forked_child_the_probes_are_opened_anew(recording: Recording, task: Any) -> None:
-    recording.run(task)
-    pid = os.fork()
-    if pid == 0:
+    def run() -> None:
         started, _ = recording.run(task)
-        os._exit(0 if started.pid == os.getpid() and started.retained_bytes is None else 1)
-    assert os.waitpid(pid, 0)[1] == 0
+        assert (started.pid, started.retained_bytes) == (os.getpid(), None)
+
+    recording.run(task)
+    in_a_fork(run)
 
 
 def test_after_a_stop_nothing_is_measured_and_nothing_is_open(

@@ -17,6 +17,7 @@ from otel_celery_memory.records import (
     TaskStarted,
 )
 from otel_celery_memory.worker.spans import TaskSpans
+from tests.unit.forks import in_a_fork
 from tests.unit.worker.recorder_bench import GENERAL, PLAIN, Child
 from tests.unit.worker.recording import FailingSpans
 
@@ -77,12 +78,12 @@ def test_a_process_that_a_task_forked_tells_its_own_and_leaves_the_place_in_the_
 ) -> None:
     child.recorder.prerun("outer", task)
     held = child.held()
-    pid = os.fork()
-    if pid == 0:
+
+    def inner() -> None:
         child.recorder.prerun("inner", task)
         child.recorder.postrun("inner", task, "SUCCESS")
-        os._exit(0)
-    assert os.waitpid(pid, 0)[1] == 0
+
+    pid = in_a_fork(inner)
     assert [(type(record), record.pid) for record in child.told()] == [
         (TaskStarted, pid),
         (TaskFinished, pid),

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -16,6 +14,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 import otel_celery_memory
 from otel_celery_memory.records import TaskFinished
+from tests.unit.forks import in_a_fork
 from tests.unit.worker.recorder_bench import EAGER, PLAIN, Child
 
 OURS = str(Path(otel_celery_memory.__file__).parent)
@@ -111,12 +110,4 @@ def test_wherever_it_strikes_nothing_stays_held_and_the_tasks_after_it_are_plain
     task: Any, tracing: str, sequence: Callable[[Child, Any, Strike], None]
 ) -> None:
     # In a process of its own: as of 3.12 a profile leaves something with all code that runs later.
-    pid = os.fork()
-    if pid == 0:
-        try:
-            strike_everywhere(task, tracing, sequence)
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    assert os.waitpid(pid, 0)[1] == 0
+    in_a_fork(lambda: strike_everywhere(task, tracing, sequence))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import tracemalloc
 from typing import Any
@@ -12,6 +11,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from otel_celery_memory.worker import traced_run, tracing_window
 from otel_celery_memory.worker.plan import Plan
+from tests.unit.forks import in_a_fork
 from tests.unit.worker.tracing_bench import RunBench, flags, here, plan, wait_for_tracing
 
 SLICE = Plan(allowance_s=0.5, begin_after_s=0.0)
@@ -160,12 +160,12 @@ def test_what_a_user_finds_as_tracemalloc_start_is_python_s_again_after_the_run(
 
 
 def test_what_a_traced_task_forks_is_not_traced() -> None:
+    def look() -> None:
+        assert not tracemalloc.is_tracing()
+
     bench = RunBench()
     assert bench.run.begin()
-    pid = os.fork()
-    if pid == 0:
-        os._exit(tracemalloc.is_tracing())
-    assert os.waitpid(pid, 0)[1] == 0
+    in_a_fork(look)
     assert tracemalloc.is_tracing()
     bench.run.task_ended()
     bench.over()
