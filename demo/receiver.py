@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -48,6 +49,8 @@ class Event:
     attributes: Attributes
     trace_id: str = ""
     span_id: str = ""
+    received_ns: int = field(default=0, compare=False)
+    """The same for all that came in one request."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,7 @@ class Receiver:
             self.received.points.extend(_points(metrics))
         elif path == "/v1/logs":
             logs = ExportLogsServiceRequest.FromString(body)
-            self.received.events.extend(_events(logs))
+            self.received.events.extend(_events(logs, time.time_ns()))
         elif path == "/v1/traces":
             traces = ExportTraceServiceRequest.FromString(body)
             self.received.spans.extend(_spans(traces))
@@ -188,7 +191,7 @@ def _point(metric: Any, point: Any, resource: Attributes) -> Point:
     )
 
 
-def _events(request: Any) -> Iterable[Event]:
+def _events(request: Any, received_ns: int) -> Iterable[Event]:
     for of_resource in request.resource_logs:
         resource = _plain(of_resource.resource.attributes)
         for of_scope in of_resource.scope_logs:
@@ -202,6 +205,7 @@ def _events(request: Any) -> Iterable[Event]:
                     _plain(record.attributes),
                     record.trace_id.hex(),
                     record.span_id.hex(),
+                    received_ns,
                 )
 
 

@@ -13,6 +13,8 @@ from soak.marks import END, START, Mark, Marks
 
 _READ_LATE_NS = 300_000_000
 """Frames lie in the pipe for a moment before they are read: an export knows those before."""
+_IN_FLIGHT_NS = 500_000_000
+"""A request may be received after its sender was killed; its successor's first comes later."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,9 @@ class Deaths:
     told: int
     told_rightly: int
     told_twice: int
+    told_again: int
+    """Twice as well, but first in the last request of a killed reporter, which did not hear that it
+    was taken."""
     with_task: int
     untold_pids: tuple[int, ...]
     wrong: tuple[str, ...]
@@ -33,11 +38,22 @@ class Deaths:
         return self.told_rightly == self.killed and not self.told_twice
 
 
-def deaths(killed: Collection[int], events: Sequence[Event], marks: Marks) -> Deaths:
-    """Compare the events of lost processes with the marks that the killed processes left."""
+def deaths(
+    killed: Collection[int], events: Sequence[Event], marks: Marks, kills_ns: Sequence[int] = ()
+) -> Deaths:
+    """Compare the events of lost processes with the marks that the killed processes left.
+
+    ``kills_ns`` is when their reporters were killed.
+    """
     told: dict[int, list[Mapping[str, Any]]] = {}
+    first_ns: dict[int, int] = {}
     for event in events:
-        told.setdefault(event.attributes["process.pid"], []).append(event.attributes)
+        pid = event.attributes["process.pid"]
+        told.setdefault(pid, []).append(event.attributes)
+        first_ns.setdefault(pid, event.received_ns)
+    twice = [pid for pid in killed if len(told.get(pid, ())) > 1]
+    unheard_ns = last_requests(kills_ns, events)
+    again = [pid for pid in twice if len(told[pid]) == 2 and first_ns[pid] in unheard_ns]
     right, wrong = 0, []
     for pid in killed:
         if pid not in told:
@@ -51,11 +67,19 @@ def deaths(killed: Collection[int], events: Sequence[Event], marks: Marks) -> De
         killed=len(killed),
         told=sum(pid in told for pid in killed),
         told_rightly=right,
-        told_twice=sum(len(told.get(pid, ())) > 1 for pid in killed),
+        told_twice=len(twice) - len(again),
+        told_again=len(again),
         with_task=sum("celery.task.id" in told[pid][0] for pid in killed if pid in told),
         untold_pids=tuple(pid for pid in killed if pid not in told),
         wrong=tuple(wrong),
     )
+
+
+def last_requests(kills_ns: Sequence[int], events: Sequence[Event]) -> set[int]:
+    """When the last request of each killed reporter was received: it sends one after another."""
+    received_ns = sorted({event.received_ns for event in events})
+    places = [bisect_right(received_ns, kill_ns + _IN_FLIGHT_NS) for kill_ns in kills_ns]
+    return {received_ns[place - 1] for place in places if place}
 
 
 def is_right(task_id: str | None, last: Mark | None, started: Mapping[str, Mark]) -> bool:

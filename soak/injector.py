@@ -15,7 +15,7 @@ import psutil
 
 from soak.collector import Trouble, TroubledReceiver
 from soak.plan import Fault, Injection
-from soak.worker import SoakWorker
+from soak.worker import SoakWorker, age_s
 
 _SMALL_PIPE_BYTES, _PIPE_BYTES = 4096, 1 << 20
 _REPORTER_AGE_S = 10.5
@@ -75,9 +75,9 @@ class Injector:
         reporter = self._worker.reporter()
         if reporter is None:
             return False
+        if age_s(reporter.pid) < _REPORTER_AGE_S:
+            return False
         try:
-            if time.time() - reporter.create_time() < _REPORTER_AGE_S:
-                return False
             self.done.reporter_kills_ns.append(time.time_ns())
             reporter.kill()
         except psutil.Error:

@@ -146,7 +146,7 @@ class Soak:
         return Result(
             len(self._sent),
             done,
-            deaths(done.killed, events, self._marks),
+            deaths(done.killed, events, self._marks, done.reporter_kills_ns),
             self.balances,
             harmed(self._sent, self._outcomes.found, self._marks, done.killed),
             time.monotonic() - began_s,

@@ -34,7 +34,8 @@ def lines(result: Result) -> Iterator[str]:
     yield ""
     deaths = result.deaths
     yield f"deaths told {deaths.told} of {deaths.killed}, {deaths.with_task} with a task in flight,"
-    yield f"  {len(deaths.wrong)} with a wrong one, {deaths.told_twice} twice"
+    yield f"  {len(deaths.wrong)} with a wrong one, {deaths.told_twice} twice,"
+    yield f"  {deaths.told_again} again, after a reporter that was killed as it told them"
     others = sum(each.dropped_others for each in result.balances)
     yield f"frames dropped that were no end of a task {others}"
     yield f"tasks harmed {len(result.harmed)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from threading import Lock
 from typing import Any
 
 from opentelemetry.sdk.metrics.export import (
@@ -30,6 +31,8 @@ class TaskHistogramReader(PeriodicExportingMetricReader):
     ) -> None:
         self._task_histograms = histograms
         self._marks = marks
+        # One that was collected first is sent first: the newest counts are the last to arrive.
+        self._in_order = Lock()
         marked = exporter if marks is None else MarkedExporter(exporter, marks)
         super().__init__(marked, *args, **kwargs)
 
@@ -38,7 +41,7 @@ class TaskHistogramReader(PeriodicExportingMetricReader):
         if self._marks is None:
             super().collect(timeout_millis)
             return
-        with self._marks.applying:
+        with self._in_order, self._marks.applying:
             super().collect(timeout_millis)
 
     def _receive_metrics(self, metrics_data: MetricsData, *args: Any, **kwargs: Any) -> None:

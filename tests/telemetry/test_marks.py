@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from threading import Lock, Thread
 from typing import Any
@@ -117,6 +118,22 @@ def test_records_are_applied_while_an_endpoint_hangs(
         records.applying.release()
     flush.join(10)
     assert (exported(exporter), records.told) == (0, [0])
+
+
+def test_a_collection_that_is_asked_for_while_one_is_sent_is_made_after_it(
+    records: Records, exporter: TroubledExporter, meters: MeterProvider
+) -> None:
+    flushes = [Thread(target=meters.force_flush) for _ in range(2)]
+    with exporter.gate:
+        flushes[0].start()
+        wait_until("the export hangs", lambda: exporter.exported, 10)
+        flushes[1].start()
+        time.sleep(0.1)
+        with records.applying:
+            records.applied = 5
+    for flush in flushes:
+        flush.join(10)
+    assert (exported(exporter), records.told) == (5, [0, 5])
 
 
 def test_nothing_is_collected_while_a_record_is_applied(

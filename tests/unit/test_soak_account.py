@@ -16,10 +16,12 @@ S = 1_000_000_000
 STARTED = {task_id: Mark(START, task_id, 11, 0) for task_id in ("a", "b")}
 
 
-def lost(pid: int, task_id: str | None) -> Event:
+def lost(pid: int, task_id: str | None, received_ns: int = 0) -> Event:
     """The event of a lost process."""
     attributes = {"process.pid": pid, **({"celery.task.id": task_id} if task_id else {})}
-    return Event("celery.worker.process_lost", "ERROR", "", 0, {}, attributes)
+    return Event(
+        "celery.worker.process_lost", "ERROR", "", 0, {}, attributes, received_ns=received_ns
+    )
 
 
 @pytest.mark.parametrize(
@@ -55,6 +57,20 @@ def test_a_death_that_is_told_once_with_its_task_is_right_and_without_it_is_not(
     assert not deaths({11}, [lost(11, None)], marks).all_right
     assert not deaths({11}, [lost(11, "a"), lost(11, "a")], marks).all_right
     assert not deaths({11}, [], marks).all_right
+
+
+def test_a_death_may_be_told_again_if_its_first_telling_was_the_last_of_a_killed_reporter() -> None:
+    marks = Marks(Path())
+    events = [
+        *(lost(11, None, 1 * S), lost(12, None, 2 * S), lost(13, None, 2 * S)),
+        *(lost(11, None, 5 * S), lost(12, None, 5 * S), lost(14, None, 5 * S)),
+    ]
+    found = deaths({11, 12, 13, 14}, events, marks, [2 * S + 1])
+    assert (found.told_rightly, found.told_twice, found.told_again) == (4, 1, 1)
+    # Received when its sender was dead.
+    assert deaths({12, 13}, events, marks, [2 * S - 1]).all_right
+    assert not deaths({12, 13}, [*events, lost(12, None, 6 * S)], marks, [2 * S]).all_right
+    assert not deaths({12, 13}, events, marks).all_right
 
 
 def test_a_balance_holds_where_nothing_is_missing_and_no_more_told_twice_than_may_be() -> None:
