@@ -114,15 +114,15 @@ class InProcessSink:
         self._thread = native_thread() if is_patched() else None
         self._waiting: deque[Record] = deque(maxlen=_WAITING_MAX)
 
-    def send(self, record: Record) -> None:
+    def send(self, record: Record) -> bool:
         """Emit at once; there is no thread of ours, so sites are told between tasks as well."""
         if not self._on:
-            return
+            return False
         if os.getpid() != self._pid:
             self._forked()
         if self._thread is not None and native_thread() != self._thread:
             self._waiting.append(record)
-            return
+            return True
         try:
             with self._lock:
                 while self._waiting:
@@ -142,6 +142,7 @@ class InProcessSink:
             self._on = False
             logger.exception("otel_celery_memory: in-process delivery failed and is switched off")
             self._state.apply(PartFailed(self._pid, time.time_ns(), MAIN_SLOT, "delivery"))
+        return self._on
 
     def view(self) -> dict[str, Any]:
         """This process as people who ask are shown it."""

@@ -96,6 +96,10 @@ class ControlPage:
         at = _HELD_AT + _index(slot) * HELD_BYTES
         return self._map[at : at + HELD_BYTES] if self._map[at] else b""
 
+    def release(self, slot: int) -> None:
+        """Nothing is held in this slot: for who reaped its process, before it has another."""
+        self._map[_HELD_AT + _index(slot) * HELD_BYTES] = 0
+
     def save(self, slot: int, balance: Balance) -> None:
         """Keep what the process in this slot earned and spent."""
         _LEDGER.pack_into(

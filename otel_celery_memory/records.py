@@ -203,10 +203,10 @@ class ProcessExited(NamedTuple):
 
 
 class TaskHeld(NamedTuple):
-    """The process before in this slot died in this task: what it held in the control page.
+    """A process died in this task: what it held in the control page.
 
-    Its successor, whose own tasks would be written over it, sends it. The fields are those of
-    `TaskStarted`.
+    Sent by the main process as it reaps a child, or by the next child in its slot, whose own tasks
+    are written over it. The fields are those of `TaskStarted`.
     """
 
     pid: int

@@ -15,6 +15,8 @@ _READ_LATE_NS = 300_000_000
 """Frames lie in the pipe for a moment before they are read: an export knows those before."""
 _IN_FLIGHT_NS = 500_000_000
 """A request may be received after its sender was killed; its successor's first comes later."""
+_ANSWERED_NS = 2_000_000_000
+"""By then a reporter has heard what came of its request, also on a busy machine."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,12 @@ def deaths(
     for pid in killed:
         if pid not in told:
             continue
-        task_id = told[pid][0].get("celery.task.id")
-        if is_right(task_id, marks.last_of.get(pid), marks.started):
+        task_ids = [attributes.get("celery.task.id") for attributes in told[pid]]
+        last = marks.last_of.get(pid)
+        if all(is_right(task_id, last, marks.started) for task_id in task_ids):
             right += 1
         else:
-            wrong.append(f"{pid}: told {task_id}, marked {marks.last_of.get(pid)}")
+            wrong.append(f"{pid}: told {task_ids}, marked {last}")
     return Deaths(
         killed=len(killed),
         told=sum(pid in told for pid in killed),
@@ -76,10 +79,17 @@ def deaths(
 
 
 def last_requests(kills_ns: Sequence[int], events: Sequence[Event]) -> set[int]:
-    """When the last request of each killed reporter was received: it sends one after another."""
+    """When the last request of each reporter was received that was killed as it waited for it.
+
+    It sends one after another: of those before it has heard.
+    """
     received_ns = sorted({event.received_ns for event in events})
-    places = [bisect_right(received_ns, kill_ns + _IN_FLIGHT_NS) for kill_ns in kills_ns]
-    return {received_ns[place - 1] for place in places if place}
+    found = set()
+    for kill_ns in kills_ns:
+        place = bisect_right(received_ns, kill_ns + _IN_FLIGHT_NS)
+        if place and received_ns[place - 1] > kill_ns - _ANSWERED_NS:
+            found.add(received_ns[place - 1])
+    return found
 
 
 def is_right(task_id: str | None, last: Mark | None, started: Mapping[str, Mark]) -> bool:

@@ -131,7 +131,7 @@ class ReporterService:
         if isinstance(record, ProcessUp):
             self._meet(record.pid, record.slot)
         elif isinstance(record, ProcessExited):
-            self._contained(_HELD, self._held.look_at, record.pid)
+            self._gone(record.pid)  # reaped: who has this pid now is somebody else
 
     def _meet(self, pid: int, slot: int) -> None:
         """A process of the worker is up; it may be gone again by the time we hear of it."""

@@ -35,7 +35,7 @@ _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 _PROCESSES_MAX = 4_096
 _OVERDUE_MAX = 1_024
-_JUDGED_MAX = 256
+_JUDGED_MAX = 4_096
 
 
 class WorkerState:
@@ -161,7 +161,7 @@ class WorkerState:
         """A process holds this as the task that it runs; ``False`` where that is known already."""
         if record.pid in self._judged and record.pid not in self.processes:
             return False
-        # Its successor may speak of it before anybody else, to a reporter that was started again.
+        # A reporter that was started again may hear of it by this alone.
         return self._process(record.pid).held(record)
 
     def _in_flight(self, record: TaskInFlight) -> None:

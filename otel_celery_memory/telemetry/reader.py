@@ -31,7 +31,7 @@ class TaskHistogramReader(PeriodicExportingMetricReader):
     ) -> None:
         self._task_histograms = histograms
         self._marks = marks
-        # One that was collected first is sent first: the newest counts are the last to arrive.
+        # With marks, what was collected first is sent first: the newest counts arrive last.
         self._in_order = Lock()
         marked = exporter if marks is None else MarkedExporter(exporter, marks)
         super().__init__(marked, *args, **kwargs)

@@ -63,21 +63,21 @@ class Channel:
         self._closed = False
         self._enlarge()
 
-    def send(self, record: Record) -> None:
-        """Write the frame of a record; never waits, never raises."""
+    def send(self, record: Record) -> bool:
+        """Write the frame of a record; never waits, never raises. Whether the pipe took it."""
         try:
             frame = encode(record)
         except SoftTimeLimitExceeded:
             raise  # the task's time limit, which happened to hit us
         except Exception:
             self._count_dropped(isinstance(record, TaskFinished))
-        else:
-            self.send_frame(frame)
+            return False
+        return self.send_frame(frame)
 
-    def send_frame(self, frame: bytes) -> None:
-        """Write one frame; never waits, never raises."""
+    def send_frame(self, frame: bytes) -> bool:
+        """Write one frame; never waits, never raises. Whether the pipe took it."""
         if self._closed:
-            return
+            return False
         try:
             try:
                 write(self.write_fd, frame)
@@ -93,6 +93,8 @@ class Channel:
             raise  # the task's time limit, which happened to hit us
         except Exception:  # full or closed: never the task's
             self._count_dropped(frame[KIND_AT] == FINISHED.kind)
+            return False
+        return True
 
     def _count_dropped(self, task_end: bool) -> None:
         try:

@@ -39,11 +39,14 @@ class Checks:
             self._timer = self._worker.timer.call_repeatedly(CHECK_INTERVAL_S, self._check)
 
     def end(self) -> None:
-        """No more; the timer may have ended before."""
+        """No more; the timer may have ended before. A reporter that died is started once more."""
         timer, self._timer = self._timer, None
         if timer is not None:
             with contextlib.suppress(Exception):
                 timer.cancel()
+        # What is in the pipe, and who has ended lately, would be told by nobody.
+        if self._supervisor.revive():
+            self._tell_again()
 
     def follow_pool(self) -> None:
         """Hear of the pool's children as they are reaped; the pool may be a new one."""
@@ -61,10 +64,14 @@ class Checks:
         self.follow_pool()
         self._reaper.look()
         restarted = self._supervisor.check()
+        self._reaper.ends.tell_unsent()
         self._done += 1
-        children = self._reaper.children()
         if restarted:
-            told = self._channel.page.told.pids()
-            tell_again(self._channel, self._main_pid, children, self._reaper, told)
+            self._tell_again()
         elif self._done % ROLL_CALL_CHECKS == 0:
-            call_roll(self._channel, self._main_pid, children)
+            call_roll(self._channel, self._main_pid, self._reaper.children())
+
+    def _tell_again(self) -> None:
+        channel, reaper = self._channel, self._reaper
+        told = channel.page.told.pids()
+        tell_again(channel, self._main_pid, reaper.children(), reaper.ends, told)

@@ -1,8 +1,8 @@
 """The task that a child of the pool runs, held in the control page: there it outlives the child.
 
 A reporter may die too, or the pipe be full: what was only sent is known to nobody then. The main
-process keeps what a child held when it reaps it (`reaper.py`), and whoever has the slot next passes
-on what it finds, before its own tasks are written over it.
+process takes what a child held when it reaps it (`child_ends.py`). Where it did not, whoever has
+the slot next passes on what it finds, before its own tasks are written over it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Holding:
     def tell_of_predecessor(self) -> None:
         """Send what the process before in this slot held when it died, before it is overwritten.
 
-        Where the main process does not hear of its children's ends nobody else does that.
+        Nothing is found where the main process heard of its end.
         """
         held = held_start(self.channel.page.held(self.channel.slot))
         if held is not None and held.pid != self._pid:

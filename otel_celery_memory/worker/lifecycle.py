@@ -18,6 +18,7 @@ from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.bootstep import step_of
 from otel_celery_memory.worker.channel import Channel
 from otel_celery_memory.worker.checks import Checks
+from otel_celery_memory.worker.child_ends import ChildEnds
 from otel_celery_memory.worker.cold_shutdown import hear_of_cold_shutdown
 from otel_celery_memory.worker.limits import TimeLimits
 from otel_celery_memory.worker.log_file import log_file_of
@@ -68,7 +69,7 @@ class WorkerLifecycle:
         self._main_pid = os.getpid()
         self._stopping = False
         self._worker = worker
-        self._reaper = Reaper(self._channel, self._channel.page.held)
+        self._reaper = Reaper(ChildEnds(self._channel, self._channel.page))
         self._recorder = Recorder(
             self._channel,
             self._settings,
@@ -135,7 +136,6 @@ class WorkerLifecycle:
             self._recorder.end(0)
             self._recorder.stop()
         channel.send(Goodbye(os.getpid(), time.time_ns()))
-        self._supervisor.revive()
         channel.close()
         self._supervisor.stop()
         atexit.unregister(self.detach)

@@ -2,60 +2,33 @@
 
 ``task_failure`` tells of a dead child ten seconds late, and not at all of an idle one or where
 the task is put back into the queue. billiard calls ``on_process_down`` for each as it reaps it, and
-starts its successor after that: what the child held in the control page is still there.
-
-The last ends are kept, for a reporter that is started again: the one before it may have read of
-them and told nobody.
+starts its successor after that.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from otel_celery_memory.frames import held_start
-from otel_celery_memory.records import NO_SPAN, ExitReason, ProcessExited, TaskHeld
-from otel_celery_memory.worker.sink import Sink
+from otel_celery_memory.records import NO_SPAN, ExitReason, ProcessExited
+from otel_celery_memory.worker.child_ends import ChildEnds
 from otel_celery_memory.worker.traces import RunningTraces
 
 logger = logging.getLogger(__name__)
-
-_RECENT_MAX = 256
-
-
-@dataclass(frozen=True)
-class ChildEnd:
-    """A child that was reaped, and the task that it held, if any."""
-
-    exited: ProcessExited
-    held: TaskHeld | None
-
-    def tell(self, sink: Sink) -> None:
-        """Send both, the task first: with its process's end it may be judged."""
-        if self.held is not None:
-            sink.send(self.held)
-        sink.send(self.exited)
 
 
 class Reaper:
     """Stands before a billiard pool's ``on_process_down``."""
 
-    def __init__(
-        self, sink: Sink, held: Callable[[int], bytes], traces: RunningTraces | None = None
-    ) -> None:
-        """``held`` gives what the process in a slot holds in the control page."""
-        self._sink = sink
-        self._held = held
+    def __init__(self, ends: ChildEnds, traces: RunningTraces | None = None) -> None:
+        self.ends = ends
         self._traces = traces or RunningTraces()
         self._pool: Any = None
         self._ours: Callable[[Any], None] | None = None
         self._before: Callable[[Any], None] | None = None
         self._last_told: object = None
-        self._recent: deque[ChildEnd] = deque(maxlen=_RECENT_MAX)
 
     def follow(self, task_pool: Any) -> None:
         """Be called for the children of Celery's pool; again after a reconnect undid that."""
@@ -69,7 +42,9 @@ class Reaper:
             return
 
         def process_down(process: Any) -> None:
-            self._tell(process)
+            # Somebody may keep this one for good: we follow until we release.
+            if self._pool is pool:
+                self._tell(process)
             if before is not None:
                 before(process)
 
@@ -94,10 +69,6 @@ class Reaper:
         if self._pool is not None:
             self._traces.look([pid for pid, _ in self.children()])
 
-    def ends_since(self, time_ns: int) -> list[ChildEnd]:
-        """The latest ends that were told at this time or later."""
-        return [end for end in self._recent if end.exited.time_ns >= time_ns]
-
     def _tell(self, process: Any) -> None:
         if process is self._last_told:
             return
@@ -116,15 +87,9 @@ class Reaper:
                     _wanted(process),
                     "" if ran.span == NO_SPAN else ran.task_id,
                 )
-                end = ChildEnd(exited, self._held_by(process.pid, slot))
-                self._recent.append(end)
-                end.tell(self._sink)
+                self.ends.tell(exited)
         except Exception:
             logger.exception("otel_celery_memory: the end of a child was not understood")
-
-    def _held_by(self, pid: int, slot: int) -> TaskHeld | None:
-        held = held_start(self._held(slot))
-        return TaskHeld(*held) if held is not None and held.pid == pid else None
 
 
 def _wanted(process: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from celery.worker import state
 
 from otel_celery_memory.records import MAIN_SLOT, ProcessUp, TaskInFlight
-from otel_celery_memory.worker.reaper import Reaper
+from otel_celery_memory.worker.child_ends import ChildEnds
 from otel_celery_memory.worker.sink import Sink
 
 UNTOLD_FOR_NS = 600_000_000_000
@@ -20,7 +20,7 @@ def tell_again(
     sink: Sink,
     main_pid: int,
     children: Sequence[tuple[int, int]],
-    reaper: Reaper,
+    ends: ChildEnds,
     told: Collection[int],
 ) -> None:
     """For a reporter that was started again: who is there, who has ended, what they run.
@@ -28,11 +28,11 @@ def tell_again(
     ``told`` are the processes whose ends the one before it has told: they are not told twice.
     """
     call_roll(sink, main_pid, children)
-    recent = reaper.ends_since(time.time_ns() - UNTOLD_FOR_NS)
-    ends = [end for end in recent if end.exited.pid not in told]
-    for end in ends:
+    recent = ends.since(time.time_ns() - UNTOLD_FOR_NS)
+    untold = [end for end in recent if end.exited.pid not in told]
+    for end in untold:
         end.tell(sink)
-    pids = {main_pid, *(pid for pid, _ in children), *(end.exited.pid for end in ends)}
+    pids = {main_pid, *(pid for pid, _ in children), *(end.exited.pid for end in untold)}
     tell_tasks(sink, pids)
 
 

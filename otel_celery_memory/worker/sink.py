@@ -10,5 +10,5 @@ from otel_celery_memory.records import Record
 class Sink(Protocol):
     """Takes records; must not raise and must not wait."""
 
-    def send(self, record: Record) -> None:
-        """Pass a record on, or drop and count it."""
+    def send(self, record: Record) -> bool:
+        """Pass a record on, or drop and count it: ``False``."""

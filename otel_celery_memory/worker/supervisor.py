@@ -139,10 +139,10 @@ class Supervisor:
         self._looked_s = now_s
         return self._silent_s >= self.hang_s
 
-    def revive(self) -> None:
-        """Start a reporter that died once more, whatever its pause, to read what is in the pipe."""
-        if self._process is not None and self._process.poll() is not None:
-            self._start_again()
+    def revive(self) -> bool:
+        """Start a reporter that died once more, whatever its pause; whether that was done."""
+        dead = self._process is not None and self._process.poll() is not None
+        return dead and self._start_again()
 
     def _start_again(self) -> bool:
         self.restarts += 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from otel_celery_memory.records import Record
+from otel_celery_memory.worker.child_ends import ChildEnds
+from otel_celery_memory.worker.sink import Sink
 
 
 class FakeMemory:
@@ -77,10 +79,24 @@ class ListSink:
     def __init__(self) -> None:
         self.records: list[Record] = []
 
-    def send(self, record: Record) -> None:
+    def send(self, record: Record) -> bool:
         self.records.append(record)
+        return True
 
 
-def nothing_held(slot: int) -> bytes:
-    """What is in the control page's place of a process that runs no task."""
-    return b""
+class Places:
+    """The places of the control page in which tasks are held, by slot."""
+
+    def __init__(self, by_slot: dict[int, bytes] | None = None) -> None:
+        self.by_slot = by_slot or {}
+
+    def held(self, slot: int) -> bytes:
+        return self.by_slot.get(slot, b"")
+
+    def release(self, slot: int) -> None:
+        self.by_slot.pop(slot, None)
+
+
+def ends_to(sink: Sink) -> ChildEnds:
+    """The ends of children that held nothing, told to this one."""
+    return ChildEnds(sink, Places())

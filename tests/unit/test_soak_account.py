@@ -71,6 +71,15 @@ def test_a_death_may_be_told_again_if_its_first_telling_was_the_last_of_a_killed
     assert deaths({12, 13}, events, marks, [2 * S - 1]).all_right
     assert not deaths({12, 13}, [*events, lost(12, None, 6 * S)], marks, [2 * S]).all_right
     assert not deaths({12, 13}, events, marks).all_right
+    # It had long been answered.
+    assert not deaths({12, 13}, events, marks, [4 * S + 1]).all_right
+
+
+def test_a_death_that_is_told_again_must_be_told_rightly_both_times() -> None:
+    marks = Marks(Path(), started=dict(STARTED), last_of={11: Mark(START, "a", 11, 0)})
+    events = [lost(11, "a", 1 * S), lost(11, "b", 2 * S)]
+    found = deaths({11}, events, marks, [1 * S])
+    assert (found.told_again, len(found.wrong), found.all_right) == (1, 1, False)
 
 
 def test_a_balance_holds_where_nothing_is_missing_and_no_more_told_twice_than_may_be() -> None:
@@ -120,9 +129,9 @@ def test_marks_are_read_as_they_are_written(tmp_path: Path) -> None:
 
 
 def test_the_full_run_kills_five_hundred_children_and_twenty_reporters() -> None:
-    phases = Scale(100_000, 180, 20, 8).phases()
+    phases = Scale(100_000, 200, 20, 8).phases()
     faults = [each.fault for phase in phases for each in phase.injections]
     assert sum(phase.tasks for phase in phases) == 100_000
-    assert faults.count(Fault.KILL_CHILD) == 499
+    assert faults.count(Fault.KILL_CHILD) == 500
     assert faults.count(Fault.KILL_REPORTER) == 20
     assert all(each.at < phase.tasks for phase in phases for each in phase.injections)

@@ -107,6 +107,16 @@ def test_a_child_that_is_killed_is_told_with_its_task_while_the_worker_goes_on(
     assert reporter.emitter.told()[1:] == [(MAIN_SLOT, "shutdown", None, None)]
 
 
+def test_a_child_that_was_reaped_is_gone_whoever_has_its_pid_now(
+    reporter: Reporter, child: Process
+) -> None:
+    # To a reporter that was started again both may come as one.
+    reporter.send(ProcessUp(child.pid, 0, 0, 1), task_of(child))
+    reporter.send(ProcessExited(child.pid, 0, -9, 0, NO_SPAN, "", ""))
+    wait_until("the loss is told", lambda: reporter.emitter.ends, 30)
+    assert reporter.emitter.told() == [(0, "killed", 9, "app.task")]
+
+
 def test_a_child_that_dies_while_the_count_of_oom_kills_rises_was_killed_by_the_kernel(
     reporter: Reporter, child: Process
 ) -> None:

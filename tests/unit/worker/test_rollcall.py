@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from otel_celery_memory.records import MAIN_SLOT, ProcessExited, ProcessUp, TaskHeld, TaskInFlight
-from otel_celery_memory.wire import encode
-from otel_celery_memory.worker.reaper import Reaper
+from otel_celery_memory.records import MAIN_SLOT, NO_SPAN, ProcessExited, ProcessUp, TaskInFlight
 from otel_celery_memory.worker.rollcall import call_roll, tell_again, tell_tasks
-from tests.unit.examples import started
-from tests.unit.fakes import ListSink, nothing_held
+from tests.unit.fakes import ListSink, ends_to
 
 
 @dataclass(frozen=True)
@@ -59,57 +55,26 @@ def test_where_nothing_runs_nothing_is_told() -> None:
     assert sink.records == []
 
 
-@dataclass
-class Child:
-    """A child as billiard shows it."""
-
-    pid: int
-    exitcode: int | None
-    index: int
-
-
-class Pool:
-    """What the reaper asks of Celery's and billiard's pools."""
-
-    def __init__(self) -> None:
-        self._pool = self
-        self.on_process_down: Callable[[Child], None] = lambda child: None
+def died(pid: int, exit_code: int = -9, slot: int = 2) -> ProcessExited:
+    """A child was reaped just now."""
+    return ProcessExited(pid, time.time_ns(), exit_code, slot, NO_SPAN, "", "")
 
 
 def test_a_reporter_that_was_started_again_is_told_who_has_just_ended() -> None:
-    heard_before, sink, pool = ListSink(), ListSink(), Pool()
-    reaper = Reaper(heard_before, nothing_held)
-    reaper.follow(pool)
-    pool.on_process_down(Child(13, -9, 2))
-    tell_again(sink, 10, [(11, 0)], reaper, told=[])
-    assert [type(record).__name__ for record in sink.records] == [
-        "ProcessUp",
-        "ProcessUp",
-        "ProcessExited",
+    sink, ends = ListSink(), ends_to(ListSink())
+    ends.tell(died(13))
+    tell_again(sink, 10, [(11, 0)], ends, told=[])
+    assert [(type(record), record.pid) for record in sink.records if hasattr(record, "pid")] == [
+        (ProcessUp, 10),
+        (ProcessUp, 11),
+        (ProcessExited, 13),
     ]
-    assert sink.records[-1:] == heard_before.records
-    assert reaper.ends_since(time.time_ns() + 1) == []
-
-
-def test_the_tasks_of_all_who_died_in_one_slot_are_told_again() -> None:
-    place, sink, pool = [b""], ListSink(), Pool()
-    reaper = Reaper(ListSink(), lambda slot: place[0])
-    reaper.follow(pool)
-    pids = range(100, 200)
-    for pid in pids:
-        place[0] = encode(started(pid, f"of {pid}"))
-        pool.on_process_down(Child(pid, -9, 2))
-    tell_again(sink, 10, [], reaper, told=[])
-    held = [record for record in sink.records if isinstance(record, TaskHeld)]
-    assert held == [TaskHeld(*started(pid, f"of {pid}")) for pid in pids]
 
 
 def test_what_a_reporter_that_died_has_told_is_not_told_again() -> None:
-    sink, pool = ListSink(), Pool()
-    reaper = Reaper(ListSink(), nothing_held)
-    reaper.follow(pool)
+    sink, ends = ListSink(), ends_to(ListSink())
     for pid in (13, 14):
-        pool.on_process_down(Child(pid, -9, 2))
-    tell_again(sink, 10, [], reaper, told=frozenset((13,)))
+        ends.tell(died(pid))
+    tell_again(sink, 10, [], ends, told=frozenset((13,)))
     ended = [record.pid for record in sink.records if isinstance(record, ProcessExited)]
     assert ended == [14]

@@ -10,7 +10,7 @@ import pytest
 from otel_celery_memory.records import NO_SPAN, ProcessExited
 from otel_celery_memory.worker.reaper import Reaper
 from otel_celery_memory.worker.traces import RunningTraces, TaskTrace, message_span
-from tests.unit.fakes import ListSink, nothing_held
+from tests.unit.fakes import ListSink, ends_to
 from tests.unit.worker.test_reaper import BilliardPool, CeleryPool, Child
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -123,7 +123,7 @@ def test_the_end_of_a_child_is_told_with_the_span_of_its_task_if_it_has_one(
 ) -> None:
     sink, child = ListSink(), Child(11, None)
     pool, requests = BilliardPool(child), [Request("a", 11, headers)]
-    reaper = Reaper(sink, nothing_held, RunningTraces(requests))
+    reaper = Reaper(ends_to(sink), RunningTraces(requests))
     reaper.look()
     reaper.follow(CeleryPool(pool))
     reaper.look()
