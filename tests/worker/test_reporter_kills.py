@@ -9,7 +9,15 @@ from contextlib import AbstractContextManager
 
 from demo.receiver import Receiver
 from tests.processes import wait_until
-from tests.worker.harness import Worker, exits, losses, measured, wait_answered, wait_measured
+from tests.worker.harness import (
+    Worker,
+    children_of,
+    exits,
+    losses,
+    measured,
+    wait_answered,
+    wait_measured,
+)
 
 Start = Callable[..., AbstractContextManager[Worker]]
 
@@ -41,6 +49,23 @@ def test_what_a_killed_reporter_had_read_and_not_exported_is_told_by_the_next(
     assert sum(point.count for point in retained) == 45
     assert len(losses(receiver.received)) == 1
     assert exits(receiver.received)["shutdown"] == 2
+
+
+def test_a_death_is_told_whose_reporter_and_worker_end_right_after_it(
+    start: Start, receiver: Receiver
+) -> None:
+    with start(arguments=["--concurrency=2"]) as worker:
+        worker.run("noop")
+        wait_measured(receiver.received, {"noop": 1})
+        reporter, children = worker.reporter(), set(children_of(worker.pid))
+        assert reporter is not None
+        task_id = worker.send("die", signal.SIGKILL).id
+        wait_until("it is reaped", lambda: set(children_of(worker.pid)) - children, 20)
+        # What was read of it is exported, and it is judged by nobody yet.
+        wait_answered(receiver.received)
+        os.kill(reporter, signal.SIGKILL)
+        worker.stop()
+    assert {event.attributes["celery.task.id"] for event in losses(receiver.received)} == {task_id}
 
 
 def test_what_was_exported_is_not_told_again(start: Start, receiver: Receiver) -> None:
