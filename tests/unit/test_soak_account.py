@@ -91,6 +91,13 @@ def test_a_balance_holds_where_nothing_is_missing_and_no_more_told_twice_than_ma
     assert not Balance("", 10, 7, 2, 3, 0, 1).holds
 
 
+def test_a_task_whose_end_was_dropped_may_be_told_as_lost_too() -> None:
+    assert Balance("", 10, 6, 2, 3, 0, 0, lost_after_end=1).holds
+    assert not Balance("", 10, 6, 2, 3, 0, 0).holds
+    assert not Balance("", 10, 7, 2, 3, 0, 0, lost_after_end=1).holds
+    assert not Balance("", 10, 9, 2, 0, 0, 0, lost_after_end=1).holds
+
+
 def test_a_task_killed_before_its_first_mark_has_begun_if_it_is_named() -> None:
     marks = Marks(Path(), started=dict(STARTED))
     assert begun(marks, [lost(11, "c"), lost(12, None)]) == {"a", "b", "c"}
