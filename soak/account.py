@@ -115,19 +115,8 @@ class Balance:
     dropped_ends: int
     """Ends of tasks that a full pipe did not take."""
     dropped_others: int
-    told_again_max: int
+    twice_max: int
     """Ends in an export that was taken while its reporter was killed: the next one repeats them."""
-    lost_after_end: int = 0
-    """Lost tasks whose body had ended."""
-
-    @property
-    def twice_max(self) -> int:
-        """Tasks that may be in two columns.
-
-        A reporter that is not told of an end takes the task for in flight when its process is
-        killed next: it is lost and dropped.
-        """
-        return self.told_again_max + min(self.lost_after_end, self.dropped_ends)
 
     @property
     def unaccounted(self) -> int:

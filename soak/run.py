@@ -72,7 +72,7 @@ class Soak:
         self._injector = Injector(worker, receiver)
         self._say = say
         self._sent: list[Sent] = []
-        self._totals = (0,) * 7
+        self._totals = (0, 0, 0, 0, 0, 0)
         self.balances: list[Balance] = []
 
     def phase(self, phase: Phase) -> None:
@@ -132,7 +132,6 @@ class Soak:
                 list(self._receiver.received.points),
                 self._marks.ended,
             ),
-            len(lost_in_flight(events) & set(self._marks.ended)),
         )
         told = [after - before for after, before in zip(now, self._totals, strict=True)]
         self.balances.append(Balance(name, *told))

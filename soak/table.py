@@ -30,7 +30,7 @@ def lines(result: Result) -> Iterator[str]:
         yield f"{row}{each.unaccounted:9}{bound}{'' if each.holds else '  WRONG'}"
     yield "  lost: in flight in a killed child. dropped: the pipe was full at its end. missing:"
     yield "  started, but none of these, or, below zero, told twice: by an export that was taken"
-    yield "  while its reporter was killed, or as lost by one that the full pipe told of no end."
+    yield "  while its reporter was killed."
     yield ""
     deaths = result.deaths
     yield f"deaths told {deaths.told} of {deaths.killed}, {deaths.with_task} with a task in flight,"
