@@ -89,16 +89,16 @@ class ControlPage:
 
         It writes the whole frame, and a zero in its first byte when the task has ended.
         """
-        return self._map, _HELD_AT + _index(slot) * HELD_BYTES
+        return self._map, _held_at(slot)
 
     def held(self, slot: int) -> bytes:
         """What the process in this slot holds; to be decoded, which tells whether it is whole."""
-        at = _HELD_AT + _index(slot) * HELD_BYTES
+        at = _held_at(slot)
         return self._map[at : at + HELD_BYTES] if self._map[at] else b""
 
     def release(self, slot: int) -> None:
-        """Nothing is held in this slot: for who reaped its process, before it has another."""
-        self._map[_HELD_AT + _index(slot) * HELD_BYTES] = 0
+        """Nothing is held: said by its process, or by who reaped that, before it has another."""
+        self._map[_held_at(slot)] = 0
 
     def save(self, slot: int, balance: Balance) -> None:
         """Keep what the process in this slot earned and spent."""
@@ -154,6 +154,10 @@ class ControlPage:
         self._map.close()
         if self.fd >= 0:
             os.close(self.fd)
+
+
+def _held_at(slot: int) -> int:
+    return _HELD_AT + _index(slot) * HELD_BYTES
 
 
 def _cell(slot: int) -> int:

@@ -11,13 +11,15 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Protocol
 
+from billiard.pool import EX_OK, EX_RECYCLE
+
 from otel_celery_memory.frames import held_start
 from otel_celery_memory.records import ProcessExited, TaskHeld
 from otel_celery_memory.worker.sink import Sink
 
 KEPT_MAX = 256
-_ORDERLY = (0, 155)
-"""Exit codes of children that shut down, or reached a per-child limit (billiard's EX_RECYCLE)."""
+_ORDERLY = (EX_OK, EX_RECYCLE)
+"""Exit codes of children that shut down, or reached a per-child limit."""
 
 
 class HeldPlaces(Protocol):

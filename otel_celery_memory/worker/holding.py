@@ -56,8 +56,7 @@ class Holding:
 
     def release(self) -> None:
         """Nothing is running, or it is measured no more."""
-        page, at = self.place
-        page[at] = 0
+        self.channel.page.release(self.channel.slot)
 
     def release_of(self, task_id: str) -> None:
         """This task is running no more; another one's start stays."""
