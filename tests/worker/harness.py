@@ -20,6 +20,8 @@ from demo.receiver import Event, Received
 from tests.processes import Server, running, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
+CONTROLLED = {"TEST_REMOTE_CONTROL": "1"}
+"""For a worker that is to answer remote commands."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,8 @@ class Worker:
     def stop(self, timeout_s: float = 45) -> float:
         """Warm shutdown; seconds it took.
 
-        Some 30 where the main process was stopped before it had read that a task is done, whose
-        result can be had by then: billiard's child waits so long for that
+        Some 30 where the main process was told to before it had read that a task has begun,
+        whose result can be had by then: billiard's child waits so long for somebody to read it
         (``GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT``). Seen in one of 75 busy runs.
         """
         began_s = time.monotonic()
@@ -116,6 +118,20 @@ class Worker:
         """Send a signal to each child of the pool."""
         for pid in children_of(self.pid):
             os.kill(pid, signal.Signals[name])
+
+    def wait_accepted(self, count: int) -> None:
+        """Until its main process has read that this many tasks run; the worker wants `CONTROLLED`.
+
+        A worker told to stop before it has read that throws the job away: it gives the message
+        back to the broker though a child runs the task, and waits 30 s for that child, whose
+        result nobody reads (``AsynPool.flush``, Celery 5.7.0; `stop`).
+        """
+
+        def active() -> int:
+            asked = self.client.control.inspect(destination=[self.node], timeout=1)
+            return len((asked.active() or {}).get(self.node, ()))
+
+        wait_until(f"{count} tasks run", lambda: active() == count, 20)
 
     def in_task(self, name: str) -> bool:
         """Whether a task that leaves a marker has begun."""

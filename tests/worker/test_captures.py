@@ -21,11 +21,10 @@ from demo.receiver import Receiver
 from otel_celery_memory.captures.format import load_capture
 from otel_celery_memory.worker.ordering import RUNS_WITHIN_S
 from tests.processes import wait_until
-from tests.worker.harness import Broker, Worker
+from tests.worker.harness import CONTROLLED, Broker, Worker
 from tests.worker.test_budget import APP, LEAK_BYTES, TASK, line_of
 
 Start = Callable[..., AbstractContextManager[Worker]]
-CONTROLLED = {"TEST_REMOTE_CONTROL": "1"}
 RUNS = 1_000
 POOLS = (["--concurrency=2"], ["--pool=solo"], ["--pool=threads", "--concurrency=2"])
 

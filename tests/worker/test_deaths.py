@@ -13,6 +13,7 @@ import pytest
 from demo.receiver import Receiver
 from tests.processes import wait_until
 from tests.worker.harness import (
+    CONTROLLED,
     Worker,
     children_of,
     exits,
@@ -142,11 +143,11 @@ def test_a_child_over_its_memory_limit_is_counted_as_recycled_and_not_as_lost(
 def test_a_cold_shutdown_leaves_no_process_and_says_goodbye(
     start: Start, receiver: Receiver
 ) -> None:
-    with start(arguments=["--concurrency=2"]) as worker:
+    with start(arguments=["--concurrency=2"], environ=CONTROLLED) as worker:
         worker.run("noop")
         # One that has come and has not begun, Celery waits for as in a warm shutdown.
         worker.send("hoard", 600, 0.1)
-        wait_until("the task runs", lambda: worker.in_task("hoard"), 10)
+        worker.wait_accepted(1)
         worker.server.process.send_signal(signal.SIGQUIT)
         worker.server.process.wait(30)
         assert reporters_of(worker.pid) == []

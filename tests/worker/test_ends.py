@@ -14,7 +14,7 @@ from typing import Any
 from demo.receiver import Event, Receiver
 from tests.processes import wait_until
 from tests.worker.cgroup import MemoryCgroup, memory_cgroup
-from tests.worker.harness import Worker, children_of, exits, losses, measured
+from tests.worker.harness import CONTROLLED, Worker, children_of, exits, losses, measured
 
 Start = Callable[..., AbstractContextManager[Worker]]
 CELERY = str(Path(sys.executable).parent / "celery")
@@ -46,8 +46,7 @@ def _one(pids: list[int]) -> list[int]:
 def test_revoked_killed_idle_and_requeued_are_told_with_their_signals_and_tasks(
     start: Start, receiver: Receiver, tmp_path: Path
 ) -> None:
-    environ = {"TEST_REMOTE_CONTROL": "1"}
-    with start(arguments=["--concurrency=1"], environ=environ) as worker:
+    with start(arguments=["--concurrency=1"], environ=CONTROLLED) as worker:
         worker.run("noop")
         expected: list[tuple[Any, ...]] = []
 

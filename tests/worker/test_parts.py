@@ -8,10 +8,10 @@ from typing import Any
 
 from demo.receiver import Receiver
 from tests.processes import wait_until
-from tests.worker.harness import Broker, Worker, measured
+from tests.worker.harness import CONTROLLED, Broker, Worker, measured
 
 Start = Callable[..., AbstractContextManager[Worker]]
-ENVIRON = {"TEST_REMOTE_CONTROL": "1", "TEST_BROKEN_HEAP": "1"}
+ENVIRON = {**CONTROLLED, "TEST_BROKEN_HEAP": "1"}
 
 
 def test_a_part_that_fails_in_children_is_in_a_metric_and_in_inspect_memory(

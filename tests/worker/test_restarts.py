@@ -9,7 +9,15 @@ from contextlib import AbstractContextManager
 
 from demo.receiver import Receiver
 from tests.processes import wait_until
-from tests.worker.harness import Worker, children_of, exits, losses, measured, reporters_of
+from tests.worker.harness import (
+    CONTROLLED,
+    Worker,
+    children_of,
+    exits,
+    losses,
+    measured,
+    reporters_of,
+)
 
 Start = Callable[..., AbstractContextManager[Worker]]
 
@@ -17,12 +25,12 @@ Start = Callable[..., AbstractContextManager[Worker]]
 def test_after_sighup_the_new_worker_is_measured_and_the_old_one_ended_in_order(
     start: Start, receiver: Receiver
 ) -> None:
-    with start(arguments=["--concurrency=2"]) as worker:
+    with start(arguments=["--concurrency=2"], environ=CONTROLLED) as worker:
         for _ in range(10):
             worker.run("noop")
         (former,), children = reporters_of(worker.pid), children_of(worker.pid)
         running = worker.send("sleep", 1)
-        wait_until("the task has come", lambda: "sleep[" in worker.log(), 10)
+        worker.wait_accepted(1)
 
         os.kill(worker.pid, signal.SIGHUP)
         wait_until("the new one is ready", lambda: worker.log().count("w@test ready") == 2, 30)

@@ -10,7 +10,7 @@ import celery
 
 from demo.receiver import Receiver
 from tests.processes import wait_until
-from tests.worker.harness import Worker, exits, losses, measured, reporters_of
+from tests.worker.harness import CONTROLLED, Worker, exits, losses, measured, reporters_of
 
 Start = Callable[..., AbstractContextManager[Worker]]
 SOFT = tuple(map(int, celery.__version__.split(".")[:2])) >= (5, 5)
@@ -20,14 +20,14 @@ SOFT = tuple(map(int, celery.__version__.split(".")[:2])) >= (5, 5)
 def test_tasks_that_are_cut_are_no_losses_however_long_another_does_not_obey(
     start: Start, receiver: Receiver
 ) -> None:
-    environ = {"TEST_SOFT_SHUTDOWN_S": "1.5"}
+    environ = {**CONTROLLED, "TEST_SOFT_SHUTDOWN_S": "1.5"}
     with start(arguments=["--concurrency=3"], environ=environ) as worker:
         worker.run("noop")
         # The first ends in time, the second is cut, the third ends when it likes: the pool is
         # waited for until then, and only afterwards Celery tells of the shutdown.
         for task, seconds in (("sleep", 1), ("sleep", 60), ("stubborn", 6)):
             worker.send(task, seconds)
-        wait_until("they have come", lambda: worker.log().count("received") == 4, 10)
+        worker.wait_accepted(3)
         wait_until("it is stubborn", lambda: worker.in_task("stubborn"), 10)
         worker.server.process.send_signal(signal.SIGQUIT)
         worker.server.process.wait(30)
