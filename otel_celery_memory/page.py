@@ -5,10 +5,10 @@ of tracing, and the last capture asked for. Then a cell for each slot: what its 
 and spent on tracing and has sent of a capture, with which its successor goes on. Then the frames
 that were dropped (`dropped.py`), and the reporter's heartbeat.
 Then for each slot the frame of the task that its process is running: it is there for as long as
-the task runs, and where the task takes its process with it, it stays until a successor comes. At
-the end are the ends that were told (`told.py`). A slot has one process at a time, and the main
-process lets one thread give orders: nothing has two writers, and no lock is shared between
-processes.
+the task runs, and where the task takes its process with it, it stays until that is reaped. Its
+first byte says whether one runs at all. At the end are the ends that were told (`told.py`). A slot
+has one process at a time, and the main process lets one thread give orders: nothing has two
+writers, and no lock is shared between processes.
 
 What is read here is checked before it is used: a task that writes where it should not must not
 make us trace for ever.
@@ -39,6 +39,8 @@ _BEAT = struct.Struct("<d")
 _BEAT_AT = _DROPPED_AT + DroppedFrames.size_bytes(SLOTS)
 _HELD_AT = 64 * 1024
 HELD_BYTES = 512
+UNKNOWN, IDLE = 0, 1
+"""First bytes of a slot's place: nobody has said what its process runs; it runs nothing."""
 _TOLD_AT = _HELD_AT + SLOTS * HELD_BYTES
 PAGE_BYTES = _TOLD_AT + TOLD_BYTES
 
@@ -87,18 +89,22 @@ class ControlPage:
     def held_at(self, slot: int) -> tuple[mmap.mmap, int]:
         """Where the process in this slot holds the frame of its task: `HELD_BYTES` from there.
 
-        It writes the whole frame, and a zero in its first byte when the task has ended.
+        It writes the whole frame, and `IDLE` in its first byte when the task has ended.
         """
         return self._map, _held_at(slot)
 
     def held(self, slot: int) -> bytes:
         """What the process in this slot holds; to be decoded, which tells whether it is whole."""
         at = _held_at(slot)
-        return self._map[at : at + HELD_BYTES] if self._map[at] else b""
+        return self._map[at : at + HELD_BYTES] if self._map[at] > IDLE else b""
+
+    def idle(self, slot: int) -> bool:
+        """Whether the process in this slot has said that it runs no task."""
+        return has_place(slot) and self._map[_held_at(slot)] == IDLE
 
     def release(self, slot: int) -> None:
-        """Nothing is held: said by its process, or by who reaped that, before it has another."""
-        self._map[_held_at(slot)] = 0
+        """Nothing is held: who reaped its process says so, before the slot has another."""
+        self._map[_held_at(slot)] = UNKNOWN
 
     def save(self, slot: int, balance: Balance) -> None:
         """Keep what the process in this slot earned and spent."""
@@ -154,6 +160,11 @@ class ControlPage:
         self._map.close()
         if self.fd >= 0:
             os.close(self.fd)
+
+
+def has_place(slot: int) -> bool:
+    """Whether the process in this slot holds its task in a place of its own: a child's does."""
+    return 0 <= slot < SLOTS - 2
 
 
 def _held_at(slot: int) -> int:

@@ -191,12 +191,15 @@ class ProcessExited(NamedTuple):
     ``reason`` is ``autoscale`` or ``terminated`` where the main process itself ended it, to shrink
     the pool or to revoke its task, and empty otherwise. ``span`` is the one that the message of
     its last task came from, where that is in a sampled trace: ``task_id`` is this task's then.
+    ``idle`` is 1 where the child had said in the control page that it ran no task: the end of the
+    last one may have been dropped. It is 0 where it ran one, or that is not known.
     """
 
     pid: int
     time_ns: int
     exit_code: int
     slot: int
+    idle: int
     span: bytes
     reason: str
     task_id: str

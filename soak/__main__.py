@@ -18,8 +18,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--kill-every",
         type=int,
-        default=180,
-        help="tasks between two SIGKILLs to children, but where the pipe is full",
+        default=200,
+        help="tasks between two SIGKILLs to children",
     )
     parser.add_argument("--reporter-kills", type=int, default=20)
     parser.add_argument("--troubles", type=int, default=8, help="windows of Collector trouble")

@@ -53,18 +53,19 @@ class Scale:
     """Windows of trouble in the first phase: two thirds of its tasks, a third of all."""
 
     def phases(self, seed: int = 1) -> list[Phase]:
-        """Collector trouble with children killed; a full pipe; the reporter killed as well."""
+        """Children killed, and: the Collector in trouble; a full pipe; the reporter killed."""
         chance = random.Random(seed)
         part = self.tasks // 10
         kills = self._child_kills(chance, 5 * part)
         troubles = self._troubles(5 * part)
         first = Phase("children killed, Collector in trouble", 5 * part, _ordered(kills + troubles))
         stopped = min(part // 2, _STOPPED_TASKS_MAX)
-        full = (
+        kills = self._child_kills(chance, part)
+        full = [
             Injection(part // 4, Fault.PIPE_FULL),
             Injection(part // 4 + stopped, Fault.PIPE_FREE),
-        )
-        second = Phase("full pipe", part, full)
+        ]
+        second = Phase("children killed, full pipe", part, _ordered(kills + full))
         rest = self.tasks - 6 * part
         step = rest // (self.reporter_kills + 1) if self.reporter_kills else rest
         reporter = [

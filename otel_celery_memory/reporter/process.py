@@ -48,6 +48,8 @@ class ProcessState:
     """Whether its last task did not end by itself."""
     exit_code: int | None = None
     """As the main process tells it, which reaps its children and knows whom it ended itself."""
+    idle: bool = False
+    """Whether it ran no task when it died, as its place in the control page told who reaped it."""
     seen_exit_code: int | None = None
     """From outside, for want of it: a main process that waits for its broker reaps nobody."""
     wanted: str = ""
@@ -143,6 +145,12 @@ class ProcessState:
             # Nothing, where a reporter that died was the only one to hear of its start.
             task_rss_start_bytes=task.rss_bytes or None if task else None,
         )
+
+    @property
+    def lost_in(self) -> TaskStarted | None:
+        """The task that a death at this moment takes with it."""
+        # What an idle process is known to run has ended: a full pipe did not take its end.
+        return self.in_flight[0] if self.in_flight and not self.idle else None
 
     @property
     def _is_child(self) -> bool:

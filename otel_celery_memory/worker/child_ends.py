@@ -28,6 +28,9 @@ class HeldPlaces(Protocol):
     def held(self, slot: int) -> bytes:
         """What the process in this slot holds."""
 
+    def idle(self, slot: int) -> bool:
+        """Whether it has said that it runs no task."""
+
     def release(self, slot: int) -> None:
         """It holds nothing any more."""
 
@@ -62,12 +65,13 @@ class ChildEnds:
 
     def tell(self, exited: ProcessExited) -> None:
         """A child was reaped; called before its slot has another one."""
+        exited = exited._replace(idle=int(self._places.idle(exited.slot)))
         end = ChildEnd(exited, self._held_by(exited))
         (self._orderly if end.orderly else self._lost).append(end)
         if not end.tell(self._sink):
             self._unsent.append(end)
-        elif end.held is not None:
-            # Who is in this slot much later would take it for news.
+        elif end.held is not None or exited.idle:
+            # Who is in this slot much later would take it for news, or for its own.
             self._places.release(exited.slot)
 
     def tell_unsent(self) -> None:

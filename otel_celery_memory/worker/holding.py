@@ -12,7 +12,7 @@ import os
 from celery.exceptions import SoftTimeLimitExceeded
 
 from otel_celery_memory.frames import held_start
-from otel_celery_memory.page import HELD_BYTES, SLOTS
+from otel_celery_memory.page import HELD_BYTES, IDLE, UNKNOWN, has_place
 from otel_celery_memory.records import TaskHeld, TaskStarted
 from otel_celery_memory.wire import encode
 from otel_celery_memory.worker.channel import Channel
@@ -20,7 +20,7 @@ from otel_celery_memory.worker.sink import Sink
 
 
 class Holding:
-    """One slot's place in the page; its first byte is zero where nothing is held."""
+    """One slot's place in the page."""
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
@@ -38,25 +38,28 @@ class Holding:
             self.channel.send(TaskHeld(*held))
         self.release()
 
-    def hold_sent(self, started: TaskStarted) -> None:
-        """Hold a start that was sent as well, for a reporter that does not hear of it.
+    def send(self, started: TaskStarted) -> None:
+        """Send a start, and hold it for a reporter that does not hear of it.
 
-        What it says of the task before was told with it: once is enough.
+        What it says of the task before is told with it: once is enough.
         """
-        self.release()
-        try:
-            frame = encode(started._replace(retained_bytes=None, previous_task=""))
-        except SoftTimeLimitExceeded:
-            raise  # the task's time limit, which happened to hit us
-        except Exception:
-            return  # it could not be sent either, which is counted
-        if len(frame) <= HELD_BYTES:
-            page, at = self.place
-            page[at : at + len(frame)] = frame
+        page, at = self.place
+        if page[at] == IDLE:
+            # Who is killed now is not idle, and may have told so.
+            page[at] = UNKNOWN
+        self.channel.send(started)
+        frame = _frame(started._replace(retained_bytes=None, previous_task=""))
+        page[at : at + len(frame)] = frame
 
     def release(self) -> None:
-        """Nothing is running, or it is measured no more."""
-        self.channel.page.release(self.channel.slot)
+        """No task runs."""
+        page, at = self.place
+        page[at] = IDLE
+
+    def give_up(self) -> None:
+        """What runs is measured no more: nobody knows whether a task does."""
+        page, at = self.place
+        page[at] = UNKNOWN
 
     def release_of(self, task_id: str) -> None:
         """This task is running no more; another one's start stays."""
@@ -67,4 +70,15 @@ class Holding:
 
 def open_holding(slot: int, sink: Sink) -> Holding | None:
     """That of a process that has a place of its own in the page: a child, of the first 510."""
-    return Holding(sink) if 0 <= slot < SLOTS - 2 and isinstance(sink, Channel) else None
+    return Holding(sink) if has_place(slot) and isinstance(sink, Channel) else None
+
+
+def _frame(started: TaskStarted) -> bytes:
+    """What is held of a start: that something runs is all there is room for with long names."""
+    try:
+        frame = encode(started)
+    except SoftTimeLimitExceeded:
+        raise  # the task's time limit, which happened to hit us
+    except Exception:
+        return bytes((UNKNOWN,))  # it could not be sent either, which is counted
+    return frame if len(frame) <= HELD_BYTES else bytes((UNKNOWN,))

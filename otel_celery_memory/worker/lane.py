@@ -21,7 +21,7 @@ from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
 
-from otel_celery_memory.page import HELD_BYTES
+from otel_celery_memory.page import HELD_BYTES, IDLE
 from otel_celery_memory.probes.descriptor import write
 from otel_celery_memory.probes.process import PAGE_BYTES, LinuxProcessProbe, ProcessProbe
 from otel_celery_memory.records import NO_SPAN, TERMINATED, TaskStarted
@@ -133,7 +133,7 @@ class Lane:
         text = f"{task_id}\0{self._task}\0{state or TERMINATED}\0{self._previous}"
         frame = plain_frame(FINISHED, numbers, text)
         self._channel.send_frame(encode(finished_record(numbers, text)) if frame is None else frame)
-        self._map[self._at] = 0
+        self._map[self._at] = IDLE
         self._meter.previous = (self._task, start_bytes)
         self._task_id = ""
         if span is not None:
@@ -147,7 +147,7 @@ class Lane:
         task_id, retained = self._task_id, self._retained_bytes
         if not nested_starts:
             self._task_id = ""
-            self._holding.release()
+            self._holding.give_up()
             return
         # A time limit may strike between any two lines: one of both ways knows the run.
         self._meter.adopt(task_id, self._task, self._started_ns, self._rss_bytes, self._thread)
@@ -162,8 +162,7 @@ class Lane:
             self._task,
             self._previous,
         )
-        self._channel.send(started)
-        self._holding.hold_sent(started)
+        self._holding.send(started)
 
 
 def open_lane(

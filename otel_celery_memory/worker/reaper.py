@@ -83,6 +83,7 @@ class Reaper:
                     time.time_ns(),
                     int(code),
                     slot,
+                    0,
                     ran.span,
                     _wanted(process),
                     "" if ran.span == NO_SPAN else ran.task_id,

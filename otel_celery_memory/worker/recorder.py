@@ -179,9 +179,10 @@ class Recorder:
             self._trace(self.tracing.starting)
         # Asking the request costs more than a probe: only where a task is running already.
         started = meter.start(task_id, task.name, lambda: bool(task.request.is_eager))
-        self._sink.send(started)
-        if self._holding is not None and not started.nested:
-            self._holding.hold_sent(started)
+        if self._holding is None or started.nested:
+            self._sink.send(started)
+        else:
+            self._holding.send(started)
         if (
             self.tracing is not None
             and not started.nested
@@ -268,7 +269,7 @@ class Recorder:
     def _close_lane(self) -> None:
         self._lane = None
         if self._holding is not None and os.getpid() == self._pid:
-            self._holding.release()
+            self._holding.give_up()
 
     def _trace(self, do: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Have the tracing part do something; it fails alone, and leaves nothing traced."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from otel_celery_memory.page import IDLE
 from otel_celery_memory.records import Record
 from otel_celery_memory.worker.child_ends import ChildEnds
 from otel_celery_memory.worker.sink import Sink
@@ -84,6 +85,9 @@ class ListSink:
         return True
 
 
+NO_TASK = bytes((IDLE,))
+
+
 class Places:
     """The places of the control page in which tasks are held, by slot."""
 
@@ -91,7 +95,11 @@ class Places:
         self.by_slot = by_slot or {}
 
     def held(self, slot: int) -> bytes:
-        return self.by_slot.get(slot, b"")
+        held = self.by_slot.get(slot, b"")
+        return b"" if held == NO_TASK else held
+
+    def idle(self, slot: int) -> bool:
+        return self.by_slot.get(slot) == NO_TASK
 
     def release(self, slot: int) -> None:
         self.by_slot.pop(slot, None)

@@ -129,9 +129,9 @@ def test_marks_are_read_as_they_are_written(tmp_path: Path) -> None:
 
 
 def test_the_full_run_kills_five_hundred_children_and_twenty_reporters() -> None:
-    phases = Scale(100_000, 180, 20, 8).phases()
+    phases = Scale(100_000, 200, 20, 8).phases()
     faults = [each.fault for phase in phases for each in phase.injections]
     assert sum(phase.tasks for phase in phases) == 100_000
-    assert faults.count(Fault.KILL_CHILD) == 499
+    assert faults.count(Fault.KILL_CHILD) == 500
     assert faults.count(Fault.KILL_REPORTER) == 20
     assert all(each.at < phase.tasks for phase in phases for each in phase.injections)

@@ -14,7 +14,15 @@ from typing import Any
 from demo.receiver import Event, Receiver
 from tests.processes import wait_until
 from tests.worker.cgroup import MemoryCgroup, memory_cgroup
-from tests.worker.harness import CONTROLLED, Worker, children_of, exits, losses, measured
+from tests.worker.harness import (
+    CONTROLLED,
+    Worker,
+    children_of,
+    exits,
+    losses,
+    measured,
+    wait_measured,
+)
 
 Start = Callable[..., AbstractContextManager[Worker]]
 CELERY = str(Path(sys.executable).parent / "celery")
@@ -51,7 +59,9 @@ def test_revoked_killed_idle_and_requeued_are_told_with_their_signals_and_tasks(
         expected: list[tuple[Any, ...]] = []
 
         for number in (signal.SIGTERM, signal.SIGKILL):
-            # Told as killed from outside, idle; the child has come up when its task has run.
+            # Told as killed from outside, idle; the child has come up when its task has run, whose
+            # result is there a moment before its end.
+            wait_measured(receiver.received, {"noop": len(expected) + 1})
             os.kill(the_child(worker), number)
             expected.append(("killed", number, None, None))
             wait_lost(receiver, len(expected))

@@ -36,7 +36,7 @@ def goodbye(exit_code: int) -> ProcessDown:
 
 
 def exited(exit_code: int, wanted: str = "", pid: int = CHILD) -> ProcessExited:
-    return ProcessExited(pid, 0, exit_code, pid - CHILD, NO_SPAN, wanted, "")
+    return ProcessExited(pid, 0, exit_code, pid - CHILD, 0, NO_SPAN, wanted, "")
 
 
 def told(state: WorkerState) -> list[tuple[Any, ...]]:
@@ -96,6 +96,24 @@ def test_who_ended_a_child_is_told_by_the_main_process_that_did_or_did_not(
     records: tuple[Record, ...], expected: tuple[object, ...]
 ) -> None:
     assert ending(*records) == expected
+
+
+@pytest.mark.parametrize(
+    ("records", "how"),
+    [
+        ((exited(-9),), ("killed", 9)),
+        ((exited(-11),), ("crashed", 11)),
+        ((exited(-9, "terminated"),), ("terminated", 9)),
+        ((goodbye(SIGTERM), exited(15)), ("killed", 15)),
+    ],
+)
+def test_a_child_that_ran_nothing_when_it_died_is_lost_in_no_task_though_no_end_of_one_was_heard(
+    records: tuple[Record, ...], how: tuple[str, int]
+) -> None:
+    *before, last = records
+    assert ending(*IN_TASK, *records) == (*how, "id-1", True)
+    assert isinstance(last, ProcessExited)
+    assert ending(*IN_TASK, *before, last._replace(idle=1)) == (*how, None, True)
 
 
 def test_a_goodbye_after_a_signal_waits_for_the_main_process_to_say_whose_it_was() -> None:

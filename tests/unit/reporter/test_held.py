@@ -148,7 +148,7 @@ def test_where_its_slot_is_told_with_its_end_alone_what_it_held_is_found_all_the
     child.kill()
     # A reporter that was started again met it by this record, which has no slot.
     reporter.send(HeapSampled(child.pid, 1, 2, 3, 4))
-    reporter.send(ProcessExited(child.pid, 6, -9, SLOT, NO_SPAN, "", ""))
+    reporter.send(ProcessExited(child.pid, 6, -9, SLOT, 0, NO_SPAN, "", ""))
     reporter.close_pipe()
     reporter.end()
     assert (SLOT, "killed", 9, "app.task") in reporter.emitter.told()

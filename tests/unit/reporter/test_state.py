@@ -39,7 +39,7 @@ def up(pid: int = CHILD, slot: int = 0) -> ProcessUp:
 
 
 def exited(exit_code: int, reason: str = "", pid: int = CHILD) -> ProcessExited:
-    return ProcessExited(pid, 0, exit_code, 0, NO_SPAN, reason, "")
+    return ProcessExited(pid, 0, exit_code, 0, 0, NO_SPAN, reason, "")
 
 
 def state_of(*records: Record) -> WorkerState:

@@ -65,6 +65,10 @@ class Child:
         """The ids of the tasks that it holds."""
         return [record.task_id for record in self.held()]
 
+    def idle(self) -> bool:
+        """Whether the page says that it runs no task."""
+        return self.channel.page.idle(SLOT)
+
     def close(self) -> None:
         """Give back what is held."""
         self.recorder.stop_tracing()

@@ -13,7 +13,7 @@ from otel_celery_memory.worker.checks import ROLL_CALL_CHECKS, Checks
 from otel_celery_memory.worker.reaper import Reaper
 from tests.unit.fakes import ListSink, ends_to
 
-REAPED = [ProcessExited(pid, 2**62, -9, 0, NO_SPAN, "", "") for pid in (11, 12)]
+REAPED = [ProcessExited(pid, 2**62, -9, 0, 0, NO_SPAN, "", "") for pid in (11, 12)]
 
 
 class Worker:

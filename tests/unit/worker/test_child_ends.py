@@ -8,13 +8,13 @@ from otel_celery_memory.records import NO_SPAN, ProcessExited, Record, TaskHeld
 from otel_celery_memory.wire import encode
 from otel_celery_memory.worker.child_ends import KEPT_MAX, ChildEnds
 from tests.unit.examples import started
-from tests.unit.fakes import ListSink, Places
+from tests.unit.fakes import NO_TASK, ListSink, Places
 
 SLOT = 2
 
 
 def reaped(pid: int, exit_code: int = -9, slot: int = SLOT) -> ProcessExited:
-    return ProcessExited(pid, pid, exit_code, slot, NO_SPAN, "", "")
+    return ProcessExited(pid, pid, exit_code, slot, 0, NO_SPAN, "", "")
 
 
 def held(pid: int) -> TaskHeld:
@@ -43,6 +43,14 @@ def test_what_is_no_task_of_that_child_is_left_where_it_is(frame: bytes) -> None
     sink, places = ListSink(), Places({SLOT: frame})
     ChildEnds(sink, places).tell(reaped(11))
     assert (sink.records, places.by_slot) == ([reaped(11)], {SLOT: frame})
+
+
+def test_of_a_child_that_ran_no_task_that_is_told_and_not_taken_for_its_successor_s() -> None:
+    sink, places = ListSink(), Places({SLOT: NO_TASK})
+    ends = ChildEnds(sink, places)
+    for pid in (11, 12):
+        ends.tell(reaped(pid))
+    assert sink.records == [reaped(11)._replace(idle=1), reaped(12)]
 
 
 def test_the_tasks_of_all_who_died_in_one_slot_are_kept() -> None:

@@ -216,21 +216,60 @@ def test_a_start_too_long_for_the_page_takes_what_was_held_before_with_it(
     channel: Channel, holding: Holding
 ) -> None:
     for name in ("app.task", "app." + "n" * 600):
-        holding.hold_sent(started(os.getpid(), "a")._replace(task=name))
+        holding.send(started(os.getpid(), "a")._replace(task=name))
     assert channel.page.held(SLOT) == b""
 
 
 def test_another_task_s_end_leaves_what_is_held(channel: Channel, holding: Holding) -> None:
-    holding.hold_sent(started(os.getpid(), "a-task"))
+    holding.send(started(os.getpid(), "a-task"))
     holding.release_of("another")
     assert channel.page.held(SLOT) != b""
     holding.release_of("a-task")
     assert channel.page.held(SLOT) == b""
 
 
+@pytest.mark.parametrize("name", ["app.task", "app." + "n" * 600])
+@pytest.mark.parametrize("general", [False, True])
+def test_a_child_says_that_it_runs_nothing_but_not_while_it_runs_a_task(
+    child: Child, name: str, general: bool
+) -> None:
+    task = SimpleNamespace(name=name, request=SimpleNamespace(is_eager=False))
+    for _ in range(2):
+        assert child.idle()
+        if general:
+            begin_the_general_way(child, task, "a")
+        else:
+            child.recorder.prerun("a", task)
+        assert not child.idle()
+        child.recorder.prerun("inside", EAGER)
+        child.recorder.postrun("inside", EAGER, "SUCCESS")
+        assert not child.idle()
+        child.recorder.postrun("a", task, "SUCCESS")
+    assert child.idle()
+
+
+def test_a_start_is_sent_only_when_the_page_says_nothing_else(
+    channel: Channel, holding: Holding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[bool] = []
+    holding.release()
+    monkeypatch.setattr(channel, "send", lambda _: said.append(channel.page.idle(SLOT)))
+    holding.send(started(os.getpid(), "a"))
+    assert said == [False]
+
+
+def test_a_child_that_measures_no_more_does_not_say_that_it_runs_nothing(
+    child: Child, task: Any
+) -> None:
+    child.recorder.prerun("a", task)
+    child.recorder.stop_tracing()
+    assert (child.held(), child.idle()) == ([], False)
+
+
 @pytest.mark.parametrize("slot", [MAIN_SLOT, 510])
 def test_who_has_no_place_of_its_own_holds_nothing(channel: Channel, slot: int) -> None:
     assert open_holding(slot, channel) is None
+    assert not channel.page.idle(slot)
 
 
 def test_a_time_limit_is_the_task_s_where_it_strikes_as_a_start_is_held(
@@ -241,4 +280,4 @@ def test_a_time_limit_is_the_task_s_where_it_strikes_as_a_start_is_held(
 
     monkeypatch.setattr("otel_celery_memory.worker.holding.encode", strike)
     with pytest.raises(SoftTimeLimitExceeded):
-        holding.hold_sent(started(os.getpid(), "a"))
+        holding.send(started(os.getpid(), "a"))
