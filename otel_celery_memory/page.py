@@ -5,7 +5,7 @@ of tracing, and the last capture asked for. Then a cell for each slot: what its 
 and spent on tracing and has sent of a capture, with which its successor goes on. Then the frames
 that were dropped (`dropped.py`), and the reporter's heartbeat.
 Then for each slot the frame of the task that its process is running: it is there for as long as
-the task runs, and where the task takes its process with it, it stays until that is reaped. Its
+the task runs, and where the task takes its process with it, it stays until that has been told. Its
 first byte says whether one runs at all. At the end are the ends that were told (`told.py`). A slot
 has one process at a time, and the main process lets one thread give orders: nothing has two
 writers, and no lock is shared between processes.
@@ -38,10 +38,12 @@ _DROPPED_AT = _CELLS_AT + SLOTS * _CELL_BYTES
 _BEAT = struct.Struct("<d")
 _BEAT_AT = _DROPPED_AT + DroppedFrames.size_bytes(SLOTS)
 _HELD_AT = 64 * 1024
-HELD_BYTES = 512
+_PLACE_BYTES = 512
+_OWNER = struct.Struct("<q")
+HELD_BYTES = _PLACE_BYTES - _OWNER.size
 UNKNOWN, IDLE = 0, 1
-"""First bytes of a slot's place: nobody has said what its process runs; it runs nothing."""
-_TOLD_AT = _HELD_AT + SLOTS * HELD_BYTES
+"""First bytes of a slot's place: nobody says what its process runs; all that it ran has ended."""
+_TOLD_AT = _HELD_AT + SLOTS * _PLACE_BYTES
 PAGE_BYTES = _TOLD_AT + TOLD_BYTES
 
 
@@ -93,17 +95,26 @@ class ControlPage:
         """
         return self._map, _held_at(slot)
 
+    def claim(self, slot: int, pid: int) -> None:
+        """This process has the slot from now on, and has run nothing yet."""
+        at = _held_at(slot)
+        self._map[at] = UNKNOWN
+        _OWNER.pack_into(self._map, at + HELD_BYTES, pid)
+        self._map[at] = IDLE
+
     def held(self, slot: int) -> bytes:
         """What the process in this slot holds; to be decoded, which tells whether it is whole."""
         at = _held_at(slot)
         return self._map[at : at + HELD_BYTES] if self._map[at] > IDLE else b""
 
-    def idle(self, slot: int) -> bool:
-        """Whether the process in this slot has said that it runs no task."""
-        return has_place(slot) and self._map[_held_at(slot)] == IDLE
+    def idle(self, slot: int, pid: int) -> bool:
+        """Whether this process says that all that it ran has ended."""
+        at = _held_at(slot)
+        said = has_place(slot) and self._map[at] == IDLE
+        return said and _OWNER.unpack_from(self._map, at + HELD_BYTES) == (pid,)
 
-    def release(self, slot: int) -> None:
-        """Nothing is held: who reaped its process says so, before the slot has another."""
+    def clear(self, slot: int) -> None:
+        """Nothing is held: what its process had held when it died has been told."""
         self._map[_held_at(slot)] = UNKNOWN
 
     def save(self, slot: int, balance: Balance) -> None:
@@ -168,7 +179,7 @@ def has_place(slot: int) -> bool:
 
 
 def _held_at(slot: int) -> int:
-    return _HELD_AT + _index(slot) * HELD_BYTES
+    return _HELD_AT + _index(slot) * _PLACE_BYTES
 
 
 def _cell(slot: int) -> int:

@@ -19,7 +19,7 @@ from otel_celery_memory import records
 from otel_celery_memory.records import Record
 
 MAGIC = b"\xce\x4d"
-VERSION = 1
+VERSION = 2
 MAX_FRAME_BYTES = 4096
 """Linux's ``PIPE_BUF``. POSIX asks for 512 only; macOS has 512 and may tear larger frames there,
 which the decoder then skips and counts."""

@@ -132,7 +132,7 @@ def main(argv: list[str]) -> None:
         selector,
         settings.sites_interval,
         page.dropped.count_damaged,
-        page.held,
+        page,
         oom_kills,
         pipeline.send_events,
         containment,

@@ -81,7 +81,7 @@ class Memoirs(NoMemoirs):
                     )
                     for process in islice(self._state.processes.values(), PROCESSES_MAX)
                     if process.down is None
-                    for task in (process.in_flight[0] if process.in_flight else None,)
+                    for task in (process.running,)
                 ),
             )
         )

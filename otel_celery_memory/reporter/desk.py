@@ -118,12 +118,11 @@ class Desk:
 
 
 def _process(process: ProcessState) -> dict[str, Any]:
-    task = process.in_flight[0] if process.in_flight else None
     return {
         "slot": slot_name(process.slot),
         "pid": process.pid,
         "rss": process.rss_bytes,
-        "task": task.task if task else None,
+        "task": process.running.task if process.running else None,
     }
 
 

@@ -138,10 +138,9 @@ class Emitter:
         there.sort(key=lambda process: -(process.rss_bytes or 0))
         for process in there[:PRESSED_MAX]:
             if usage.pid in (None, process.pid):
-                task = process.in_flight[0] if process.in_flight else None
                 self._events.pressure(
                     Pressure(
-                        process.snapshot(task, now_ns),
+                        process.snapshot(process.running, now_ns),
                         usage.kind,
                         usage.used_bytes,
                         usage.limit_bytes,

@@ -91,7 +91,7 @@ def _after_goodbye(process: ProcessState, down: ProcessDown, worker: Worker) -> 
 
 
 def _without_goodbye(process: ProcessState, gone_ns: int, oom: OomKills) -> _How:
-    task = process.lost_in
+    task = process.running
     reason, number = unannounced(process.exit_code)
     killed = reason is ExitReason.KILLED and number in (_SIGKILL, None)
     if killed and oom.claim(gone_ns):
@@ -103,7 +103,7 @@ def _cut_task(process: ProcessState) -> TaskStarted | None:
     """The task that did not end by itself: told to have ended by its process's handler, or not."""
     if process.terminated:
         return process.last
-    return process.lost_in
+    return process.running
 
 
 def announced(down: ProcessDown) -> ExitReason:

@@ -1,8 +1,7 @@
-"""The tasks that processes are running, from the control page: starts that were not sent."""
+"""What processes run, from the control page: starts that were not sent, and that nothing runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 from otel_celery_memory.frames import held_start
@@ -19,12 +18,21 @@ class Holder(Protocol):
         """A process holds the start of its task in the control page."""
 
 
+class Places(Protocol):
+    """Where the processes say it: the control page."""
+
+    def held(self, slot: int) -> bytes:
+        """What the process in this slot holds; empty where it holds nothing."""
+
+    def idle(self, slot: int, pid: int) -> bool:
+        """Whether this process says that all that it ran has ended."""
+
+
 class HeldTasks:
     """Looks at what the processes hold: a task that killed its process is known by that alone."""
 
-    def __init__(self, held: Callable[[int], bytes], holder: Holder) -> None:
-        """``held`` gives the bytes in a slot's place, empty where nothing is held."""
-        self._held = held
+    def __init__(self, places: Places, holder: Holder) -> None:
+        self._places = places
         self._holder = holder
 
     def look(self) -> None:
@@ -37,7 +45,10 @@ class HeldTasks:
         process = self._holder.state.processes.get(pid)
         if process is None or process.slot is None:
             return
-        held = held_start(self._held(process.slot))
+        if self._places.idle(process.slot, pid):
+            process.idle = True
+            return
+        held = held_start(self._places.held(process.slot))
         # A slot's next process may have written over it already.
         if held is not None and held.pid == pid:
             self._holder.holds(held)

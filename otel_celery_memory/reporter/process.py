@@ -49,7 +49,7 @@ class ProcessState:
     exit_code: int | None = None
     """As the main process tells it, which reaps its children and knows whom it ended itself."""
     idle: bool = False
-    """Whether it ran no task when it died, as its place in the control page told who reaped it."""
+    """Whether all that it ran has ended, as it said in the control page."""
     seen_exit_code: int | None = None
     """From outside, for want of it: a main process that waits for its broker reaps nobody."""
     wanted: str = ""
@@ -125,6 +125,7 @@ class ProcessState:
         self._runs(self.last, len(outermost))
 
     def _runs(self, task: TaskStarted, place: int) -> None:
+        self.idle = False
         self.in_flight.insert(place, task)
         del self.in_flight[:-_IN_FLIGHT_MAX]
 
@@ -147,9 +148,9 @@ class ProcessState:
         )
 
     @property
-    def lost_in(self) -> TaskStarted | None:
-        """The task that a death at this moment takes with it."""
-        # What an idle process is known to run has ended: a full pipe did not take its end.
+    def running(self) -> TaskStarted | None:
+        """The task that it runs, or ran when it died."""
+        # What it told of is in flight for ever where the pipe was full at its end.
         return self.in_flight[0] if self.in_flight and not self.idle else None
 
     @property

@@ -98,7 +98,7 @@ class WorkerState:
         process = self._process(record.pid)
         process.slot = record.slot if process.slot is None else process.slot
         process.exit_code = record.exit_code
-        process.idle = bool(record.idle)
+        process.idle = process.idle or bool(record.idle)
         process.wanted = record.reason
         process.saw_span(record.task_id, record.span)
 

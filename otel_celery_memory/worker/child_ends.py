@@ -28,10 +28,10 @@ class HeldPlaces(Protocol):
     def held(self, slot: int) -> bytes:
         """What the process in this slot holds."""
 
-    def idle(self, slot: int) -> bool:
-        """Whether it has said that it runs no task."""
+    def idle(self, slot: int, pid: int) -> bool:
+        """Whether this process said that all that it ran had ended."""
 
-    def release(self, slot: int) -> None:
+    def clear(self, slot: int) -> None:
         """It holds nothing any more."""
 
 
@@ -64,15 +64,15 @@ class ChildEnds:
         self._unsent: deque[ChildEnd] = deque(maxlen=KEPT_MAX)
 
     def tell(self, exited: ProcessExited) -> None:
-        """A child was reaped; called before its slot has another one."""
-        exited = exited._replace(idle=int(self._places.idle(exited.slot)))
+        """A child was reaped; called before its slot has another one, and looks at its place."""
+        exited = exited._replace(idle=int(self._places.idle(exited.slot, exited.pid)))
         end = ChildEnd(exited, self._held_by(exited))
         (self._orderly if end.orderly else self._lost).append(end)
         if not end.tell(self._sink):
             self._unsent.append(end)
-        elif end.held is not None or exited.idle:
-            # Who is in this slot much later would take it for news, or for its own.
-            self._places.release(exited.slot)
+        elif end.held is not None:
+            # Who is in this slot much later would take it for news.
+            self._places.clear(exited.slot)
 
     def tell_unsent(self) -> None:
         """Once more what a full pipe did not take; called by one thread."""

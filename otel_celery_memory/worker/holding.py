@@ -18,6 +18,9 @@ from otel_celery_memory.wire import encode
 from otel_celery_memory.worker.channel import Channel
 from otel_celery_memory.worker.sink import Sink
 
+_NAME_BYTES = 128
+"""Of a name that does not fit: what is left beside the longest id."""
+
 
 class Holding:
     """One slot's place in the page."""
@@ -33,39 +36,51 @@ class Holding:
 
         Nothing is found where the main process heard of its end.
         """
-        held = held_start(self.channel.page.held(self.channel.slot))
+        held = self._held()
         if held is not None and held.pid != self._pid:
             self.channel.send(TaskHeld(*held))
-        self.release()
+        self.channel.page.claim(self.channel.slot, self._pid)
 
     def send(self, started: TaskStarted) -> None:
         """Send a start, and hold it for a reporter that does not hear of it.
 
         What it says of the task before is told with it: once is enough.
         """
+        # Held first: a start that was sent is never followed by a word that nothing runs.
         page, at = self.place
-        if page[at] == IDLE:
-            # Who is killed now is not idle, and may have told so.
-            page[at] = UNKNOWN
-        self.channel.send(started)
         frame = _frame(started._replace(retained_bytes=None, previous_task=""))
         page[at : at + len(frame)] = frame
+        self.channel.send(started)
 
-    def release(self) -> None:
-        """No task runs."""
+    def ended(self, task_id: str, *, idle: bool) -> None:
+        """The end of this task was told; ``idle``: by itself, and nothing else runs."""
         page, at = self.place
-        page[at] = IDLE
+        if idle:
+            page[at] = IDLE
+        else:
+            self.forget(task_id)
+
+    def forget(self, task_id: str) -> bool:
+        """This task is held no more, if it is; another one's start stays. Whether it was held."""
+        held = self._held()
+        if held is None or held.task_id != task_id:
+            return False
+        self.give_up()
+        return True
 
     def give_up(self) -> None:
-        """What runs is measured no more: nobody knows whether a task does."""
+        """What runs is not known any more."""
         page, at = self.place
         page[at] = UNKNOWN
 
-    def release_of(self, task_id: str) -> None:
-        """This task is running no more; another one's start stays."""
+    def doubt(self) -> None:
+        """A task may have begun that is not held."""
         page, at = self.place
-        if task_id.encode(errors="replace") in page[at : at + HELD_BYTES]:
-            self.release()
+        if page[at] == IDLE:
+            page[at] = UNKNOWN
+
+    def _held(self) -> TaskStarted | None:
+        return held_start(self.channel.page.held(self.channel.slot))
 
 
 def open_holding(slot: int, sink: Sink) -> Holding | None:
@@ -74,11 +89,14 @@ def open_holding(slot: int, sink: Sink) -> Holding | None:
 
 
 def _frame(started: TaskStarted) -> bytes:
-    """What is held of a start: that something runs is all there is room for with long names."""
+    """What is held of a start: of a long name the beginning, as far as there is room."""
     try:
         frame = encode(started)
+        if len(frame) > HELD_BYTES:
+            name = started.task.encode("utf-8", "replace")[:_NAME_BYTES].decode("utf-8", "ignore")
+            frame = encode(started._replace(task=name))
     except SoftTimeLimitExceeded:
         raise  # the task's time limit, which happened to hit us
     except Exception:
-        return bytes((UNKNOWN,))  # it could not be sent either, which is counted
-    return frame if len(frame) <= HELD_BYTES else bytes((UNKNOWN,))
+        return bytes((UNKNOWN,))  # it cannot be sent either, which is counted
+    return frame

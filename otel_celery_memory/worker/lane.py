@@ -21,7 +21,7 @@ from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
 
-from otel_celery_memory.page import HELD_BYTES, IDLE
+from otel_celery_memory.page import HELD_BYTES, IDLE, UNKNOWN
 from otel_celery_memory.probes.descriptor import write
 from otel_celery_memory.probes.process import PAGE_BYTES, LinuxProcessProbe, ProcessProbe
 from otel_celery_memory.records import NO_SPAN, TERMINATED, TaskStarted
@@ -133,7 +133,8 @@ class Lane:
         text = f"{task_id}\0{self._task}\0{state or TERMINATED}\0{self._previous}"
         frame = plain_frame(FINISHED, numbers, text)
         self._channel.send_frame(encode(finished_record(numbers, text)) if frame is None else frame)
-        self._map[self._at] = IDLE
+        # One that was ended by its process's signal may be asked for with the process's end.
+        self._map[self._at] = IDLE if state else UNKNOWN
         self._meter.previous = (self._task, start_bytes)
         self._task_id = ""
         if span is not None:

@@ -83,7 +83,7 @@ class Reaper:
                     time.time_ns(),
                     int(code),
                     slot,
-                    0,
+                    0,  # to be looked up
                     ran.span,
                     _wanted(process),
                     "" if ran.span == NO_SPAN else ran.task_id,

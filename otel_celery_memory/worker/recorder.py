@@ -71,7 +71,7 @@ class Recorder:
         self._runs_tasks = True
         self.max_memory_kib = 0
         """``worker_max_memory_per_child``: what billiard compares with the peak, in KiB."""
-        self._pid = 0
+        self._pid = self._begun_pid = 0
         self._meter: Meter | None = None
         self._lane: Lane | None = None
         self._holding: Holding | None = None
@@ -87,6 +87,7 @@ class Recorder:
         """This process is up; everything that a fork left behind is made anew."""
         self.slot = slot
         self._runs_tasks = runs_tasks
+        self._begun_pid = os.getpid()
         self._open()
         if self._holding is not None:
             self._holding.tell_of_predecessor()
@@ -142,6 +143,8 @@ class Recorder:
                 self._start(str(task_id), task)
         except SoftTimeLimitExceeded:
             self._soft_limit.struck(self._pid)
+            if self._holding is not None:
+                self._holding.doubt()
         except Exception:
             self._meter_failed()
 
@@ -167,9 +170,8 @@ class Recorder:
 
     def _start(self, task_id: str, task: Any) -> None:
         if os.getpid() != self._pid:
+            self._lane = self._holding = None  # a fork that nobody told us of
             self._open()
-            # A fork that nobody told us of: the place in the page is another's.
-            self._lane = self._holding = None
         meter = self._meter
         if meter is None:
             return
@@ -194,13 +196,15 @@ class Recorder:
         meter = self._meter
         run = None if meter is None else meter.finish(task_id)
         if meter is None or run is None:
-            self._release(task_id)
+            if self._holding is not None:
+                self._holding.forget(task_id)
             return
         span, own = self._spans.of(task, run.started_ns)
         finished = meter.result(run, state or TERMINATED, span_bytes(span))
         self._sink.send(finished)
         if self._holding is not None and not finished.nested:
-            self._holding.release()
+            # A thread of the task may go on, with tasks of its own.
+            self._holding.ended(task_id, idle=state is not None and not meter.runs)
         if self.tracing is not None and not finished.nested:
             self._trace(self.tracing.ended, finished)
         if span is not None:
@@ -212,12 +216,8 @@ class Recorder:
         """A soft time limit hit us at the end of a task: too late, unless it ran inside another."""
         if task.request.is_eager:
             self._soft_limit.struck(self._pid)
-        else:
-            self._release(task_id)
-
-    def _release(self, task_id: str) -> None:
-        if self._holding is not None:
-            self._holding.release_of(task_id)
+        elif self._holding is not None and self._holding.forget(task_id):
+            self._page.dropped.count(self.slot, task_end=True)
 
     def _open(self) -> None:
         """Open the probes of the process we are in now."""
@@ -240,7 +240,9 @@ class Recorder:
                     self._settings.sites_include, self._settings.sites_exclude, self._called_from
                 ),
             )
-        self._holding = open_holding(self.slot, self._sink)
+        # In a fork that nobody told us of the place in the page is another's.
+        owns = self._pid == self._begun_pid
+        self._holding = open_holding(self.slot, self._sink) if owns else None
         self._lane = self._open_lane()
 
     def _open_lane(self) -> Lane | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from otel_celery_memory.page import IDLE
 from otel_celery_memory.records import Record
 from otel_celery_memory.worker.child_ends import ChildEnds
 from otel_celery_memory.worker.sink import Sink
@@ -85,23 +84,20 @@ class ListSink:
         return True
 
 
-NO_TASK = bytes((IDLE,))
-
-
 class Places:
-    """The places of the control page in which tasks are held, by slot."""
+    """The places of the control page in which tasks are held, by slot, and who says it is idle."""
 
     def __init__(self, by_slot: dict[int, bytes] | None = None) -> None:
         self.by_slot = by_slot or {}
+        self.idle_pids: set[int] = set()
 
     def held(self, slot: int) -> bytes:
-        held = self.by_slot.get(slot, b"")
-        return b"" if held == NO_TASK else held
+        return self.by_slot.get(slot, b"")
 
-    def idle(self, slot: int) -> bool:
-        return self.by_slot.get(slot) == NO_TASK
+    def idle(self, _: int, pid: int) -> bool:
+        return pid in self.idle_pids
 
-    def release(self, slot: int) -> None:
+    def clear(self, slot: int) -> None:
         self.by_slot.pop(slot, None)
 
 

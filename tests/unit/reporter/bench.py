@@ -26,6 +26,7 @@ from otel_celery_memory.reporter.state import WorkerState
 from otel_celery_memory.reporter.watch import ProcessWatch
 from otel_celery_memory.wire import encode
 from tests.processes import wait_until
+from tests.unit.fakes import Places
 
 
 @dataclass
@@ -126,7 +127,8 @@ class Reporter:
         self.desk = NotingDesk()
         desk: Any = self.desk
         self.damaged: list[int] = []
-        self.held: dict[int, bytes] = {}
+        self.places = Places()
+        self.held = self.places.by_slot
         self.oom_kills: int | None = None
         self.sent: list[int] = []
         self.beats: list[bool] = []
@@ -141,7 +143,7 @@ class Reporter:
             self.selector,
             60.0,
             self.damaged.append,
-            lambda slot: self.held.get(slot, b""),
+            self.places,
             lambda: self.oom_kills,
             lambda: self.sent.append(len(self.emitter.ends)),
             self.containment,

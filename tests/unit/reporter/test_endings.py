@@ -116,6 +116,16 @@ def test_a_child_that_ran_nothing_when_it_died_is_lost_in_no_task_though_no_end_
     assert ending(*IN_TASK, *before, last._replace(idle=1)) == (*how, None, True)
 
 
+def test_what_the_reporter_saw_in_the_page_the_main_process_may_have_seen_too_late() -> None:
+    state = WorkerState()
+    for record in IN_TASK:
+        state.apply(record)
+    state.processes[CHILD].idle = True
+    state.apply(exited(-9))
+    state.gone(CHILD, 5 * S)
+    assert told(state) == [(CHILD, "killed", 9, None, True)]
+
+
 def test_a_goodbye_after_a_signal_waits_for_the_main_process_to_say_whose_it_was() -> None:
     state = WorkerState()
     for record in (*IDLE, goodbye(SIGTERM)):

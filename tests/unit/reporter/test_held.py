@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 import pytest
 
 from otel_celery_memory.page import ControlPage
-from otel_celery_memory.records import NO_SPAN, HeapSampled, ProcessExited, ProcessUp, TaskStarted
+from otel_celery_memory.records import (
+    NO_SPAN,
+    HeapSampled,
+    ProcessExited,
+    ProcessUp,
+    TaskInFlight,
+    TaskStarted,
+)
 from otel_celery_memory.reporter.held import HeldTasks
 from otel_celery_memory.reporter.state import WorkerState
 from otel_celery_memory.wire import encode
@@ -40,7 +47,7 @@ def look(*frames: bytes, slot: int | None = SLOT) -> list[TaskStarted]:
         holder.state.apply(ProcessUp(PID, 1, slot, 1_000))
     for frame in frames:
         put(page, frame)
-    HeldTasks(page.held, holder).look()
+    HeldTasks(page, holder).look()
     page.close()
     return holder.held
 
@@ -154,3 +161,35 @@ def test_where_its_slot_is_told_with_its_end_alone_what_it_held_is_found_all_the
     assert (SLOT, "killed", 9, "app.task") in reporter.emitter.told()
     reporter.close()
     main.kill()
+
+
+def test_a_killed_process_that_had_said_that_it_ran_nothing_is_lost_in_no_task() -> None:
+    main, child = Process(), Process()
+    reporter = Reporter(main.pid)
+    up = ProcessUp(child.pid, 1, SLOT, 1_000)
+    # The end of its task met a full pipe, and the main process is away.
+    reporter.send(up, started(child.pid, "id-1", time_ns=5))
+    reporter.wait_for(up)
+    reporter.places.idle_pids.add(child.pid)
+    child.kill()
+    reporter.close_pipe()
+    reporter.end()
+    assert (SLOT, "killed", None, None) in reporter.emitter.told()
+    reporter.close()
+    main.kill()
+
+
+def test_what_a_process_said_before_its_next_task_began_is_of_no_account(
+    state: WorkerState,
+) -> None:
+    process = state.processes[PID]
+    for begin in (
+        lambda: state.apply(START),
+        lambda: state.held(START._replace(time_ns=7, task_id="id-2")),
+        lambda: state.apply(TaskInFlight(PID, 9, "id-3", "app.task")),
+    ):
+        process.in_flight.clear()
+        process.idle = True
+        assert process.running is None
+        begin()
+        assert process.running is not None

@@ -25,6 +25,7 @@ from otel_celery_memory.wire import encode
 from tests.telemetry.payload import Telemetry, in_memory
 from tests.telemetry.test_emitter import emitter_on
 from tests.unit.arbitrary import RECORDS
+from tests.unit.fakes import Places
 
 MAIN = 1
 PIDS = st.sampled_from([-1, 0, MAIN, 2, 3, 2**31, 2**63 - 1])
@@ -76,7 +77,8 @@ def test_any_records_are_taken_in_and_what_comes_of_them_can_be_exported(
 ) -> None:
     telemetry = in_memory(own_histograms=True)
     emitter = emitter_on(telemetry)
-    in_place = HeldTasks(lambda slot: b"".join(map(encode, held)), emitter)
+    frames = b"".join(map(encode, held))
+    in_place = HeldTasks(Places(dict.fromkeys(range(-1, 4), frames)), emitter)
     emitter.apply(ProcessUp(MAIN, 5, MAIN_SLOT, 7))
     emitter.captures.begin(Orders("always", 1, 1, False, 1e9, 1.0), "always")
     for record in records:

@@ -66,8 +66,8 @@ class Child:
         return [record.task_id for record in self.held()]
 
     def idle(self) -> bool:
-        """Whether the page says that it runs no task."""
-        return self.channel.page.idle(SLOT)
+        """Whether the page says that all that it ran has ended."""
+        return self.channel.page.idle(SLOT, os.getpid())
 
     def close(self) -> None:
         """Give back what is held."""

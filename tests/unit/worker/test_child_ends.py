@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from otel_celery_memory.page import ControlPage
 from otel_celery_memory.records import NO_SPAN, ProcessExited, Record, TaskHeld
 from otel_celery_memory.wire import encode
 from otel_celery_memory.worker.child_ends import KEPT_MAX, ChildEnds
 from tests.unit.examples import started
-from tests.unit.fakes import NO_TASK, ListSink, Places
+from tests.unit.fakes import ListSink, Places
 
 SLOT = 2
 
@@ -45,12 +46,31 @@ def test_what_is_no_task_of_that_child_is_left_where_it_is(frame: bytes) -> None
     assert (sink.records, places.by_slot) == ([reaped(11)], {SLOT: frame})
 
 
-def test_of_a_child_that_ran_no_task_that_is_told_and_not_taken_for_its_successor_s() -> None:
-    sink, places = ListSink(), Places({SLOT: NO_TASK})
+def test_of_a_child_that_was_idle_that_is_told() -> None:
+    sink, places = ListSink(), Places()
+    places.idle_pids.add(11)
     ends = ChildEnds(sink, places)
     for pid in (11, 12):
         ends.tell(reaped(pid))
     assert sink.records == [reaped(11)._replace(idle=1), reaped(12)]
+
+
+def test_in_the_page_what_was_told_is_held_no_more_and_says_nothing_of_the_next_child() -> None:
+    sink, page = ListSink(), ControlPage()
+    ends = ChildEnds(sink, page)
+    page.claim(SLOT, 11)
+    cells, at = page.held_at(SLOT)
+    frame = encode(started(11, "of 11"))
+    cells[at : at + len(frame)] = frame
+    for pid in (11, 12):
+        ends.tell(reaped(pid))
+    assert sink.records == [held(11), reaped(11), reaped(12)]
+    assert (page.held(SLOT), page.idle(SLOT, 11)) == (b"", False)
+    page.claim(SLOT, 13)
+    ends.tell(reaped(12))
+    ends.tell(reaped(13))
+    assert sink.records[3:] == [reaped(12), reaped(13)._replace(idle=1)]
+    page.close()
 
 
 def test_the_tasks_of_all_who_died_in_one_slot_are_kept() -> None:

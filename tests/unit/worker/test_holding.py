@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 
+from otel_celery_memory.frames import FrameDecoder
+from otel_celery_memory.page import IDLE
 from otel_celery_memory.records import (
     MAIN_SLOT,
     PartFailed,
@@ -212,64 +214,46 @@ def test_a_name_that_cannot_be_sent_cannot_be_held_and_switches_nothing_off(
     assert child.run(task) == PLAIN
 
 
-def test_a_start_too_long_for_the_page_takes_what_was_held_before_with_it(
+def test_of_a_name_too_long_for_the_page_the_beginning_is_held(
     channel: Channel, holding: Holding
 ) -> None:
-    for name in ("app.task", "app." + "n" * 600):
-        holding.send(started(os.getpid(), "a")._replace(task=name))
-    assert channel.page.held(SLOT) == b""
+    start = started(os.getpid(), "i" * 256)._replace(task="app." + "ñ" * 600)
+    holding.send(start)
+    (found,) = FrameDecoder().feed(channel.page.held(SLOT))
+    assert isinstance(found, TaskStarted)
+    assert start.task.startswith(found.task)
+    assert len(found.task) > 60
+    assert found._replace(task="") == start._replace(task="")
 
 
 def test_another_task_s_end_leaves_what_is_held(channel: Channel, holding: Holding) -> None:
     holding.send(started(os.getpid(), "a-task"))
-    holding.release_of("another")
+    for other in ("another", "a-t", "app", ""):
+        assert not holding.forget(other)
+        holding.ended(other, idle=False)
     assert channel.page.held(SLOT) != b""
-    holding.release_of("a-task")
+    assert holding.forget("a-task")
     assert channel.page.held(SLOT) == b""
+    # What runs now nobody knows.
+    assert not channel.page.idle(SLOT, os.getpid())
 
 
-@pytest.mark.parametrize("name", ["app.task", "app." + "n" * 600])
-@pytest.mark.parametrize("general", [False, True])
-def test_a_child_says_that_it_runs_nothing_but_not_while_it_runs_a_task(
-    child: Child, name: str, general: bool
-) -> None:
-    task = SimpleNamespace(name=name, request=SimpleNamespace(is_eager=False))
-    for _ in range(2):
-        assert child.idle()
-        if general:
-            begin_the_general_way(child, task, "a")
-        else:
-            child.recorder.prerun("a", task)
-        assert not child.idle()
-        child.recorder.prerun("inside", EAGER)
-        child.recorder.postrun("inside", EAGER, "SUCCESS")
-        assert not child.idle()
-        child.recorder.postrun("a", task, "SUCCESS")
-    assert child.idle()
-
-
-def test_a_start_is_sent_only_when_the_page_says_nothing_else(
+def test_a_start_is_held_before_it_is_sent(
     channel: Channel, holding: Holding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said: list[bool] = []
-    holding.release()
-    monkeypatch.setattr(channel, "send", lambda _: said.append(channel.page.idle(SLOT)))
+    found: list[bool] = []
+    monkeypatch.setattr(channel, "send", lambda _: found.append(bool(channel.page.held(SLOT))))
     holding.send(started(os.getpid(), "a"))
-    assert said == [False]
-
-
-def test_a_child_that_measures_no_more_does_not_say_that_it_runs_nothing(
-    child: Child, task: Any
-) -> None:
-    child.recorder.prerun("a", task)
-    child.recorder.stop_tracing()
-    assert (child.held(), child.idle()) == ([], False)
+    assert found == [True]
 
 
 @pytest.mark.parametrize("slot", [MAIN_SLOT, 510])
 def test_who_has_no_place_of_its_own_holds_nothing(channel: Channel, slot: int) -> None:
     assert open_holding(slot, channel) is None
-    assert not channel.page.idle(slot)
+    page, at = channel.page.held_at(slot)
+    channel.page.claim(slot, 11)
+    assert page[at] == IDLE
+    assert not channel.page.idle(slot, 11)
 
 
 def test_a_time_limit_is_the_task_s_where_it_strikes_as_a_start_is_held(

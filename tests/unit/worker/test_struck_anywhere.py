@@ -62,12 +62,14 @@ class Strike:
 def plain(child: Child, task: Any, strike: Strike) -> None:
     """A task, and nothing else."""
     strike(child.recorder.prerun, "outer", task)
+    assert not child.idle()
     strike(child.recorder.postrun, "outer", task, "SUCCESS")
 
 
 def with_others_inside(child: Child, task: Any, strike: Strike) -> None:
     """A task that applies two others."""
     strike(child.recorder.prerun, "outer", task)
+    assert not child.idle()
     for name in ("first", "second"):
         strike(child.recorder.prerun, name, EAGER)
         strike(child.recorder.postrun, name, EAGER, "SUCCESS")
