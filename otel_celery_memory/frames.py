@@ -5,6 +5,7 @@ The other direction, a record that becomes a frame, is :mod:`otel_celery_memory.
 
 from __future__ import annotations
 
+from typing import Protocol
 from zlib import crc32
 
 from otel_celery_memory.records import Record, TaskStarted
@@ -76,6 +77,22 @@ class FrameDecoder:
             return following
         # The last byte may be the first half of the magic.
         return max(at + 1, len(buffer) - len(MAGIC) + 1)
+
+
+class Places(Protocol):
+    """Where processes say what they run: the control page."""
+
+    def held(self, slot: int) -> bytes:
+        """What the process in this slot holds; empty where it holds nothing."""
+
+    def idle(self, slot: int, pid: int) -> bool:
+        """Whether this process says that all that it ran has ended."""
+
+
+def held_by(places: Places, slot: int, pid: int) -> TaskStarted | None:
+    """The start that this process holds; another one may have its slot by now."""
+    held = held_start(places.held(slot))
+    return held if held is not None and held.pid == pid else None
 
 
 def held_start(held: bytes) -> TaskStarted | None:

@@ -37,6 +37,7 @@ from otel_celery_memory.reporter.code import CodeNames
 from otel_celery_memory.reporter.desk import Desk
 from otel_celery_memory.reporter.emitter import Emitter
 from otel_celery_memory.reporter.headroom import Headroom
+from otel_celery_memory.reporter.held import HeldTasks
 from otel_celery_memory.reporter.intake import Intake
 from otel_celery_memory.reporter.ledger import Ledger
 from otel_celery_memory.reporter.levels import Surroundings
@@ -132,7 +133,7 @@ def main(argv: list[str]) -> None:
         selector,
         settings.sites_interval,
         page.dropped.count_damaged,
-        page,
+        HeldTasks(page, emitter),
         oom_kills,
         pipeline.send_events,
         containment,

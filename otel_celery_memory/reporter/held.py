@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from otel_celery_memory.frames import held_start
+from otel_celery_memory.frames import Places, held_by
 from otel_celery_memory.records import TaskStarted
 from otel_celery_memory.reporter.state import WorkerState
 
@@ -16,16 +16,6 @@ class Holder(Protocol):
 
     def holds(self, record: TaskStarted) -> None:
         """A process holds the start of its task in the control page."""
-
-
-class Places(Protocol):
-    """Where the processes say it: the control page."""
-
-    def held(self, slot: int) -> bytes:
-        """What the process in this slot holds; empty where it holds nothing."""
-
-    def idle(self, slot: int, pid: int) -> bool:
-        """Whether this process says that all that it ran has ended."""
 
 
 class HeldTasks:
@@ -48,7 +38,6 @@ class HeldTasks:
         if self._places.idle(process.slot, pid):
             process.idle = True
             return
-        held = held_start(self._places.held(process.slot))
-        # A slot's next process may have written over it already.
-        if held is not None and held.pid == pid:
+        held = held_by(self._places, process.slot, pid)
+        if held is not None:
             self._holder.holds(held)

@@ -10,7 +10,7 @@ from otel_celery_memory.containment import Containment
 from otel_celery_memory.records import MAIN_SLOT, ProcessExited, ProcessUp, Record
 from otel_celery_memory.reporter.desk import Desk
 from otel_celery_memory.reporter.emitter import Emitter
-from otel_celery_memory.reporter.held import HeldTasks, Places
+from otel_celery_memory.reporter.held import HeldTasks
 from otel_celery_memory.reporter.intake import Intake
 from otel_celery_memory.reporter.lookout import Lookout
 from otel_celery_memory.reporter.watch import ProcessWatch
@@ -42,7 +42,7 @@ class ReporterService:
         selector: BaseSelector,
         sites_interval_s: float,
         damaged: Callable[[int], None],
-        places: Places,
+        held: HeldTasks,
         oom_kills: Callable[[], int | None],
         send_events: Callable[[], None],
         containment: Containment,
@@ -58,7 +58,7 @@ class ReporterService:
         self._selector = selector
         self._sites_interval_s = sites_interval_s
         self._damaged = damaged
-        self._held = HeldTasks(places, emitter)
+        self._held = held
         self._oom_kills = oom_kills
         self._send_events = send_events
         self._clock_s = clock_s

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from billiard.pool import EX_OK, EX_RECYCLE
 
-from otel_celery_memory.frames import held_start
+from otel_celery_memory.frames import Places, held_by
 from otel_celery_memory.records import ProcessExited, TaskHeld
 from otel_celery_memory.worker.sink import Sink
 
@@ -22,14 +22,8 @@ _ORDERLY = (EX_OK, EX_RECYCLE)
 """Exit codes of children that shut down, or reached a per-child limit."""
 
 
-class HeldPlaces(Protocol):
-    """Where processes hold the starts of their tasks: the control page."""
-
-    def held(self, slot: int) -> bytes:
-        """What the process in this slot holds."""
-
-    def idle(self, slot: int, pid: int) -> bool:
-        """Whether this process said that all that it ran had ended."""
+class ClearedPlaces(Places, Protocol):
+    """The same, for who reaps the processes."""
 
     def clear(self, slot: int) -> None:
         """It holds nothing any more."""
@@ -55,7 +49,7 @@ class ChildEnd:
 class ChildEnds:
     """Tells of each end, and keeps what was told lately and what the pipe had no room for."""
 
-    def __init__(self, sink: Sink, places: HeldPlaces) -> None:
+    def __init__(self, sink: Sink, places: ClearedPlaces) -> None:
         self._sink = sink
         self._places = places
         self._lost: deque[ChildEnd] = deque(maxlen=KEPT_MAX)
@@ -85,5 +79,5 @@ class ChildEnds:
         return [end for end in kept if end.exited.time_ns >= time_ns]
 
     def _held_by(self, exited: ProcessExited) -> TaskHeld | None:
-        held = held_start(self._places.held(exited.slot))
-        return TaskHeld(*held) if held is not None and held.pid == exited.pid else None
+        held = held_by(self._places, exited.slot, exited.pid)
+        return None if held is None else TaskHeld(*held)

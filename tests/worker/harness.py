@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ class Worker:
                 *(sys.executable, "-m", "celery", "--app=tests.worker.app", group),
                 *("--timeout=10", f"--destination={self.node}", *options, *rest),
             ]
-            environ = worker_environ(broker, "http://127.0.0.1:9", {"TEST_REMOTE_CONTROL": "1"})
+            environ = worker_environ(broker, "http://127.0.0.1:9", CONTROLLED)
             done = subprocess.run(
                 command, env=environ, capture_output=True, text=True, timeout=60, check=False
             )
@@ -140,6 +140,10 @@ class Worker:
     def reporter(self) -> int | None:
         """The pid of its reporter."""
         return next(iter(reporters_of(self.pid)), None)
+
+
+Start = Callable[..., AbstractContextManager[Worker]]
+"""The fixture ``start``: `running_worker` on the test's broker and receiver."""
 
 
 @contextmanager

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-
 import pytest
 
 from demo.receiver import Receiver
 from tests.processes import wait_until
-from tests.worker.harness import Worker
+from tests.worker.harness import Start
 from tests.worker.test_budget import sites
 
-Start = Callable[..., AbstractContextManager[Worker]]
 HELD_BYTES = 100_000
 FAILING = ("fail_holding", "retry_holding")
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 from demo.receiver import Event, Receiver
 from tests.processes import wait_until
-from tests.worker.harness import Worker
+from tests.worker.harness import Start
 
-Start = Callable[..., AbstractContextManager[Worker]]
 APP = Path(__file__).parent / "app.py"
 TASK = "tests.worker.app.churn_and_keep"
 LEAK_BYTES = 1024

@@ -9,8 +9,6 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +19,9 @@ from demo.receiver import Receiver
 from otel_celery_memory.captures.format import load_capture
 from otel_celery_memory.worker.ordering import RUNS_WITHIN_S
 from tests.processes import wait_until
-from tests.worker.harness import CONTROLLED, Broker, Worker
+from tests.worker.harness import CONTROLLED, Broker, Start, Worker
 from tests.worker.test_budget import APP, LEAK_BYTES, TASK, line_of
 
-Start = Callable[..., AbstractContextManager[Worker]]
 RUNS = 1_000
 POOLS = (["--concurrency=2"], ["--pool=solo"], ["--pool=threads", "--concurrency=2"])
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from demo.receiver import Receiver
 from tests.processes import wait_until
 from tests.worker.harness import (
+    Start,
     Worker,
     children_of,
     exits,
@@ -23,7 +24,6 @@ from tests.worker.harness import (
 )
 from tests.worker.namespaces import CONTAINER, inhabitants, needs_processes
 
-Start = Callable[..., AbstractContextManager[Worker]]
 CELERY = str(Path(sys.executable).parent / "celery")
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -14,7 +12,7 @@ from demo.receiver import Receiver
 from tests.processes import wait_until
 from tests.worker.harness import (
     CONTROLLED,
-    Worker,
+    Start,
     children_of,
     exits,
     losses,
@@ -24,8 +22,6 @@ from tests.worker.harness import (
     wait_measured,
     wait_restarted,
 )
-
-Start = Callable[..., AbstractContextManager[Worker]]
 
 
 def test_a_child_killed_in_a_task_then_its_reporter_then_the_worker_lose_nothing_measured(

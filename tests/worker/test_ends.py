@@ -6,8 +6,6 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from tests.processes import wait_until
 from tests.worker.cgroup import MemoryCgroup, memory_cgroup
 from tests.worker.harness import (
     CONTROLLED,
+    Start,
     Worker,
     children_of,
     exits,
@@ -24,7 +23,6 @@ from tests.worker.harness import (
     wait_measured,
 )
 
-Start = Callable[..., AbstractContextManager[Worker]]
 CELERY = str(Path(sys.executable).parent / "celery")
 MIB = 1 << 20
 

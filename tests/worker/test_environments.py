@@ -6,8 +6,6 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -15,8 +13,9 @@ import pytest
 from demo.receiver import Receiver
 from tests.processes import wait_until
 from tests.worker.harness import (
+    CONTROLLED,
     Broker,
-    Worker,
+    Start,
     exits,
     losses,
     measured,
@@ -27,7 +26,6 @@ from tests.worker.harness import (
 )
 from tests.worker.namespaces import needs_mounts
 
-Start = Callable[..., AbstractContextManager[Worker]]
 CELERY = str(Path(sys.executable).parent / "celery")
 OURS = re.compile(r"^.*(?:/memory reporter\]|otel_celery_memory).*$", re.MULTILINE)
 READ_ONLY = 'mount -o remount,ro,bind / && ! touch "$HOME/x" && exec "$0" "$@"'
@@ -58,7 +56,7 @@ def test_on_a_read_only_root_what_cannot_be_kept_is_said_once_to_whom_it_concern
     temporary.mkdir()
     environ = {
         "TMPDIR": str(temporary),
-        "TEST_REMOTE_CONTROL": "1",
+        **CONTROLLED,
         "OTEL_CELERY_MEMORY_STATE_DIRECTORY": str(tmp_path / "state"),
         "OTEL_CELERY_MEMORY_CAPTURE_DIRECTORY": str(tmp_path / "captures"),
     }

@@ -16,7 +16,7 @@ import pytest
 from demo.receiver import Receiver
 from tests.processes import free_ports
 from tests.worker.harness import (
-    Worker,
+    Start,
     measured,
     reporters_of,
     wait_answered,
@@ -24,7 +24,6 @@ from tests.worker.harness import (
     wait_restarted,
 )
 
-Start = Callable[..., AbstractContextManager[Worker]]
 STOP_S = 15.0
 REPORTER_LINE = re.compile(r"/memory reporter\]")
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 from demo.receiver import Receiver
 from tests.processes import wait_until
-from tests.worker.harness import Worker, losses
+from tests.worker.harness import Start, losses
 
-Start = Callable[..., AbstractContextManager[Worker]]
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SAMPLED = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
 UNSAMPLED = {"traceparent": f"00-{TRACE}-{PARENT}-00"}

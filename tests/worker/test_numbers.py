@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from demo.receiver import Event, Point, Receiver
 from tests.processes import wait_until
-from tests.worker.harness import Worker, exits, measured, wait_measured
+from tests.worker.harness import Start, exits, measured, wait_measured
 
-Start = Callable[..., AbstractContextManager[Worker]]
 MIB = 1 << 20
 SIZE = 64 * MIB
 ALWAYS = {"OTEL_CELERY_MEMORY_TRACING": "always", "OTEL_CELERY_MEMORY_SITES_INTERVAL": "1"}

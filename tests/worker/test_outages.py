@@ -6,8 +6,7 @@ import gc
 import os
 import re
 import signal
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from tests.processes import free_ports, wait_until
 from tests.redis_server import running_redis
 from tests.worker.harness import (
     Broker,
-    Worker,
+    Start,
     children_of,
     exits,
     losses,
@@ -26,7 +25,6 @@ from tests.worker.harness import (
     wait_measured,
 )
 
-Start = Callable[..., AbstractContextManager[Worker]]
 OURS = re.compile(r"^.*(?:/memory reporter\]|otel_celery_memory).*$", re.MULTILINE)
 
 

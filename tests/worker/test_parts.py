@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
 from demo.receiver import Receiver
 from tests.processes import wait_until
-from tests.worker.harness import CONTROLLED, Broker, Worker, measured
+from tests.worker.harness import CONTROLLED, Broker, Start, measured
 
-Start = Callable[..., AbstractContextManager[Worker]]
 ENVIRON = {**CONTROLLED, "TEST_BROKEN_HEAP": "1"}
 
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from demo.receiver import Receiver
-from tests.worker.harness import ROOT, Broker, Worker, measured, reporters_of, worker_environ
+from tests.worker.harness import ROOT, Broker, Start, measured, reporters_of, worker_environ
 
-Start = Callable[..., AbstractContextManager[Worker]]
 BIN = Path(sys.executable).parent
 
 

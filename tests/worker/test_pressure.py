@@ -6,8 +6,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,8 @@ import pytest
 from demo.receiver import Event, Receiver
 from tests.processes import wait_until
 from tests.worker.cgroup import memory_cgroup
-from tests.worker.harness import Worker, losses, reporters_of
+from tests.worker.harness import Start, losses, reporters_of
 
-Start = Callable[..., AbstractContextManager[Worker]]
 CELERY = str(Path(sys.executable).parent / "celery")
 MIB = 1 << 20
 NOT_BY_ITSELF = {"OTEL_BLRP_SCHEDULE_DELAY": "600000"}

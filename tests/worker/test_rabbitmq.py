@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 import pytest
 
@@ -13,7 +11,7 @@ from demo.receiver import Receiver
 from tests.processes import wait_until
 from tests.worker.harness import (
     Broker,
-    Worker,
+    Start,
     exits,
     losses,
     measured,
@@ -23,7 +21,6 @@ from tests.worker.harness import (
     wait_restarted,
 )
 
-Start = Callable[..., AbstractContextManager[Worker]]
 MIB = 1 << 20
 SIZE = 64 * MIB
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 from demo.receiver import Receiver
 from tests.processes import wait_until
 from tests.worker.harness import (
-    Worker,
+    Start,
     children_of,
     exits,
     losses,
@@ -18,8 +16,6 @@ from tests.worker.harness import (
     wait_answered,
     wait_measured,
 )
-
-Start = Callable[..., AbstractContextManager[Worker]]
 
 
 def test_what_a_killed_reporter_had_read_and_not_exported_is_told_by_the_next(

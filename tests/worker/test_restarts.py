@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 from demo.receiver import Receiver
 from tests.processes import wait_until
 from tests.worker.harness import (
     CONTROLLED,
-    Worker,
+    Start,
     children_of,
     exits,
     losses,
     measured,
     reporters_of,
 )
-
-Start = Callable[..., AbstractContextManager[Worker]]
 
 
 def test_after_sighup_the_new_worker_is_measured_and_the_old_one_ended_in_order(

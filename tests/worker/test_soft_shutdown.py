@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 import celery
 
 from demo.receiver import Receiver
 from tests.processes import wait_until
-from tests.worker.harness import CONTROLLED, Worker, exits, losses, measured, reporters_of
+from tests.worker.harness import CONTROLLED, Start, exits, losses, measured, reporters_of
 
-Start = Callable[..., AbstractContextManager[Worker]]
 SOFT = tuple(map(int, celery.__version__.split(".")[:2])) >= (5, 5)
 """Those before know no soft shutdown, and cut every task at once."""
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanProto
 
 from demo.receiver import Point, Receiver
 from tests.processes import wait_until
-from tests.worker.harness import Worker
+from tests.worker.harness import Start
 
-Start = Callable[..., AbstractContextManager[Worker]]
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 HEADERS = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
 

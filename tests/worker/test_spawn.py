@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import celery
@@ -13,6 +11,7 @@ import celery
 from demo.receiver import Receiver
 from tests.processes import wait_until
 from tests.worker.harness import (
+    Start,
     Worker,
     children_of,
     exits,
@@ -22,7 +21,6 @@ from tests.worker.harness import (
     wait_measured,
 )
 
-Start = Callable[..., AbstractContextManager[Worker]]
 SPAWNS = tuple(map(int, celery.__version__.split(".")[:2])) >= (5, 7)
 MIB = 1 << 20
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 
 import psutil
 import pytest
 
 from soak.collector import Trouble, TroubledReceiver
 from tests.processes import wait_until
-from tests.worker.harness import Worker, losses, wait_measured
+from tests.worker.harness import Start, losses, wait_measured
 
-Start = Callable[..., AbstractContextManager[Worker]]
 REPORTER_MAX_BYTES = 80 << 20
 """What CONTRIBUTING states: at rest some 45 MiB, and all the events that may wait."""
 ROUNDS = 3

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from demo.receiver import Receiver
 from tests.processes import wait_until
-from tests.worker.harness import ROOT, Worker, exits, losses, measured, reporters_of
+from tests.worker.harness import ROOT, Start, exits, losses, measured, reporters_of
 from tests.worker.namespaces import needs_mounts, reachable
 
-Start = Callable[..., AbstractContextManager[Worker]]
 CELERY = str(Path(sys.executable).parent / "celery")
 NOBODY = 65_534
 FROM_THE_START = f'exec setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups "$0" "$@"'

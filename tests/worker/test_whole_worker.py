@@ -6,14 +6,13 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from demo.receiver import Receiver
 from tests.processes import wait_until
 from tests.worker.harness import (
+    Start,
     Worker,
     children_of,
     losses,
@@ -22,8 +21,6 @@ from tests.worker.harness import (
     wait_measured,
     wait_restarted,
 )
-
-Start = Callable[..., AbstractContextManager[Worker]]
 
 
 def in_task(worker: Worker, directory: Path) -> Any:

@@ -19,6 +19,7 @@ from otel_celery_memory.journal import Journal, create_journal
 from otel_celery_memory.records import Record, TaskStarted
 from otel_celery_memory.reporter.endings import ProcessEnd
 from otel_celery_memory.reporter.headroom import Headroom
+from otel_celery_memory.reporter.held import HeldTasks
 from otel_celery_memory.reporter.intake import Intake
 from otel_celery_memory.reporter.lookout import Lookout
 from otel_celery_memory.reporter.service import INDISPENSABLE, ReporterService
@@ -143,7 +144,7 @@ class Reporter:
             self.selector,
             60.0,
             self.damaged.append,
-            self.places,
+            HeldTasks(self.places, emitter),
             lambda: self.oom_kills,
             lambda: self.sent.append(len(self.emitter.ends)),
             self.containment,

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
+from tests.unit.worker.recorder_bench import Child
 from tests.unit.worker.recording import Recording
 
 
@@ -29,3 +30,11 @@ def recording() -> Recording:
     made.recorder.begin(3)
     made.take()
     return made
+
+
+@pytest.fixture
+def child() -> Iterator[Child]:
+    """A recorder of a child of the pool, which traces nothing."""
+    made = Child(tracing="off")
+    yield made
+    made.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from types import SimpleNamespace
 from typing import Any
 
@@ -74,3 +75,10 @@ class Child:
         self.recorder.stop_tracing()
         self.recorder.stop()
         self.channel.close()
+
+
+def begin_the_general_way(child: Child, task: Any, task_id: str) -> None:
+    """A start that is sent and held: what a user traces is not plain."""
+    tracemalloc.start()
+    child.recorder.prerun(task_id, task)
+    tracemalloc.stop()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import tracemalloc
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -30,16 +29,9 @@ from otel_celery_memory.worker.holding import Holding, open_holding
 from tests.unit.examples import started
 from tests.unit.fakes import FakeMemory
 from tests.unit.forks import in_a_fork
-from tests.unit.worker.recorder_bench import EAGER, PLAIN, SLOT, Child
+from tests.unit.worker.recorder_bench import EAGER, PLAIN, SLOT, Child, begin_the_general_way
 
 BEFORE = TaskStarted(4_000_000, 5, 6_000, -7, 0, "its-id", "app.its", "app.previous")
-
-
-@pytest.fixture
-def child() -> Iterator[Child]:
-    made = Child(tracing="off")
-    yield made
-    made.close()
 
 
 @pytest.fixture
@@ -61,13 +53,6 @@ def in_a_thread(function: Callable[[], None]) -> None:
     thread = threading.Thread(target=function)
     thread.start()
     thread.join()
-
-
-def begin_the_general_way(child: Child, task: Any, task_id: str) -> None:
-    """A start that is sent and held: what a user traces is not plain."""
-    tracemalloc.start()
-    child.recorder.prerun(task_id, task)
-    tracemalloc.stop()
 
 
 def test_the_outermost_of_runs_inside_one_another_is_held_until_its_end(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,17 +13,9 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from tests.unit.fakes import FakeMemory
 from tests.unit.forks import in_a_fork
-from tests.unit.worker.recorder_bench import EAGER, SLOT, Child
-from tests.unit.worker.test_holding import begin_the_general_way
+from tests.unit.worker.recorder_bench import EAGER, SLOT, Child, begin_the_general_way
 
 Begin = Callable[[Child, Any, str], None]
-
-
-@pytest.fixture
-def child() -> Iterator[Child]:
-    made = Child(tracing="off")
-    yield made
-    made.close()
 
 
 def begin_plain(child: Child, task: Any, task_id: str) -> None:

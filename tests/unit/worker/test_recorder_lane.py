@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import tracemalloc
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 
 from otel_celery_memory.orders import Orders
@@ -20,13 +18,6 @@ from otel_celery_memory.worker.spans import TaskSpans
 from tests.unit.forks import in_a_fork
 from tests.unit.worker.recorder_bench import GENERAL, PLAIN, Child
 from tests.unit.worker.recording import FailingSpans
-
-
-@pytest.fixture
-def child() -> Iterator[Child]:
-    made = Child(tracing="off")
-    yield made
-    made.close()
 
 
 def test_a_plain_run_is_told_in_one_frame_and_held_meanwhile(child: Child, task: Any) -> None:
