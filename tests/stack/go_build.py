@@ -47,10 +47,12 @@ class Tool:
 
 PROMETHEUS = Tool("prometheus", "prometheus", "github.com/prometheus/prometheus/cmd/prometheus")
 PROMTOOL = Tool("promtool", "prometheus", "github.com/prometheus/prometheus/cmd/promtool")
-LOKI = Tool("loki", "loki", "github.com/grafana/loki/v3/cmd/loki")
-LINTER = Tool("dashboard-linter", "dashboard-linter", "github.com/grafana/dashboard-linter")
+VICTORIALOGS = Tool(
+    "victorialogs", "victorialogs", "github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs"
+)
+JAEGER = Tool("jaeger", "jaeger", "github.com/jaegertracing/jaeger/cmd/jaeger")
 COMPOSE_CHECK = Tool("compose-check", "compose-check", ".")
-TOOLS_BUILT = (PROMETHEUS, PROMTOOL, LOKI, LINTER, COMPOSE_CHECK)
+TOOLS_BUILT = (VICTORIALOGS, COMPOSE_CHECK, JAEGER, PROMETHEUS, PROMTOOL)
 
 
 def tool_binary(tool: Tool) -> Path:
