@@ -26,6 +26,7 @@ def tables() -> dict[str, str]:
     return {
         "task-metrics": _metrics(c.TASK_METRICS),
         "process-metrics": _metrics(c.PROCESS_METRICS),
+        "site-metrics": _metrics(c.SITE_METRICS),
         "self-metrics": _metrics(c.SELF_METRICS),
         "events": _table(
             ("event", "severity", "when", "attributes"),

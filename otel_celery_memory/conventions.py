@@ -300,6 +300,32 @@ PROCESS_METRICS = (
     RECYCLING_FREED,
 )
 
+_OF_A_SITE = (TASK_NAME, SITE_NAME, SITE_WINDOW)
+SITE_SIZE_LEVEL = Metric(
+    "celery.memory.site.size",
+    "Gauge",
+    "By",
+    _OF_A_SITE,
+    "Left alive by a traced run at each of the `sites_top` places that grow fastest, as in the "
+    "last `celery.memory.allocation_site` events",
+)
+SITE_RATE_LEVEL = Metric(
+    "celery.memory.site.rate",
+    "Gauge",
+    "By/min",
+    _OF_A_SITE,
+    "Left alive a minute at each of these places, estimated from all runs of the task; none of a "
+    "part of a run",
+)
+SITE_RUNS_LEVEL = Metric(
+    "celery.memory.site.runs",
+    "Gauge",
+    "{run}",
+    _OF_A_SITE,
+    "Traced runs, or parts of runs, that the size is of",
+)
+SITE_METRICS = (SITE_SIZE_LEVEL, SITE_RATE_LEVEL, SITE_RUNS_LEVEL)
+
 FRAMES_DROPPED = Metric(
     "celery.memory.frames.dropped",
     "Counter",
@@ -346,7 +372,7 @@ SELF_METRICS = (
     PARTS_SWITCHED_OFF,
 )
 
-METRICS = TASK_METRICS + PROCESS_METRICS + SELF_METRICS
+METRICS = TASK_METRICS + PROCESS_METRICS + SITE_METRICS + SELF_METRICS
 
 ALLOCATION_SITE = Event(
     "celery.memory.allocation_site",

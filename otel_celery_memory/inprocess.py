@@ -7,6 +7,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -33,7 +34,9 @@ from otel_celery_memory.reporter.pressure import Usage
 from otel_celery_memory.reporter.sites import SiteTotals
 from otel_celery_memory.reporter.state import WorkerState
 from otel_celery_memory.settings import Settings
+from otel_celery_memory.telemetry.metrics import observe_levels
 from otel_celery_memory.telemetry.pipeline import Pipeline, run_bounded
+from otel_celery_memory.telemetry.site_gauges import REMEMBERED_MAX, SiteGauges
 from otel_celery_memory.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -59,7 +62,13 @@ def given_destination(
                 force_flush(int(FLUSH_TIMEOUT_S * 1000))
 
     # Shutting down what is the caller's is the caller's.
-    return Pipeline(meter, logs.get_logger(c.SCOPE, __version__), meter.create_histogram, flush)
+    return Pipeline(
+        meter,
+        logs.get_logger(c.SCOPE, __version__),
+        meter.create_histogram,
+        SiteGauges(partial(observe_levels, meter), REMEMBERED_MAX),
+        flush,
+    )
 
 
 def has_global_sdk() -> bool:
@@ -94,6 +103,7 @@ class InProcessSink:
             destination.meter,
             destination.logger,
             destination.histogram,
+            destination.site_gauges,
             self._state,
             SiteTotals(describe, settings.sites_top),
             Captures("", settings.frames, describe, saver(settings.capture_directory)),

@@ -104,6 +104,7 @@ def main(argv: list[str]) -> None:
         pipeline.meter,
         pipeline.logger,
         pipeline.histogram,
+        pipeline.site_gauges,
         state,
         SiteTotals(describe, settings.sites_top),
         Captures(options.worker, settings.frames, describe, saver(settings.capture_directory)),

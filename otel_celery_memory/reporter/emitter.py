@@ -34,6 +34,7 @@ from otel_celery_memory.telemetry.event_values import LostProcess, Pressure
 from otel_celery_memory.telemetry.events import Events
 from otel_celery_memory.telemetry.metrics import BoundedNames, TaskMetrics, observe_levels
 from otel_celery_memory.telemetry.recycling import RecyclingMetrics
+from otel_celery_memory.telemetry.site_gauges import SiteGauges
 
 PRESSED_MAX = 100
 """Processes told of in one episode of pressure: the largest."""
@@ -47,6 +48,7 @@ class Emitter:
         meter: Meter,
         logger: Logger,
         histogram: Callable[..., Histogram],
+        site_gauges: SiteGauges,
         state: WorkerState,
         sites: SiteTotals,
         captures: Captures,
@@ -63,6 +65,7 @@ class Emitter:
         self._names = BoundedNames(c.TASK_NAMES_MAX)
         self._states = BoundedNames(c.TASK_STATES_MAX)
         self._tasks = TaskMetrics(histogram)
+        self._site_gauges = site_gauges
         self._events = Events(logger)
         self._recycling = Recycling()
         self._recycled = RecyclingMetrics(histogram)
@@ -149,9 +152,13 @@ class Emitter:
                 )
 
     def emit_sites(self, interval_s: float, now_ns: int) -> None:
-        """Send the events of the sites that grew fastest since this was last called."""
+        """Send the events of the sites that grew fastest since this was last called.
+
+        The gauges tell them by place, a line being one whatever stacks called it.
+        """
         for site in self.sites.rank(interval_s):
             self._events.allocation_site(site, now_ns)
+        self._site_gauges.ranked(self.sites.places, self._names.bounded)
 
     def captured(self, taken: TakenCapture) -> None:
         """Tell of a capture that is complete."""
@@ -170,6 +177,7 @@ class Emitter:
         self._counts.clear()
         self.tasks.clear()
         self.sites.forget()
+        self._site_gauges.clear()
         self.state.processes.clear()
 
     def _sender(self, pid: int) -> CapturedProcess:

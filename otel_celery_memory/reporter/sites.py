@@ -51,6 +51,8 @@ class SiteTotals:
         self._met: dict[tuple[int, str], None] = {}
         self._into: dict[int, WindowTotals] = {}
         self._told_bytes: dict[tuple[WindowKind, SiteKey], int] = {}
+        self.places: list[RankedSite] = []
+        """Of the last ranking, a line being one whatever stacks called it."""
 
     def finished(self, record: TaskFinished) -> None:
         """Count a run, traced or not: the rate needs how often a task runs."""
@@ -78,9 +80,10 @@ class SiteTotals:
     def rank(self, interval_s: float) -> list[RankedSite]:
         """At most the `top` sites that grow fastest; a new interval begins."""
         found = self.peek(interval_s)
+        self.places = self.peek(interval_s, place_of)
         self._told_bytes = {
             (site.kind, (site.task, site.path, site.line, site.stack)): site.size_bytes
-            for site in (*self.peek(interval_s, place_of), *found)
+            for site in (*self.places, *found)
         }
         for totals in (self._whole, self._first, self._slices):
             totals.turn()
@@ -111,6 +114,7 @@ class SiteTotals:
         for kept in (self._runs, self._met, self._into):
             kept.clear()
         self._told_bytes = {}
+        self.places = []
 
     def process_gone(self, pid: int) -> None:
         """A process is no more, and what had grown in it neither."""

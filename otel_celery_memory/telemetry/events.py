@@ -16,7 +16,7 @@ from otel_celery_memory.telemetry.event_values import (
     Snapshot,
     Value,
 )
-from otel_celery_memory.telemetry.metrics import NO_CONTEXT, span_context
+from otel_celery_memory.telemetry.metrics import NO_CONTEXT, in_64_bits, span_context
 
 _SEVERITY = {
     "INFO": SeverityNumber.INFO,
@@ -131,5 +131,4 @@ class Events:
 
 
 def _carried(value: Value) -> Value:
-    """What OTLP can carry: an exporter leaves out the sums of forged records that are more."""
-    return min(max(value, -(2**63)), 2**63 - 1) if isinstance(value, int) else value
+    return in_64_bits(value) if isinstance(value, int) else value

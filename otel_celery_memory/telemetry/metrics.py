@@ -85,6 +85,11 @@ def _record_change(histogram: Histogram, change: int, task: str, context: Contex
     histogram.record(size_bytes, {c.TASK_NAME: task, c.DIRECTION: direction}, context)
 
 
+def in_64_bits(value: int) -> int:
+    """What OTLP can carry: an exporter leaves out the sums of forged records that are more."""
+    return min(max(value, -(2**63)), 2**63 - 1)
+
+
 def span_context(span: bytes) -> Context:
     """A context with the span that a record names, for exemplars and for events."""
     if span == NO_SPAN:

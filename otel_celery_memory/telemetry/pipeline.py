@@ -33,6 +33,7 @@ from otel_celery_memory.telemetry.kept_events import KeptEvents
 from otel_celery_memory.telemetry.marks import Marks
 from otel_celery_memory.telemetry.reader import TaskHistogramReader
 from otel_celery_memory.telemetry.sending import BackgroundSender
+from otel_celery_memory.telemetry.site_gauges import CurrentGauge, SiteGauges
 from otel_celery_memory.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class Pipeline:
     meter: Meter
     logger: Logger
     histogram: Callable[..., Histogram]
+    site_gauges: SiteGauges
     shutdown: Callable[[], None]
     send_events: Callable[[], None] = lambda: None
     """Has the events sent now, without waiting for that."""
@@ -74,12 +76,14 @@ def open_pipeline(
     """
     resource = worker_resource(node_name, environ)
     histograms: list[TaskHistogram] = []
+    gauges: list[CurrentGauge] = []
     exporters = _exporters("METRICS", ConsoleMetricExporter, environ)
     readers = [
         TaskHistogramReader(
             exporter,
             export_interval_millis=export_interval_s * 1000,
             histograms=histograms,
+            gauges=gauges,
             marks=marks if len(exporters) == 1 else None,
         )
         for exporter in exporters
@@ -114,6 +118,7 @@ def open_pipeline(
         meter,
         logs.get_logger(c.SCOPE, __version__),
         make_histogram,
+        SiteGauges(lambda reads: gauges.extend(CurrentGauge(*each) for each in reads.items())),
         shutdown,
         BackgroundSender(logs.force_flush).send,
         BackgroundSender(meters.force_flush).send,

@@ -1,4 +1,4 @@
-"""The SDK's reader, which sends our histograms too and collects between two records."""
+"""The SDK's reader, which sends our own instruments too and collects between two records."""
 
 from __future__ import annotations
 
@@ -16,20 +16,23 @@ from opentelemetry.sdk.metrics.export import (
 
 from otel_celery_memory.telemetry.histogram import TaskHistogram
 from otel_celery_memory.telemetry.marks import MarkedExporter, MarkedMetrics, Marks
+from otel_celery_memory.telemetry.site_gauges import CurrentGauge
 
 
 class TaskHistogramReader(PeriodicExportingMetricReader):
-    """Adds the points of `TaskHistogram` instruments to what the SDK collected."""
+    """Adds the points of our own instruments to what the SDK collected."""
 
     def __init__(
         self,
         exporter: MetricExporter,
         *args: Any,
         histograms: Sequence[TaskHistogram],
+        gauges: Sequence[CurrentGauge] = (),
         marks: Marks | None = None,
         **kwargs: Any,
     ) -> None:
         self._task_histograms = histograms
+        self._gauges = gauges
         self._marks = marks
         # With marks, what was collected first is sent first: the newest counts arrive last.
         self._in_order = Lock()
@@ -45,7 +48,8 @@ class TaskHistogramReader(PeriodicExportingMetricReader):
             super().collect(timeout_millis)
 
     def _receive_metrics(self, metrics_data: MetricsData, *args: Any, **kwargs: Any) -> None:
-        metrics = [metric for histogram in self._task_histograms if (metric := histogram.collect())]
+        ours: tuple[TaskHistogram | CurrentGauge, ...] = (*self._task_histograms, *self._gauges)
+        metrics = [metric for instrument in ours if (metric := instrument.collect())]
         data = _with_metrics(metrics_data, metrics)
         if self._marks is None:
             super()._receive_metrics(data, *args, **kwargs)

@@ -111,6 +111,39 @@ EXPECTED_METRICS = {
     ),
 }
 
+
+def gauge(unit: str, *values: tuple[Plain, int]) -> Plain:
+    return {"unit": unit, "kind": "gauge", "points": points(*values)}
+
+
+def of_site(line: str, window: str, task: Plain = GROW) -> Plain:
+    return {**task, "celery.memory.site.name": f"app/{line}", "celery.memory.site.window": window}
+
+
+EXPECTED_SITE_GAUGES = {
+    "celery.memory.site.size": gauge(
+        "By",
+        (of_site("feeds.py:41", "first"), 60_000),
+        (of_site("feeds.py:43", "slice"), 7_000),
+        (of_site("feeds.py:44", "process", {}), 9_000),
+        (of_site("lib.py:9", "first"), 50),
+    ),
+    "celery.memory.site.rate": gauge(
+        "By/min",
+        (of_site("feeds.py:41", "first"), 240_000),
+        (of_site("feeds.py:44", "process", {}), 18_000),
+        (of_site("lib.py:9", "first"), 200),
+    ),
+    "celery.memory.site.runs": gauge(
+        "{run}",
+        (of_site("feeds.py:41", "first"), 1),
+        (of_site("feeds.py:43", "slice"), 1),
+        (of_site("feeds.py:44", "process", {}), 500),
+        (of_site("lib.py:9", "first"), 1),
+    ),
+}
+"""After the sites of the history are ranked, over 30 seconds."""
+
 EXPECTED_WITHOUT_PROCESSES = {
     "celery.memory.parts.switched_off": level(
         "{part}", ({"celery.memory.part": "limits", "celery.worker.slot": "reporter"}, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,14 @@ from opentelemetry.trace import format_span_id, format_trace_id
 
 from otel_celery_memory import conventions as c
 from otel_celery_memory.telemetry.histogram import TaskHistogram
+from otel_celery_memory.telemetry.metrics import observe_levels
 from otel_celery_memory.telemetry.reader import TaskHistogramReader
+from otel_celery_memory.telemetry.site_gauges import (
+    REMEMBERED_MAX,
+    CurrentGauge,
+    Read,
+    SiteGauges,
+)
 
 Plain = dict[str, Any]
 
@@ -59,6 +66,7 @@ class Telemetry:
     meters: MeterProvider
     logger: Logger
     histogram: Callable[..., Histogram]
+    site_gauges: SiteGauges
     exporter: MemoryExporter
     log_exporter: Any
 
@@ -73,10 +81,13 @@ class Telemetry:
 
 
 def in_memory(*, own_histograms: bool) -> Telemetry:
-    """The SDK in memory, with its own histograms or with ours."""
+    """The SDK in memory, with its own histograms and gauges of sites or with ours."""
     exporter = MemoryExporter()
     histograms: list[TaskHistogram] = []
-    reader = TaskHistogramReader(exporter, export_interval_millis=math.inf, histograms=histograms)
+    gauges: list[CurrentGauge] = []
+    reader = TaskHistogramReader(
+        exporter, export_interval_millis=math.inf, histograms=histograms, gauges=gauges
+    )
     resource = Resource({"service.name": "shop"})
     meters = MeterProvider([reader], resource=resource, shutdown_on_exit=False)
     meter = meters.get_meter(c.SCOPE, "1")
@@ -84,6 +95,12 @@ def in_memory(*, own_histograms: bool) -> Telemetry:
     def ours(name: str, **options: Any) -> Histogram:
         histograms.append(TaskHistogram(name, **options))
         return histograms[-1]
+
+    def observe(reads: Mapping[c.Metric, Read]) -> None:
+        if own_histograms:
+            gauges.extend(CurrentGauge(metric, read) for metric, read in reads.items())
+        else:
+            observe_levels(meter, reads)
 
     # Renamed in 1.39.
     name = "InMemoryLogRecordExporter"
@@ -94,6 +111,7 @@ def in_memory(*, own_histograms: bool) -> Telemetry:
         meters,
         logs.get_logger(c.SCOPE, "1"),
         ours if own_histograms else meter.create_histogram,
+        SiteGauges(observe, None if own_histograms else REMEMBERED_MAX),
         exporter,
         log_exporter,
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from otel_celery_memory import conventions as c
-from tests.telemetry.expected import EXPECTED_METRICS
+from tests.telemetry.expected import EXPECTED_METRICS, EXPECTED_SITE_GAUGES
 from tests.telemetry.expected_ends import EXPECTED_AT_ENDS
 from tests.telemetry.expected_events import (
     EXPECTED_LATE_LOSS,
@@ -17,6 +17,7 @@ from tests.telemetry.expected_events import (
     EXPECTED_SITES,
     EXPECTED_SNAPSHOTS,
 )
+from tests.telemetry.history import S
 from tests.telemetry.payload import Telemetry, in_memory, metrics_of
 from tests.telemetry.test_emitter import emitter_on, fed
 from tests.unit.examples import finished, started
@@ -27,7 +28,7 @@ KINDS = {
     "UpDownCounter": "cumulative up-down counter",
     "Gauge": "gauge",
 }
-ALL_METRICS = {**EXPECTED_METRICS, **EXPECTED_AT_ENDS}
+ALL_METRICS = {**EXPECTED_METRICS, **EXPECTED_SITE_GAUGES, **EXPECTED_AT_ENDS}
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def test_a_metric_has_its_unit_its_kind_and_just_its_attributes(metric: c.Metric
 
 
 def test_a_metric_s_description_is_its_meaning(telemetry: Telemetry) -> None:
-    fed(telemetry)
+    fed(telemetry).emit_sites(30.0, 6 * S)
     telemetry.metrics()
     sent = {m.name: m.description for m in metrics_of(telemetry.exporter.exported[-1])}
     meanings = {metric.name: metric.meaning for metric in c.METRICS}

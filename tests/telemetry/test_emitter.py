@@ -19,7 +19,11 @@ from otel_celery_memory.reporter.oom import OomKills
 from otel_celery_memory.reporter.pressure import Usage
 from otel_celery_memory.reporter.sites import CodePlace, SiteTotals
 from otel_celery_memory.reporter.state import WorkerState
-from tests.telemetry.expected import EXPECTED_METRICS, EXPECTED_WITHOUT_PROCESSES
+from tests.telemetry.expected import (
+    EXPECTED_METRICS,
+    EXPECTED_SITE_GAUGES,
+    EXPECTED_WITHOUT_PROCESSES,
+)
 from tests.telemetry.expected_ends import EXPECTED_AT_ENDS
 from tests.telemetry.expected_events import (
     EXPECTED_LATE_LOSS,
@@ -66,6 +70,7 @@ def emitter_on(telemetry: Telemetry) -> Emitter:
         telemetry.meters.get_meter(c.SCOPE, "1"),
         telemetry.logger,
         telemetry.histogram,
+        telemetry.site_gauges,
         WorkerState(oom_kills),
         SiteTotals(describe, 10),
         Captures("shop@host", 1, describe, None),
@@ -175,6 +180,15 @@ def test_sites_become_one_event_each_in_the_order_of_their_rates(telemetry: Tele
     assert telemetry.events() == EXPECTED_SITES
 
 
+def test_sites_are_gauges_as_well_until_they_are_ranked_no_more(telemetry: Telemetry) -> None:
+    emitter = fed(telemetry)
+    emitter.emit_sites(30.0, 6 * S)
+    assert telemetry.metrics() == EXPECTED_METRICS | EXPECTED_SITE_GAUGES
+    emitter.sites.forget()
+    emitter.emit_sites(30.0, 7 * S)
+    assert telemetry.metrics().keys() == EXPECTED_METRICS.keys()
+
+
 @pytest.mark.parametrize(
     ("file", "error", "expected"),
     [
@@ -207,7 +221,10 @@ def test_before_any_record_only_what_can_be_seen_from_outside_is_told(
 def test_after_a_fork_what_the_parent_counted_is_the_parent_s_to_tell(
     telemetry: Telemetry,
 ) -> None:
-    fed(telemetry).forget()
+    emitter = fed(telemetry)
+    emitter.emit_sites(30.0, 6 * S)
+    emitter.forget()
     names = telemetry.metrics().keys()
     assert "celery.task.memory.measured" not in names
+    assert not names & EXPECTED_SITE_GAUGES.keys()
     assert not any(name.startswith("celery.worker.heap.") for name in names)

@@ -22,7 +22,14 @@ def test_delivery_that_fails_is_switched_off_and_told(
     telemetry = in_memory(own_histograms=True)
     meter = telemetry.meters.get_meter(c.SCOPE, "1")
     sink = InProcessSink(
-        Pipeline(meter, telemetry.logger, telemetry.histogram, lambda: None), Settings()
+        Pipeline(
+            meter,
+            telemetry.logger,
+            telemetry.histogram,
+            telemetry.site_gauges,
+            lambda: None,
+        ),
+        Settings(),
     )
     sink.send(ProcessUp(os.getpid(), 0, 3, 1_000))
     asked = []

@@ -44,8 +44,17 @@ def test_every_kind_is_an_instrument_of_the_api() -> None:
 
 def test_units_are_bytes_or_seconds_or_say_what_is_counted_and_one_only_for_a_share() -> None:
     units = {metric.unit for metric in c.METRICS}
-    counted = {"{task}", "{file}", "{block}", "{process}", "{frame}", "{restart}", "{part}"}
-    assert units == {"By", "s", "1"} | counted
+    counted = {
+        "{task}",
+        "{file}",
+        "{block}",
+        "{process}",
+        "{frame}",
+        "{restart}",
+        "{part}",
+        "{run}",
+    }
+    assert units == {"By", "By/min", "s", "1"} | counted
     assert [metric.name for metric in c.METRICS if metric.unit == "1"] == [
         c.LIMIT_UTILIZATION.name,
         c.TRACING_OVERHEAD.name,

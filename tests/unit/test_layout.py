@@ -50,6 +50,7 @@ MAY_IMPORT = {
 LONG_FILES = {
     "conventions.py": "one table of every metric, attribute and event",
     "records.py": "one record of every kind, side by side",
+    "reporter/emitter.py": "the one place where records become telemetry",
     "worker/recorder.py": "what fails in one part of a task's recording is contained here for all",
 }
 LONGEST_LINES = 200
