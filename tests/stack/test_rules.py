@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.go_build import COMPOSE_CHECK, LINTER, PROMTOOL, tool_binary
+from tests.stack.go_build import COMPOSE_CHECK, PROMTOOL, tool_binary
 from tests.stack.rule_names import SHIPPED_ALERTS
 
 ROOT = Path(__file__).parents[2]
 RULE_FILES = sorted((ROOT / "grafana" / "alerts").glob("*.yaml"))
 RULE_TESTS = sorted((ROOT / "tests" / "grafana" / "alerts").glob("*.yaml"))
-DASHBOARDS = sorted((ROOT / "grafana" / "dashboards").glob("*.json"))
 
 
 def said_by(command: list[str], **environment: str) -> tuple[int, str]:
@@ -52,13 +51,6 @@ def test_promtool_takes_the_configuration_of_prometheus() -> None:
     config = str(ROOT / "deploy" / "prometheus.yml")
     code, said = said_by([str(tool_binary(PROMTOOL)), "check", "config", "--syntax-only", config])
     assert code == 0, said
-
-
-@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
-def test_grafanas_linter_is_content(path: Path) -> None:
-    code, said = said_by([str(tool_binary(LINTER)), "lint", "--strict", str(path)])
-    assert code == 0, said
-    assert "❌" not in said
 
 
 def test_docker_compose_would_take_the_demo() -> None:
