@@ -23,7 +23,7 @@ def programs() -> dict[str, Path]:
 
 def test_every_module_that_is_linked_has_a_licence_that_anybody_may_use(report: Report) -> None:
     found = {name: modules_of(program) for name, program in programs().items()}
-    licensed = licences_of(set().union(*found.values()))
+    licensed = licences_of({module for modules in found.values() for module in modules})
     used = {licence for each in licensed for licence in each.ids}
     report.line(f"{len(licensed)} Go modules in {len(found)} programs: {', '.join(sorted(used))}")
     assert all(found.values())
@@ -70,5 +70,5 @@ def test_a_replacement_is_looked_at_instead_of_what_it_replaces() -> None:
 
 
 def test_the_licence_of_a_module_is_read_from_its_text() -> None:
-    modules = {Module("github.com/google/licensecheck", "v0.3.1")}
-    assert licences_of(modules) == [Licensed(*modules, frozenset({"BSD-3-Clause"}))]
+    module = Module("github.com/google/licensecheck", "v0.3.1")
+    assert licences_of([module]) == [Licensed(module, frozenset({"BSD-3-Clause"}))]
