@@ -23,7 +23,7 @@ def test_the_committed_file_is_what_the_code_makes(path: str) -> None:
 
 def test_nothing_else_is_committed_beside_them() -> None:
     committed = {
-        *HERE.glob("dashboards/*.json"),
+        *HERE.glob("dashboards/**/*.*"),
         *HERE.glob("alerts/*"),
         *HERE.glob("*/alerting/*"),
     }
