@@ -17,7 +17,7 @@ test: $(STAMP)  ## Unit, telemetry, dashboard and worker tests
 unit: $(STAMP)  ## The fast tests alone
 	$(BIN)/python -m pytest tests/unit tests/telemetry tests/grafana tests/semconv $(ARGS)
 
-stack: $(STAMP)  ## Real workers, Collector, Prometheus, Loki, Alertmanager (see CONTRIBUTING.md)
+stack: $(STAMP)  ## Real workers, Collector, Prometheus, VictoriaLogs, Jaeger, Alertmanager
 	$(BIN)/python -m pytest tests/stack $(ARGS)
 
 tools: $(STAMP)  ## Build the Go programs that `make stack` runs, unless they are in the cache

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+from urllib.error import HTTPError
 from urllib.request import ProxyHandler, build_opener
 
 T = TypeVar("T")
@@ -38,6 +39,24 @@ class Server:
     def log_tail(self) -> str:
         """The end of its output, for an error message."""
         return self.log.read_text(encoding="utf-8", errors="replace")[-4000:]
+
+    def get(self, url: str) -> str:
+        """The body of one of its URLs; `ComponentError` that begins with its name where it is down.
+
+        A refusal of what was asked (HTTP 4xx and 5xx) is told with its text.
+        """
+        try:
+            return get(url)
+        except HTTPError as error:
+            refusal = error.read().decode(errors="replace")
+            raise ComponentError(f"{self.name} refuses {url}: {error}: {refusal}") from None
+        except OSError as error:
+            code = self.process.poll()
+            state = "runs" if code is None else f"ended with {code}"
+            raise ComponentError(
+                f"{self.name} is down: it {state} and does not answer {url}: {error}\n"
+                f"{self.log_tail()}"
+            ) from None
 
     def wait_ready(self, probe: Callable[[], object]) -> None:
         """Return once ``probe`` is true; fail at once when the process has ended instead."""

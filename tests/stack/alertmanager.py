@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.processes import LOOPBACK, answers, free_ports, get, require, running
+from tests.processes import LOOPBACK, Server, answers, free_ports, require, running
 
 CONFIG = Path(__file__).parents[2] / "deploy" / "alertmanager.yml"
 
@@ -19,11 +19,13 @@ class Alertmanager:
     """A running Alertmanager; ``address`` is what Prometheus is told."""
 
     address: str
+    server: Server
 
     def alerts(self) -> list[Mapping[str, Any]]:
         """What it has now, inhibited ones too, as its API tells it."""
-        answer: list[Mapping[str, Any]] = json.loads(get(f"http://{self.address}/api/v2/alerts"))
-        return answer
+        answer = self.server.get(f"http://{self.address}/api/v2/alerts")
+        told: list[Mapping[str, Any]] = json.loads(answer)
+        return told
 
 
 @contextmanager
@@ -41,4 +43,4 @@ def running_alertmanager(directory: Path) -> Iterator[Alertmanager]:
     ]
     with running("alertmanager", command, directory) as server:
         server.wait_ready(lambda: answers(f"http://{address}/-/ready"))
-        yield Alertmanager(address)
+        yield Alertmanager(address, server)

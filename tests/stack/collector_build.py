@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.processes import ComponentError, require
-from tests.stack.go_build import BUILD_FLAGS, build_key, cache_directory, locked, run
+from tests.stack.go_build import BUILD_FLAGS, build_key, cache_directory, fetch, locked, run
 
 MANIFEST = Path(__file__).parents[2] / "collector-config" / "builder.yaml"
 OCB = "go.opentelemetry.io/collector/cmd/builder"
 # Imported by the program that ocb writes, but by no component.
+INSTALL_FLAGS = tuple(flag for flag in BUILD_FLAGS if not flag.startswith("-mod="))
 CORE = ("go.opentelemetry.io/collector/otelcol", "go.opentelemetry.io/collector/service")
 
 
@@ -77,15 +78,29 @@ def collector_binary() -> Path:
     return binary
 
 
+def builder_binary() -> Path:
+    """The path of ocb, of the Collector's release, which writes the program to compile."""
+    go = require("go", "Go's toolchain, 1.25 or newer")
+    release = Manifest.read().release
+    binary = cache_directory() / f"ocb-{release}-{build_key(go, OCB, release)}"
+    if not binary.exists():
+        with tempfile.TemporaryDirectory(prefix="build-", dir=binary.parent) as directory:
+            place = Path(directory)
+            run([go, "install", *INSTALL_FLAGS, f"{OCB}@v{release}"], place, GOBIN=directory)
+            (place / "builder").replace(binary)
+    return binary
+
+
 def _build(go: str, manifest: Manifest, binary: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="build-", dir=binary.parent) as directory:
         place = Path(directory)
         manifest_copy = place / "builder.yaml"
         manifest_copy.write_text(manifest.text, encoding="utf-8")
         program = place / manifest.output_path
-        ocb = [go, "run", "-p=2", f"{OCB}@v{manifest.release}", f"--config={manifest_copy}"]
+        ocb = [str(builder_binary()), f"--config={manifest_copy}"]
         run([*ocb, "--skip-compilation", "--skip-get-modules"], place)
         (program / "go.mod").write_text(manifest.go_mod(), encoding="utf-8")
+        fetch(go, program, ".")
         built = program / manifest.name
         run([go, "build", *BUILD_FLAGS, "-o", str(built), "."], program)
         _check_versions(go, manifest, built)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,7 @@ BUILD_FLAGS = (
     "-ldflags=-s -w",
 )
 BUILD_TIMEOUT_S = 2700.0
+FETCH_TIMEOUT_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ VICTORIALOGS = Tool(
 )
 JAEGER = Tool("jaeger", "jaeger", "github.com/jaegertracing/jaeger/cmd/jaeger")
 COMPOSE_CHECK = Tool("compose-check", "compose-check", ".")
-TOOLS_BUILT = (VICTORIALOGS, COMPOSE_CHECK, JAEGER, PROMETHEUS, PROMTOOL)
+LICENCES = Tool("licences", "licences", ".")
+TOOLS_BUILT = (LICENCES, COMPOSE_CHECK, VICTORIALOGS, JAEGER, PROMETHEUS, PROMTOOL)
 
 
 def tool_binary(tool: Tool) -> Path:
@@ -75,10 +78,40 @@ def _build(go: str, tool: Tool, binary: Path) -> None:
             copy = place / source.relative_to(TOOLS / tool.module)
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(source.read_bytes())
+        fetch(go, place, tool.package)
         built = place / "built"
         run([go, "build", *BUILD_FLAGS, "-o", str(built), tool.package], place)
         # Last, and atomic: the name in the cache never stands for half a build.
         built.replace(binary)
+
+
+def fetch(go: str, directory: Path, package: str, timeout_s: float = FETCH_TIMEOUT_S) -> None:
+    """Fetch the modules that a program is made of; `ComponentError` names what cannot be had.
+
+    Apart from the build, which may take long for good reasons: a registry that does not answer may
+    not. go itself names a module that is refused; of one that never comes it says only that it
+    began to download it.
+    """
+    command = [go, "list", "-mod=mod", "-deps", "-f", "{{.ImportPath}}", package]
+    try:
+        run(command, directory, timeout_s)
+    except subprocess.TimeoutExpired as error:
+        said = error.stderr.decode() if isinstance(error.stderr, bytes) else error.stderr or ""
+        begun = re.findall(r"^go: downloading (\S+) (\S+)$", said, re.MULTILINE)
+        cache = Path(run([go, "env", "GOMODCACHE"], directory).strip()) / "cache" / "download"
+        missing = [
+            f"{module} {version}"
+            for module, version in begun
+            if not (cache / escaped(module) / "@v" / f"{escaped(version)}.zip").exists()
+        ]
+        raise ComponentError(
+            f"not fetched within {timeout_s:.0f} s: {', '.join(missing) or package}"
+        ) from None
+
+
+def escaped(module: str) -> str:
+    """A module's path or version as a path of the module cache: capitals are ``!`` and small."""
+    return re.sub("[A-Z]", lambda capital: f"!{capital[0].lower()}", module)
 
 
 def build_key(go: str, *recipe: str) -> str:
@@ -87,12 +120,15 @@ def build_key(go: str, *recipe: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-def run(command: Sequence[str], directory: Path) -> str:
+def run(
+    command: Sequence[str], directory: Path, timeout_s: float = BUILD_TIMEOUT_S, **more: str
+) -> str:
     """What a command of the build prints; `ComponentError` with its complaint where it fails."""
     environment = {
         **os.environ,
         "CGO_ENABLED": "0",  # no C compiler needed, and a binary that runs on any libc
         "GOWORK": "off",  # a workspace above the cache is not ours
+        **more,
     }
     done = subprocess.run(
         ["nice", *command],
@@ -100,7 +136,7 @@ def run(command: Sequence[str], directory: Path) -> str:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=BUILD_TIMEOUT_S,
+        timeout=timeout_s,
         check=False,
     )
     if done.returncode != 0:

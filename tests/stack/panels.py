@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.stack.loki import Loki
 from tests.stack.prometheus import Prometheus
+from tests.stack.victorialogs import VictoriaLogs
 
 DASHBOARDS = Path(__file__).parents[2] / "grafana" / "dashboards"
 STEP_S = 15.0
@@ -85,7 +85,7 @@ class Sources:
     """What answers queries, and the time that is looked at."""
 
     prometheus: Prometheus
-    loki: Loki
+    victorialogs: VictoriaLogs
     begin_s: float
     end_s: float
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode
 
-from tests.processes import LOOPBACK, answers, free_ports, get, running, wait_until
+from tests.processes import LOOPBACK, Server, answers, free_ports, running, wait_until
 from tests.stack.collector import Collector
 from tests.stack.go_build import PROMETHEUS, tool_binary
 
@@ -41,20 +41,19 @@ class Prometheus:
     """A running Prometheus."""
 
     url: str
-    log: Path
-    pid: int
+    server: Server
 
     def query(self, promql: str, at_s: float | None = None) -> list[Sample]:
         """The series that ``promql`` selects, now or at a time."""
         asked = {"query": promql} if at_s is None else {"query": promql, "time": at_s}
-        answer = json.loads(get(f"{self.url}/api/v1/query?{urlencode(asked)}"))
+        answer = json.loads(self.server.get(f"{self.url}/api/v1/query?{urlencode(asked)}"))
         result = answer["data"]["result"]
         return [Sample(each["metric"], float(each["value"][1])) for each in result]
 
     def query_range(self, promql: str, start_s: float, end_s: float, step_s: float) -> list[Series]:
         """The series of ``promql`` over a time."""
         window = {"query": promql, "start": start_s, "end": end_s, "step": step_s}
-        answer = json.loads(get(f"{self.url}/api/v1/query_range?{urlencode(window)}"))
+        answer = json.loads(self.server.get(f"{self.url}/api/v1/query_range?{urlencode(window)}"))
         return [
             Series(each["metric"], tuple((float(at), float(value)) for at, value in each["values"]))
             for each in answer["data"]["result"]
@@ -64,7 +63,9 @@ class Prometheus:
         """The labels of the exemplars seen in the last minute on the series of ``promql``."""
         now = time.time()
         window = {"query": promql, "start": now - 60, "end": now + 1}
-        answer = json.loads(get(f"{self.url}/api/v1/query_exemplars?{urlencode(window)}"))
+        answer = json.loads(
+            self.server.get(f"{self.url}/api/v1/query_exemplars?{urlencode(window)}")
+        )
         return [each["labels"] for series in answer["data"] for each in series["exemplars"]]
 
     def wait_for(self, promql: str, timeout_s: float = QUERY_TIMEOUT_S) -> list[Sample]:
@@ -115,4 +116,4 @@ def running_prometheus(
     ]
     with running("prometheus", command, directory) as server:
         server.wait_ready(lambda: answers(f"http://{LOOPBACK}:{port}/-/ready"))
-        yield Prometheus(f"http://{LOOPBACK}:{port}", server.log, server.process.pid)
+        yield Prometheus(f"http://{LOOPBACK}:{port}", server)

@@ -16,10 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.propagate import inject
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from tests.stack.collector import Collector
-from tests.stack.servers import Stack
-from tests.worker.harness import Broker, Worker, running_worker
+from tests.stack.servers import TOKEN, Stack
+from tests.worker.harness import CONTROLLED, Broker, Worker, running_worker
 
 SERVICE = "shop"
 MIB = 1 << 20
@@ -37,6 +42,8 @@ class Told:
     ended_s: float = 0.0
     alerts: dict[str, Mapping[str, object]] = field(default_factory=dict)
     fired_after_s: dict[str, float] = field(default_factory=dict)
+    sent_in: list[str] = field(default_factory=list)
+    """Ids of the traces in which tasks were sent that kill their process."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,7 @@ def played(stack: Stack, redis_url: str, directory: Path, wanted: set[str]) -> T
     with ExitStack() as held:
         workers = _start(stack, redis_url, directory, held)
         told = Told(time.time())
-        steps = held.enter_context(closing(_steps(stack, workers)))
+        steps = held.enter_context(closing(_steps(stack, workers, told)))
         while True:
             elapsed_s = next(steps)
             _listen(stack, told)
@@ -90,7 +97,14 @@ def _start(stack: Stack, redis_url: str, directory: Path, held: ExitStack) -> Wo
 
     traced = {"OTEL_CELERY_MEMORY_TRACING": "always"}
     return Workers(
-        leaky=start("leaky", stack.collector, TEST_INSTRUMENT="celery first", **traced),
+        leaky=start(
+            "leaky",
+            stack.collector,
+            TEST_INSTRUMENT="celery first",
+            OTEL_CELERY_MEMORY_FRAMES="3",
+            **CONTROLLED,
+            **traced,
+        ),
         # A service of its own: processes that are recycled all the time excuse much growth.
         recycled=start(
             "recycled", stack.collector, "--max-tasks-per-child=1", OTEL_SERVICE_NAME="recycling"
@@ -109,30 +123,25 @@ def _start(stack: Stack, redis_url: str, directory: Path, held: ExitStack) -> Wo
     )
 
 
-def _steps(stack: Stack, workers: Workers) -> Generator[float, None, None]:
+def _steps(stack: Stack, workers: Workers, told: Told) -> Generator[float, None, None]:
     """One turn of the load at a time; yields how long it has lasted."""
     began_s = time.monotonic()
     reporter = workers.silent.reporter()
     assert reporter is not None
-    stopped = flooded = False
+    stopped = flooded = captured = False
     turn = 0
+    shop = _tracer_provider(stack)
     try:
         while True:
             elapsed_s = time.monotonic() - began_s
-            for _ in range(4):
-                workers.leaky.send("keep", MIB, expires=60)
-            workers.leaky.send("noop", expires=60)
-            for _ in range(2):
-                workers.recycled.send("noop", expires=5)
-            if turn % 5 == 0:
-                workers.leaky.send("free", 64 * MIB, expires=60)
-                workers.refused.send("noop", expires=60)
+            _send(workers, turn)
             if turn % 45 == 20:
-                workers.leaky.send("die", signal.SIGKILL)
-            if _used(workers.pressed) < 0.93:
-                workers.pressed.send("keep", 5 * MIB, expires=60)
-            if turn % 10 == 5:
-                workers.pressed.send("hold_files", int(DESCRIPTORS * 0.85), expires=60)
+                told.sent_in.append(_kill_in_a_trace(workers.leaky, shop))
+            if not captured and elapsed_s > 30:
+                workers.leaky.client.control.broadcast(
+                    "memory_capture", {"amount": "5"}, destination=[workers.leaky.node]
+                )
+                captured = True
             if not stopped and elapsed_s > 10:
                 os.kill(reporter, signal.SIGSTOP)
                 stopped = True
@@ -147,6 +156,44 @@ def _steps(stack: Stack, workers: Workers) -> Generator[float, None, None]:
             time.sleep(max(0.0, began_s + turn - time.monotonic()))
     finally:
         os.kill(reporter, signal.SIGCONT)
+        shop.shutdown()
+
+
+def _send(workers: Workers, turn: int) -> None:
+    """The tasks of one turn."""
+    for _ in range(4):
+        workers.leaky.send("keep", MIB, expires=60)
+    workers.leaky.send("noop", expires=60)
+    for _ in range(2):
+        workers.recycled.send("noop", expires=5)
+    if turn % 5 == 0:
+        workers.leaky.send("free", 64 * MIB, expires=60)
+        workers.refused.send("noop", expires=60)
+    if _used(workers.pressed) < 0.93:
+        workers.pressed.send("keep", 5 * MIB, expires=60)
+    if turn % 10 == 5:
+        workers.pressed.send("hold_files", int(DESCRIPTORS * 0.85), expires=60)
+
+
+def _kill_in_a_trace(worker: Worker, provider: TracerProvider) -> str:
+    """Send a task that kills its process, as an instrumented web server would; its trace's id."""
+    headers: dict[str, str] = {}
+    with provider.get_tracer("web").start_as_current_span("place an order") as span:
+        inject(headers)
+        worker.send("die", signal.SIGKILL, headers=headers)
+    return f"{span.get_span_context().trace_id:032x}"
+
+
+def _tracer_provider(stack: Stack) -> TracerProvider:
+    """The spans of who sends tasks: they too go through the Collector."""
+    exporter = OTLPSpanExporter(
+        f"{stack.collector.otlp_http_endpoint}/v1/traces",
+        certificate_file=str(stack.certificate.certificate),
+        headers={"authorization": f"Bearer {TOKEN}"},
+    )
+    provider = TracerProvider(resource=Resource.create({"service.name": "web"}))
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    return provider
 
 
 def _used(worker: Worker) -> float:

@@ -7,31 +7,40 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from demo.receiver import Received, Receiver
+from demo.receiver import Receiver
 from tests.processes import LOOPBACK, free_ports
 from tests.stack.alertmanager import Alertmanager, running_alertmanager
 from tests.stack.certificates import Certificate, made_certificate
 from tests.stack.collector import Collector, running_collector
-from tests.stack.loki import Loki, running_loki
+from tests.stack.jaeger import Jaeger, running_jaeger
 from tests.stack.prometheus import RULES, Prometheus, running_prometheus
 from tests.stack.scaled_rules import scaled_rules
+from tests.stack.victorialogs import VictoriaLogs, running_victorialogs
 
 TOKEN = "the-token-of-the-tests"
 SCRAPE_INTERVAL_S = 2
+# The events of production a second time, into a file: what the store must have.
+BESIDE = """\
+exporters:
+  file/events: {path: "${env:COLLECTOR_EVENTS_FILE}", create_directory: true}
+service:
+  pipelines:
+    logs: {exporters: [otlp_http/events, file/events]}
+"""
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Everything that runs; ``refusing`` has too little memory, ``stuck`` no Loki behind it
-    and a store of traces that takes none."""
+    """Everything that runs; ``refusing`` has too little memory, ``stuck`` no store of events
+    behind it and a store of traces that takes none."""
 
     collector: Collector
     refusing: Collector
     stuck: Collector
     prometheus: Prometheus
-    loki: Loki
+    victorialogs: VictoriaLogs
+    jaeger: Jaeger
     alertmanager: Alertmanager
-    traces: Received
     certificate: Certificate
 
     def client_environ(self) -> Mapping[str, str]:
@@ -55,8 +64,10 @@ def running_stack(binary: Path, directory: Path) -> Iterator[Stack]:
             return made
 
         certificate = made_certificate(directory)
-        loki = held.enter_context(running_loki(place("loki")))
-        traces = held.enter_context(Receiver())
+        beside = directory / "beside.yaml"
+        beside.write_text(BESIDE, encoding="utf-8")
+        victorialogs = held.enter_context(running_victorialogs(place("victorialogs")))
+        jaeger = held.enter_context(running_jaeger(place("jaeger")))
         picky = held.enter_context(Receiver(400))
         alertmanager = held.enter_context(running_alertmanager(place("alertmanager")))
 
@@ -66,13 +77,14 @@ def running_stack(binary: Path, directory: Path) -> Iterator[Stack]:
                 "COLLECTOR_TLS_CERT_FILE": str(certificate.certificate),
                 "COLLECTOR_TLS_KEY_FILE": str(certificate.key),
                 "COLLECTOR_METRIC_EXPIRATION": "20s",
-                "LOKI_OTLP_ENDPOINT": loki.otlp_endpoint,
-                "TRACES_OTLP_ENDPOINT": traces.endpoint,
+                "EVENTS_OTLP_ENDPOINT": victorialogs.otlp_endpoint,
+                "TRACES_OTLP_ENDPOINT": jaeger.otlp_endpoint,
                 "COLLECTOR_HOST_NAME": name,
                 "K8S_CLUSTER_NAME": "tests",
             }
+            configs = ("collector.yaml", str(beside))
             return held.enter_context(
-                running_collector(binary, place(name), ("collector.yaml",), {**every, **settings})
+                running_collector(binary, place(name), configs, {**every, **settings})
             )
 
         (nobody,) = free_ports(1)
@@ -81,7 +93,7 @@ def running_stack(binary: Path, directory: Path) -> Iterator[Stack]:
             collector("refusing", COLLECTOR_MEMORY_LIMIT_MIB="4"),
             collector(
                 "stuck",
-                LOKI_OTLP_ENDPOINT=f"http://{LOOPBACK}:{nobody}/otlp",
+                EVENTS_OTLP_ENDPOINT=f"http://{LOOPBACK}:{nobody}",
                 TRACES_OTLP_ENDPOINT=picky.endpoint,
             ),
         )
@@ -98,4 +110,4 @@ def running_stack(binary: Path, directory: Path) -> Iterator[Stack]:
                 interval_s=SCRAPE_INTERVAL_S,
             )
         )
-        yield Stack(*collectors, prometheus, loki, alertmanager, traces.received, certificate)
+        yield Stack(*collectors, prometheus, victorialogs, jaeger, alertmanager, certificate)

@@ -16,14 +16,14 @@ from tests.stack.certificates import made_certificate
 from tests.stack.collector import CONFIGS, validated
 from tests.stack.collector_build import collector_binary
 
-LOKI = {"LOKI_OTLP_ENDPOINT": "http://loki:3100/otlp"}
+EVENTS = {"EVENTS_OTLP_ENDPOINT": "http://victorialogs:9428/insert/opentelemetry"}
 TRACES = {"TRACES_OTLP_ENDPOINT": "http://tempo:4318"}
 TOKEN = {"COLLECTOR_TOKEN": "secret"}
 PUSH = {"PROMETHEUS_OTLP_ENDPOINT": "http://prometheus:9090/api/v1/otlp"}
 GATEWAY = {"GATEWAY_OTLP_ENDPOINT": "gateway:4317"}
 NODE = {"K8S_NODE_NAME": "ip-10-0-0-1.eu.internal"}
 HOST = {"COLLECTOR_HOST_NAME": "agent-0"}
-ALL = {**LOKI, **TRACES, **TOKEN}
+ALL = {**EVENTS, **TRACES, **TOKEN}
 DEMO = ("collector.yaml", "prometheus.yaml", "debug.yaml", "demo.yaml")
 GATEWAYS = ("collector.yaml", "prometheus.yaml", "gateway/gateway.yaml")
 
@@ -43,7 +43,7 @@ def check(configs: Sequence[str], settings: Mapping[str, str]) -> subprocess.Com
         (GATEWAYS, {**ALL, **PUSH}),
         (("gateway/agent.yaml",), {**TOKEN, **GATEWAY, **NODE}),
         (("gateway/agent.yaml",), {**TOKEN, **GATEWAY, **HOST}),
-        (DEMO, {**LOKI, **TRACES, **PUSH}),
+        (DEMO, {**EVENTS, **TRACES, **PUSH}),
     ],
     ids=lambda each: "+".join(each),
 )
@@ -63,16 +63,16 @@ def test_every_file_is_among_those_that_are_checked() -> None:
         (
             ("collector.yaml",),
             {**TRACES, **TOKEN},
-            "exporters::otlp_http/loki: at least one endpoint must be specified",
+            "exporters::otlp_http/events: at least one endpoint must be specified",
         ),
         (
             ("collector.yaml",),
-            {**LOKI, **TOKEN},
+            {**EVENTS, **TOKEN},
             "exporters::otlp_http/traces: at least one endpoint must be specified",
         ),
         (
             ("collector.yaml",),
-            {**LOKI, **TRACES},
+            {**EVENTS, **TRACES},
             "extensions::bearertokenauth: no bearer token provided",
         ),
         (
@@ -91,7 +91,7 @@ def test_every_file_is_among_those_that_are_checked() -> None:
             "COLLECTOR_HOST_NAME or K8S_NODE_NAME must be set",
         ),
     ],
-    ids=["loki", "traces", "token", "prometheus", "gateway", "host"],
+    ids=["events", "traces", "token", "prometheus", "gateway", "host"],
 )
 def test_a_missing_endpoint_is_named(
     configs: Sequence[str], settings: Mapping[str, str], complaint: str

@@ -77,7 +77,7 @@ def _gateway(
         "COLLECTOR_TLS_CERT_FILE": str(certificate.certificate),
         "COLLECTOR_TLS_KEY_FILE": str(certificate.key),
         "PROMETHEUS_OTLP_ENDPOINT": prometheus,
-        "LOKI_OTLP_ENDPOINT": f"http://{LOOPBACK}:9/otlp",
+        "EVENTS_OTLP_ENDPOINT": f"http://{LOOPBACK}:9/otlp",
         "TRACES_OTLP_ENDPOINT": f"http://{LOOPBACK}:9",
         "COLLECTOR_HOST_NAME": name,
     }

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 
-from demo.receiver import Received
 from otel_celery_memory import conventions as c
+from tests.stack.collector import Event
 from tests.stack.collector_build import collector_binary
 from tests.stack.panels import PanelQuery, Sources, panel_queries
 from tests.stack.report import Report
@@ -17,6 +19,10 @@ from tests.stack.scaled_rules import PREFIX, SLOW
 from tests.stack.scenario import Told, played
 from tests.stack.servers import Stack, running_stack
 
+# What VictoriaLogs adds to an event, or says otherwise.
+OF_THE_STORE = {"_time", "_stream", "_stream_id", "severity_number", "scope.name", "scope.version"}
+# No container and no restart of a reporter whose last words are found late.
+NOT_IN_THE_SCENARIO = {c.PROCESS_LOST: {c.CGROUP_OOM_KILLS, c.EXIT_TOLD_LATE}}
 FIRED = tuple(f"{PREFIX}{name}" if name in SLOW else name for name in SHIPPED_ALERTS)
 
 
@@ -28,13 +34,19 @@ class Run:
     told: Told
     sources: Sources
 
+    def of_event(self, name: str, instance: str = "") -> list[dict[str, str]]:
+        """The events of this name in VictoriaLogs, of one worker or of all, latest first."""
+        worker = f' "service.instance.id":="{instance}"' if instance else ""
+        query = f'"event.name":="{name}"{worker} | sort by (_time) desc'
+        return self.stack.victorialogs.events(query, self.told.began_s - 60, time.time())
+
 
 @pytest.fixture(scope="module")
 def run(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """Minutes of real workers, once for all tests here."""
     with running_stack(collector_binary(), tmp_path_factory.mktemp("production")) as stack:
         told = played(stack, redis_url, tmp_path_factory.mktemp("workers"), set(FIRED))
-        sources = Sources(stack.prometheus, stack.loki, told.began_s, told.ended_s)
+        sources = Sources(stack.prometheus, stack.victorialogs, told.began_s, told.ended_s)
         yield Run(stack, told, sources)
 
 
@@ -84,22 +96,73 @@ def test_the_memory_of_the_host_is_there_too(run: Run) -> None:
     assert run.stack.prometheus.query('system_memory_usage_bytes{job="host"}', run.told.ended_s)
 
 
-def test_a_point_of_a_heatmap_leads_to_the_trace_of_a_run(run: Run) -> None:
+def test_the_trace_of_a_heatmaps_point_is_in_jaeger_with_the_numbers_of_the_run(run: Run) -> None:
     series = 'celery_task_memory_rss_peak_bytes_bucket{instance="leaky@test"}'
-    exemplars = run.stack.prometheus.exemplars(series)
-    assert exemplars
-    assert {each["trace_id"] for each in exemplars} & _traces(run.stack.traces)
+    (exemplar, *_) = run.stack.prometheus.exemplars(series)
+    spans = run.stack.jaeger.trace(exemplar["trace_id"])
+    (consumer,) = (span for span in spans if span.span_id == exemplar["span_id"])
+    assert consumer.kind == "consumer"
+    assert consumer.name.startswith("run/tests.worker.app.")
+    assert consumer.service == "shop"
+    assert set(consumer.attributes) >= {each.name for each in c.SPAN_ATTRIBUTES}
 
 
-def test_a_lost_process_is_told_to_loki_with_the_task_it_was_running(run: Run) -> None:
-    selector = '{service_instance_id="leaky@test"} | event_name="celery.worker.process_lost"'
-    window = {"start": int(run.told.began_s * 1e9), "end": int(run.told.ended_s * 1e9)}
-    (stream, *_) = run.stack.loki.ask("query_range", {"query": selector, **window})
-    labels = stream["stream"]
-    assert isinstance(labels, dict)
-    assert labels["celery_task_name"] == "tests.worker.app.die"
-    assert labels["celery_worker_exit_reason"] == "killed"
+def test_a_lost_process_leads_to_the_trace_that_its_task_was_sent_in(run: Run) -> None:
+    lost = run.of_event(c.PROCESS_LOST.name, "leaky@test")
+    assert lost
+    assert {each["trace_id"] for each in lost} <= set(run.told.sent_in)
+    (span,) = run.stack.jaeger.trace(lost[0]["trace_id"])
+    assert (span.service, span.name) == ("web", "place an order")
+    assert span.span_id == lost[0]["span_id"]
 
 
-def _traces(received: Received) -> set[str]:
-    return {span.trace_id for span in list(received.spans)}
+def test_every_event_is_in_victorialogs_with_every_attribute_that_it_was_sent_with(
+    run: Run, report: Report
+) -> None:
+    sent = [
+        _as_text(event)
+        for collector in (run.stack.collector, run.stack.refusing)
+        for event in collector.events()
+    ]
+    kept = [
+        {name: text for name, text in event.items() if name not in OF_THE_STORE}
+        for event in run.stack.victorialogs.events("*", run.told.began_s - 60, time.time())
+    ]
+    names = Counter(event["event.name"] for event in kept)
+    report.line(f"events in VictoriaLogs: {dict(names)}")
+    assert sorted(map(_ordered, kept)) == sorted(map(_ordered, sent))
+
+
+@pytest.mark.parametrize("event", c.EVENTS, ids=lambda event: event.name)
+def test_the_scenario_shows_every_attribute_of_every_event(run: Run, event: c.Event) -> None:
+    shown = {name for kept in run.of_event(event.name) for name in kept}
+    assert set(event.attributes) - shown == NOT_IN_THE_SCENARIO.get(event, set())
+
+
+def test_a_stream_of_events_is_a_worker(run: Run) -> None:
+    streams = {each["_stream"] for each in run.of_event(c.PROCESS_LOST.name, "leaky@test")}
+    assert streams == {'{service.instance.id="leaky@test",service.name="shop"}'}
+
+
+def test_a_lost_process_is_told_with_the_task_it_was_running(run: Run) -> None:
+    (lost, *_) = run.of_event(c.PROCESS_LOST.name, "leaky@test")
+    assert lost[c.TASK_NAME] == "tests.worker.app.die"
+    assert lost[c.EXIT_REASON] == "killed"
+
+
+def _as_text(event: Event) -> dict[str, str]:
+    """An event as VictoriaLogs has it: fields by name, all of them text, empty ones left out."""
+    fields = {**event.resource, **event.attributes, "_msg": event.body}
+    fields |= {"trace_id": event.trace_id, "span_id": event.span_id}
+    fields |= {"severity_text": event.severity, "event_name": event.name}
+    return {name: text for name, value in fields.items() if (text := _text(value))}
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _ordered(event: dict[str, str]) -> list[tuple[str, str]]:
+    return sorted(event.items())

@@ -7,14 +7,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.stack.go_build import COMPOSE_CHECK, LINTER, PROMTOOL, tool_binary
+from tests.stack.go_build import COMPOSE_CHECK, PROMTOOL, tool_binary
 from tests.stack.rule_names import SHIPPED_ALERTS
 
 ROOT = Path(__file__).parents[2]
 RULE_FILES = sorted((ROOT / "grafana" / "alerts").glob("*.yaml"))
 RULE_TESTS = sorted((ROOT / "tests" / "grafana" / "alerts").glob("*.yaml"))
-DASHBOARDS = sorted((ROOT / "grafana" / "dashboards").glob("*.json"))
 
 
 def said_by(command: list[str], **environment: str) -> tuple[int, str]:
@@ -54,13 +54,6 @@ def test_promtool_takes_the_configuration_of_prometheus() -> None:
     assert code == 0, said
 
 
-@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
-def test_grafanas_linter_is_content(path: Path) -> None:
-    code, said = said_by([str(tool_binary(LINTER)), "lint", "--strict", str(path)])
-    assert code == 0, said
-    assert "❌" not in said
-
-
 def test_docker_compose_would_take_the_demo() -> None:
     code, said = said_by([str(tool_binary(COMPOSE_CHECK)), "compose.yaml"])
     assert code == 0, said
@@ -75,7 +68,30 @@ def test_docker_compose_would_take_the_reference_and_asks_for_its_secrets(tmp_pa
     assert code == 0, said
 
 
-@pytest.mark.parametrize("name", ["compose.yaml", "compose.production.yaml"])
+def test_docker_compose_would_take_victorialogs_in_the_place_of_loki(tmp_path: Path) -> None:
+    command = [
+        str(tool_binary(COMPOSE_CHECK)),
+        "compose.production.yaml",
+        "compose.victorialogs.yaml",
+    ]
+    code, said = said_by(command, COLLECTOR_TOKEN="secret", TLS_DIRECTORY=str(tmp_path))
+    assert code == 0, said
+    services = yaml.safe_load(said)["services"]
+    assert "loki" not in services
+    endpoint = services["collector"]["environment"]["EVENTS_OTLP_ENDPOINT"]
+    assert endpoint == "http://victorialogs:9428/insert/opentelemetry"
+    sources = [
+        mount["source"]
+        for mount in services["grafana"]["volumes"]
+        if mount["target"] == "/etc/grafana/provisioning/datasources"
+    ]
+    assert [Path(source).name for source in sources] == ["datasources-victorialogs"]
+
+
+COMPOSE_FILES = sorted(path.name for path in ROOT.glob("compose*.yaml"))
+
+
+@pytest.mark.parametrize("name", COMPOSE_FILES)
 def test_what_the_compose_files_mount_is_there(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     mounted = [line.strip(" -").partition(":")[0] for line in text.splitlines() if "- ./" in line]
