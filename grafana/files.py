@@ -18,14 +18,13 @@ from grafana.task import task
 from grafana.worker import worker
 
 HERE = Path(__file__).resolve().parent
+PAGES = {"fleet": fleet, "worker": worker, "task": task}
 
 
 def dashboards() -> dict[str, dict[str, Any]]:
     """Each dashboard's JSON by the name of its store and page: ``loki/fleet``."""
     pages = {
-        f"{store.name}/{name}": page(store)
-        for store in STORES
-        for name, page in (("fleet", fleet), ("worker", worker), ("task", task))
+        f"{store.name}/{name}": page(store) for store in STORES for name, page in PAGES.items()
     }
     return {name: json.loads(JSONEncoder().encode(made.build())) for name, made in pages.items()}
 
