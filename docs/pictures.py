@@ -1,8 +1,8 @@
 """Draws the dashboards from what their queries returned in `make stack`.
 
 ``python -m docs.pictures panels.json`` writes docs/fleet.svg, worker.svg and task.svg. Layout,
-titles, units and legends are those of the committed dashboards and the data is real; the drawing is
-not Grafana's.
+titles, units and legends are those of the committed dashboards for VictoriaLogs, which the stack
+runs, and the data is real; the drawing is not Grafana's.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _series(panel: Mapping[str, Any], answers: Mapping[tuple[str, str], Any]) ->
 
 
 def _named(legend: str, labels: Mapping[str, str]) -> str:
-    return re.sub(r"{{(\w+)}}", lambda found: labels.get(found[1], ""), legend)
+    return re.sub(r"{{([\w.]+)}}", lambda found: labels.get(found[1], ""), legend)
 
 
 def _panel(panel: Mapping[str, Any], frame: Frame, series: Sequence[Series]) -> Iterator[str]:
@@ -151,24 +151,29 @@ def _heatmap(panel: Mapping[str, Any], frame: Frame, series: Sequence[Series]) -
 
 def _table(panel: Mapping[str, Any], frame: Frame, series: Sequence[Series]) -> Iterator[str]:
     names: dict[str, str] = panel["transformations"][-1]["options"]["renameByName"]
-    key, *columns = names
+    columns = [name for name in names if name.startswith("Value #")]
+    keys = [name for name in names if name not in columns]
     units = {
         each["matcher"]["options"]: each["properties"][0]["value"]
         for each in panel["fieldConfig"]["overrides"]
     }
-    rows: dict[str, dict[str, float]] = {}
+    rows: dict[tuple[str, ...], dict[str, float]] = {}
     for each in series:
-        rows.setdefault(each.labels.get(key, ""), {})[f"Value #{each.ref}"] = _last(each)
+        row = rows.setdefault(tuple(each.labels.get(key, "") for key in keys), {})
+        row[f"Value #{each.ref}"] = _last(each)
     places = [frame.x + frame.width - 95.0 * (len(columns) - n - 1) for n in range(len(columns))]
-    yield svg.text(frame.x, frame.y + 14, names[key], 11, svg.FAINT)
+    wide = (frame.width - 95.0 * len(columns)) / len(keys)
+    for place, key in enumerate(keys):
+        yield svg.text(frame.x + wide * place, frame.y + 14, names[key], 11, svg.FAINT)
     for column, x in zip(columns, places, strict=True):
         yield svg.text(x, frame.y + 14, names[column], 11, svg.FAINT, end=True)
     ordered = sorted(rows.items(), key=lambda row: -row[1].get(columns[0], 0.0))
-    for number, (name, row) in enumerate(ordered[: int(frame.height / 19) - 1]):
+    for number, (labels, values) in enumerate(ordered[: int(frame.height / 19) - 1]):
         y = frame.y + 33 + 19 * number
-        yield svg.text(frame.x, y, name[-52:])
+        for place, text in enumerate(labels):
+            yield svg.text(frame.x + wide * place, y, text[-52:])
         for column, x in zip(columns, places, strict=True):
-            value = svg.shown(row.get(column, 0.0), units[names[column]])
+            value = svg.shown(values.get(column, 0.0), units[names[column]])
             yield svg.text(x, y, value, end=True)
 
 
@@ -184,7 +189,7 @@ def main() -> None:
     """Draw all dashboards."""
     text = Path(sys.argv[1]).read_text(encoding="utf-8")
     saved = json.loads(text.replace(f"{ROOT}/", ""))
-    for path in sorted((ROOT / "grafana" / "dashboards").glob("*.json")):
+    for path in sorted((ROOT / "grafana" / "dashboards" / "victorialogs").glob("*.json")):
         answers = {
             (each["panel"], each["ref"]): each["answer"]
             for each in saved

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from grafana import ids
 from grafana import recordings as r
-from grafana.frame import FLEET, TASK_PAGE, WORKER
-from grafana.names import REASON, SLOT, TASK, series
+from grafana.names import REASON, SITE, SLOT, TASK, series
 from grafana.names import WORKER as BY_WORKER
 from grafana.promql import appeared, last_heard, net, runs
 from grafana.rules import Alert, Group
@@ -19,6 +19,7 @@ _MAIN = f'{SLOT}="main"'
 _LOSSES = f'{_EXITS}{{{REASON}=~"oom_kill|killed|crashed"}}'
 _MEMORY_OF_MAIN = f"{series(c.MEMORY)}{{{_MAIN}}}"
 
+_TOP_SITE = f"topk(1, max by ({SITE}) ({series(c.SITE_SIZE_LEVEL)}{{job=%q, {TASK}=%q}}))"
 RETAINS = Alert(
     "CeleryTaskRetainsMemory",
     "warning",
@@ -38,8 +39,9 @@ and (
     "{{ $labels.celery_task_name }} retains memory",
     "Runs of {{ $labels.celery_task_name }} in {{ $labels.job }} left "
     "{{ $value | humanize1024 }}B more behind in the last 30 minutes than was given back.",
-    TASK_PAGE,
-    "How much does a run retain?",
+    ids.TASK_RETAINED,
+    detail=f"{{{{ range printf `{_TOP_SITE}` $labels.job $labels.celery_task_name | query }}}}"
+    f" Of its lines, {{{{ .Labels.{SITE} }}}} left most alive in traced runs.{{{{ end }}}}",
 )
 EXHAUSTION = Alert(
     "CeleryMemoryExhaustion",
@@ -56,8 +58,7 @@ and {_RATIO} offset 30m""",
     "The memory of worker {{ $labels.instance }} ({{ $labels.job }}) is at "
     "{{ $value | humanizePercentage }} of its limit of kind {{ $labels.celery_memory_limit_kind }} "
     "and reaches it within four hours if it goes on growing as in the last hour.",
-    WORKER,
-    "How near is it to a limit?",
+    ids.WORKER_LIMITS,
 )
 PRESSURE = Alert(
     "CeleryMemoryPressure",
@@ -68,8 +69,7 @@ PRESSURE = Alert(
     "The memory of worker {{ $labels.instance }} ({{ $labels.job }}) is at "
     "{{ $value | humanizePercentage }} of its limit of kind "
     "{{ $labels.celery_memory_limit_kind }}.",
-    WORKER,
-    "How near is it to a limit?",
+    ids.WORKER_LIMITS,
 )
 LOST = Alert(
     "CeleryProcessLost",
@@ -86,8 +86,7 @@ LOST = Alert(
     "Processes that worker {{ $labels.instance }} ({{ $labels.job }}) lost in five minutes for the "
     "reason {{ $labels.celery_worker_exit_reason }}: {{ $value | humanize }}. The event "
     "celery.worker.process_lost names the task each was running.",
-    WORKER,
-    "Which processes were lost, and what were they running?",
+    ids.WORKER_LOST,
     keep_firing_for="5m",
 )
 RECYCLING = Alert(
@@ -101,8 +100,7 @@ sum by ({BY_WORKER}) ({r.EXITS.name}{{{REASON}=~"max_tasks|max_memory"}})
     "{{ $labels.instance }} recycles its processes all the time",
     "Each child of worker {{ $labels.instance }} ({{ $labels.job }}) was recycled "
     "{{ $value | humanize }} times in ten minutes.",
-    WORKER,
-    "How do its processes end?",
+    ids.WORKER_EXITS,
 )
 DESCRIPTORS = Alert(
     "CeleryDescriptorsNearLimit",
@@ -112,8 +110,7 @@ DESCRIPTORS = Alert(
     "{{ $labels.instance }} runs out of file descriptors",
     "Process {{ $labels.celery_worker_slot }} of worker {{ $labels.instance }} "
     "({{ $labels.job }}) has {{ $value | humanizePercentage }} of the descriptors it may have.",
-    WORKER,
-    "How many descriptors are open?",
+    ids.WORKER_DESCRIPTORS,
 )
 SILENT = Alert(
     "CeleryMemoryReporterSilent",
@@ -131,8 +128,7 @@ unless (
     "Nothing is heard of {{ $labels.instance }}",
     "Worker {{ $labels.instance }} ({{ $labels.job }}) did not say goodbye, and sends no memory "
     "telemetry any more.",
-    FLEET,
-    "How much memory does each worker hold?",
+    ids.FLEET_MEMORY,
 )
 DROPPED = Alert(
     "CeleryMemoryFramesDropped",
@@ -142,8 +138,7 @@ DROPPED = Alert(
     "{{ $labels.instance }} drops measurements",
     "{{ $value | humanize }} records of worker {{ $labels.instance }} ({{ $labels.job }}) did not "
     "reach its reporter in ten minutes.",
-    FLEET,
-    "Is anything measured lost?",
+    ids.FLEET_DROPPED,
     keep_firing_for="5m",
 )
 
@@ -164,8 +159,7 @@ or label_replace(
     "Collector {{ $labels.instance }} of {{ $labels.job }} is down",
     "Nothing was heard of Collector {{ $labels.instance }} of job {{ $labels.job }} for two "
     "minutes; what workers send through it waits or is lost, and their alerts see nothing.",
-    FLEET,
-    "Does the Collector lose telemetry?",
+    ids.FLEET_COLLECTOR,
     narrowed=False,
 )
 
@@ -188,8 +182,7 @@ REFUSING = Alert(
     "Collector {{ $labels.instance }} refuses telemetry",
     "Collector {{ $labels.instance }} refused {{ $value | humanize }} items in five minutes "
     "({{ $labels.counter }}); clients try again, and give up after a while.",
-    FLEET,
-    "Does the Collector lose telemetry?",
+    ids.FLEET_COLLECTOR,
     narrowed=False,
 )
 FAILING = Alert(
@@ -203,8 +196,7 @@ FAILING = Alert(
     "Collector {{ $labels.instance }} cannot send to {{ $labels.exporter }}",
     "Collector {{ $labels.instance }} could not hand {{ $value | humanize }} items to "
     "{{ $labels.exporter }} in five minutes ({{ $labels.counter }}).",
-    FLEET,
-    "Does the Collector lose telemetry?",
+    ids.FLEET_COLLECTOR,
     narrowed=False,
 )
 STUCK = Alert(
@@ -225,8 +217,7 @@ STUCK = Alert(
     "Collector {{ $labels.instance }} gets nothing through to {{ $labels.exporter }}",
     "Collector {{ $labels.instance }} has {{ $value | humanize }} items or more waiting for "
     "{{ $labels.exporter }}, and sent it nothing in five minutes.",
-    FLEET,
-    "Does the Collector lose telemetry?",
+    ids.FLEET_COLLECTOR,
     narrowed=False,
 )
 

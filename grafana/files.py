@@ -13,27 +13,30 @@ from grafana.fleet import fleet
 from grafana.grafana_rules import provisioned
 from grafana.prometheus_rules import rule_file
 from grafana.rules import GRAFANA, RUNBOOKS
+from grafana.stores import STORES
 from grafana.task import task
 from grafana.worker import worker
 
 HERE = Path(__file__).resolve().parent
+PAGES = {"fleet": fleet, "worker": worker, "task": task}
 
 
 def dashboards() -> dict[str, dict[str, Any]]:
-    """Each dashboard's JSON by the stem of its file."""
-    pages = {"fleet": fleet(), "worker": worker(), "task": task()}
+    """Each dashboard's JSON by the name of its store and page: ``loki/fleet``."""
+    pages = {
+        f"{store.name}/{name}": page(store) for store in STORES for name, page in PAGES.items()
+    }
     return {name: json.loads(JSONEncoder().encode(made.build())) for name, made in pages.items()}
 
 
 def generated(runbooks: str = RUNBOOKS, grafana: str = GRAFANA) -> dict[str, str]:
     """Text by path below ``grafana/``."""
-    pages = dashboards()
     return {
         **{
             f"dashboards/{name}.json": json.dumps(page, indent=2, ensure_ascii=False) + "\n"
-            for name, page in pages.items()
+            for name, page in dashboards().items()
         },
         "alerts/recording.yaml": rule_file(recordings.GROUPS, runbooks, grafana),
         "alerts/alerts.yaml": rule_file(alerting.GROUPS, runbooks, grafana),
-        "provisioning/alerting/rules.yaml": provisioned(alerting.GROUPS, pages, runbooks),
+        "provisioning/alerting/rules.yaml": provisioned(alerting.GROUPS, runbooks),
     }

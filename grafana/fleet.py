@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders import dashboard as build
 
+from grafana import ids
 from grafana import recordings as r
-from grafana.frame import FLEET, INSTANCE, JOB, TASK_PAGE, filled, link_to, page
-from grafana.logql import of_event
+from grafana.event_queries import Count, Events, OfTask
+from grafana.frame import INSTANCE, JOB, link_to, page
 from grafana.names import LIMIT_KIND, REASON, TASK, sent, series
-from grafana.panels import Query, Question, events, over_time, rows
+from grafana.panels import Panel, Query, Question, counted, events, over_time, rows
 from grafana.promql import net
+from grafana.stores import EventStore
 from otel_celery_memory import conventions as c
 
 _RULES = "The recording rules of this project make this series; are they loaded?"
@@ -19,33 +21,35 @@ _OVERHEAD = sent("celery.memory.tracing.overhead")
 _ABORTED = sent("celery.memory.tracing.aborted")
 
 
-def fleet() -> build.Dashboard:
+def fleet(store: EventStore) -> build.Dashboard:
     """Which task, which worker, how do processes end, and does the telemetry arrive."""
-    made = page(
-        FLEET,
+    return page(
+        store,
+        ids.FLEET,
         "Celery memory / Fleet",
         "Which task retains most, who is near a limit, how processes end.",
-    )
-    return filled(
-        made,
-        _tasks(),
-        _limits(),
-        _growth_by_task(),
-        _growth_by_worker(),
-        _exits(),
-        _memory(),
-        _alarms(),
-        _self(),
-        _collector(),
-        *_costs(),
+        [
+            _tasks(),
+            _limits(),
+            _growth_by_task(),
+            _growth_by_worker(),
+            _exits(),
+            _memory(),
+            _alarms(store),
+            _losses_by_task(store),
+            _self(),
+            _collector(),
+            *_costs(),
+        ],
     )
 
 
-def _tasks() -> object:
+def _tasks() -> Panel:
     recorded = r.RETAINED_BY_TASK.name
     per_run = f"{recorded}{{{JOB}}} / ({r.RUNS_BY_TASK.name}{{{JOB}}} > 0)"
     return rows(
         Question(
+            ids.FLEET_TASKS,
             "Which task retains most?",
             "What runs of a task left behind in the last 30 minutes, less what was given back. "
             "A leak grows with every run; one spike may look like 16 MiB, once; processes that are "
@@ -59,16 +63,16 @@ def _tasks() -> object:
             "A run": (Query(f"max by ({TASK}) ({per_run})"), "bytes"),
             "Runs": (Query(f"sum by ({TASK}) ({r.RUNS_BY_TASK.name}{{{JOB}}})"), "short"),
         },
-        key=TASK,
-        key_title="Task",
-        links=[("Show this task", link_to(TASK_PAGE, "task", "${__value.raw}"))],
+        keys={TASK: "Task"},
+        links={TASK: [("Show this task", link_to(ids.TASK_PAGE, "task", "${__value.raw}"))]},
     )
 
 
-def _limits() -> object:
+def _limits() -> Panel:
     ratio = f"{r.LIMIT_USED.name}{{{INSTANCE}}}"
     return over_time(
         Question(
+            ids.FLEET_LIMITS,
             "Who is near a limit?",
             "The limit that is nearest, as the worker's own events of pressure see it: of the "
             "cgroup without the page cache that the kernel gives back first, of the address "
@@ -85,10 +89,11 @@ def _limits() -> object:
     )
 
 
-def _growth_by_task() -> object:
+def _growth_by_task() -> Panel:
     growth = net(c.RSS_RETAINED, TASK, "$__rate_interval", INSTANCE, "rate")
     return over_time(
         Question(
+            ids.FLEET_GROWTH_BY_TASK,
             "Which task grows?",
             "Retained memory a second, net, by task. Above zero for hours is a leak; peaks that "
             "come back are caches and garbage.",
@@ -99,9 +104,10 @@ def _growth_by_task() -> object:
     )
 
 
-def _growth_by_worker() -> object:
+def _growth_by_worker() -> Panel:
     return over_time(
         Question(
+            ids.FLEET_GROWTH_BY_WORKER,
             "Which worker grows?",
             "What tasks retained in the last 30 minutes, net, by worker. One worker alone: look "
             "at its queue and its machine; all of them: look at the last release.",
@@ -112,10 +118,11 @@ def _growth_by_worker() -> object:
     )
 
 
-def _exits() -> object:
+def _exits() -> Panel:
     ends = f"increase({series(c.PROCESS_EXITS)}{{{INSTANCE}}}[$__rate_interval])"
     return over_time(
         Question(
+            ids.FLEET_EXITS,
             "How do processes end?",
             "Processes that ended, by reason. max_tasks and max_memory are recycling; killed, "
             "crashed and oom_kill are losses. The first end of its kind is not seen in a rate.",
@@ -128,9 +135,10 @@ def _exits() -> object:
     )
 
 
-def _memory() -> object:
+def _memory() -> Panel:
     return over_time(
         Question(
+            ids.FLEET_MEMORY,
             "How much memory does each worker hold?",
             "Memory of all its processes, shared pages divided among them.",
             "bytes",
@@ -140,21 +148,39 @@ def _memory() -> object:
     )
 
 
-def _alarms() -> object:
+def _alarms(store: EventStore) -> Panel:
     return events(
         Question(
+            ids.FLEET_ALARMS,
             "What happened?",
             "Events that need somebody, newest first: processes lost, with the task in flight.",
             "none",
             "Nothing alarming happened in this time.",
         ),
-        Query(of_event(*_ALARMING)),
+        store,
+        Events(_ALARMING),
     )
 
 
-def _self() -> object:
+def _losses_by_task(store: EventStore) -> Panel:
+    return counted(
+        Question(
+            ids.FLEET_LOSSES_BY_TASK,
+            "Which tasks lose processes?",
+            "Processes that were lost while they ran a task, by task, from the events. One task "
+            "alone: look at what it does; all of them: look at the limits of the machine.",
+            "short",
+            "No process was lost while it ran a task.",
+        ),
+        store,
+        Count(Events((c.PROCESS_LOST.name,), OfTask.SOME), c.TASK_NAME),
+    )
+
+
+def _self() -> Panel:
     return over_time(
         Question(
+            ids.FLEET_DROPPED,
             "Is anything measured lost?",
             "Records dropped, reporters started again, and parts of the instrumentation that "
             "failed and are switched off. Zero is what to expect.",
@@ -177,13 +203,14 @@ def _self() -> object:
     )
 
 
-def _costs() -> list[object]:
+def _costs() -> list[Panel]:
     if _OVERHEAD is None or _ABORTED is None:
         return []
     aborted = f"sum(increase({series(_ABORTED)}{{{INSTANCE}}}[$__rate_interval])) or vector(0)"
     return [
         over_time(
             Question(
+                ids.FLEET_TRACING,
                 "What does tracing cost?",
                 "Share of the time of tasks that tracing takes, estimated from above; and runs "
                 "whose tracing was stopped because it would have cost too much.",
@@ -199,7 +226,7 @@ def _costs() -> list[object]:
     ]
 
 
-def _collector() -> object:
+def _collector() -> Panel:
     def total(stem: str) -> str:
         return " + ".join(
             f"(sum(rate(otelcol_{stem}_{signal}_total[$__rate_interval])) or vector(0))"
@@ -208,6 +235,7 @@ def _collector() -> object:
 
     return over_time(
         Question(
+            ids.FLEET_COLLECTOR,
             "Does the Collector lose telemetry?",
             "Items a second that came in, that were refused, and that could not be sent.",
             "cps",

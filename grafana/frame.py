@@ -3,38 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from grafana_foundation_sdk.builders import dashboard as build
 from grafana_foundation_sdk.models import dashboard as model
 
+from grafana.layout import places
 from grafana.names import SLOT, TASK, series
-from grafana.panels import PROMETHEUS
+from grafana.panels import PROMETHEUS, Panel
+from grafana.stores import EventStore
 from otel_celery_memory import conventions as c
-
-FLEET, WORKER, TASK_PAGE = "celery-memory-fleet", "celery-memory-worker", "celery-memory-task"
-"""Uids: what links and alerts point to."""
 
 TAG = "celery-memory"
 JOB = 'job=~"$job"'
 INSTANCE = f'{JOB}, instance=~"$instance"'
 OF_TASK = f'{INSTANCE}, {TASK}=~"$task"'
 OF_SLOT = f'{INSTANCE}, {SLOT}=~"$slot"'
-EVERYTHING = ".+"
+
+
+@dataclass(frozen=True)
+class Variable:
+    """Something to choose on a page: the values of a label, all of them unless somebody does."""
+
+    name: str
+    label: str
+    query: str
+
+
+_MEMORY, _MEASURED = series(c.MEMORY), series(c.MEASURED)
+JOBS = Variable("job", "Job", f"label_values({_MEMORY}, job)")
+INSTANCES = Variable("instance", "Instance", f"label_values({_MEMORY}{{{JOB}}}, instance)")
+TASKS = Variable("task", "Task", f"label_values({_MEASURED}{{{INSTANCE}}}, {TASK})")
+SLOTS = Variable("slot", "Process", f"label_values({_MEMORY}{{{INSTANCE}}}, {SLOT})")
 
 
 def page(
-    uid: str, title: str, description: str, extra: Sequence[build.QueryVariable] = ()
+    store: EventStore,
+    uid: str,
+    title: str,
+    description: str,
+    panels: Sequence[Panel],
+    extra: Sequence[Variable] = (),
 ) -> build.Dashboard:
-    """An empty dashboard with the variables and links that all have, and those of its own."""
-    memory = series(c.MEMORY)
-    variables = (
-        _source("prometheus"),
-        _source("loki"),
-        query_variable("job", "Job", f"label_values({memory}, job)"),
-        query_variable("instance", "Instance", f"label_values({memory}{{{JOB}}}, instance)"),
-        *extra,
-    )
+    """A dashboard with the variables and links that all have, those of its own, and its panels."""
     made = (
         build.Dashboard(title)
         .uid(uid)
@@ -53,44 +64,15 @@ def page(
             .keep_time(True)
         )
     )
-    for variable in variables:
-        made.with_variable(variable)
+    made.with_variable(_source("prometheus_datasource", "Prometheus", "prometheus"))
+    made.with_variable(_source(store.variable, store.title, store.plugin))
+    for variable in (JOBS, INSTANCES, *extra):
+        made.with_variable(_choice(variable, store.everything))
+    sizes = [(panel.width, panel.height) for panel in panels]
+    for panel, place in zip(panels, places(sizes), strict=True):
+        grid = model.GridPos(h=place.height, w=place.width, x=place.x, y=place.y)
+        made.with_panel(panel.builder.grid_pos(grid))
     return made
-
-
-def filled(made: build.Dashboard, *panels: Any) -> build.Dashboard:
-    """A dashboard with its panels, numbered from the top left: alerts name one by number."""
-    for number, panel in enumerate(panels, 1):
-        made.with_panel(panel.id(number))
-    return made
-
-
-def query_variable(name: str, label: str, query: str) -> build.QueryVariable:
-    """A variable whose values are a label's; all of them unless somebody chooses."""
-    return (
-        build.QueryVariable(name)
-        .label(label)
-        .datasource(PROMETHEUS)
-        .query(query)
-        .multi(True)
-        .include_all(True)
-        .all_value(EVERYTHING)
-        .current(model.VariableOption(text="All", value="$__all", selected=True))
-        .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
-        .sort(model.VariableSort.ALPHABETICAL_ASC)
-    )
-
-
-def task_variable() -> build.QueryVariable:
-    """Names of tasks."""
-    measured = series(c.MEASURED)
-    return query_variable("task", "Task", f"label_values({measured}{{{INSTANCE}}}, {TASK})")
-
-
-def slot_variable() -> build.QueryVariable:
-    """Places in the pool."""
-    memory = series(c.MEMORY)
-    return query_variable("slot", "Process", f"label_values({memory}{{{INSTANCE}}}, {SLOT})")
 
 
 def link_to(uid: str, variable: str, value: str) -> str:
@@ -99,9 +81,20 @@ def link_to(uid: str, variable: str, value: str) -> str:
     return f"/d/{uid}?var-{variable}={value}&${{__url_time_range}}&{source}"
 
 
-def _source(kind: str) -> build.DatasourceVariable:
+def _choice(variable: Variable, everything: str) -> build.QueryVariable:
     return (
-        build.DatasourceVariable(f"{kind}_datasource")
-        .label(f"{kind.title()} data source")
-        .type(kind)
+        build.QueryVariable(variable.name)
+        .label(variable.label)
+        .datasource(PROMETHEUS)
+        .query(variable.query)
+        .multi(True)
+        .include_all(True)
+        .all_value(everything)
+        .current(model.VariableOption(text="All", value="$__all", selected=True))
+        .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(model.VariableSort.ALPHABETICAL_ASC)
     )
+
+
+def _source(name: str, title: str, plugin: str) -> build.DatasourceVariable:
+    return build.DatasourceVariable(name).label(f"{title} data source").type(plugin)

@@ -16,15 +16,8 @@ DATASOURCE_UID = "prometheus"
 _LOOKBACK_S = 600
 
 
-def provisioned(
-    groups: Sequence[Group], pages: Mapping[str, Mapping[str, Any]], runbooks: str
-) -> str:
+def provisioned(groups: Sequence[Group], runbooks: str) -> str:
     """The text of a file for Grafana's provisioning directory ``alerting``."""
-    panels = {
-        (page["uid"], panel["title"]): panel["id"]
-        for page in pages.values()
-        for panel in page["panels"]
-    }
     content = {
         "apiVersion": 1,
         "groups": [
@@ -33,9 +26,7 @@ def provisioned(
                 "name": group.name,
                 "folder": FOLDER,
                 "interval": group.interval,
-                "rules": [
-                    _rule(rule, panels, runbooks) for rule in group.rules if isinstance(rule, Alert)
-                ],
+                "rules": [_rule(rule, runbooks) for rule in group.rules if isinstance(rule, Alert)],
             }
             for group in groups
         ],
@@ -43,7 +34,7 @@ def provisioned(
     return yaml_text(content)
 
 
-def _rule(rule: Alert, panels: Mapping[tuple[str, str], int], runbooks: str) -> dict[str, Any]:
+def _rule(rule: Alert, runbooks: str) -> dict[str, Any]:
     return {
         "uid": f"celery-{hashlib.sha256(rule.name.encode()).hexdigest()[:16]}",
         "title": rule.name,
@@ -77,8 +68,8 @@ def _rule(rule: Alert, panels: Mapping[tuple[str, str], int], runbooks: str) -> 
             "summary": rule.summary,
             "description": rule.description.replace("$value", "$values.A.Value"),
             "runbook_url": rule.runbook(runbooks),
-            "__dashboardUid__": rule.dashboard,
-            "__panelId__": str(panels[rule.dashboard, rule.panel]),
+            "__dashboardUid__": rule.panel.dashboard,
+            "__panelId__": str(rule.panel.number),
         },
     }
 

@@ -1,28 +1,39 @@
-"""Queries of events in Loki: which stream, which event, which of its attributes."""
+"""Queries of events in Loki's language.
+
+Loki makes labels of resource attributes and structured metadata of an event's, and writes dots as
+underscores.
+"""
 
 from __future__ import annotations
 
+import json
+import re
+
+from grafana.event_queries import EVENT_NAME, INSTANCE, EventQuery, Events, OfTask
 from grafana.names import TASK, label
-from otel_celery_memory import conventions as c
 
-STREAMS = '{service_instance_id=~"$instance"}'
-"""`service.instance.id` is one of the resource attributes that Loki makes a stream's label of."""
-
-EVENT = "event_name"
-"""Where the Collector puts the name of an event; Loki writes dots as underscores."""
-
-SITE = label(c.SITE_NAME)
-
-
-def of_event(*names: str, task: bool = False) -> str:
-    """The events of these names, of the chosen workers, and tasks where ``task``."""
-    wanted = "|".join(name.replace(".", r"\\.") for name in names)
-    chosen = f' | {TASK}=~"$task"' if task else ""
-    return f'{STREAMS} | {EVENT}=~"{wanted}"{chosen}'
+_TASK_FILTERS = {
+    OfTask.ANY: "",
+    OfTask.SOME: f' | {TASK}!=""',
+    OfTask.CHOSEN: f' | {TASK}=~"$task"',
+    # What is not there is an empty text to Loki.
+    OfTask.CHOSEN_OR_NONE: f' | {TASK}=~"$task|"',
+}
 
 
-def latest_of_site(attribute: str) -> str:
-    """The last value of a number that allocation site events carry, by site."""
-    events = of_event(c.ALLOCATION_SITE.name, task=True)
-    value = f"{events} | unwrap {label(attribute)} [$__auto]"
-    return f"max by ({SITE}) (last_over_time({value}) by ({SITE}, {TASK}))"
+def written(query: EventQuery) -> str:
+    """A query in LogQL."""
+    if isinstance(query, Events):
+        return _events(query)
+    return f"sum by ({label(query.by)}) (count_over_time({_events(query.events)} [$__auto]))"
+
+
+def _events(events: Events) -> str:
+    workers = f'{{{label(INSTANCE)}=~"$instance"}}'
+    return f"{workers} | {label(EVENT_NAME)}{_one_of(events.names)}{_TASK_FILTERS[events.of_task]}"
+
+
+def _one_of(names: tuple[str, ...]) -> str:
+    if len(names) == 1:
+        return f"={json.dumps(names[0])}"
+    return f"=~{json.dumps('|'.join(map(re.escape, names)))}"

@@ -8,7 +8,12 @@ from __future__ import annotations
 
 from otel_celery_memory import conventions as c
 
-_UNIT_SUFFIXES = {"By": "_bytes", "s": "_seconds", "By/{task}": "_bytes"}
+_UNIT_SUFFIXES = {
+    "By": "_bytes",
+    "s": "_seconds",
+    "By/{task}": "_bytes",
+    "By/min": "_bytes_per_minute",
+}
 _GAUGES = ("Gauge", "UpDownCounter")
 
 
@@ -37,6 +42,8 @@ SLOT = label(c.SLOT)
 REASON = label(c.EXIT_REASON)
 DIRECTION = label(c.DIRECTION)
 LIMIT_KIND = label(c.LIMIT_KIND)
+SITE = label(c.SITE_NAME)
+WINDOW = label(c.SITE_WINDOW)
 
 WORKER = "job, instance"
 """What tells workers apart: the service, and the worker's node name."""

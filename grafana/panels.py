@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from string import ascii_uppercase
 from typing import Any
 
 from grafana_foundation_sdk.builders import (
@@ -16,7 +17,6 @@ from grafana_foundation_sdk.builders import (
 from grafana_foundation_sdk.builders import (
     heatmap,
     logs,
-    loki,
     prometheus,
     table,
     timeseries,
@@ -25,18 +25,31 @@ from grafana_foundation_sdk.models import common, dashboard
 from grafana_foundation_sdk.models import heatmap as heatmap_model
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
+from grafana.event_queries import Count, Events
+from grafana.ids import PanelId
+from grafana.stores import EventStore
+
 PROMETHEUS = common.DataSourceRef(type_val="prometheus", uid="${prometheus_datasource}")
-LOKI = common.DataSourceRef(type_val="loki", uid="${loki_datasource}")
 
 
 @dataclass(frozen=True)
 class Question:
     """What a panel asks, how to read it, the unit of its values and what an empty one means."""
 
+    id: PanelId
     title: str
     description: str
     unit: str
     empty: str
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A panel that has no place yet, and the size it would like: a page has 24 columns."""
+
+    builder: Any
+    width: int
+    height: int
 
 
 @dataclass(frozen=True)
@@ -56,21 +69,10 @@ def over_time(
     width: int = 12,
     bars: bool = False,
     stacked: bool = False,
-    from_loki: bool = False,
     right: Mapping[str, str] | None = None,
-) -> timeseries.Panel:
+) -> Panel:
     """Lines, or bars, over time; ``right`` maps legends to units of an axis on the right."""
-    panel = (
-        timeseries.Panel()
-        .tooltip(_tooltip())
-        .legend(_legend())
-        .fill_opacity(80 if bars else 10)
-        .draw_style(common.GraphDrawStyle.BARS if bars else common.GraphDrawStyle.LINE)
-        .show_points(common.VisibilityMode.AUTO)
-        .span_nulls(False)
-    )
-    if stacked:
-        panel.stacking(common_builders.StackingConfig().mode(common.StackingMode.NORMAL))
+    panel = _graph(bars=bars, stacked=stacked)
     for legend, unit in (right or {}).items():
         panel.override_by_name(
             legend,
@@ -79,13 +81,12 @@ def over_time(
                 dashboard.DynamicConfigValue("custom.axisPlacement", "right"),
             ],
         )
-    for index, query in enumerate(queries):
-        ref = chr(ord("A") + index)
-        panel.with_target(_loki(query, ref) if from_loki else _prometheus(query, ref))
-    return _dress(panel, question, LOKI if from_loki else PROMETHEUS, width, 8)
+    for ref, query in zip(ascii_uppercase, queries, strict=False):
+        panel.with_target(_prometheus(query, ref))
+    return _dress(panel, question, PROMETHEUS, width, 8)
 
 
-def distribution(question: Question, query: Query, *, width: int = 8) -> heatmap.Panel:
+def distribution(question: Question, query: Query, *, width: int = 8) -> Panel:
     """A histogram's buckets over time; exemplars are dots on it that lead to traces."""
     panel = (
         heatmap.Panel()
@@ -102,51 +103,48 @@ def distribution(question: Question, query: Query, *, width: int = 8) -> heatmap
         .show_legend()
     )
     target = _prometheus(query, "A").format(PromQueryFormat.HEATMAP)
-    return _dress(panel, question, PROMETHEUS, width, 9).with_target(target)
+    return _dress(panel.with_target(target), question, PROMETHEUS, width, 9)
 
 
 def rows(
     question: Question,
     columns: Mapping[str, tuple[Query, str]],
     *,
-    key: str,
-    key_title: str,
+    keys: Mapping[str, str],
     width: int = 12,
-    from_loki: bool = False,
-    links: Sequence[tuple[str, str]] = (),
-) -> table.Panel:
-    """A table: one row for each value of ``key``, columns by title with query and unit."""
+    links: Mapping[str, Sequence[tuple[str, str]]] | None = None,
+) -> Panel:
+    """A table: one row for each combination of labels, columns by title with query and unit.
+
+    ``keys`` has the titles of the labels, ``links`` what a label's cells lead to.
+    """
     panel = table.Panel().sort_by(
         [common_builders.TableSortByFieldState().display_name(next(iter(columns))).desc(True)]
     )
-    names: dict[str, str] = {key: key_title}
-    for index, (title, (query, unit)) in enumerate(columns.items()):
-        ref = chr(ord("A") + index)
+    names = dict(keys)
+    for ref, (title, (query, unit)) in zip(ascii_uppercase, columns.items(), strict=False):
         asked = Query(query.expression, query.legend, instant=True)
-        panel.with_target(
-            _loki(asked, ref)
-            if from_loki
-            else _prometheus(asked, ref).format(PromQueryFormat.TABLE)
-        )
+        panel.with_target(_prometheus(asked, ref).format(PromQueryFormat.TABLE))
         names[f"Value #{ref}"] = title
         panel.override_by_name(title, [dashboard.DynamicConfigValue("unit", unit)])
-    if links:
-        panel.override_by_name(
-            key_title,
-            [
-                dashboard.DynamicConfigValue(
-                    "links", [{"title": title, "url": url} for title, url in links]
-                )
-            ],
-        )
+    for key, addresses in (links or {}).items():
+        shown = [{"title": title, "url": url} for title, url in addresses]
+        panel.override_by_name(keys[key], [dashboard.DynamicConfigValue("links", shown)])
     panel.with_transformation(_transformation("merge", {}))
     panel.with_transformation(
-        _transformation("organize", {"excludeByName": {"Time": True}, "renameByName": names})
+        _transformation(
+            "organize",
+            {
+                "excludeByName": {"Time": True},
+                "indexByName": {name: index for index, name in enumerate(names)},
+                "renameByName": names,
+            },
+        )
     )
-    return _dress(panel, question, LOKI if from_loki else PROMETHEUS, width, 8)
+    return _dress(panel, question, PROMETHEUS, width, 8)
 
 
-def events(question: Question, query: Query, *, width: int = 24) -> logs.Panel:
+def events(question: Question, store: EventStore, query: Events, *, width: int = 24) -> Panel:
     """Log events, newest first."""
     panel = (
         logs.Panel()
@@ -154,23 +152,45 @@ def events(question: Question, query: Query, *, width: int = 24) -> logs.Panel:
         .wrap_log_message(True)
         .enable_log_details(True)
         .sort_order(common.LogsSortOrder.DESCENDING)
+        .with_target(store.asked(query))
     )
-    return _dress(panel, question, LOKI, width, 8).with_target(_loki(query, "A"))
+    return _dress(panel, question, store.source, width, 8)
+
+
+def counted(question: Question, store: EventStore, query: Count, *, width: int = 12) -> Panel:
+    """Bars of how many events there were."""
+    panel = _graph(bars=True, stacked=True).with_target(store.asked(query))
+    return _dress(panel, question, store.source, width, 8)
+
+
+def _graph(*, bars: bool, stacked: bool) -> timeseries.Panel:
+    panel = (
+        timeseries.Panel()
+        .tooltip(_tooltip())
+        .legend(_legend())
+        .fill_opacity(80 if bars else 10)
+        .draw_style(common.GraphDrawStyle.BARS if bars else common.GraphDrawStyle.LINE)
+        .show_points(common.VisibilityMode.AUTO)
+        .span_nulls(False)
+    )
+    if stacked:
+        panel.stacking(common_builders.StackingConfig().mode(common.StackingMode.NORMAL))
+    return panel
 
 
 def _dress(
     panel: Any, question: Question, source: common.DataSourceRef, width: int, height: int
-) -> Any:
+) -> Panel:
     """What all panels have."""
-    return (
-        panel.title(question.title)
+    dressed = (
+        panel.id(question.id.number)
+        .title(question.title)
         .description(question.description)
         .unit(question.unit)
         .no_value(question.empty)
         .datasource(source)
-        .span(width)
-        .height(height)
     )
+    return Panel(dressed, width, height)
 
 
 def _prometheus(query: Query, ref: str) -> prometheus.Dataquery:
@@ -184,17 +204,6 @@ def _prometheus(query: Query, ref: str) -> prometheus.Dataquery:
     if query.exemplars:
         made.exemplar(True)
     return made.instant() if query.instant else made.range()
-
-
-def _loki(query: Query, ref: str) -> loki.Dataquery:
-    made = (
-        loki.Dataquery()
-        .ref_id(ref)
-        .datasource(LOKI)
-        .expr(query.expression)
-        .legend_format(query.legend)
-    )
-    return made.query_type("instant" if query.instant else "range")
 
 
 def _transformation(kind: str, options: Mapping[str, Any]) -> dashboard.DataTransformerConfig:

@@ -38,7 +38,7 @@ def _alert(rule: Alert, runbooks: str, grafana: str) -> dict[str, Any]:
         "labels": {"severity": rule.severity, **rule.labels},
         "annotations": {
             "summary": rule.summary,
-            "description": rule.description,
+            "description": rule.description + rule.detail,
             "runbook_url": rule.runbook(runbooks),
             "dashboard_url": rule.page(grafana),
         },

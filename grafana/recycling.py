@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from grafana import ids
 from grafana.frame import INSTANCE
 from grafana.names import REASON, sent, series
-from grafana.panels import Query, Question, over_time
+from grafana.panels import Panel, Query, Question, over_time
 from otel_celery_memory import conventions as c
 
 _NOTHING = "No process was recycled in this time."
 
 
-def recycling() -> list[object]:
+def recycling() -> list[Panel]:
     """One panel for each metric of recycling that is sent."""
     asked = (
         (
             "celery.worker.recycling.freed",
             Question(
+                ids.WORKER_RECYCLING_FREED,
                 "What does recycling give back?",
                 "Mean RSS of a process at its end less that of its successor at its start. Next to "
                 "nothing: recycling costs more than it brings.",
@@ -26,6 +28,7 @@ def recycling() -> list[object]:
         (
             "celery.worker.recycling.gap",
             Question(
+                ids.WORKER_RECYCLING_GAP,
                 "How long is a place in the pool empty?",
                 "Mean time from a process's end to its successor's readiness.",
                 "s",
@@ -35,6 +38,7 @@ def recycling() -> list[object]:
         (
             "celery.worker.process.tasks",
             Question(
+                ids.WORKER_PROCESS_TASKS,
                 "How many tasks does a process run in its life?",
                 "Mean number of tasks from start to end, by reason of the end.",
                 "short",
@@ -44,6 +48,7 @@ def recycling() -> list[object]:
         (
             "celery.worker.process.lifetime",
             Question(
+                ids.WORKER_PROCESS_LIFETIME,
                 "How long does a process live?",
                 "Mean time from readiness to end, by reason of the end.",
                 "s",

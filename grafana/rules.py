@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from grafana.frame import FLEET, TASK_PAGE, WORKER
+from grafana.ids import FLEET, TASK_PAGE, WORKER, PanelId
 
 RUNBOOKS = "docs/runbooks"
 """Where runbooks are, relative to the project. Whoever serves them elsewhere changes this line,
@@ -35,8 +35,8 @@ class Recording:
 class Alert:
     """A condition, how long it must hold, and what is told to the one who is paged.
 
-    ``dashboard`` is the uid of the page to look at first; ``panel`` the title of its panel.
-    ``narrowed`` says whether the page shows only the alert's job: a Collector's is no worker's.
+    ``panel`` is what to look at first. ``narrowed`` says whether its page shows only the alert's
+    job: a Collector's is no worker's.
     """
 
     name: str
@@ -45,8 +45,9 @@ class Alert:
     for_: str
     summary: str
     description: str
-    dashboard: str
-    panel: str
+    panel: PanelId
+    detail: str = ""
+    """What Prometheus adds to the description by a query; Grafana's templates cannot ask."""
     keep_firing_for: str = ""
     narrowed: bool = True
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -57,12 +58,12 @@ class Alert:
 
     def page(self, base: str = GRAFANA) -> str:
         """The dashboard to open, with its variables set from the alert's labels."""
-        address = f"{base.rstrip('/')}/d/{self.dashboard}"
+        address = f"{base.rstrip('/')}/d/{self.panel.dashboard}"
         if not self.narrowed:
             return address
         variables = "&".join(
             f"var-{_VARIABLES.get(each, each)}={{{{ $labels.{each} }}}}"
-            for each in _PAGES[self.dashboard]
+            for each in _PAGES[self.panel.dashboard]
         )
         return f"{address}?{variables}"
 

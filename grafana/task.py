@@ -4,47 +4,64 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders import dashboard as build
 
-from grafana.frame import OF_TASK, TASK_PAGE, filled, page, task_variable
-from grafana.logql import SITE, latest_of_site, of_event
-from grafana.names import DIRECTION, EXCLUSIVE, STATE, TASK, series
-from grafana.panels import Query, Question, distribution, events, over_time, rows
+from grafana import ids
+from grafana.event_queries import Events, OfTask
+from grafana.frame import INSTANCE, OF_TASK, TASKS, page
+from grafana.ids import PanelId
+from grafana.names import DIRECTION, EXCLUSIVE, SITE, STATE, TASK, WINDOW, series
+from grafana.panels import Panel, Query, Question, distribution, events, over_time, rows
 from grafana.promql import net
+from grafana.stores import EventStore
 from otel_celery_memory import conventions as c
 
 _INTERVAL = "$__rate_interval"
+# Tracing that is always on sees what a process as a whole has grown by, and knows no task of it.
+_OF_TASK_OR_NONE = f'{INSTANCE}, {TASK}=~"$task|"'
+_SITE_RATE = f"{series(c.SITE_RATE_LEVEL)}{{{_OF_TASK_OR_NONE}}}"
 _NONE = "The chosen tasks did not finish in this time."
 _UNTRACED = "No run was traced in this time: tracing is off, or its turn has not come."
 
 
-def task() -> build.Dashboard:
+def task(store: EventStore) -> build.Dashboard:
     """What a run retains, takes and peaks at; which lines left it alive."""
-    made = page(
-        TASK_PAGE,
+    retained, taken, peaks = _SPREADS
+    return page(
+        store,
+        ids.TASK_PAGE,
         "Celery memory / Task",
         "What a task does to memory, run by run, and the lines that left it alive.",
-        [task_variable()],
-    )
-    return filled(
-        made,
-        _a_run(),
-        _sites(),
-        _heat("How is what runs retain distributed?", c.RSS_RETAINED, _RETAINED, grow=True),
-        _heat("How is what runs take distributed?", c.RSS_DELTA, _DELTA, grow=True),
-        _heat("How high do runs peak?", c.RSS_PEAK, _PEAK),
-        _traced(),
-        _runs(),
-        _site_rates(),
-        _peaks(),
-        _lost(),
+        [
+            _a_run(),
+            _site_rates(),
+            _sites(),
+            _heat(ids.TASK_RETAINED_SPREAD, retained, c.RSS_RETAINED, grow=True),
+            _heat(ids.TASK_DELTA_SPREAD, taken, c.RSS_DELTA, grow=True),
+            _heat(ids.TASK_PEAK_SPREAD, peaks, c.RSS_PEAK),
+            _traced(),
+            _peaks(),
+            _runs(),
+            _lost(store),
+            _site_events(store),
+        ],
+        [TASKS],
     )
 
 
-_RETAINED = (
-    "Growth from one run's start to the next one's start in that process. A leak moves the whole "
-    "band up; a few high cells are warm-up."
+_SPREADS = (
+    (
+        "How is what runs retain distributed?",
+        "Growth from one run's start to the next one's start in that process. A leak moves the "
+        "whole band up; a few high cells are warm-up.",
+    ),
+    (
+        "How is what runs take distributed?",
+        "Growth from a run's start to its end. Dots are runs with a trace: follow one.",
+    ),
+    (
+        "How high do runs peak?",
+        "The highest RSS inside a run, above its start. Dots are runs with a trace: follow one.",
+    ),
 )
-_DELTA = "Growth from a run's start to its end. Dots are runs with a trace: follow one."
-_PEAK = "The highest RSS inside a run, above its start. Dots are runs with a trace: follow one."
 
 
 def _mean(metric: c.Metric) -> str:
@@ -53,9 +70,10 @@ def _mean(metric: c.Metric) -> str:
     return f"(\n{net(metric, TASK, _INTERVAL, OF_TASK, 'rate')}\n) / ({count})"
 
 
-def _a_run() -> object:
+def _a_run() -> Panel:
     return over_time(
         Question(
+            ids.TASK_RETAINED,
             "How much does a run retain?",
             "Mean of a run, net. Around zero is healthy; a constant height above zero, hour after "
             "hour, is a leak of that much a run.",
@@ -66,44 +84,50 @@ def _a_run() -> object:
     )
 
 
-def _sites() -> object:
-    attributes = {
-        "Left a run": (c.SITE_SIZE, "bytes"),
-        "Change": (c.SITE_SIZE_CHANGE, "bytes"),
-        "A minute": (c.SITE_RATE, "bytes"),
-        "Runs traced": (c.SITE_RUNS, "short"),
+def _sites() -> Panel:
+    """A place is told by each worker that traced it: what a run leaves is the most that any saw."""
+    by = f"{TASK}, {SITE}, {WINDOW}"
+    size = f"{series(c.SITE_SIZE_LEVEL)}{{{_OF_TASK_OR_NONE}}}"
+    before = f"max by ({by}) ({size} offset $__range) or 0 * max by ({by}) ({size})"
+    asked = {
+        "Left a run": (f"max by ({by}) ({size})", "bytes"),
+        "Change": (f"max by ({by}) ({size}) - ({before})", "bytes"),
+        "A minute": (f"sum by ({by}) ({_SITE_RATE})", "bytes"),
+        "Runs traced": (
+            f"sum by ({by}) ({series(c.SITE_RUNS_LEVEL)}{{{_OF_TASK_OR_NONE}}})",
+            "short",
+        ),
     }
     return rows(
         Question(
+            ids.TASK_SITES,
             "Which lines left memory alive?",
-            "From traced runs: what each place left alive a run, how that changed since the event "
-            "before, and the estimate for all runs. Evidence, not a verdict: a cache that fills "
-            "up is here too.",
+            "From traced runs, as told last: what each place left alive a run, how that changed "
+            "within the time shown, and the estimate for all runs. Evidence, not a verdict: a "
+            "cache that fills up is here too. Places without a task were seen in a process as a "
+            "whole.",
             "bytes",
             _UNTRACED,
         ),
-        {
-            title: (Query(latest_of_site(attribute)), unit)
-            for title, (attribute, unit) in attributes.items()
-        },
-        key=SITE,
-        key_title="Place",
-        from_loki=True,
+        {title: (Query(expression), unit) for title, (expression, unit) in asked.items()},
+        keys={SITE: "Place", TASK: "Task", WINDOW: "Seen in"},
+        width=24,
     )
 
 
-def _heat(title: str, metric: c.Metric, description: str, *, grow: bool = False) -> object:
+def _heat(id_: PanelId, words: tuple[str, str], metric: c.Metric, *, grow: bool = False) -> Panel:
     matchers = f'{OF_TASK}, {DIRECTION}="{c.GROW}"' if grow else OF_TASK
     buckets = f"{series(metric)}_bucket{{{matchers}}}"
     return distribution(
-        Question(title, description, "bytes", _NONE),
+        Question(id_, *words, "bytes", _NONE),
         Query(f"sum by (le) (increase({buckets}[{_INTERVAL}]))", "{{le}}", exemplars=True),
     )
 
 
-def _traced() -> object:
+def _traced() -> Panel:
     return over_time(
         Question(
+            ids.TASK_TRACED,
             "Is it Python's own memory?",
             "Net a run, from RSS and from tracemalloc. Both alike: Python objects, and the lines "
             "tell where. RSS alone: native code, or memory that malloc keeps.",
@@ -117,7 +141,7 @@ def _traced() -> object:
     )
 
 
-def _peaks() -> object:
+def _peaks() -> Panel:
     def mean(metric: c.Metric) -> str:
         total, count = (
             f"sum by ({TASK}) (rate({series(metric)}_{part}{{{OF_TASK}}}[{_INTERVAL}]))"
@@ -127,6 +151,7 @@ def _peaks() -> object:
 
     return over_time(
         Question(
+            ids.TASK_PEAKS,
             "How much of its peak is Python's own?",
             "Mean peak of a run above its start, from RSS and from tracemalloc. What a worker "
             "needs for this task beside what it has at rest.",
@@ -140,10 +165,11 @@ def _peaks() -> object:
     )
 
 
-def _runs() -> object:
+def _runs() -> Panel:
     rate = f"rate({series(c.MEASURED)}{{{OF_TASK}}}[{_INTERVAL}])"
     return over_time(
         Question(
+            ids.TASK_RUNS,
             "How often does it run, and how does it end?",
             "Runs a second by state. Runs that overlapped others (exclusive false) are counted "
             "and kept out of the distributions.",
@@ -159,27 +185,45 @@ def _runs() -> object:
     )
 
 
-def _site_rates() -> object:
+def _site_rates() -> Panel:
     return over_time(
         Question(
+            ids.TASK_SITE_RATES,
             "Which lines grow, over time?",
-            "Bytes a minute that each place is estimated to leave behind, from the events.",
+            "Bytes a minute that each place is estimated to leave behind, in all workers together. "
+            "A line ends where its place is no longer among those told.",
             "bytes",
             _UNTRACED,
         ),
-        [Query(f"topk(10, {latest_of_site(c.SITE_RATE)})", f"{{{{{SITE}}}}}")],
-        from_loki=True,
+        [Query(f"topk(10, sum by ({SITE}) ({_SITE_RATE}))", f"{{{{{SITE}}}}}")],
     )
 
 
-def _lost() -> object:
+def _site_events(store: EventStore) -> Panel:
     return events(
         Question(
+            ids.TASK_SITE_EVENTS,
+            "What was told of these lines?",
+            "One event for each place and ranking, with its numbers and, where more than one "
+            "frame is kept, the stack that led there: open an event to see it.",
+            "none",
+            _UNTRACED,
+        ),
+        store,
+        Events((c.ALLOCATION_SITE.name,), OfTask.CHOSEN_OR_NONE),
+    )
+
+
+def _lost(store: EventStore) -> Panel:
+    return events(
+        Question(
+            ids.TASK_LOST,
             "Which processes were lost while they ran it?",
             "One event each, with the reason and the size last seen.",
             "none",
             "No process was lost while it ran the chosen tasks.",
         ),
-        Query(of_event(c.PROCESS_LOST.name, task=True)),
+        store,
+        Events((c.PROCESS_LOST.name,), OfTask.CHOSEN),
         width=12,
     )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders import dashboard as build
 
+from grafana import ids
 from grafana import recordings as r
-from grafana.frame import INSTANCE, OF_SLOT, WORKER, filled, page, slot_variable
-from grafana.logql import of_event
+from grafana.event_queries import Events
+from grafana.frame import INSTANCE, OF_SLOT, SLOTS, page
 from grafana.names import LIMIT_KIND, REASON, SLOT, TASK, sent, series
-from grafana.panels import Query, Question, events, over_time
+from grafana.panels import Panel, Query, Question, events, over_time
 from grafana.promql import net
 from grafana.recycling import recycling
+from grafana.stores import EventStore
 from otel_celery_memory import conventions as c
 
 _BY_SLOT = f"instance, {SLOT}"
@@ -19,35 +21,36 @@ _CGROUP_SWAP = sent("celery.worker.memory.cgroup.swap")
 _NOBODY = "No process of the chosen workers sent this in this time."
 
 
-def worker() -> build.Dashboard:
+def worker(store: EventStore) -> build.Dashboard:
     """What its processes hold, what of it is Python's and what is malloc's, how they end."""
-    made = page(
-        WORKER,
+    return page(
+        store,
+        ids.WORKER,
         "Celery memory / Worker",
         "Each process of a worker against its limits; how processes end.",
-        [slot_variable()],
-    )
-    return filled(
-        made,
-        _memory(),
-        _limits(),
-        _heap(),
-        _unique(),
-        _exits(),
-        _tasks(),
-        _descriptors(),
-        _swap(),
-        *recycling(),
-        _lost(),
+        [
+            _memory(),
+            _limits(),
+            _heap(),
+            _unique(),
+            _exits(),
+            _tasks(),
+            _descriptors(),
+            _swap(),
+            *recycling(),
+            _lost(store),
+        ],
+        [SLOTS],
     )
 
 
-def _memory() -> object:
+def _memory() -> Panel:
     limit = (
         f'{series(c.MEMORY_LIMIT)}{{{INSTANCE}, {LIMIT_KIND}=~"rlimit_.+|max_memory_per_child"}}'
     )
     return over_time(
         Question(
+            ids.WORKER_MEMORY,
             "How big is each process?",
             "RSS by place in the pool; a place keeps its line when its process is recycled. The "
             "limits are those of one process.",
@@ -61,7 +64,7 @@ def _memory() -> object:
     )
 
 
-def _limits() -> object:
+def _limits() -> Panel:
     charged = f"{series(c.MEMORY_CGROUP)}{{{INSTANCE}}}"
     whole = f'{series(c.MEMORY_LIMIT)}{{{INSTANCE}, {LIMIT_KIND}=~"cgroup.*|host|rlimit_as"}}'
     # Without a limit the address space says nothing, and is many times the rest.
@@ -72,6 +75,7 @@ def _limits() -> object:
     )
     return over_time(
         Question(
+            ids.WORKER_LIMITS,
             "How near is it to a limit?",
             "The worker as a whole against the limits of its cgroup and its host, and its largest "
             "address space where that has a limit. The cgroup's charge has the page cache in it, "
@@ -88,9 +92,10 @@ def _limits() -> object:
     )
 
 
-def _heap() -> object:
+def _heap() -> Panel:
     return over_time(
         Question(
+            ids.WORKER_HEAP,
             "Is it Python objects, malloc, or memory kept free?",
             "Blocks that grow with RSS: Python objects. malloc in use that grows without blocks: "
             "native code. malloc free that grows: fragmentation.",
@@ -107,9 +112,10 @@ def _heap() -> object:
     )
 
 
-def _unique() -> object:
+def _unique() -> Panel:
     return over_time(
         Question(
+            ids.WORKER_UNIQUE,
             "What would come back if a process ended?",
             "Memory that no other process shares, by place in the pool. Much less than RSS right "
             "after the start; it grows as pages inherited from the main process are written.",
@@ -120,10 +126,11 @@ def _unique() -> object:
     )
 
 
-def _exits() -> object:
+def _exits() -> Panel:
     ends = f"increase({series(c.PROCESS_EXITS)}{{{OF_SLOT}}}[$__rate_interval])"
     return over_time(
         Question(
+            ids.WORKER_EXITS,
             "How do its processes end?",
             "Ends by reason. Recycling (max_tasks, max_memory) more than once a minute and "
             "process costs more than it saves. A reason's first end is not seen in a rate.",
@@ -136,10 +143,11 @@ def _exits() -> object:
     )
 
 
-def _tasks() -> object:
+def _tasks() -> Panel:
     growth = net(c.RSS_RETAINED, TASK, "$__rate_interval", INSTANCE, "rate")
     return over_time(
         Question(
+            ids.WORKER_TASKS,
             "Which task makes it grow?",
             "Retained memory a second, net, by task, on the chosen workers.",
             "binBps",
@@ -149,9 +157,10 @@ def _tasks() -> object:
     )
 
 
-def _descriptors() -> object:
+def _descriptors() -> Panel:
     return over_time(
         Question(
+            ids.WORKER_DESCRIPTORS,
             "How many descriptors are open?",
             "Files, sockets and pipes in use by process, and the lowest soft limit.",
             "short",
@@ -164,9 +173,10 @@ def _descriptors() -> object:
     )
 
 
-def _swap() -> object:
+def _swap() -> Panel:
     return over_time(
         Question(
+            ids.WORKER_SWAP,
             "What is swapped out?",
             "RSS does not count what is in swap: a process that shrinks while this grows has "
             "freed nothing.",
@@ -184,13 +194,15 @@ def _swap() -> object:
     )
 
 
-def _lost() -> object:
+def _lost(store: EventStore) -> Panel:
     return events(
         Question(
+            ids.WORKER_LOST,
             "Which processes were lost, and what were they running?",
             "One event each, with the reason, the size last seen and the task in flight.",
             "none",
             "No process was lost in this time.",
         ),
-        Query(of_event(c.PROCESS_LOST.name)),
+        store,
+        Events((c.PROCESS_LOST.name,)),
     )

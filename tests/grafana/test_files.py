@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from grafana import alerting
-from grafana.files import HERE, generated
+from grafana.files import HERE, dashboards, generated
 from grafana.rules import RUNBOOKS, Alert
 
 FILES = generated()
@@ -23,7 +24,7 @@ def test_the_committed_file_is_what_the_code_makes(path: str) -> None:
 
 def test_nothing_else_is_committed_beside_them() -> None:
     committed = {
-        *HERE.glob("dashboards/*.json"),
+        *HERE.glob("dashboards/**/*.*"),
         *HERE.glob("alerts/*"),
         *HERE.glob("*/alerting/*"),
     }
@@ -57,6 +58,17 @@ def test_an_alert_has_a_severity_words_and_a_runbook(rule: Alert) -> None:
     assert runbook.startswith(f"# {rule.name}\n")
     for part in ("## What it means", "## Where to look", "## What to do"):
         assert part in runbook
+
+
+@pytest.mark.parametrize("path", sorted((HERE.parent / RUNBOOKS).glob("*.md")), ids=str)
+def test_a_runbook_quotes_the_titles_of_panels_that_are_there(path: Path) -> None:
+    quoted = re.findall(r'\*(\w+)\*: "([^"]+)"', " ".join(path.read_text("utf-8").split()))
+    titles = {
+        (name.partition("/")[2].title(), panel["title"])
+        for name, page in dashboards().items()
+        for panel in page["panels"]
+    }
+    assert set(quoted) <= titles
 
 
 def test_there_is_no_runbook_without_its_alert() -> None:

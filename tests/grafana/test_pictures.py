@@ -33,6 +33,6 @@ def test_a_line_is_drawn_with_its_name_and_last_value() -> None:
             }
         ]
     }
-    drawn = words(picture(PAGES["worker"], answers))
+    drawn = words(picture(PAGES["victorialogs/worker"], answers))
     assert "w@1 0<1: 2 MiB" in drawn
     assert "1 min" in drawn

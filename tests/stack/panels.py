@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -13,71 +15,88 @@ from tests.stack.victorialogs import VictoriaLogs
 
 DASHBOARDS = Path(__file__).parents[2] / "grafana" / "dashboards"
 STEP_S = 15.0
-VARIABLES = dict.fromkeys(("job", "instance", "task", "slot"), ".+")
+PROMETHEUS, LOKI = "prometheus", "loki"
+VICTORIALOGS = "victoriametrics-logs-datasource"
+Chosen = Mapping[str, Sequence[str]]
+"""The values of variables of which not all are chosen."""
 
 
 @dataclass(frozen=True)
 class PanelQuery:
-    """One query of one panel."""
+    """One query of one panel; ``everything`` is what its page makes of variables not chosen."""
 
     dashboard: str
     panel: str
     ref: str
     source: str
     expression: str
-    instant: bool
+    kind: str
+    everything: Mapping[str, str] = field(hash=False)
 
     def __str__(self) -> str:
         return f"{self.dashboard} / {self.panel} / {self.ref}"
 
-    def filled(self, range_s: float) -> str:
-        """The expression with Grafana's variables replaced."""
-        auto = range_s if self.instant else 2 * STEP_S
-        values = {
+    @property
+    def instant(self) -> bool:
+        """Whether Prometheus is asked for one moment: the rows of a table."""
+        return self.source == PROMETHEUS and self.kind == "instant"
+
+    def told(self, points: int | None) -> str:
+        """A line for the report: what was asked, of whom, how much came; None where it was read."""
+        came = "only parsed" if points is None else f"{points:>4} points"
+        store = {VICTORIALOGS: "victorialogs"}.get(self.source, self.source)
+        return f"{came}  {store:<12}  {self}: {' '.join(self.expression.split())}"
+
+    def filled(self, range_s: float, chosen: Chosen | None = None) -> str:
+        """The expression with Grafana's variables replaced, as its data source does it."""
+        text = self.expression
+        for name, value in {
             "$__rate_interval": "60s",
             "$__interval": f"{STEP_S:.0f}s",
             "$__range": f"{range_s:.0f}s",
-            "$__auto": f"{auto:.0f}s",
-            **{f"${name}": value for name, value in VARIABLES.items()},
-        }
-        text = self.expression
-        for name, value in values.items():
+            "$__auto": f"{2 * STEP_S:.0f}s",
+        }.items():
             text = text.replace(name, value)
+        for name, everything in self.everything.items():
+            values = (chosen or {}).get(name)
+            if self.source == VICTORIALOGS:
+                value = ",".join(map(json.dumps, values)) if values else everything
+            else:
+                value = _pattern(values) if values else everything
+            text = text.replace(f"${name}", value)
+        if self.source == VICTORIALOGS:
+            text = text.replace(":in(.*)", ":in(*)")
         assert "$" not in text, text
         return text
 
-    def answer(self, sources: Sources) -> list[Answer]:
+    def answer(self, sources: Sources, chosen: Chosen | None = None) -> list[Answer]:
         """What the real data says: series with times and values, or events with times and text."""
-        text = self.filled(sources.end_s - sources.begin_s)
-        if self.source == "prometheus":
-            if self.instant:
-                found = sources.prometheus.query(text, sources.end_s)
-                return [Answer(each.labels, ((sources.end_s, str(each.value)),)) for each in found]
-            series = sources.prometheus.query_range(text, sources.begin_s, sources.end_s, STEP_S)
-            return [
-                Answer(each.labels, tuple((at, str(value)) for at, value in each.points))
-                for each in series
-            ]
+        begin_s, end_s = sources.begin_s, sources.end_s
+        text = self.filled(end_s - begin_s, chosen)
+        if self.source == VICTORIALOGS:
+            if self.kind == "statsRange":
+                found = sources.victorialogs.stats_range(text, begin_s, end_s, STEP_S)
+                return [_of_stats(each) for each in found]
+            newest_first = f"{text} | sort by (_time) desc"
+            events = sources.victorialogs.events(newest_first, begin_s, end_s)
+            return [_of_event(each) for each in events]
+        assert self.source == PROMETHEUS, f"nothing here runs queries of {self.source}"
         if self.instant:
-            return [_of_loki(each) for each in sources.loki.query(text, sources.end_s)]
-        streams = sources.loki.query_range(text, sources.begin_s, sources.end_s, STEP_S)
-        return [_of_loki(each) for each in streams]
+            samples = sources.prometheus.query(text, end_s)
+            return [Answer(each.labels, ((end_s, str(each.value)),)) for each in samples]
+        series = sources.prometheus.query_range(text, begin_s, end_s, STEP_S)
+        return [
+            Answer(each.labels, tuple((at, str(value)) for at, value in each.points))
+            for each in series
+        ]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One series or stream: labels, and values or lines at times in seconds."""
+    """One series or event: labels, and values or lines at times in seconds."""
 
     labels: Mapping[str, str]
     values: tuple[tuple[float, str], ...]
-
-
-def _of_loki(result: Mapping[str, Any]) -> Answer:
-    if "stream" in result:
-        lines = tuple((int(at_ns) / 1e9, line) for at_ns, line in result["values"])
-        return Answer(result["stream"], lines)
-    values = result.get("values") or [result["value"]]
-    return Answer(result["metric"], tuple((float(at), value) for at, value in values))
 
 
 @dataclass(frozen=True)
@@ -91,23 +110,64 @@ class Sources:
 
 
 def panel_queries() -> Iterator[PanelQuery]:
-    """All of them, dashboard by dashboard."""
-    for path in sorted(DASHBOARDS.glob("*.json")):
+    """All that are run: those of the dashboards for VictoriaLogs."""
+    return _queries_in("victorialogs")
+
+
+def logql_queries() -> Iterator[PanelQuery]:
+    """Those of events in the dashboards for Loki, which are only parsed."""
+    return (each for each in _queries_in("loki") if each.source == LOKI)
+
+
+def _queries_in(store: str) -> Iterator[PanelQuery]:
+    for path in sorted((DASHBOARDS / store).glob("*.json")):
         page = json.loads(path.read_text(encoding="utf-8"))
+        everything = {
+            each["name"]: each["allValue"]
+            for each in page["templating"]["list"]
+            if each["type"] == "query"
+        }
         for panel in page["panels"]:
             for target in panel["targets"]:
-                yield _query(path.stem, panel, target)
+                yield _query(path.stem, panel, target, everything)
 
 
-def _query(dashboard: str, panel: Mapping[str, object], target: Mapping[str, object]) -> PanelQuery:
-    source = target["datasource"]
-    assert isinstance(source, dict)
-    instant = bool(target.get("instant")) or target.get("queryType") == "instant"
+def _query(
+    dashboard: str,
+    panel: Mapping[str, Any],
+    target: Mapping[str, Any],
+    everything: Mapping[str, str],
+) -> PanelQuery:
+    kind = "instant" if target.get("instant") else target.get("queryType", "range")
     return PanelQuery(
         dashboard,
-        str(panel["title"]),
-        str(target["refId"]),
-        source["type"],
-        str(target["expr"]),
-        instant,
+        panel["title"],
+        target["refId"],
+        target["datasource"]["type"],
+        target["expr"],
+        kind,
+        everything,
     )
+
+
+def _pattern(values: Sequence[str]) -> str:
+    # Twice, as it stands in a quoted text.
+    escaped = [re.escape(each).replace("\\", "\\\\") for each in values]
+    return escaped[0] if len(escaped) == 1 else f"({'|'.join(escaped)})"
+
+
+def _of_stats(result: Mapping[str, Any]) -> Answer:
+    values = tuple((float(at), value) for at, value in result["values"])
+    return Answer(result["metric"], values)
+
+
+def _of_event(event: Mapping[str, str]) -> Answer:
+    labels = {name: text for name, text in event.items() if name != "_msg"}
+    return Answer(labels, ((_seconds(event["_time"]), event["_msg"]),))
+
+
+def _seconds(time: str) -> float:
+    """Of a time in UTC with as many digits of a second as there are."""
+    whole, _, fraction = time.rstrip("Z").partition(".")
+    at = datetime.strptime(whole, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc)
+    return at.timestamp() + float(f"0.{fraction or 0}")

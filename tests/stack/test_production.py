@@ -57,7 +57,7 @@ def test_every_query_of_every_panel_returns_data(
     answer = query.answer(run.sources)
     points = sum(len(each.values) for each in answer)
     report.answers[query.dashboard, query.panel, query.ref] = answer
-    report.line(f"{points:>6} points  {query}: {' '.join(query.expression.split())}")
+    report.line(query.told(points))
     assert points > 0
 
 

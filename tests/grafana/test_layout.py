@@ -1,0 +1,47 @@
+"""Panels are laid out by the code: whoever adds one says only how wide it should be."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grafana.layout import COLUMNS, Place, places
+
+SIZES = st.lists(st.tuples(st.sampled_from([6, 8, 12, 24]), st.integers(4, 12)))
+
+
+def test_panels_lie_side_by_side_and_a_row_begins_below_the_highest() -> None:
+    assert places([(8, 9), (8, 5), (8, 7), (12, 8), (12, 8)]) == [
+        Place(0, 0, 8, 9),
+        Place(8, 0, 8, 5),
+        Place(16, 0, 8, 7),
+        Place(0, 9, 12, 8),
+        Place(12, 9, 12, 8),
+    ]
+
+
+def test_a_panel_without_a_neighbour_has_the_whole_width() -> None:
+    assert places([(12, 8), (24, 8), (12, 8)]) == [
+        Place(0, 0, 24, 8),
+        Place(0, 8, 24, 8),
+        Place(0, 16, 24, 8),
+    ]
+
+
+def test_no_panels_take_no_place() -> None:
+    assert places([]) == []
+
+
+@given(SIZES)
+def test_no_cell_is_of_two_panels_and_every_row_is_full(sizes: list[tuple[int, int]]) -> None:
+    laid = places(sizes)
+    cells = [
+        (x, y)
+        for each in laid
+        for x in range(each.x, each.x + each.width)
+        for y in range(each.y, each.y + each.height)
+    ]
+    assert len(set(cells)) == len(cells)
+    assert all(0 <= x < COLUMNS for x, _ in cells)
+    for top in {each.y for each in laid}:
+        assert sum(each.width for each in laid if each.y == top) == COLUMNS
