@@ -14,11 +14,11 @@ import tracemalloc
 from collections.abc import Callable
 
 from otel_celery_memory.probes.sites import (
+    NoCollections,
     SiteFilter,
     changed_sites,
     group_traces,
     live_sites,
-    no_collections,
     take_traces,
 )
 
@@ -91,7 +91,7 @@ def _snapshot() -> None:
 
 
 def _ours_stopping() -> None:
-    with no_collections():
+    with NoCollections():
         traces = take_traces()
         tracemalloc.stop()
         sites = group_traces(traces)

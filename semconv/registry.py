@@ -94,7 +94,7 @@ def _of_metric(metric: c.Metric) -> Sequence[dict[str, Any]]:
     if metric not in c.SITE_METRICS:
         return references
     return [
-        {**each, "requirement_level": _TASK_OF_A_SITE} if each["ref"] == c.TASK_NAME else each
+        {**each, "requirement_level": dict(_TASK_OF_A_SITE)} if each["ref"] == c.TASK_NAME else each
         for each in references
     ]
 

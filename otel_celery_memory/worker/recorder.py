@@ -20,7 +20,7 @@ from otel_celery_memory.probes.process import (
     ProcessProbe,
     open_process_probe,
 )
-from otel_celery_memory.probes.sites import SiteFilter
+from otel_celery_memory.probes.sites import SiteFilter, sign_generated_code
 from otel_celery_memory.probes.tracer import HeapTracer
 from otel_celery_memory.records import (
     MAIN_SLOT,
@@ -60,6 +60,7 @@ class Recorder:
         open_probe: Callable[[], ProcessProbe] = open_process_probe,
         called_from: tuple[str, int, int] = ("", 0, 0),
     ) -> None:
+        sign_generated_code()  # before the children are forked
         self._sink = sink
         self._settings = settings
         self._page = page

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from otel_celery_memory.probes.sites import (
     LiveSites,
+    NoCollections,
     Traces,
     group_traces,
-    no_collections,
     still_alive,
     take_traces,
 )
@@ -83,7 +83,7 @@ class TracingWindow:
                 return
             if self._tracer.live_traces() <= _SECOND_LOOK_MAX_TRACES:
                 self._tracer.free_lists.clear()
-                with no_collections():
+                with NoCollections():
                     self._first = take_traces()
                 return
         self.close()
@@ -111,7 +111,7 @@ class TracingWindow:
 
     def _look(self, first: Traces | None) -> LiveSites:
         self._tracer.free_lists.clear()
-        with no_collections():
+        with NoCollections():
             traces = take_traces()
             self._tracer.stop()
             sites = group_traces(traces)

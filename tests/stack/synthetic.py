@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -15,8 +15,17 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.resources import Resource
 
 from otel_celery_memory import conventions as c
+from otel_celery_memory.settings import Settings
 
 MIB = 1 << 20
+OF_CHILDREN = (
+    *(c.HEAP_BLOCKS, c.MALLOC_USED, c.MALLOC_FREE),
+    *(c.PROCESS_EXITS, c.PARTS_SWITCHED_OFF),
+)
+"""What is sent of those that run tasks: their allocators and their tracing, and how they end.
+
+The main process is told once, as killed, and the reporter never.
+"""
 
 
 @dataclass(frozen=True)
@@ -27,7 +36,25 @@ class Shape:
     tasks: int
     children: int
 
-    def values(self) -> Mapping[str, tuple[Any, ...]]:
+    def attributes(self, metric: c.Metric) -> Iterator[Mapping[str, Any]]:
+        """Every set of attributes with which such a worker sends the metric."""
+        if metric in c.SITE_METRICS:
+            # Bounded by the ranking, and not by how many tasks, places and windows there are.
+            for number in range(Settings().sites_top):
+                task = f"shop.tasks.number_{number % self.tasks}"
+                yield dict(
+                    zip(metric.attributes, (task, f"shop/{number}.py:1", "run"), strict=True)
+                )
+            return
+        values = self._values()
+        if metric in OF_CHILDREN:
+            values = {**values, c.SLOT: tuple(map(str, range(self.children)))}
+        for chosen in product(*(values[name] for name in metric.attributes)):
+            yield dict(zip(metric.attributes, chosen, strict=True))
+        if metric == c.PROCESS_EXITS:
+            yield {c.SLOT: "main", c.EXIT_REASON: "killed"}
+
+    def _values(self) -> Mapping[str, tuple[Any, ...]]:
         """Every value that an attribute of the contract takes in such a worker."""
         return {
             c.TASK_NAME: tuple(f"shop.tasks.number_{number}" for number in range(self.tasks)),
@@ -38,6 +65,7 @@ class Shape:
             c.LIMIT_KIND: ("cgroup", "host", "max_memory_per_child"),
             c.EXIT_REASON: ("max_tasks", "killed"),
             c.PART: ("tracing",),
+            c.FRAME_KIND: (c.FRAME_TASK_END, c.FRAME_OTHER, c.FRAME_DAMAGED),
         }
 
 
@@ -49,9 +77,8 @@ class SyntheticWorkers:
         reader = InMemoryMetricReader()
         provider = MeterProvider([reader], Resource(resource), shutdown_on_exit=False)
         meter = provider.get_meter(c.SCOPE, "1.2.3")
-        values = shape.values()
         for metric in c.METRICS:
-            _fill(meter, metric, values)
+            _fill(meter, metric, shape.attributes(metric))
         data = reader.get_metrics_data()
         assert data is not None
         self._template: ExportMetricsServiceRequest = encode_metrics(data)
@@ -83,8 +110,8 @@ class SyntheticWorkers:
         return bytes(self._template.SerializeToString())
 
 
-def _fill(meter: Any, metric: c.Metric, values: Mapping[str, tuple[Any, ...]]) -> None:
-    """One measurement for each combination of the metric's attributes."""
+def _fill(meter: Any, metric: c.Metric, all_attributes: Iterable[Mapping[str, Any]]) -> None:
+    """One measurement for each set of the metric's attributes."""
     makers = {
         "Histogram": lambda: (
             meter.create_histogram(
@@ -98,8 +125,8 @@ def _fill(meter: Any, metric: c.Metric, values: Mapping[str, tuple[Any, ...]]) -
         "Gauge": lambda: meter.create_gauge(metric.name, metric.unit).set,
     }
     measure = makers[metric.kind]()
-    for chosen in product(*(values.get(name, ("any",)) for name in metric.attributes)):
-        measure(MIB, dict(zip(metric.attributes, chosen, strict=True)))
+    for attributes in all_attributes:
+        measure(MIB, attributes)
 
 
 def _bounds(metric: c.Metric) -> tuple[float, ...]:

@@ -122,6 +122,12 @@ class Named(NamedTuple):
         Named("gauge", "celery.memory.leak.active", "{leak}", "celery_memory_leak_active"),
         Named("gauge", "celery.memory.leak.rate", "By/{task}", "celery_memory_leak_rate_bytes"),
         Named(
+            "gauge",
+            "celery.memory.site.rate",
+            "By/min",
+            "celery_memory_site_rate_bytes_per_minute",
+        ),
+        Named(
             "gauge", "celery.memory.exhaustion.time", "s", "celery_memory_exhaustion_time_seconds"
         ),
         Named(

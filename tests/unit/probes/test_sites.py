@@ -13,12 +13,12 @@ import otel_celery_memory
 from otel_celery_memory.probes import sites
 from otel_celery_memory.probes.sites import (
     Frames,
+    NoCollections,
     SiteDelta,
     SiteFilter,
     changed_sites,
     group_traces,
     live_sites,
-    no_collections,
     take_traces,
 )
 
@@ -90,10 +90,10 @@ def test_looking_leaves_the_collector_as_it_was(enabled: bool) -> None:
     was_enabled = gc.isenabled()
     try:
         gc.enable() if enabled else gc.disable()
-        with no_collections():
+        with NoCollections():
             inside = gc.isenabled()
         after = gc.isenabled()
-        with pytest.raises(MemoryError), no_collections():
+        with pytest.raises(MemoryError), NoCollections():
             raise MemoryError
         assert (inside, after, gc.isenabled()) == (False, enabled, enabled)
     finally:

@@ -202,6 +202,24 @@ def test_where_no_stacks_are_shown_a_line_is_one_site_whatever_called_it() -> No
     assert found[0].rate_bytes_per_minute == 4 * (4 * 36 - 30) / 3
 
 
+def test_the_places_of_a_ranking_are_its_lines_until_the_next_one_or_a_new_beginning() -> None:
+    totals = SiteTotals(describe, 2)
+    totals.finished(finished(task="a"))
+    for stack in ("x.py:1", "y.py:1", "z.py:1"):
+        totals.window(window(task="a", sites=1, kind=WindowKind.SLICE))
+        totals.site(site(30, 1, task="a", stack=stack, kind=WindowKind.SLICE))
+    assert len(totals.rank(60.0)) == 2
+    assert [(s.line, s.stack, s.size_bytes, s.runs) for s in totals.places] == [(1, "", 30, 3)]
+    for _ in range(10):
+        totals.rank(60.0)
+    assert totals.places == []
+    totals.window(window(task="a", sites=1, kind=WindowKind.SLICE))
+    totals.site(site(30, 1, task="a", kind=WindowKind.SLICE))
+    totals.rank(60.0)
+    totals.forget()
+    assert totals.places == []
+
+
 def test_a_site_whose_window_was_dropped_is_not_ranked_and_hurts_nobody() -> None:
     totals = SiteTotals(describe, 10)
     for kind in WindowKind:
