@@ -12,7 +12,7 @@ _UNIT_SUFFIXES = {
     "By": "_bytes",
     "s": "_seconds",
     "By/{task}": "_bytes",
-    "By/min": "_bytes_per_minute",
+    "By/min": "_bytes_per_min",
 }
 _GAUGES = ("Gauge", "UpDownCounter")
 
