@@ -38,11 +38,6 @@ def _suffix(metric: c.Metric) -> str:
     return _UNIT_SUFFIXES[metric.unit]
 
 
-def sent(name: str) -> c.Metric | None:
-    """The metric of this name, where this version sends it."""
-    return next((metric for metric in c.METRICS if metric.name == name), None)
-
-
 TASK = label(c.TASK_NAME)
 STATE = label(c.TASK_STATE)
 EXCLUSIVE = label(c.EXCLUSIVE)
