@@ -8,7 +8,7 @@ from grafana import ids
 from grafana import recordings as r
 from grafana.event_queries import Count, Events, OfTask
 from grafana.frame import INSTANCE, JOB, link_to, page
-from grafana.names import LIMIT_KIND, REASON, TASK, sent, series
+from grafana.names import LIMIT_KIND, REASON, TASK, series
 from grafana.panels import Panel, Query, Question, counted, events, over_time, rows
 from grafana.promql import net
 from grafana.stores import EventStore
@@ -17,8 +17,6 @@ from otel_celery_memory import conventions as c
 _RULES = "The recording rules of this project make this series; are they loaded?"
 _ALARMING = tuple(event.name for event in c.EVENTS if event.severity != "INFO")
 _LOSSES = (c.FRAMES_DROPPED, c.REPORTER_RESTARTS)
-_OVERHEAD = sent("celery.memory.tracing.overhead")
-_ABORTED = sent("celery.memory.tracing.aborted")
 
 
 def fleet(store: EventStore) -> build.Dashboard:
@@ -39,7 +37,7 @@ def fleet(store: EventStore) -> build.Dashboard:
             _losses_by_task(store),
             _self(),
             _collector(),
-            *_costs(),
+            _tracing(),
         ],
     )
 
@@ -203,27 +201,25 @@ def _self() -> Panel:
     )
 
 
-def _costs() -> list[Panel]:
-    if _OVERHEAD is None or _ABORTED is None:
-        return []
-    aborted = f"sum(increase({series(_ABORTED)}{{{INSTANCE}}}[$__rate_interval])) or vector(0)"
-    return [
-        over_time(
-            Question(
-                ids.FLEET_TRACING,
-                "What does tracing cost?",
-                "Share of the time of tasks that tracing takes, estimated from above; and runs "
-                "whose tracing was stopped because it would have cost too much.",
-                "percentunit",
-                "No worker traces within a budget.",
+def _tracing() -> Panel:
+    aborted = f"increase({series(c.TRACING_ABORTED)}{{{INSTANCE}}}[$__rate_interval])"
+    return over_time(
+        Question(
+            ids.FLEET_TRACING,
+            "What does tracing cost?",
+            "Share of the time of tasks that tracing takes, estimated from above; and runs whose "
+            "tracing was stopped because it would have cost too much.",
+            "percentunit",
+            "No worker traces within a budget.",
+        ),
+        [
+            Query(
+                f"max by (instance) ({series(c.TRACING_OVERHEAD)}{{{INSTANCE}}})", "{{instance}}"
             ),
-            [
-                Query(f"max by (instance) ({series(_OVERHEAD)}{{{INSTANCE}}})", "{{instance}}"),
-                Query(aborted, "runs stopped"),
-            ],
-            right={"runs stopped": "short"},
-        )
-    ]
+            Query(f"sum({aborted}) or vector(0)", "runs stopped"),
+        ],
+        right={"runs stopped": "short"},
+    )
 
 
 def _collector() -> Panel:

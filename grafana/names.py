@@ -12,7 +12,7 @@ _UNIT_SUFFIXES = {
     "By": "_bytes",
     "s": "_seconds",
     "By/{task}": "_bytes",
-    "By/min": "_bytes_per_minute",
+    "By/min": "_bytes_per_min",
 }
 _GAUGES = ("Gauge", "UpDownCounter")
 
@@ -23,16 +23,19 @@ def label(name: str) -> str:
 
 
 def series(metric: c.Metric) -> str:
-    """A metric's name in Prometheus; a histogram's without ``_bucket``, ``_sum``, ``_count``."""
-    suffix = _UNIT_SUFFIXES.get(metric.unit, "")
-    if metric.unit == "1" and metric.kind in _GAUGES:
-        suffix = "_ratio"
-    return label(metric.name) + suffix + ("_total" if metric.kind == "Counter" else "")
+    """A metric's name in Prometheus; a histogram's without ``_bucket``, ``_sum``, ``_count``.
+
+    `KeyError` for a unit that is not known here: its name would be guessed.
+    """
+    return label(metric.name) + _suffix(metric) + ("_total" if metric.kind == "Counter" else "")
 
 
-def sent(name: str) -> c.Metric | None:
-    """The metric of this name, where this version sends it."""
-    return next((metric for metric in c.METRICS if metric.name == name), None)
+def _suffix(metric: c.Metric) -> str:
+    if metric.unit.startswith("{"):
+        return ""
+    if metric.unit == "1":
+        return "_ratio" if metric.kind in _GAUGES else ""
+    return _UNIT_SUFFIXES[metric.unit]
 
 
 TASK = label(c.TASK_NAME)

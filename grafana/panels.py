@@ -11,16 +11,8 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import Any
 
-from grafana_foundation_sdk.builders import (
-    common as common_builders,
-)
-from grafana_foundation_sdk.builders import (
-    heatmap,
-    logs,
-    prometheus,
-    table,
-    timeseries,
-)
+from grafana_foundation_sdk.builders import common as common_builders
+from grafana_foundation_sdk.builders import heatmap, logs, prometheus, table, timeseries
 from grafana_foundation_sdk.models import common, dashboard
 from grafana_foundation_sdk.models import heatmap as heatmap_model
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
@@ -59,7 +51,6 @@ class Query:
     expression: str
     legend: str = ""
     exemplars: bool = False
-    instant: bool = False
 
 
 def over_time(
@@ -123,8 +114,7 @@ def rows(
     )
     names = dict(keys)
     for ref, (title, (query, unit)) in zip(ascii_uppercase, columns.items(), strict=False):
-        asked = Query(query.expression, query.legend, instant=True)
-        panel.with_target(_prometheus(asked, ref).format(PromQueryFormat.TABLE))
+        panel.with_target(_prometheus(query, ref, now=True).format(PromQueryFormat.TABLE))
         names[f"Value #{ref}"] = title
         panel.override_by_name(title, [dashboard.DynamicConfigValue("unit", unit)])
     for key, addresses in (links or {}).items():
@@ -193,7 +183,7 @@ def _dress(
     return Panel(dressed, width, height)
 
 
-def _prometheus(query: Query, ref: str) -> prometheus.Dataquery:
+def _prometheus(query: Query, ref: str, *, now: bool = False) -> prometheus.Dataquery:
     made = (
         prometheus.Dataquery()
         .ref_id(ref)
@@ -203,7 +193,7 @@ def _prometheus(query: Query, ref: str) -> prometheus.Dataquery:
     )
     if query.exemplars:
         made.exemplar(True)
-    return made.instant() if query.instant else made.range()
+    return made.instant() if now else made.range()
 
 
 def _transformation(kind: str, options: Mapping[str, Any]) -> dashboard.DataTransformerConfig:

@@ -1,10 +1,10 @@
-"""Panels of what recycling costs and brings, where this version measures it."""
+"""Panels of what recycling costs and brings."""
 
 from __future__ import annotations
 
 from grafana import ids
 from grafana.frame import INSTANCE
-from grafana.names import REASON, sent, series
+from grafana.names import REASON, series
 from grafana.panels import Panel, Query, Question, over_time
 from otel_celery_memory import conventions as c
 
@@ -12,10 +12,10 @@ _NOTHING = "No process was recycled in this time."
 
 
 def recycling() -> list[Panel]:
-    """One panel for each metric of recycling that is sent."""
+    """One panel for each of its metrics."""
     asked = (
         (
-            "celery.worker.recycling.freed",
+            c.RECYCLING_FREED,
             Question(
                 ids.WORKER_RECYCLING_FREED,
                 "What does recycling give back?",
@@ -26,7 +26,7 @@ def recycling() -> list[Panel]:
             ),
         ),
         (
-            "celery.worker.recycling.gap",
+            c.RECYCLING_GAP,
             Question(
                 ids.WORKER_RECYCLING_GAP,
                 "How long is a place in the pool empty?",
@@ -36,7 +36,7 @@ def recycling() -> list[Panel]:
             ),
         ),
         (
-            "celery.worker.process.tasks",
+            c.PROCESS_TASKS,
             Question(
                 ids.WORKER_PROCESS_TASKS,
                 "How many tasks does a process run in its life?",
@@ -46,7 +46,7 @@ def recycling() -> list[Panel]:
             ),
         ),
         (
-            "celery.worker.process.lifetime",
+            c.PROCESS_LIFETIME,
             Question(
                 ids.WORKER_PROCESS_LIFETIME,
                 "How long does a process live?",
@@ -58,8 +58,7 @@ def recycling() -> list[Panel]:
     )
     return [
         over_time(question, [Query(_mean(metric), f"{{{{{REASON}}}}}")])
-        for name, question in asked
-        if (metric := sent(name)) is not None
+        for metric, question in asked
     ]
 
 

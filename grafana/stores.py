@@ -31,6 +31,7 @@ class EventStore:
     """What an attribute is called there."""
     lines_type: str
     count_type: str
+    """What its data source calls queries of events, and of their number over time."""
 
     @property
     def variable(self) -> str:
@@ -44,13 +45,10 @@ class EventStore:
 
     def asked(self, query: EventQuery) -> EventTarget:
         """A panel's query."""
-        counts = isinstance(query, Count)
-        return EventTarget(
-            self.source,
-            self.written(query),
-            self.count_type if counts else self.lines_type,
-            f"{{{{{self.field(query.by)}}}}}" if isinstance(query, Count) else "",
-        )
+        kind, legend = self.lines_type, ""
+        if isinstance(query, Count):
+            kind, legend = self.count_type, f"{{{{{self.field(query.by)}}}}}"
+        return EventTarget(self.source, self.written(query), kind, legend)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from grafana_foundation_sdk.builders import dashboard as build
 from grafana import ids
 from grafana.event_queries import Events, OfTask
 from grafana.frame import INSTANCE, OF_TASK, TASKS, page
-from grafana.ids import PanelId
 from grafana.names import DIRECTION, EXCLUSIVE, SITE, STATE, TASK, WINDOW, series
 from grafana.panels import Panel, Query, Question, distribution, events, over_time, rows
 from grafana.promql import net
@@ -20,11 +19,32 @@ _OF_TASK_OR_NONE = f'{INSTANCE}, {TASK}=~"$task|"'
 _SITE_RATE = f"{series(c.SITE_RATE_LEVEL)}{{{_OF_TASK_OR_NONE}}}"
 _NONE = "The chosen tasks did not finish in this time."
 _UNTRACED = "No run was traced in this time: tracing is off, or its turn has not come."
+_RETAINED = Question(
+    ids.TASK_RETAINED_SPREAD,
+    "How is what runs retain distributed?",
+    "Growth from one run's start to the next one's start in that process. A leak moves the whole "
+    "band up; a few high cells are warm-up.",
+    "bytes",
+    _NONE,
+)
+_TAKEN = Question(
+    ids.TASK_DELTA_SPREAD,
+    "How is what runs take distributed?",
+    "Growth from a run's start to its end. Dots are runs with a trace: follow one.",
+    "bytes",
+    _NONE,
+)
+_PEAKS = Question(
+    ids.TASK_PEAK_SPREAD,
+    "How high do runs peak?",
+    "The highest RSS inside a run, above its start. Dots are runs with a trace: follow one.",
+    "bytes",
+    _NONE,
+)
 
 
 def task(store: EventStore) -> build.Dashboard:
     """What a run retains, takes and peaks at; which lines left it alive."""
-    retained, taken, peaks = _SPREADS
     return page(
         store,
         ids.TASK_PAGE,
@@ -34,9 +54,9 @@ def task(store: EventStore) -> build.Dashboard:
             _a_run(),
             _site_rates(),
             _sites(),
-            _heat(ids.TASK_RETAINED_SPREAD, retained, c.RSS_RETAINED, grow=True),
-            _heat(ids.TASK_DELTA_SPREAD, taken, c.RSS_DELTA, grow=True),
-            _heat(ids.TASK_PEAK_SPREAD, peaks, c.RSS_PEAK),
+            _heat(_RETAINED, c.RSS_RETAINED, grow=True),
+            _heat(_TAKEN, c.RSS_DELTA, grow=True),
+            _heat(_PEAKS, c.RSS_PEAK),
             _traced(),
             _peaks(),
             _runs(),
@@ -45,23 +65,6 @@ def task(store: EventStore) -> build.Dashboard:
         ],
         [TASKS],
     )
-
-
-_SPREADS = (
-    (
-        "How is what runs retain distributed?",
-        "Growth from one run's start to the next one's start in that process. A leak moves the "
-        "whole band up; a few high cells are warm-up.",
-    ),
-    (
-        "How is what runs take distributed?",
-        "Growth from a run's start to its end. Dots are runs with a trace: follow one.",
-    ),
-    (
-        "How high do runs peak?",
-        "The highest RSS inside a run, above its start. Dots are runs with a trace: follow one.",
-    ),
-)
 
 
 def _mean(metric: c.Metric) -> str:
@@ -85,7 +88,7 @@ def _a_run() -> Panel:
 
 
 def _sites() -> Panel:
-    """A place is told by each worker that traced it: what a run leaves is the most that any saw."""
+    """Of a place that several workers tell: the most that one saw a run leave, and all runs."""
     by = f"{TASK}, {SITE}, {WINDOW}"
     size = f"{series(c.SITE_SIZE_LEVEL)}{{{_OF_TASK_OR_NONE}}}"
     before = f"max by ({by}) ({size} offset $__range) or 0 * max by ({by}) ({size})"
@@ -115,11 +118,11 @@ def _sites() -> Panel:
     )
 
 
-def _heat(id_: PanelId, words: tuple[str, str], metric: c.Metric, *, grow: bool = False) -> Panel:
+def _heat(question: Question, metric: c.Metric, *, grow: bool = False) -> Panel:
     matchers = f'{OF_TASK}, {DIRECTION}="{c.GROW}"' if grow else OF_TASK
     buckets = f"{series(metric)}_bucket{{{matchers}}}"
     return distribution(
-        Question(id_, *words, "bytes", _NONE),
+        question,
         Query(f"sum by (le) (increase({buckets}[{_INTERVAL}]))", "{{le}}", exemplars=True),
     )
 

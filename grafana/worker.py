@@ -8,7 +8,7 @@ from grafana import ids
 from grafana import recordings as r
 from grafana.event_queries import Events
 from grafana.frame import INSTANCE, OF_SLOT, SLOTS, page
-from grafana.names import LIMIT_KIND, REASON, SLOT, TASK, sent, series
+from grafana.names import LIMIT_KIND, REASON, SLOT, TASK, series
 from grafana.panels import Panel, Query, Question, events, over_time
 from grafana.promql import net
 from grafana.recycling import recycling
@@ -17,7 +17,6 @@ from otel_celery_memory import conventions as c
 
 _BY_SLOT = f"instance, {SLOT}"
 _SLOT = f"{{{{instance}}}} {{{{{SLOT}}}}}"
-_CGROUP_SWAP = sent("celery.worker.memory.cgroup.swap")
 _NOBODY = "No process of the chosen workers sent this in this time."
 
 
@@ -185,11 +184,7 @@ def _swap() -> Panel:
         ),
         [
             Query(f"sum by ({_BY_SLOT}) ({series(c.MEMORY_SWAP)}{{{OF_SLOT}}})", _SLOT),
-            *(
-                [Query(f"sum({series(_CGROUP_SWAP)}{{{INSTANCE}}})", "cgroup")]
-                if _CGROUP_SWAP
-                else []
-            ),
+            Query(f"sum({series(c.MEMORY_CGROUP_SWAP)}{{{INSTANCE}}})", "cgroup"),
         ],
     )
 

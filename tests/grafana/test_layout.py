@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from grafana.files import dashboards
 from grafana.layout import COLUMNS, Place, places
 
 SIZES = st.lists(st.tuples(st.sampled_from([6, 8, 12, 24]), st.integers(4, 12)))
@@ -26,6 +30,13 @@ def test_a_panel_without_a_neighbour_has_the_whole_width() -> None:
         Place(0, 8, 24, 8),
         Place(0, 16, 24, 8),
     ]
+
+
+@pytest.mark.parametrize("page", dashboards().values(), ids=lambda page: page["title"])
+def test_a_dashboard_has_its_panels_in_these_places(page: dict[str, Any]) -> None:
+    found = [each["gridPos"] for each in page["panels"]]
+    laid = places([(each["w"], each["h"]) for each in found])
+    assert [Place(each["x"], each["y"], each["w"], each["h"]) for each in found] == laid
 
 
 def test_no_panels_take_no_place() -> None:
