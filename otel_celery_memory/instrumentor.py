@@ -10,8 +10,8 @@ from typing import Any
 
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
+from otel_celery_memory.delivery import Wiring
 from otel_celery_memory.settings import SettingError, Settings
-from otel_celery_memory.wiring import Wiring
 
 logger = logging.getLogger(__name__)
 

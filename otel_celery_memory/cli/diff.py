@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from otel_celery_memory.captures.compare import Change, caveats, compare
+from otel_celery_memory.captures.comparison import Change, caveats, compare
 from otel_celery_memory.captures.errors import CaptureError
 from otel_celery_memory.captures.grouping import Group
 from otel_celery_memory.captures.model import ADDED_UP, Capture

@@ -18,7 +18,7 @@ from otel_celery_memory.probes.cgroup import (
     read_swap,
 )
 from otel_celery_memory.probes.files import kib_numbers, read_small
-from otel_celery_memory.probes.proc import PROC, read_rlimits
+from otel_celery_memory.probes.procfs import PROC, read_rlimits
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from otel_celery_memory.captures.model import CapturedProcess
-from otel_celery_memory.records import MAIN_SLOT, slot_name
+from otel_celery_memory.ipc.records import MAIN_SLOT, slot_name
 
 EMPTY_S = 10.0
 """A place that has no process for so long is no more waited for: the pool has shrunk."""

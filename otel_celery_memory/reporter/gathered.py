@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from otel_celery_memory.captures.checking import INT64_MAX
 from otel_celery_memory.captures.model import CapturedSite
-from otel_celery_memory.records import Site, SitesWindow
+from otel_celery_memory.ipc.records import Site, SitesWindow
 from otel_celery_memory.reporter.sites import CodePlace
 from otel_celery_memory.reporter.window_totals import SiteKey
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 
-from otel_celery_memory.records import Site, SitesWindow
+from otel_celery_memory.ipc.records import Site, SitesWindow
 from otel_celery_memory.reporter.window_totals import KeyOf, SiteKey, SiteMean
 
 _PROCESSES_MAX = 512

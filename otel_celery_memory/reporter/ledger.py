@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from otel_celery_memory.records import SLOTS_MAX
+from otel_celery_memory.ipc.records import SLOTS_MAX
 
 logger = logging.getLogger(__name__)
 

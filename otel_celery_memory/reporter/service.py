@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Iterable
 from selectors import EVENT_READ, BaseSelector
 
-from otel_celery_memory.containment import Containment
-from otel_celery_memory.records import MAIN_SLOT, ProcessExited, ProcessUp, Record
-from otel_celery_memory.reporter.desk import Desk
+from otel_celery_memory.circuit_breaker import Containment
+from otel_celery_memory.ipc.records import MAIN_SLOT, ProcessExited, ProcessUp, Record
 from otel_celery_memory.reporter.emitter import Emitter
-from otel_celery_memory.reporter.held import HeldTasks
-from otel_celery_memory.reporter.intake import Intake
-from otel_celery_memory.reporter.lookout import Lookout
-from otel_celery_memory.reporter.watch import ProcessWatch
+from otel_celery_memory.reporter.limits import Lookout
+from otel_celery_memory.reporter.process_watcher import ProcessWatch
+from otel_celery_memory.reporter.record_reader import Intake
+from otel_celery_memory.reporter.state.in_flight import HeldTasks
+from otel_celery_memory.reporter.view import Desk
 
 TICK_S = 1.0
 _MUCH_BYTES = 1 << 18

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from otel_celery_memory.records import Site, SitesWindow, TaskFinished, WindowKind
+from otel_celery_memory.ipc.records import Site, SitesWindow, TaskFinished, WindowKind
 from otel_celery_memory.reporter.heap_growth import HeapGrowth
 from otel_celery_memory.reporter.window_totals import (
     KeyOf,

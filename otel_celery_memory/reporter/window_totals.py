@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from otel_celery_memory import conventions as c
-from otel_celery_memory.records import Site
+from otel_celery_memory.ipc.records import Site
 
 INTERVALS_KEPT = 10
 _SITES_MAX = 2_000

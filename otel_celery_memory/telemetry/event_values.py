@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from otel_celery_memory import conventions as c
-from otel_celery_memory.records import NO_SPAN, WindowKind
+from otel_celery_memory.ipc.records import NO_SPAN, WindowKind
 
 Value = str | int | float | None
 """Of an attribute; ``None`` is left out."""

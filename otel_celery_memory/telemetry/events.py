@@ -8,7 +8,7 @@ from opentelemetry._logs import Logger, SeverityNumber
 from opentelemetry.context import Context
 
 from otel_celery_memory import conventions as c
-from otel_celery_memory.records import WindowKind
+from otel_celery_memory.ipc.records import WindowKind
 from otel_celery_memory.telemetry.event_values import (
     LostProcess,
     Pressure,

@@ -14,7 +14,7 @@ from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter, Observation
 
 from otel_celery_memory import conventions as c
-from otel_celery_memory.records import NO_SPAN, TaskFinished
+from otel_celery_memory.ipc.records import NO_SPAN, TaskFinished
 
 Level = tuple[int | float, Mapping[str, str | bool]]
 """A value and its attributes."""

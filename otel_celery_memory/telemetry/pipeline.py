@@ -23,15 +23,15 @@ from opentelemetry.sdk.metrics.export import ConsoleMetricExporter
 from opentelemetry.sdk.resources import Resource
 
 from otel_celery_memory import conventions as c
+from otel_celery_memory.telemetry.export_checkpoints import Marks
 from otel_celery_memory.telemetry.histogram import (
     TaskHistogram,
     wanted_exemplars,
     wants_delta,
     wants_sdk_histogram,
 )
-from otel_celery_memory.telemetry.kept_events import KeptEvents
-from otel_celery_memory.telemetry.marks import Marks
 from otel_celery_memory.telemetry.reader import TaskHistogramReader
+from otel_celery_memory.telemetry.retry_queue import KeptEvents
 from otel_celery_memory.telemetry.sending import BackgroundSender
 from otel_celery_memory.version import __version__
 

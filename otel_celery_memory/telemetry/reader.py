@@ -14,8 +14,8 @@ from opentelemetry.sdk.metrics.export import (
     PeriodicExportingMetricReader,
 )
 
+from otel_celery_memory.telemetry.export_checkpoints import MarkedExporter, MarkedMetrics, Marks
 from otel_celery_memory.telemetry.histogram import TaskHistogram
-from otel_celery_memory.telemetry.marks import MarkedExporter, MarkedMetrics, Marks
 
 
 class TaskHistogramReader(PeriodicExportingMetricReader):

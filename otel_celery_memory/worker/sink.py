@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from otel_celery_memory.records import Record
+from otel_celery_memory.ipc.records import Record
 
 
 class Sink(Protocol):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from otel_celery_memory.probes.cgroup import CgroupLevel, find_cgroup, read_levels
 from otel_celery_memory.probes.limits import Limits, oom_kill_counter, read_host_usage, read_limits
-from otel_celery_memory.probes.proc import (
+from otel_celery_memory.probes.procfs import (
     ProcessReading,
     Rlimits,
     SharedMemory,

@@ -16,12 +16,12 @@ from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metr
 
 from otel_celery_memory.captures.format import dump_capture, load_capture
 from otel_celery_memory.captures.model import CapturedProcess
-from otel_celery_memory.frames import FrameDecoder
-from otel_celery_memory.orders import Orders
-from otel_celery_memory.records import MAIN_SLOT, ProcessUp, Record, Site, SitesWindow
-from otel_celery_memory.reporter.held import HeldTasks
+from otel_celery_memory.ipc.codec import encode
+from otel_celery_memory.ipc.commands import Orders
+from otel_celery_memory.ipc.frames import FrameDecoder
+from otel_celery_memory.ipc.records import MAIN_SLOT, ProcessUp, Record, Site, SitesWindow
 from otel_celery_memory.reporter.pressure import Usage
-from otel_celery_memory.wire import encode
+from otel_celery_memory.reporter.state.in_flight import HeldTasks
 from tests.telemetry.payload import Telemetry, in_memory
 from tests.telemetry.test_emitter import emitter_on
 from tests.unit.arbitrary import RECORDS

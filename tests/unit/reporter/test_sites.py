@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from otel_celery_memory.records import WindowKind
+from otel_celery_memory.ipc.records import WindowKind
 from otel_celery_memory.reporter.sites import SiteTotals
 from otel_celery_memory.reporter.window_totals import place_of
 from otel_celery_memory.telemetry.event_values import RankedSite

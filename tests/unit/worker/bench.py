@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from otel_celery_memory.records import TaskFinished, TaskStarted
-from otel_celery_memory.worker.meter import Meter
+from otel_celery_memory.ipc.records import TaskFinished, TaskStarted
+from otel_celery_memory.worker.measuring.task_measurement import Meter
 from tests.unit.fakes import FakeMemory, FakeTracer
 
 

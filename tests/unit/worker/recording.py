@@ -6,12 +6,12 @@ from typing import Any
 
 from opentelemetry.trace import Span
 
-from otel_celery_memory.page import ControlPage
-from otel_celery_memory.probes.process import ProcessProbe
-from otel_celery_memory.records import HeapSampled
+from otel_celery_memory.ipc.control_page import ControlPage
+from otel_celery_memory.ipc.records import HeapSampled
+from otel_celery_memory.probes.own_memory import ProcessProbe
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.worker.recorder import Recorder
-from otel_celery_memory.worker.spans import TaskSpans
+from otel_celery_memory.worker.measuring.spans import TaskSpans
+from otel_celery_memory.worker.measuring.task_recorder import Recorder
 from tests.unit.fakes import FakeMemory, ListSink
 
 

@@ -1,0 +1,196 @@
+"""Captures that a person asked for: what the processes send of them, gathered and written."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from otel_celery_memory.captures.directory import CaptureDirectory
+from otel_celery_memory.captures.errors import CaptureError
+from otel_celery_memory.captures.model import (
+    HEAP,
+    RUNS,
+    SLICE,
+    Capture,
+    CapturedProcess,
+)
+from otel_celery_memory.ipc.commands import Orders
+from otel_celery_memory.ipc.records import Site, SitesWindow, WindowKind
+from otel_celery_memory.reporter.captured_slots import CapturedSlots
+from otel_celery_memory.reporter.gathered import GatheredWindows
+from otel_celery_memory.reporter.sites import CodePlace
+from otel_celery_memory.telemetry.event_values import Snapshot
+
+logger = logging.getLogger(__name__)
+
+GRACE_S = 2.0
+"""After the time of a capture its last windows may still come."""
+_REMEMBERED = 5
+_KINDS = {WindowKind.RUN: RUNS, WindowKind.SLICE: SLICE, WindowKind.HEAP: HEAP}
+
+
+@dataclass(frozen=True)
+class TakenCapture:
+    """A capture that is complete: what it says, and where it was written or why it was not."""
+
+    number: int
+    capture: Capture
+    file: str | None
+    error: str | None
+
+    def snapshot(self) -> Snapshot:
+        """As its event tells of it."""
+        capture = self.capture
+        return Snapshot(
+            kind=capture.kind,
+            reason=capture.reason,
+            sites=len(capture.sites),
+            runs=sum(capture.runs.values()),
+            size_bytes=sum(site.size_bytes for site in capture.sites) + capture.other_bytes,
+            file=self.file,
+            error=self.error,
+        )
+
+
+class Captures:
+    """One capture at a time; the last few are remembered for those who ask."""
+
+    def __init__(
+        self,
+        worker: str,
+        frames: int,
+        describe: Callable[[str, int], CodePlace],
+        save: Callable[[Capture], object] | None,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._worker = worker
+        self._frames = frames
+        self._describe = describe
+        self._save = save
+        self._clock_s = clock_s
+        self._orders: Orders | None = None
+        self._began_s = 0.0
+        self._mode = ""
+        self._gathered: dict[int, GatheredWindows] = {}
+        self._slots = CapturedSlots()
+        self._sites_due: Counter[int] = Counter()
+        self._sites_due_s = 0.0
+        self._last = 0
+        self._taken: deque[TakenCapture] = deque(maxlen=_REMEMBERED)
+        self.look_for_orders: Callable[[], object] = lambda: None
+        """Called where a window is of a capture that is not known yet."""
+
+    def begin(self, orders: Orders, mode: str) -> None:
+        """Expect what `orders` ask for, if that is news; `mode` is how the worker is traced."""
+        if not orders.capture or orders.capture == self._last:
+            return
+        self._last = orders.capture
+        self._orders, self._mode, self._began_s = orders, mode, self._clock_s()
+        self._gathered.clear()
+        self._slots = CapturedSlots()
+        self._sites_due.clear()
+
+    def window(self, record: SitesWindow, sender: CapturedProcess) -> None:
+        """A window's sites follow; `sender` is the process that it is of."""
+        if record.capture > self._last:
+            self.look_for_orders()
+        if self._orders is None or record.capture != self._orders.capture:
+            return
+        if record.kind not in _KINDS:
+            return  # a damaged record's
+        self._gathered.setdefault(record.kind, GatheredWindows()).window(record)
+        self._slots.sent(sender, self._clock_s())
+        self._sites_due[record.pid] = record.sites
+        self._sites_due_s = self._clock_s() + GRACE_S
+
+    def site(self, record: Site) -> None:
+        """What a window found at one site."""
+        if self._orders is None or record.capture != self._orders.capture:
+            return
+        gathered = self._gathered.get(record.kind)
+        if gathered is not None:
+            gathered.site(record)
+            self._sites_due[record.pid] -= 1
+
+    def complete(
+        self, processes: Iterable[CapturedProcess], *, all_now: bool = False
+    ) -> TakenCapture | None:
+        """The capture, once all places have sent what they should, or its time is over.
+
+        ``processes`` are those that run tasks now.
+        """
+        orders = self._orders
+        if orders is None:
+            return None
+        now_s = self._clock_s()
+        self._slots.see(processes, now_s)
+        wanted = 1 if WindowKind.HEAP in self._gathered else orders.runs
+        waiting = not wanted or self._sites_are_due() or self._slots.lack(wanted, now_s)
+        if waiting and not all_now and now_s < orders.until_s + GRACE_S:
+            return None
+        self._orders = None
+        taken = self._taken_now(orders, self._slots.senders())
+        self._taken.append(taken)
+        return taken
+
+    def _sites_are_due(self) -> bool:
+        """Whether sites of a window that was told are still on their way; some may be lost."""
+        return self._clock_s() < self._sites_due_s and max(self._sites_due.values(), default=0) > 0
+
+    def view(self) -> list[dict[str, Any]]:
+        """The capture that is being taken and the last ones, for people who ask."""
+        running = (
+            [] if self._orders is None else [{"number": self._orders.capture, "state": "running"}]
+        )
+        return running + [
+            {
+                "number": taken.number,
+                "state": "failed" if taken.error else "complete",
+                "kind": taken.capture.kind,
+                "sites": len(taken.capture.sites),
+                "runs": sum(taken.capture.runs.values()),
+                "file": taken.file,
+                "error": taken.error,
+            }
+            for taken in reversed(self._taken)
+        ]
+
+    def _taken_now(self, orders: Orders, processes: tuple[CapturedProcess, ...]) -> TakenCapture:
+        capture = self._capture(orders, processes)
+        if self._save is None:
+            return TakenCapture(orders.capture, capture, None, None)
+        try:
+            return TakenCapture(orders.capture, capture, str(self._save(capture)), None)
+        except CaptureError as error:
+            logger.error("a capture was not written: %s", error)
+            return TakenCapture(orders.capture, capture, None, str(error))
+
+    def _capture(self, orders: Orders, processes: tuple[CapturedProcess, ...]) -> Capture:
+        """Whole runs where there are any: slices say less, and the two do not add up."""
+        kinds = (WindowKind.HEAP, WindowKind.RUN, WindowKind.SLICE)
+        kind = next((kind for kind in kinds if kind in self._gathered), WindowKind.RUN)
+        gathered = self._gathered.get(kind, GatheredWindows())
+        return Capture(
+            kind=_KINDS[kind],
+            worker=self._worker,
+            reason="SIGURG" if orders.by_signal else "remote control",
+            taken_ns=time.time_ns(),
+            duration_s=round(self._clock_s() - self._began_s, 3),
+            frames=self._frames,
+            tracing=self._mode,
+            processes=processes,
+            runs=gathered.runs_of_tasks(),
+            sites=gathered.sites(self._describe),
+            other_bytes=gathered.other_bytes,
+            other_blocks=gathered.other_blocks,
+        )
+
+
+def saver(directory: str) -> Callable[[Capture], object] | None:
+    """Writes captures into `directory`, as JSON and as a profile; ``None`` where there is none."""
+    return partial(CaptureDirectory(directory).save, pprof=True) if directory else None

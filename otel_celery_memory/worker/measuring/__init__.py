@@ -1,0 +1,1 @@
+"""What a task did to memory."""
