@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from otel_celery_memory.probes.procfs import ProcessSize
-from otel_celery_memory.reporter.emitter import Emitter
 from otel_celery_memory.reporter.headroom import Headroom
 from otel_celery_memory.reporter.pressure import LOOK_S, PressureGauge, Usage
+from otel_celery_memory.reporter.state.worker_state import WorkerState
 
 NOTE_S = 1.0
 """A file is renamed for each note."""
+
+
+class PressureEmitter(Protocol):
+    """Who is told of pressure."""
+
+    state: WorkerState
+
+    def pressed(self, usage: Usage, now_ns: int) -> None:
+        """A limit is near."""
 
 
 class Lookout:
@@ -21,7 +31,7 @@ class Lookout:
         self,
         sizes: Callable[[], Mapping[int, ProcessSize]],
         headroom: Headroom,
-        emitter: Emitter,
+        emitter: PressureEmitter,
         send_now: Callable[[], None],
         note: Callable[[], None],
         clock_s: Callable[[], float] = time.monotonic,

@@ -90,7 +90,10 @@ class WorkerLifecycle:
         )
         self._recorder.max_memory_kib = max_memory_kib
         self._requests = WorkerRequests(
-            self._settings, self._channel, self._reaper, lambda: not self._stopping
+            self._settings,
+            self._channel,
+            self._reaper.children,
+            lambda: not self._stopping,
         )
         self._supervisor = Supervisor(
             self._channel, self._settings, worker.hostname, max_memory_kib, log_file_of(worker)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from billiard.process import current_process
 
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.worker.lifecycle.child_exits import Reaper
 from otel_celery_memory.worker.measuring.task_recorder import Recorder
 from otel_celery_memory.worker.pipe import Channel
 from otel_celery_memory.worker.remote_control import capture_signal
@@ -100,11 +99,16 @@ class WorkerRequests:
     """Of a worker with a reporter, in its main process."""
 
     def __init__(
-        self, settings: Settings, channel: Channel, reaper: Reaper, running: Callable[[], bool]
+        self,
+        settings: Settings,
+        channel: Channel,
+        children: Callable[[], Sequence[tuple[int, int]]],
+        running: Callable[[], bool],
     ) -> None:
+        """``children`` gives pid and slot of the pool's children now."""
         self._settings = settings
         self._channel = channel
-        self._reaper = reaper
+        self._children = children
         self._running = running
         self._recorder: Recorder | None = None
 
@@ -130,7 +134,7 @@ class WorkerRequests:
         if self._recorder is not None and self._recorder.tracing is not None:
             _capture_now(self._recorder)
         elif self._settings.capture_signal:
-            capture_signal.send([pid for pid, _ in self._reaper.children()])
+            capture_signal.send([pid for pid, _ in self._children()])
 
 
 def _capture_now(recorder: Recorder) -> None:

@@ -42,7 +42,7 @@ class Worker:
         self.running = True
         fake: Any = self
         settings = Settings(capture_signal=by_signal)
-        self.requests = WorkerRequests(settings, channel, fake, lambda: self.running)
+        self.requests = WorkerRequests(settings, channel, self.children, lambda: self.running)
         self.requests.attach(fake)
 
     def children(self) -> list[tuple[int, int]]:
