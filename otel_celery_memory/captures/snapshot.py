@@ -33,13 +33,13 @@ def read_snapshot(path: Path, roots: Sequence[str] = (), *, trust: bool) -> Capt
         snapshot = tracemalloc.Snapshot.load(str(path))
         if not isinstance(snapshot, tracemalloc.Snapshot):
             raise TypeError("another object")
-        return _capture(snapshot, round(path.stat().st_mtime * 1e9), roots)
+        return _whole_heap(snapshot, round(path.stat().st_mtime * 1e9), roots)
     # What a broken pickle raises is up to what is broken in it.
     except Exception as error:
         raise CaptureError(f"is no tracemalloc snapshot: {type(error).__name__}") from None
 
 
-def _capture(snapshot: tracemalloc.Snapshot, written_ns: int, roots: Sequence[str]) -> Capture:
+def _whole_heap(snapshot: tracemalloc.Snapshot, written_ns: int, roots: Sequence[str]) -> Capture:
     sites = []
     for found in snapshot.statistics("traceback"):
         stack = tuple((str(frame.filename), int(frame.lineno)) for frame in found.traceback)

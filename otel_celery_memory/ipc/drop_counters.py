@@ -5,9 +5,9 @@ Ends of tasks are counted apart: as many tasks are missing in what was measured,
 
 from __future__ import annotations
 
+import mmap
 import struct
 from collections.abc import Callable
-from mmap import mmap
 from typing import NamedTuple
 
 _COUNT = struct.Struct("<Q")
@@ -40,7 +40,7 @@ NOTHING = Dropped(0, 0, 0)
 class DroppedFrames:
     """A cell for each slot, which has one writer, and one for the reporter."""
 
-    def __init__(self, page: mmap, at: int, slots: int, index: Callable[[int], int]) -> None:
+    def __init__(self, page: mmap.mmap, at: int, slots: int, index: Callable[[int], int]) -> None:
         """``index`` says which cell is a slot's."""
         self._page = page
         self._at = at

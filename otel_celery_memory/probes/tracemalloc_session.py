@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from otel_celery_memory.probes.freelists import FreeLists
+from otel_celery_memory.probes.allocators import FreeLists
 from otel_celery_memory.probes.native_threads import has_foreign_threads, native_lock, native_thread
 
 _python_s_start = tracemalloc.start

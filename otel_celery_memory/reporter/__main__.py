@@ -29,8 +29,7 @@ from otel_celery_memory.ipc.frames import FrameDecoder
 from otel_celery_memory.ipc.journal import Journal
 from otel_celery_memory.ipc.records import slot_name
 from otel_celery_memory.ipc.status_page import StatusPage
-from otel_celery_memory.probes.cgroup import find_cgroup, identity
-from otel_celery_memory.probes.limits import oom_kill_counter, read_limits
+from otel_celery_memory.probes.limits import find_cgroup, identity, oom_kill_counter, read_limits
 from otel_celery_memory.probes.procfs import read_start_ticks
 from otel_celery_memory.reporter.capture_assembly import Captures, saver
 from otel_celery_memory.reporter.emitter import Emitter

@@ -8,8 +8,13 @@ from pathlib import Path
 
 from otel_celery_memory import conventions as c
 from otel_celery_memory.ipc.records import MAIN_SLOT
-from otel_celery_memory.probes.cgroup import MOUNT, Cgroup, find_cgroup, read_levels
-from otel_celery_memory.probes.limits import read_host_usage
+from otel_celery_memory.probes.limits import (
+    MOUNT,
+    Cgroup,
+    find_cgroup,
+    read_host_usage,
+    read_levels,
+)
 from otel_celery_memory.probes.procfs import PROC, ProcessSize, Rlimits, read_rlimits
 from otel_celery_memory.reporter.pressure import Usage
 

@@ -16,7 +16,7 @@ from otel_celery_memory.probes.sites import LiveSites, SiteFilter, changed_sites
 from otel_celery_memory.worker.tracing.site_records import window_records
 
 WARM_UP_TASKS = 100
-_REST_FACTOR = 50
+_HEAP_REST_FACTOR = 50
 """A look that took t seconds is followed by at least 50 t without one."""
 
 
@@ -61,5 +61,5 @@ class HeapBaseline:
             )
         self._settle()
         ended_s = self._clock_s()
-        self._due_s = ended_s + max(self._interval_s, (ended_s - began_s) * _REST_FACTOR)
+        self._due_s = ended_s + max(self._interval_s, (ended_s - began_s) * _HEAP_REST_FACTOR)
         return found

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from otel_celery_memory.probes.freelists import FreeLists
+from otel_celery_memory.probes.allocators import FreeLists
 
 
 @pytest.fixture(autouse=True)
