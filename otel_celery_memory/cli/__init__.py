@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from otel_celery_memory.cli import check, diff, show
-from otel_celery_memory.cli.errors import CommandError
+from otel_celery_memory.cli.common import CommandError
 from otel_celery_memory.version import __version__
 
 COMMANDS = (check, show, diff)

@@ -16,7 +16,7 @@ from dataclasses import fields
 from typing import Any
 from urllib.parse import urlsplit
 
-from otel_celery_memory.cli.errors import CommandError
+from otel_celery_memory.cli.common import CommandError
 from otel_celery_memory.probes.allocators import read_heap
 from otel_celery_memory.probes.limits import read_limits
 from otel_celery_memory.probes.own_memory import LinuxProcessProbe, open_process_probe

@@ -11,13 +11,13 @@ from functools import partial
 from typing import Any
 
 from otel_celery_memory.captures.directory import CaptureDirectory
-from otel_celery_memory.captures.errors import CaptureError
 from otel_celery_memory.captures.model import (
     HEAP,
     RUNS,
     SLICE,
     Capture,
     CapturedProcess,
+    CaptureError,
 )
 from otel_celery_memory.ipc.commands import Orders
 from otel_celery_memory.ipc.records import Site, SitesWindow, WindowKind

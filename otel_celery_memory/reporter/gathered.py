@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
-from otel_celery_memory.captures.checking import INT64_MAX
+from otel_celery_memory.captures.format import INT64_MAX
 from otel_celery_memory.captures.model import CapturedSite
 from otel_celery_memory.ipc.records import Site, SitesWindow
 from otel_celery_memory.reporter.sites import CodePlace

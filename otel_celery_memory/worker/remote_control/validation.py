@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from otel_celery_memory.captures.directory import CaptureDirectory
-from otel_celery_memory.captures.errors import CaptureError
+from otel_celery_memory.captures.model import CaptureError
 from otel_celery_memory.ipc.commands import Orders
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.probes.native_threads import NativeLock, native_lock

@@ -6,10 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from otel_celery_memory.captures.comparison import Change, caveats, compare
-from otel_celery_memory.captures.errors import CaptureError
-from otel_celery_memory.captures.grouping import Group
-from otel_celery_memory.captures.model import HEAP, RUNS, SLICE, CapturedProcess
+from otel_celery_memory.captures.comparison import Change, Group, caveats, compare
+from otel_celery_memory.captures.model import HEAP, RUNS, SLICE, CapturedProcess, CaptureError
 from tests.unit.captures.examples import CACHE, CAPTURE, FREED, HEAP_AFTER, HEAP_BEFORE, LEAK
 
 TASK = "feeds.refresh"

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from otel_celery_memory.captures.errors import CaptureError
 from otel_celery_memory.captures.format import dump_capture, load_capture
-from otel_celery_memory.captures.model import Capture, CapturedProcess, CapturedSite
+from otel_celery_memory.captures.model import Capture, CapturedProcess, CapturedSite, CaptureError
 from otel_celery_memory.ipc.commands import Orders
 from otel_celery_memory.ipc.records import WindowKind
 from otel_celery_memory.reporter.capture_assembly import GRACE_S, Captures
