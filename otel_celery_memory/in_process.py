@@ -15,9 +15,9 @@ from opentelemetry import _logs, metrics
 from opentelemetry._logs import LoggerProvider
 from opentelemetry.metrics import MeterProvider
 
+from otel_celery_memory import __version__
 from otel_celery_memory import conventions as c
-from otel_celery_memory.ipc.control_page import ControlPage
-from otel_celery_memory.ipc.drop_counters import NOTHING
+from otel_celery_memory.ipc.control_page import NOTHING, ControlPage
 from otel_celery_memory.ipc.records import MAIN_SLOT, PartFailed, Record, slot_name
 from otel_celery_memory.probes.limits import read_limits
 from otel_celery_memory.probes.native_threads import is_patched, native_thread
@@ -34,7 +34,6 @@ from otel_celery_memory.reporter.symbolizer import CodeNames
 from otel_celery_memory.reporter.view import Desk
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.telemetry.pipeline import Pipeline, run_bounded
-from otel_celery_memory.version import __version__
 
 logger = logging.getLogger(__name__)
 

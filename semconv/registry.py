@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
+from otel_celery_memory import __version__
 from otel_celery_memory import conventions as c
-from otel_celery_memory.version import __version__
 from semconv.attributes import ATTRIBUTES, STABLE_ELSEWHERE, Attribute
 
 HERE = Path(__file__).resolve().parent / "registry"

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from otel_celery_memory.ipc.control_page import ControlPage
-from otel_celery_memory.ipc.drop_counters import Dropped
+from otel_celery_memory.ipc.control_page import ControlPage, Dropped
 from otel_celery_memory.probes.procfs import read_start_ticks
 from tests.processes import Server, running
 from tests.worker.harness import ROOT, reporters_of

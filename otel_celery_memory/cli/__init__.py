@@ -9,9 +9,9 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from otel_celery_memory import __version__
 from otel_celery_memory.cli import check, diff, show
 from otel_celery_memory.cli.common import CommandError
-from otel_celery_memory.version import __version__
 
 COMMANDS = (check, show, diff)
 _CLOSED_PIPE = 128 + signal.SIGPIPE

@@ -6,6 +6,8 @@ payload; then the payload: the
 record's numbers packed little-endian, then its strings in UTF-8, separated by NUL. ``struct``
 and not ``marshal``, which is as fast but may crash the reader on bytes it did not write
 ("never unmarshal data received from an untrusted source").
+
+A reader finds whole frames among the bytes of the pipe; what is none is skipped and counted.
 """
 
 from __future__ import annotations
@@ -13,10 +15,11 @@ from __future__ import annotations
 import struct
 import types
 import typing
+from typing import Protocol
 from zlib import crc32
 
 from otel_celery_memory.ipc import records
-from otel_celery_memory.ipc.records import Record
+from otel_celery_memory.ipc.records import Record, TaskStarted
 
 MAGIC = b"\xce\x4d"
 VERSION = 2
@@ -158,3 +161,92 @@ def decode(kind: int, payload: bytes) -> Record | None:
         return None
     # As the type's own constructor, which is a function around this, with three checks of its own.
     return _new(layout.type, (*numbers, *strings))
+
+
+class FrameDecoder:
+    """Turns the bytes of a pipe into records; skips and counts what is not a frame.
+
+    ``bad_frames`` counts runs of bytes that were skipped, not the bytes. Never raises, and keeps
+    less than one frame between calls.
+    """
+
+    def __init__(self) -> None:
+        self.bad_frames = 0
+        self._rest = b""
+        self._in_garbage = False
+
+    def feed(self, data: bytes) -> list[Record]:
+        """Records that are complete with `data` appended to what came before."""
+        buffer = self._rest + data if self._rest else data
+        found: list[Record] = []
+        at, end = 0, len(buffer)
+        while end - at >= HEADER.size:
+            magic, version, kind, length, checksum = HEADER.unpack_from(buffer, at)
+            stop = at + HEADER.size + length
+            if magic != MAGIC or version != VERSION or stop - at > MAX_FRAME_BYTES:
+                at = self._skip(buffer, at)
+                continue
+            if stop > end:
+                break
+            payload = buffer[at + HEADER.size : stop]
+            layout = LAYOUTS.get(kind)
+            intact = layout is not None and crc32(payload, layout.seed) == checksum
+            record = decode(kind, payload) if intact else None
+            if record is None:
+                at = self._skip(buffer, at)
+                continue
+            self._in_garbage = False
+            found.append(record)
+            at = stop
+        self._rest = buffer[at:]
+        return found
+
+    @property
+    def incomplete_bytes(self) -> int:
+        """How much of what was fed is no whole frame yet."""
+        return len(self._rest)
+
+    def finish(self) -> list[Record]:
+        """The stream has ended: what is left is no frame's beginning, but may hide whole ones."""
+        found: list[Record] = []
+        while len(self._rest) >= HEADER.size:
+            at = self._skip(self._rest, 0)
+            rest, self._rest = self._rest[at:], b""
+            found += self.feed(rest)
+        if self._rest and not self._in_garbage:
+            self.bad_frames += 1
+        self._rest = b""
+        return found
+
+    def _skip(self, buffer: bytes, at: int) -> int:
+        """The next place where a frame may begin; counts a run of garbage once."""
+        if not self._in_garbage:
+            self._in_garbage = True
+            self.bad_frames += 1
+        following = buffer.find(MAGIC, at + 1)
+        if following >= 0:
+            return following
+        # The last byte may be the first half of the magic.
+        return max(at + 1, len(buffer) - len(MAGIC) + 1)
+
+
+class Places(Protocol):
+    """Where processes say what they run: the control page."""
+
+    def held(self, slot: int) -> bytes:
+        """What the process in this slot holds; empty where it holds nothing."""
+
+    def idle(self, slot: int, pid: int) -> bool:
+        """Whether this process says that all that it ran has ended."""
+
+
+def held_by(places: Places, slot: int, pid: int) -> TaskStarted | None:
+    """The start that this process holds; another one may have its slot by now."""
+    held = held_start(places.held(slot))
+    return held if held is not None and held.pid == pid else None
+
+
+def held_start(held: bytes) -> TaskStarted | None:
+    """The start that a process holds in the control page; ``None`` where there is no whole one."""
+    found = FrameDecoder().feed(held)
+    return next((record for record in found if isinstance(record, TaskStarted)), None)

@@ -1,12 +1,12 @@
 """The control page: memory that the worker's processes and the reporter share.
 
-First what the main process orders (`ordered.py`): a number that changes with each order, the mode
+First what the main process orders (`commands.py`): a number that changes with each order, the mode
 of tracing, and the last capture asked for. Then a cell for each slot: what its process has earned
 and spent on tracing and has sent of a capture, with which its successor goes on. Then the frames
-that were dropped (`dropped.py`), and the reporter's heartbeat.
+that were dropped, and the reporter's heartbeat.
 Then for each slot the frame of the task that its process is running: it is there for as long as
 the task runs, and where the task takes its process with it, it stays until that has been told. Its
-first byte says whether one runs at all. At the end are the ends that were told (`told.py`). A slot
+first byte says whether one runs at all. At the end are the ends that were told. A slot
 has one process at a time, and the main process lets one thread give orders: nothing has two
 writers, and no lock is shared between processes.
 
@@ -22,12 +22,106 @@ import os
 import struct
 import time
 from collections.abc import Callable
+from threading import Lock
+from typing import NamedTuple
 
-from otel_celery_memory.ipc.acknowledged_exits import TOLD_BYTES, ToldEnds
-from otel_celery_memory.ipc.commands import CAPTURE_RUNS_MAX, Balance, Orders
-from otel_celery_memory.ipc.drop_counters import DroppedFrames
-from otel_celery_memory.ipc.ordered import ORDERED_BYTES, Ordered
+from otel_celery_memory.ipc.commands import (
+    CAPTURE_RUNS_MAX,
+    ORDERED_BYTES,
+    Balance,
+    Ordered,
+    Orders,
+)
 from otel_celery_memory.ipc.shared_memory import new_memory, page_in
+
+_COUNT = struct.Struct("<Q")
+_CELL = struct.Struct("<QQ")
+_COUNT_MAX = 2**63 - 1
+"""What OTLP can carry."""
+TOLD_MAX = 4_096
+"""More than end in an interval of exports: a successor takes in once more what it brought."""
+_TOLD_COUNT = struct.Struct("<Q")
+_PIDS = struct.Struct(f"<{TOLD_MAX}q")
+TOLD_BYTES = _TOLD_COUNT.size + _PIDS.size
+
+
+class Dropped(NamedTuple):
+    """How many frames did not arrive, by what they were."""
+
+    task_ends: int
+    others: int
+    damaged: int
+    """Runs of bytes that were no frame any more: of what is not known."""
+
+    @property
+    def total(self) -> int:
+        """Of all kinds."""
+        return min(sum(self), _COUNT_MAX)
+
+    def since(self, before: Dropped) -> Dropped:
+        """What was dropped since then."""
+        return Dropped(*(now - then for now, then in zip(self, before, strict=True)))
+
+
+NOTHING = Dropped(0, 0, 0)
+
+
+class DroppedFrames:
+    """A cell for each slot, which has one writer, and one for the reporter."""
+
+    def __init__(self, page: mmap.mmap, at: int, slots: int, index: Callable[[int], int]) -> None:
+        """``index`` says which cell is a slot's."""
+        self._page = page
+        self._at = at
+        self._index = index
+        self._damaged_at = at + slots * _CELL.size
+
+    @staticmethod
+    def size_bytes(slots: int) -> int:
+        """What so many slots take of a page."""
+        return slots * _CELL.size + _COUNT.size
+
+    def count(self, slot: int, *, task_end: bool = False) -> None:
+        """One more frame dropped by the process in this slot (main is -1)."""
+        self._add(self._at + self._index(slot) * _CELL.size + (0 if task_end else _COUNT.size), 1)
+
+    def count_damaged(self, frames: int) -> None:
+        """More frames that the reporter could not read; kept here, where its successor finds it."""
+        self._add(self._damaged_at, frames)
+
+    def counts(self) -> Dropped:
+        """Of all processes since the worker started."""
+        cells = list(_CELL.iter_unpack(self._page[self._at : self._damaged_at]))
+        (damaged,) = _COUNT.unpack_from(self._page, self._damaged_at)
+        sums = (sum(ends for ends, _ in cells), sum(others for _, others in cells), damaged)
+        return Dropped(*(min(each, _COUNT_MAX) for each in sums))
+
+    def _add(self, at: int, frames: int) -> None:
+        (count,) = _COUNT.unpack_from(self._page, at)
+        _COUNT.pack_into(self._page, at, (count + frames) % 2**64)
+
+
+class ToldEnds:
+    """A ring of pids; written by the reporter, read by the main process."""
+
+    def __init__(self, page: mmap.mmap, at: int) -> None:
+        self._page = page
+        self._at = at
+        self._lock = Lock()
+
+    def add(self, pid: int) -> None:
+        """The end of this process has been told; called by the loop and by who sends events."""
+        with self._lock:
+            (count,) = _TOLD_COUNT.unpack_from(self._page, self._at)
+            place = self._at + _TOLD_COUNT.size + 8 * (count % TOLD_MAX)
+            struct.pack_into("<q", self._page, place, pid)
+            _TOLD_COUNT.pack_into(self._page, self._at, (count + 1) % 2**64)
+
+    def pids(self) -> frozenset[int]:
+        """The processes whose ends were told last."""
+        found = _PIDS.unpack_from(self._page, self._at + _TOLD_COUNT.size)
+        return frozenset(pid for pid in found if pid > 0)
+
 
 SLOTS = 512
 _LEDGER = struct.Struct("<8d")

@@ -22,10 +22,9 @@ from selectors import DefaultSelector
 from typing import Any
 
 from otel_celery_memory.circuit_breaker import Containment
-from otel_celery_memory.ipc.control_page import ControlPage
-from otel_celery_memory.ipc.drop_counters import NOTHING
+from otel_celery_memory.ipc.codec import FrameDecoder
+from otel_celery_memory.ipc.control_page import NOTHING, ControlPage
 from otel_celery_memory.ipc.fifo import Rendezvous
-from otel_celery_memory.ipc.frames import FrameDecoder
 from otel_celery_memory.ipc.journal import Journal
 from otel_celery_memory.ipc.records import slot_name
 from otel_celery_memory.ipc.status_page import StatusPage

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from otel_celery_memory import conventions as c
-from otel_celery_memory.ipc.drop_counters import Dropped
+from otel_celery_memory.ipc.control_page import Dropped
 from otel_celery_memory.ipc.records import slot_name
 from otel_celery_memory.probes.limits import Limits
 from otel_celery_memory.probes.procfs import ProcessReading

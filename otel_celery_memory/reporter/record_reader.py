@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from threading import Lock
 
-from otel_celery_memory.ipc.frames import FrameDecoder
+from otel_celery_memory.ipc.codec import FrameDecoder
 from otel_celery_memory.ipc.journal import Journal
 from otel_celery_memory.ipc.records import Record
 

@@ -22,6 +22,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import ConsoleMetricExporter
 from opentelemetry.sdk.resources import Resource
 
+from otel_celery_memory import __version__
 from otel_celery_memory import conventions as c
 from otel_celery_memory.telemetry.export_checkpoints import Marks
 from otel_celery_memory.telemetry.histogram import (
@@ -33,7 +34,6 @@ from otel_celery_memory.telemetry.histogram import (
 from otel_celery_memory.telemetry.reader import TaskHistogramReader
 from otel_celery_memory.telemetry.retry_queue import KeptEvents
 from otel_celery_memory.telemetry.sending import BackgroundSender
-from otel_celery_memory.version import __version__
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from otel_celery_memory import conventions as c
-from otel_celery_memory.ipc.drop_counters import Dropped
+from otel_celery_memory.ipc.control_page import Dropped
 from otel_celery_memory.ipc.records import ProcessUp
 from otel_celery_memory.probes.limits import Limits
 from otel_celery_memory.probes.procfs import ProcessReading

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from otel_celery_memory.ipc.frames import Places, held_by
+from otel_celery_memory.ipc.codec import Places, held_by
 from otel_celery_memory.ipc.records import TaskStarted
 from otel_celery_memory.reporter.state.worker_state import WorkerState
 

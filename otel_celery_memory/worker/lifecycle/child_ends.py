@@ -13,7 +13,7 @@ from typing import Protocol
 
 from billiard.pool import EX_OK, EX_RECYCLE
 
-from otel_celery_memory.ipc.frames import Places, held_by
+from otel_celery_memory.ipc.codec import Places, held_by
 from otel_celery_memory.ipc.records import ProcessExited, TaskHeld
 from otel_celery_memory.worker.sink import Sink
 

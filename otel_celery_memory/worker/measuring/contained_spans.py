@@ -8,8 +8,8 @@ from typing import Any
 from celery.exceptions import SoftTimeLimitExceeded
 from opentelemetry.trace import Span
 
+from otel_celery_memory.circuit_breaker import Switches
 from otel_celery_memory.ipc.records import TaskFinished
-from otel_celery_memory.switches import Switches
 from otel_celery_memory.worker.measuring.spans import TaskSpans
 
 FoundSpan = tuple[Span | None, bool]

@@ -6,9 +6,9 @@ import time
 
 from celery.exceptions import SoftTimeLimitExceeded
 
+from otel_celery_memory.circuit_breaker import Switches
 from otel_celery_memory.ipc.records import HeapSampled
 from otel_celery_memory.probes.allocators import read_heap
-from otel_celery_memory.switches import Switches
 from otel_celery_memory.worker.sink import Sink
 from otel_celery_memory.worker.tracing.allocation_tracer import SiteTracing
 

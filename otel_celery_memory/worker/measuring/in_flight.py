@@ -11,9 +11,8 @@ import os
 
 from celery.exceptions import SoftTimeLimitExceeded
 
-from otel_celery_memory.ipc.codec import encode
+from otel_celery_memory.ipc.codec import encode, held_start
 from otel_celery_memory.ipc.control_page import HELD_BYTES, IDLE, UNKNOWN, has_place
-from otel_celery_memory.ipc.frames import held_start
 from otel_celery_memory.ipc.records import TaskHeld, TaskStarted
 from otel_celery_memory.worker.pipe import Channel
 from otel_celery_memory.worker.sink import Sink

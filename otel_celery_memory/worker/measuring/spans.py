@@ -18,9 +18,9 @@ from opentelemetry.environment_variables import OTEL_PYTHON_TRACER_PROVIDER
 from opentelemetry.propagators.textmap import Getter
 from opentelemetry.trace import Span, SpanKind, TracerProvider
 
+from otel_celery_memory import __version__
 from otel_celery_memory import conventions as c
 from otel_celery_memory.ipc.records import NO_SPAN, TaskFinished
-from otel_celery_memory.version import __version__
 
 
 class _RequestGetter(Getter[Any]):

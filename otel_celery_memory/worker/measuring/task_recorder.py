@@ -15,6 +15,7 @@ from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
 
+from otel_celery_memory.circuit_breaker import Switches
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.ipc.records import (
     MAIN_SLOT,
@@ -30,7 +31,6 @@ from otel_celery_memory.probes.own_memory import (
 from otel_celery_memory.probes.sites import SiteFilter
 from otel_celery_memory.probes.tracemalloc_session import HeapTracer
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.switches import Switches
 from otel_celery_memory.worker.measuring.contained_spans import ContainedSpans
 from otel_celery_memory.worker.measuring.exit_reason import exit_reason
 from otel_celery_memory.worker.measuring.fast_path import Lane, open_lane

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from otel_celery_memory.ipc.acknowledged_exits import TOLD_MAX
-from otel_celery_memory.ipc.control_page import PAGE_BYTES, ControlPage
+from otel_celery_memory.ipc.control_page import PAGE_BYTES, TOLD_MAX, ControlPage
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from otel_celery_memory.ipc.codec import MAGIC, MAX_FRAME_BYTES, decode, encode
-from otel_celery_memory.ipc.frames import FrameDecoder
+from otel_celery_memory.ipc.codec import MAGIC, MAX_FRAME_BYTES, FrameDecoder, decode, encode
 from otel_celery_memory.ipc.records import (
     Goodbye,
     HeapSampled,

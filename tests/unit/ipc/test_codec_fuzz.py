@@ -6,8 +6,7 @@ import random
 
 import pytest
 
-from otel_celery_memory.ipc.codec import MAGIC, MAX_FRAME_BYTES, encode
-from otel_celery_memory.ipc.frames import FrameDecoder
+from otel_celery_memory.ipc.codec import MAGIC, MAX_FRAME_BYTES, FrameDecoder, encode
 from otel_celery_memory.ipc.records import Record
 from tests.unit.examples import EXAMPLES
 

@@ -17,12 +17,12 @@ from otel_celery_memory.ipc.codec import (
     MAGIC,
     MAX_FRAME_BYTES,
     VERSION,
+    FrameDecoder,
     decode,
     encode,
     finished_record,
     plain_frame,
 )
-from otel_celery_memory.ipc.frames import FrameDecoder
 from otel_celery_memory.ipc.records import Record, TaskFinished
 from tests.unit.arbitrary import BEYOND_INT64, INT64, RECORDS, TEXT, cut
 

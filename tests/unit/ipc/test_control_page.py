@@ -8,8 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from otel_celery_memory.ipc.commands import Orders
-from otel_celery_memory.ipc.control_page import PAGE_BYTES, SLOTS, ControlPage
-from otel_celery_memory.ipc.drop_counters import Dropped
+from otel_celery_memory.ipc.control_page import PAGE_BYTES, SLOTS, ControlPage, Dropped
 from tests.unit.fakes import FakeClock
 from tests.unit.forks import in_a_fork
 

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from otel_celery_memory.ipc import status_page as status
+from otel_celery_memory.ipc.codec import FrameDecoder
 from otel_celery_memory.ipc.commands import (
     CAPTURE_RUNS_MAX,
     CAPTURE_SECONDS_MAX,
@@ -22,7 +23,6 @@ from otel_celery_memory.ipc.commands import (
     Orders,
 )
 from otel_celery_memory.ipc.control_page import HELD_BYTES, PAGE_BYTES, ControlPage
-from otel_celery_memory.ipc.frames import FrameDecoder
 from otel_celery_memory.ipc.status_page import STATUS_BYTES, StatusPage
 from tests.unit.arbitrary import INT64, JSON, TEXT
 

@@ -14,8 +14,7 @@ from threading import Thread
 from typing import Any
 
 from otel_celery_memory.circuit_breaker import Containment
-from otel_celery_memory.ipc.codec import encode
-from otel_celery_memory.ipc.frames import FrameDecoder
+from otel_celery_memory.ipc.codec import FrameDecoder, encode
 from otel_celery_memory.ipc.journal import Journal, create_journal
 from otel_celery_memory.ipc.records import Record, TaskStarted
 from otel_celery_memory.reporter.headroom import Headroom

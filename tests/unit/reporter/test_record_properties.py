@@ -16,9 +16,8 @@ from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metr
 
 from otel_celery_memory.captures.format import dump_capture, load_capture
 from otel_celery_memory.captures.model import CapturedProcess
-from otel_celery_memory.ipc.codec import encode
+from otel_celery_memory.ipc.codec import FrameDecoder, encode
 from otel_celery_memory.ipc.commands import Orders
-from otel_celery_memory.ipc.frames import FrameDecoder
 from otel_celery_memory.ipc.records import MAIN_SLOT, ProcessUp, Record, Site, SitesWindow
 from otel_celery_memory.reporter.pressure import Usage
 from otel_celery_memory.reporter.state.in_flight import HeldTasks

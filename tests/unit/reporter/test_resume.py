@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from otel_celery_memory.ipc.codec import encode
-from otel_celery_memory.ipc.frames import FrameDecoder
+from otel_celery_memory.ipc.codec import FrameDecoder, encode
 from otel_celery_memory.ipc.journal import Journal, create_journal
 from otel_celery_memory.ipc.records import Goodbye, ProcessDown, ProcessUp, Record
 from otel_celery_memory.reporter.record_reader import Intake

@@ -7,7 +7,7 @@ import tracemalloc
 from types import SimpleNamespace
 from typing import Any
 
-from otel_celery_memory.ipc.frames import FrameDecoder
+from otel_celery_memory.ipc.codec import FrameDecoder
 from otel_celery_memory.ipc.records import HeapSampled, Record, TaskFinished, TaskStarted
 from otel_celery_memory.probes.own_memory import ProcessProbe, open_process_probe
 from otel_celery_memory.settings import Settings

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from otel_celery_memory.ipc.codec import FrameDecoder
 from otel_celery_memory.ipc.control_page import ControlPage
-from otel_celery_memory.ipc.frames import FrameDecoder
 from otel_celery_memory.ipc.records import Goodbye, Record, Site
 from otel_celery_memory.worker.pipe import Channel
 from tests.unit.examples import EXAMPLES

@@ -10,10 +10,8 @@ from collections.abc import Iterator
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 
-from otel_celery_memory.ipc.codec import encode
-from otel_celery_memory.ipc.control_page import SLOTS
-from otel_celery_memory.ipc.drop_counters import Dropped
-from otel_celery_memory.ipc.frames import FrameDecoder
+from otel_celery_memory.ipc.codec import FrameDecoder, encode
+from otel_celery_memory.ipc.control_page import SLOTS, Dropped
 from otel_celery_memory.ipc.records import TaskFinished
 from otel_celery_memory.worker.pipe import Channel
 from tests.unit.examples import finished, started

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from otel_celery_memory.ipc.codec import FrameDecoder
 from otel_celery_memory.ipc.control_page import PAGE_BYTES
 from otel_celery_memory.ipc.fifo import VARIABLE, Rendezvous
-from otel_celery_memory.ipc.frames import FrameDecoder
 from otel_celery_memory.ipc.records import Goodbye, ProcessUp, Record
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.lifecycle.spawned_children import NamedChannel, joined, open_channel

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from otel_celery_memory.ipc.frames import FrameDecoder
+from otel_celery_memory.circuit_breaker import Switches
+from otel_celery_memory.ipc.codec import FrameDecoder
 from otel_celery_memory.ipc.records import Record, TaskFinished, TaskStarted
 from otel_celery_memory.probes.own_memory import PAGE_BYTES
-from otel_celery_memory.switches import Switches
 from otel_celery_memory.worker.measuring import fast_path as lane_module
 from otel_celery_memory.worker.measuring.contained_spans import ContainedSpans
 from otel_celery_memory.worker.measuring.fast_path import Lane

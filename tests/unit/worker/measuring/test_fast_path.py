@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 
-from otel_celery_memory.ipc.codec import encode
-from otel_celery_memory.ipc.frames import FrameDecoder
+from otel_celery_memory.ipc.codec import FrameDecoder, encode
 from otel_celery_memory.ipc.records import TaskFinished, TaskStarted
 from otel_celery_memory.probes.own_memory import PAGE_BYTES
 from tests.unit.worker.measuring.fast_path_bench import SLOT, LaneBench, task_of

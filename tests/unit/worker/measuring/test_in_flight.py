@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 
-from otel_celery_memory.ipc.codec import encode
+from otel_celery_memory.ipc.codec import FrameDecoder, encode
 from otel_celery_memory.ipc.control_page import IDLE
-from otel_celery_memory.ipc.frames import FrameDecoder
 from otel_celery_memory.ipc.records import (
     MAIN_SLOT,
     PartFailed,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 
-from otel_celery_memory import switches
+from otel_celery_memory import circuit_breaker as switches
 from otel_celery_memory.ipc.records import PartFailed, TaskFinished, TaskStarted
 from tests.unit.worker.recorder_bench import EAGER
 from tests.unit.worker.recording import FailingMemory, FailingSpans, Recording

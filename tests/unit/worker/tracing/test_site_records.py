@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from otel_celery_memory.ipc.codec import encode
-from otel_celery_memory.ipc.frames import FrameDecoder
+from otel_celery_memory.ipc.codec import FrameDecoder, encode
 from otel_celery_memory.ipc.records import Site, SitesWindow, WindowKind
 from otel_celery_memory.probes.sites import LiveSites, SiteDelta, SiteFilter
 from otel_celery_memory.worker.tracing.site_records import (
