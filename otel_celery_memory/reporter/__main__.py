@@ -49,7 +49,7 @@ from otel_celery_memory.reporter.state.worker_state import WorkerState
 from otel_celery_memory.reporter.symbolizer import CodeNames
 from otel_celery_memory.reporter.view import Desk
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.telemetry.histogram import wants_delta
+from otel_celery_memory.telemetry.metrics import wants_delta
 from otel_celery_memory.telemetry.pipeline import Pipeline, open_pipeline, run_bounded
 from otel_celery_memory.telemetry.retry_queue import lost_pids
 

@@ -24,7 +24,7 @@ from otel_celery_memory.ipc.records import Site, SitesWindow, WindowKind
 from otel_celery_memory.reporter.captured_slots import CapturedSlots
 from otel_celery_memory.reporter.gathered import GatheredWindows
 from otel_celery_memory.reporter.sites import CodePlace
-from otel_celery_memory.telemetry.event_values import Snapshot
+from otel_celery_memory.telemetry.events import Snapshot
 
 logger = logging.getLogger(__name__)
 

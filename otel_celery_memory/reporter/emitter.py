@@ -30,10 +30,13 @@ from otel_celery_memory.reporter.state.processes import ProcessState
 from otel_celery_memory.reporter.state.recycling import Recycling, Replacement
 from otel_celery_memory.reporter.state.totals import TaskTotals
 from otel_celery_memory.reporter.state.worker_state import WorkerState
-from otel_celery_memory.telemetry.event_values import LostProcess, Pressure
-from otel_celery_memory.telemetry.events import Events
-from otel_celery_memory.telemetry.metrics import BoundedNames, TaskMetrics, observe_levels
-from otel_celery_memory.telemetry.recycling import RecyclingMetrics
+from otel_celery_memory.telemetry.events import Events, LostProcess, Pressure
+from otel_celery_memory.telemetry.metrics import (
+    BoundedNames,
+    RecyclingMetrics,
+    TaskMetrics,
+    observe_levels,
+)
 
 PRESSED_MAX = 100
 """Processes told of in one episode of pressure: the largest."""

@@ -9,7 +9,7 @@ from itertools import islice
 from otel_celery_memory.ipc.records import MAIN_SLOT, ExitReason, slot_name
 from otel_celery_memory.reporter.ledger import PROCESSES_MAX, KnownProcess, KnownWorker, Ledger
 from otel_celery_memory.reporter.state.worker_state import WorkerState
-from otel_celery_memory.telemetry.event_values import LostProcess, ProcessSnapshot
+from otel_celery_memory.telemetry.events import LostProcess, ProcessSnapshot
 
 _SIGKILL = 9
 

@@ -23,7 +23,7 @@ from otel_celery_memory.reporter.window_totals import (
     place_of,
     site_of,
 )
-from otel_celery_memory.telemetry.event_values import RankedSite
+from otel_celery_memory.telemetry.events import RankedSite
 from otel_celery_memory.telemetry.metrics import BoundedNames
 
 _NAMES_MAX = 1_000

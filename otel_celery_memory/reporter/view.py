@@ -14,7 +14,7 @@ from otel_celery_memory.reporter.emitter import Emitter
 from otel_celery_memory.reporter.state.processes import ProcessState
 from otel_celery_memory.reporter.view_room import write_what_fits
 from otel_celery_memory.reporter.window_totals import place_of
-from otel_celery_memory.telemetry.event_values import RankedSite
+from otel_celery_memory.telemetry.events import RankedSite
 
 VIEW_INTERVAL_S = 5.0
 _TASKS_SHOWN = 50

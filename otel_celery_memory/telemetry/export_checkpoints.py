@@ -1,15 +1,26 @@
-"""Which collections of metrics an endpoint has taken: each is marked with how far the records were.
+"""Which collections of metrics an endpoint has taken, and the reader that makes and marks them.
 
-A collection lies between two records: what it does not tell is what the records after its mark do.
+Each collection is marked with how far the records were. It lies between two records: what it does
+not tell is what the records after its mark do. The SDK's reader sends our histograms too.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Protocol
 
-from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
+from opentelemetry.sdk.metrics.export import (
+    Metric,
+    MetricExporter,
+    MetricExportResult,
+    MetricsData,
+    PeriodicExportingMetricReader,
+)
+
+from otel_celery_memory.telemetry.metrics import TaskHistogram
 
 
 class Marks(Protocol):
@@ -56,3 +67,55 @@ class MarkedExporter(MetricExporter):
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
         """As the other exporter does."""
         self._exporter.shutdown(timeout_millis, **kwargs)
+
+
+class TaskHistogramReader(PeriodicExportingMetricReader):
+    """Adds the points of `TaskHistogram` instruments to what the SDK collected."""
+
+    def __init__(
+        self,
+        exporter: MetricExporter,
+        *args: Any,
+        histograms: Sequence[TaskHistogram],
+        marks: Marks | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self._task_histograms = histograms
+        self._marks = marks
+        # With marks, what was collected first is sent first: the newest counts arrive last.
+        self._in_order = Lock()
+        marked = exporter if marks is None else MarkedExporter(exporter, marks)
+        super().__init__(marked, *args, **kwargs)
+
+    def collect(self, timeout_millis: float = 10_000) -> None:  # type: ignore[misc]
+        """Collect between two records, then export."""
+        if self._marks is None:
+            super().collect(timeout_millis)
+            return
+        with self._in_order, self._marks.applying:
+            super().collect(timeout_millis)
+
+    def _receive_metrics(self, metrics_data: MetricsData, *args: Any, **kwargs: Any) -> None:
+        metrics = [metric for histogram in self._task_histograms if (metric := histogram.collect())]
+        data = _with_metrics(metrics_data, metrics)
+        if self._marks is None:
+            super()._receive_metrics(data, *args, **kwargs)
+            return
+        marked = MarkedMetrics(data.resource_metrics, self._marks.mark())
+        # An endpoint may hang, and records come in meanwhile.
+        self._marks.applying.release()
+        try:
+            super()._receive_metrics(marked, *args, **kwargs)
+        finally:
+            self._marks.applying.acquire()
+
+
+def _with_metrics(data: MetricsData, metrics: Sequence[Metric]) -> MetricsData:
+    """The data with `metrics` in its first scope, which is ours: nobody else uses the provider."""
+    if not metrics or not data.resource_metrics:
+        return data
+    resource = data.resource_metrics[0]
+    scope = resource.scope_metrics[0]
+    scope = dataclasses.replace(scope, metrics=[*scope.metrics, *metrics])
+    resource = dataclasses.replace(resource, scope_metrics=[scope, *resource.scope_metrics[1:]])
+    return dataclasses.replace(data, resource_metrics=[resource, *data.resource_metrics[1:]])

@@ -1,6 +1,7 @@
 """A pipeline of our own: SDK providers set by OpenTelemetry's standard variables.
 
-Used where the caller gave no providers: in the reporter always, in process as a last resort.
+Used where the caller gave no providers: in the reporter always, in process as a last resort. What
+was recorded can be sent at once, without waiting for an endpoint that may never answer.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from threading import Thread
+from threading import Event, Lock, Thread
 from typing import Any
 
 from opentelemetry._logs import Logger
@@ -24,16 +25,14 @@ from opentelemetry.sdk.resources import Resource
 
 from otel_celery_memory import __version__
 from otel_celery_memory import conventions as c
-from otel_celery_memory.telemetry.export_checkpoints import Marks
-from otel_celery_memory.telemetry.histogram import (
+from otel_celery_memory.telemetry.export_checkpoints import Marks, TaskHistogramReader
+from otel_celery_memory.telemetry.metrics import (
     TaskHistogram,
     wanted_exemplars,
     wants_delta,
     wants_sdk_histogram,
 )
-from otel_celery_memory.telemetry.reader import TaskHistogramReader
 from otel_celery_memory.telemetry.retry_queue import KeptEvents
-from otel_celery_memory.telemetry.sending import BackgroundSender
 
 logger = logging.getLogger(__name__)
 
@@ -193,3 +192,31 @@ def _protocol(signal: str, environ: Mapping[str, str]) -> str:
     if wanted and wanted not in (_GRPC, _HTTP):
         logger.warning("OTLP protocol %r is not %s or %s: %s is used", wanted, _GRPC, _HTTP, _HTTP)
     return _GRPC if wanted == _GRPC else _HTTP
+
+
+class BackgroundSender:
+    """Runs a function that may hang in a thread, at most once at a time.
+
+    Who asks while it runs is served when it has ended: what it took may be older.
+    """
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        self._function = function
+        self._wanted = Event()
+        self._running = Lock()
+
+    def send(self) -> None:
+        """Begin; returns at once. Raises `RuntimeError` where no thread is to be had."""
+        self._wanted.set()
+        if not self._running.locked():
+            Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        while self._wanted.is_set():
+            if not self._running.acquire(blocking=False):
+                return
+            try:
+                self._wanted.clear()
+                self._function()
+            finally:
+                self._running.release()

@@ -14,8 +14,8 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricExportResult, MetricsData
 
 from demo.receiver import Receiver
+from otel_celery_memory.telemetry.export_checkpoints import TaskHistogramReader
 from otel_celery_memory.telemetry.pipeline import open_pipeline
-from otel_celery_memory.telemetry.reader import TaskHistogramReader
 from tests.processes import wait_until
 from tests.telemetry.payload import MemoryExporter, metrics_payload
 

@@ -9,12 +9,12 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricsData
 
-from otel_celery_memory.telemetry.histogram import (
+from otel_celery_memory.telemetry.export_checkpoints import TaskHistogramReader
+from otel_celery_memory.telemetry.metrics import (
     TaskHistogram,
     wants_delta,
     wants_sdk_histogram,
 )
-from otel_celery_memory.telemetry.reader import TaskHistogramReader
 from tests.telemetry.payload import MemoryExporter, metrics_payload
 from tests.telemetry.test_histogram import OPTIONS, TASKS
 

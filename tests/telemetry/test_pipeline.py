@@ -13,7 +13,7 @@ from opentelemetry.sdk.metrics import Histogram as SdkHistogram
 
 from otel_celery_memory import __version__
 from otel_celery_memory.conventions import BUCKET_BOUNDS_BYTES
-from otel_celery_memory.telemetry.histogram import TaskHistogram
+from otel_celery_memory.telemetry.metrics import TaskHistogram
 from otel_celery_memory.telemetry.pipeline import Pipeline, open_pipeline
 from tests.telemetry.receiving import USE, RawReceiver, in_a_process, use
 

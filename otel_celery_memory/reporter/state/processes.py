@@ -16,7 +16,7 @@ from otel_celery_memory.ipc.records import (
     TaskStarted,
     slot_name,
 )
-from otel_celery_memory.telemetry.event_values import ProcessSnapshot
+from otel_celery_memory.telemetry.events import ProcessSnapshot
 
 JUDGE_AFTER_NS = 1_000_000_000
 """How long all sides have to speak of a process that is gone."""

@@ -11,7 +11,7 @@ from otel_celery_memory.reporter.last_state import Memoirs, NoMemoirs
 from otel_celery_memory.reporter.ledger import Ledger
 from otel_celery_memory.reporter.state.oom_kills import OomKills
 from otel_celery_memory.reporter.state.worker_state import WorkerState
-from otel_celery_memory.telemetry.event_values import LostProcess, ProcessSnapshot
+from otel_celery_memory.telemetry.events import LostProcess, ProcessSnapshot
 from tests.unit.examples import started
 
 MAIN, CHILD, RECYCLED = 10, 11, 12
