@@ -25,12 +25,10 @@ from otel_celery_memory.probes.procfs import ProcessReading, read_process, read_
 from otel_celery_memory.reporter.capture_assembly import Captures, saver
 from otel_celery_memory.reporter.emitter import Emitter
 from otel_celery_memory.reporter.gauges import Surroundings
-from otel_celery_memory.reporter.headroom import Headroom
-from otel_celery_memory.reporter.pressure import Usage
-from otel_celery_memory.reporter.sites import SiteTotals
-from otel_celery_memory.reporter.state.tracing_share import TracingShare
+from otel_celery_memory.reporter.limits import Headroom, Usage
+from otel_celery_memory.reporter.sites import CodeNames, SiteTotals
+from otel_celery_memory.reporter.state.totals import TracingShare
 from otel_celery_memory.reporter.state.worker_state import WorkerState
-from otel_celery_memory.reporter.symbolizer import CodeNames
 from otel_celery_memory.reporter.view import Desk
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.telemetry.pipeline import Pipeline, run_bounded

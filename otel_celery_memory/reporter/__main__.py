@@ -33,20 +33,15 @@ from otel_celery_memory.probes.procfs import read_start_ticks
 from otel_celery_memory.reporter.capture_assembly import Captures, saver
 from otel_celery_memory.reporter.emitter import Emitter
 from otel_celery_memory.reporter.gauges import Surroundings
-from otel_celery_memory.reporter.headroom import Headroom
-from otel_celery_memory.reporter.last_state import Memoirs, NoMemoirs
-from otel_celery_memory.reporter.ledger import Ledger
-from otel_celery_memory.reporter.limits import Lookout
+from otel_celery_memory.reporter.last_state import Ledger, Memoirs, NoMemoirs
+from otel_celery_memory.reporter.limits import Headroom, Lookout
 from otel_celery_memory.reporter.log_dedup import set_up_logging
 from otel_celery_memory.reporter.process_watcher import ProcessReadings, ProcessWatch
-from otel_celery_memory.reporter.record_reader import Intake
-from otel_celery_memory.reporter.service import INDISPENSABLE, ReporterService
-from otel_celery_memory.reporter.sites import SiteTotals
-from otel_celery_memory.reporter.state.in_flight import HeldTasks
-from otel_celery_memory.reporter.state.oom_kills import OomKills
-from otel_celery_memory.reporter.state.tracing_share import TracingShare
-from otel_celery_memory.reporter.state.worker_state import WorkerState
-from otel_celery_memory.reporter.symbolizer import CodeNames
+from otel_celery_memory.reporter.service import INDISPENSABLE, Intake, ReporterService
+from otel_celery_memory.reporter.sites import CodeNames, SiteTotals
+from otel_celery_memory.reporter.state.exits import OomKills
+from otel_celery_memory.reporter.state.totals import TracingShare
+from otel_celery_memory.reporter.state.worker_state import HeldTasks, WorkerState
 from otel_celery_memory.reporter.view import Desk
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.telemetry.metrics import wants_delta

@@ -1,4 +1,8 @@
-"""Captures that a person asked for: what the processes send of them, gathered and written."""
+"""Captures that a person asked for: what the processes send of them, added up by site and written.
+
+A capture waits for places in the pool and not for processes: a child may live for less runs than a
+capture is of, and the one that comes after it goes on.
+"""
 
 from __future__ import annotations
 
@@ -11,27 +15,136 @@ from functools import partial
 from typing import Any
 
 from otel_celery_memory.captures.directory import CaptureDirectory
+from otel_celery_memory.captures.format import INT64_MAX
 from otel_celery_memory.captures.model import (
     HEAP,
     RUNS,
     SLICE,
     Capture,
     CapturedProcess,
+    CapturedSite,
     CaptureError,
 )
 from otel_celery_memory.ipc.commands import Orders
-from otel_celery_memory.ipc.records import Site, SitesWindow, WindowKind
-from otel_celery_memory.reporter.captured_slots import CapturedSlots
-from otel_celery_memory.reporter.gathered import GatheredWindows
-from otel_celery_memory.reporter.sites import CodePlace
+from otel_celery_memory.ipc.records import MAIN_SLOT, Site, SitesWindow, WindowKind, slot_name
+from otel_celery_memory.reporter.sites import CodePlace, SiteKey
 from otel_celery_memory.telemetry.events import Snapshot
 
 logger = logging.getLogger(__name__)
 
+EMPTY_S = 10.0
+"""A place that has no process for so long is no more waited for: the pool has shrunk."""
+_MAIN = slot_name(MAIN_SLOT)
+_SITES_MAX = 20_000
 GRACE_S = 2.0
 """After the time of a capture its last windows may still come."""
 _REMEMBERED = 5
 _KINDS = {WindowKind.RUN: RUNS, WindowKind.SLICE: SLICE, WindowKind.HEAP: HEAP}
+
+
+class CapturedSlots:
+    """Of one capture; ``now_s`` is monotonic."""
+
+    def __init__(self) -> None:
+        self._windows: Counter[str] = Counter()
+        self._senders: dict[str, CapturedProcess] = {}
+        self._seen_s: dict[str, float] = {}
+
+    def sent(self, sender: CapturedProcess, now_s: float) -> None:
+        """A process has sent a window."""
+        self._windows[sender.slot] += 1
+        self._senders[sender.slot] = sender
+        self._seen_s[sender.slot] = now_s
+
+    def see(self, there: Iterable[CapturedProcess], now_s: float) -> None:
+        """These processes run tasks now."""
+        for process in there:
+            self._seen_s[process.slot] = now_s
+            sender = self._senders.get(process.slot)
+            if sender is not None and sender.pid == process.pid:
+                self._senders[process.slot] = process  # its RSS is newer
+
+    def lack(self, wanted: int, now_s: float) -> bool:
+        """Whether a place has yet to send some of the `wanted` windows; so while none is known."""
+        # Where there is a pool the main process runs no tasks, though it alone may be there now.
+        places = self._seen_s.keys() - {_MAIN} or self._seen_s.keys()
+        waited_for = [slot for slot in places if now_s - self._seen_s[slot] <= EMPTY_S]
+        return not waited_for or any(self._windows[slot] < wanted for slot in waited_for)
+
+    def senders(self) -> tuple[CapturedProcess, ...]:
+        """Of each place that has sent any, the process that did last."""
+        slots = sorted(self._senders, key=lambda slot: (len(slot), slot))
+        return tuple(self._senders[slot] for slot in slots)
+
+
+class GatheredWindows:
+    """Adds up; sites beyond a bound are added to the rest."""
+
+    def __init__(self) -> None:
+        self._runs: Counter[str] = Counter()
+        self._size_bytes: Counter[SiteKey] = Counter()
+        self._blocks: Counter[SiteKey] = Counter()
+        self._other_bytes = self._other_blocks = 0
+
+    @property
+    def other_bytes(self) -> int:
+        """Bytes at sites beyond the bound."""
+        return _carried(self._other_bytes)
+
+    @property
+    def other_blocks(self) -> int:
+        """Allocations at these."""
+        return _carried(self._other_blocks)
+
+    def window(self, record: SitesWindow) -> None:
+        """A window's runs, and what it had no room for; its sites follow."""
+        self._runs[record.task] += record.runs
+        self._other_bytes += record.other_bytes
+        self._other_blocks += record.other_blocks
+
+    def site(self, record: Site) -> None:
+        """What a window found at one site."""
+        key = (record.task, record.path, record.line, record.stack)
+        if key not in self._size_bytes and len(self._size_bytes) >= _SITES_MAX:
+            self._other_bytes += record.size_bytes
+            self._other_blocks += record.blocks
+            return
+        self._size_bytes[key] += record.size_bytes
+        self._blocks[key] += record.blocks
+
+    def runs_of_tasks(self) -> dict[str, int]:
+        """How many runs of each task there were; what belongs to no task is left out."""
+        return {task: _carried(runs, 0) for task, runs in self._runs.items() if task}
+
+    def sites(self, describe: Callable[[str, int], CodePlace]) -> tuple[CapturedSite, ...]:
+        """The sites, largest first, as `describe` names their places."""
+        return tuple(
+            self._site(key, describe(key[1], key[2]))
+            for key in sorted(self._size_bytes, key=lambda key: -self._size_bytes[key])
+        )
+
+    def _site(self, key: SiteKey, place: CodePlace) -> CapturedSite:
+        task, path, line, stack = key
+        return CapturedSite(
+            task=task,
+            path=path,
+            line=_carried(line, 0),
+            function=place.function,
+            name=place.name,
+            stack=tuple(_frame(text) for text in stack.split("\n") if text),
+            size_bytes=_carried(self._size_bytes[key]),
+            blocks=_carried(self._blocks[key]),
+        )
+
+
+def _frame(text: str) -> tuple[str, int]:
+    path, _, line = text.rpartition(":")
+    return path, _carried(int(line)) if line.isascii() and line.isdigit() else 0
+
+
+def _carried(number: int, low: int = -INT64_MAX) -> int:
+    """What a capture can carry: forged records may add up to more, or to less than nothing."""
+    return min(max(number, low), INT64_MAX)
 
 
 @dataclass(frozen=True)

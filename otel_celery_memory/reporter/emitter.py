@@ -22,13 +22,11 @@ from otel_celery_memory.ipc.records import (
 )
 from otel_celery_memory.reporter.capture_assembly import Captures, TakenCapture
 from otel_celery_memory.reporter.gauges import Surroundings, levels_of, parts_off
-from otel_celery_memory.reporter.pressure import Usage
+from otel_celery_memory.reporter.limits import Usage
 from otel_celery_memory.reporter.sites import SiteTotals
-from otel_celery_memory.reporter.state.counts import Counts
-from otel_celery_memory.reporter.state.exits import ProcessEnd
+from otel_celery_memory.reporter.state.exits import ProcessEnd, Recycling, Replacement
 from otel_celery_memory.reporter.state.processes import ProcessState
-from otel_celery_memory.reporter.state.recycling import Recycling, Replacement
-from otel_celery_memory.reporter.state.totals import TaskTotals
+from otel_celery_memory.reporter.state.totals import Counts, TaskTotals
 from otel_celery_memory.reporter.state.worker_state import WorkerState
 from otel_celery_memory.telemetry.events import Events, LostProcess, Pressure
 from otel_celery_memory.telemetry.metrics import (

@@ -11,7 +11,7 @@ from otel_celery_memory.ipc.control_page import Dropped
 from otel_celery_memory.ipc.records import slot_name
 from otel_celery_memory.probes.limits import Limits
 from otel_celery_memory.probes.procfs import ProcessReading
-from otel_celery_memory.reporter.pressure import Usage
+from otel_celery_memory.reporter.limits import Usage
 from otel_celery_memory.reporter.state.worker_state import WorkerState
 from otel_celery_memory.telemetry.metrics import Level
 

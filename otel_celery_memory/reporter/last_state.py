@@ -1,17 +1,169 @@
-"""A worker that was killed with its reporter: what the next start finds, and what it tells."""
+"""What a worker was doing when it was killed with its reporter: kept in a file, told by the next.
+
+Where the container is killed as a whole nobody is left to tell. The reporter keeps the last known
+processes and tasks of its worker in one small file, in the directory that the user named, and
+takes it away when it has told all; the next reporter of the same node that finds one tells what
+its worker was doing. The file has names and sizes only. It is written by renaming, so what is
+found is whole; it is not forced to the disk, so it survives the death of all processes, but not
+always that of the machine.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import re
+import stat
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
 from itertools import islice
+from pathlib import Path
+from typing import Any
 
-from otel_celery_memory.ipc.records import MAIN_SLOT, ExitReason, slot_name
-from otel_celery_memory.reporter.ledger import PROCESSES_MAX, KnownProcess, KnownWorker, Ledger
+from otel_celery_memory.ipc.records import MAIN_SLOT, SLOTS_MAX, ExitReason, slot_name
 from otel_celery_memory.reporter.state.worker_state import WorkerState
 from otel_celery_memory.telemetry.events import LostProcess, ProcessSnapshot
 
+logger = logging.getLogger(__name__)
+
+_FORMAT = 1
+_READ_MAX_BYTES = 4 << 20
+PROCESSES_MAX = 1_000
+_TEXT_MAX = 512
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SIGKILL = 9
+
+
+@dataclass(frozen=True)
+class KnownProcess:
+    """One process as it was last seen, and its task in flight, if any."""
+
+    slot: int | None
+    pid: int
+    rss_bytes: int | None
+    rss_peak_bytes: int | None
+    task: str | None
+    task_id: str | None
+    task_started_ns: int | None
+    task_rss_start_bytes: int | None
+
+
+@dataclass(frozen=True)
+class KnownWorker:
+    """A worker as it was last seen at ``time_ns``.
+
+    ``main_started`` is its main process's start in ticks since boot, which together with the pid
+    is no other's; ``cgroup`` names the cgroup whose OOM kills are counted.
+    """
+
+    time_ns: int
+    main_pid: int
+    main_started: int
+    cgroup: str
+    oom_kills: int | None
+    processes: tuple[KnownProcess, ...]
+
+
+class Ledger:
+    """Reads, writes and takes away the file of one node."""
+
+    def __init__(self, directory: Path, node_name: str) -> None:
+        readable = re.sub(r"[^A-Za-z0-9._@-]", "_", node_name)[:100].lstrip(".")
+        digest = hashlib.sha256(node_name.encode("utf-8", "replace")).hexdigest()[:8]
+        self.path = directory / f"{readable}-{digest}.json"
+        self._failed = False
+
+    def write(self, known: KnownWorker) -> None:
+        """Replace the file; a failure is logged once and tried again next time."""
+        try:
+            self._replace(json.dumps({"format": _FORMAT, **asdict(known)}).encode())
+        except OSError as error:
+            if not self._failed:
+                logger.warning("the state cannot be kept in %s: %s", self.path.parent, error)
+            self._failed = True
+
+    def _replace(self, content: bytes) -> None:
+        self.path.parent.mkdir(mode=0o700, exist_ok=True)
+        new = self.path.with_suffix(".new")
+        # Left over by one who was killed here; a link is removed and not followed.
+        with contextlib.suppress(FileNotFoundError):
+            new.unlink()
+        fd = os.open(new, _NEW_FILE, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(content)
+        new.replace(self.path)
+
+    def remove(self) -> None:
+        """All is told: nothing to find for the next one."""
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+
+    def read(self) -> KnownWorker | None:
+        """What was written last; ``None`` where there is nothing, or nothing of ours."""
+        try:
+            content = self._content()
+            return None if content is None else _worker(json.loads(content))
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+            logger.warning("the state in %s is not used: %s", self.path, type(error).__name__)
+            return None
+
+    def _content(self) -> bytes | None:
+        try:
+            # Somebody may have put a pipe there, which would be waited for.
+            fd = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        with os.fdopen(fd, "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+                raise ValueError("not a file of this user")
+            return file.read(_READ_MAX_BYTES)
+
+
+def _worker(data: Any) -> KnownWorker:
+    """Raises `ValueError`, `TypeError` or `KeyError` for anything that was not written by us."""
+    if data["format"] != _FORMAT:
+        raise ValueError("another format")
+    processes = data["processes"]
+    if not isinstance(processes, list):
+        raise TypeError("processes")
+    return KnownWorker(
+        time_ns=_number(data["time_ns"]),
+        main_pid=_number(data["main_pid"]),
+        main_started=_number(data["main_started"]),
+        cgroup=_text(data["cgroup"]),
+        oom_kills=None if data["oom_kills"] is None else _number(data["oom_kills"]),
+        processes=tuple(_process(each) for each in processes[:PROCESSES_MAX]),
+    )
+
+
+def _process(data: Any) -> KnownProcess:
+    values: dict[str, Any] = {}
+    for item in fields(KnownProcess):
+        value = data[item.name]
+        if value is not None:
+            value = _text(value) if item.name in ("task", "task_id") else _number(value)
+        values[item.name] = value
+    known = KnownProcess(**values)
+    if known.pid is None or (known.slot is not None and known.slot >= SLOTS_MAX):
+        raise ValueError("no process")
+    return known
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not -1 <= value < 2**63:
+        raise ValueError("no number")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("no text")
+    return value[:_TEXT_MAX]
 
 
 class NoMemoirs:

@@ -1,4 +1,8 @@
-"""What people ask of the reporter: captures, and a view of the worker at any time."""
+"""The view of the worker that people ask for, at any time, and the captures that they order.
+
+A view that is too large for its page is made smaller until it fits: without that the page would
+show what it showed last, for as long as the worker has so much to tell.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +15,38 @@ from otel_celery_memory.ipc.commands import Orders
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.ipc.records import MAIN_SLOT, slot_name
 from otel_celery_memory.reporter.emitter import Emitter
+from otel_celery_memory.reporter.sites import place_of
 from otel_celery_memory.reporter.state.processes import ProcessState
-from otel_celery_memory.reporter.view_room import write_what_fits
-from otel_celery_memory.reporter.window_totals import place_of
 from otel_celery_memory.telemetry.events import RankedSite
 
+_FIRST = ("sites", "tasks", "processes", "switched_off", "captures")
+"""What becomes less first."""
+_FLOORS = (5, 0)
+"""No list falls below five rows before all others have."""
 VIEW_INTERVAL_S = 5.0
 _TASKS_SHOWN = 50
 _PROCESSES_SHOWN = 200
 _PARTS_SHOWN = 100
+
+
+def write_what_fits(view: dict[str, Any], write: Callable[[dict[str, Any]], bool]) -> bool:
+    """Have `write` take the view, or what of it there is room for; ``left_out`` says how much.
+
+    Each list has its largest rows at its head, so that its tail goes.
+    """
+    left_out: dict[str, int] = {}
+    for floor in _FLOORS:
+        for name in _FIRST:
+            while not write(view):
+                rows = view[name]
+                kept = rows[: max(len(rows) // 2, floor)]
+                if len(kept) == len(rows):
+                    break
+                left_out[name] = left_out.get(name, 0) + len(rows) - len(kept)
+                view = {**view, name: kept, "left_out": left_out}
+            else:
+                return True
+    return False
 
 
 class Desk:

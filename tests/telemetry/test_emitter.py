@@ -15,9 +15,9 @@ from otel_celery_memory.probes.procfs import ProcessReading
 from otel_celery_memory.reporter.capture_assembly import Captures, TakenCapture
 from otel_celery_memory.reporter.emitter import Emitter
 from otel_celery_memory.reporter.gauges import Surroundings
-from otel_celery_memory.reporter.pressure import Usage
+from otel_celery_memory.reporter.limits import Usage
 from otel_celery_memory.reporter.sites import CodePlace, SiteTotals
-from otel_celery_memory.reporter.state.oom_kills import OomKills
+from otel_celery_memory.reporter.state.exits import OomKills
 from otel_celery_memory.reporter.state.worker_state import WorkerState
 from tests.telemetry.expected import EXPECTED_METRICS, EXPECTED_WITHOUT_PROCESSES
 from tests.telemetry.expected_ends import EXPECTED_AT_ENDS

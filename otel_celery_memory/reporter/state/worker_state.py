@@ -1,17 +1,16 @@
 """The state of one worker as its records tell it: processes, tasks in flight, how each ended.
 
-Pure: no clock of its own, no files, no processes. What was seen of a process's end comes from
-three sides, its own goodbye, the main process and its pid's disappearance, in any order; so an
-end is judged a little later, when all had time to speak.
+What processes run is also in the control page: starts that were not sent, and that nothing runs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from otel_celery_memory import conventions as c
+from otel_celery_memory.ipc.codec import Places, held_by
 from otel_celery_memory.ipc.records import (
     MAIN_SLOT,
     Goodbye,
@@ -27,8 +26,7 @@ from otel_celery_memory.ipc.records import (
     TaskStarted,
     WorkerStopping,
 )
-from otel_celery_memory.reporter.state.exits import ProcessEnd, Worker, end_of
-from otel_celery_memory.reporter.state.oom_kills import OomKills
+from otel_celery_memory.reporter.state.exits import OomKills, ProcessEnd, Worker, end_of
 from otel_celery_memory.reporter.state.processes import ProcessState
 
 _Key = TypeVar("_Key")
@@ -182,3 +180,37 @@ def _trim(bounded: dict[_Key, _Value], limit: int) -> None:
     """Forget the oldest entries beyond a limit."""
     for key in list(islice(bounded, max(len(bounded) - limit, 0))):
         del bounded[key]
+
+
+class Holder(Protocol):
+    """Who is told."""
+
+    state: WorkerState
+
+    def holds(self, record: TaskStarted) -> None:
+        """A process holds the start of its task in the control page."""
+
+
+class HeldTasks:
+    """Looks at what the processes hold: a task that killed its process is known by that alone."""
+
+    def __init__(self, places: Places, holder: Holder) -> None:
+        self._places = places
+        self._holder = holder
+
+    def look(self) -> None:
+        """At all processes that run."""
+        for pid in list(self._holder.state.processes):
+            self.look_at(pid)
+
+    def look_at(self, pid: int) -> None:
+        """At one process; it may be gone, and another one have its slot."""
+        process = self._holder.state.processes.get(pid)
+        if process is None or process.slot is None:
+            return
+        if self._places.idle(process.slot, pid):
+            process.idle = True
+            return
+        held = held_by(self._places, process.slot, pid)
+        if held is not None:
+            self._holder.holds(held)

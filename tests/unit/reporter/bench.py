@@ -17,14 +17,11 @@ from otel_celery_memory.circuit_breaker import Containment
 from otel_celery_memory.ipc.codec import FrameDecoder, encode
 from otel_celery_memory.ipc.journal import Journal, create_journal
 from otel_celery_memory.ipc.records import Record, TaskStarted
-from otel_celery_memory.reporter.headroom import Headroom
-from otel_celery_memory.reporter.limits import Lookout
+from otel_celery_memory.reporter.limits import Headroom, Lookout
 from otel_celery_memory.reporter.process_watcher import ProcessWatch
-from otel_celery_memory.reporter.record_reader import Intake
-from otel_celery_memory.reporter.service import INDISPENSABLE, ReporterService
+from otel_celery_memory.reporter.service import INDISPENSABLE, Intake, ReporterService
 from otel_celery_memory.reporter.state.exits import ProcessEnd
-from otel_celery_memory.reporter.state.in_flight import HeldTasks
-from otel_celery_memory.reporter.state.worker_state import WorkerState
+from otel_celery_memory.reporter.state.worker_state import HeldTasks, WorkerState
 from tests.processes import wait_until
 from tests.unit.fakes import Places
 

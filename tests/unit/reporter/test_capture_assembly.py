@@ -13,8 +13,7 @@ from otel_celery_memory.captures.format import dump_capture, load_capture
 from otel_celery_memory.captures.model import Capture, CapturedProcess, CapturedSite, CaptureError
 from otel_celery_memory.ipc.commands import Orders
 from otel_celery_memory.ipc.records import WindowKind
-from otel_celery_memory.reporter.capture_assembly import GRACE_S, Captures
-from otel_celery_memory.reporter.captured_slots import EMPTY_S
+from otel_celery_memory.reporter.capture_assembly import EMPTY_S, GRACE_S, Captures
 from otel_celery_memory.reporter.sites import CodePlace
 from tests.unit.examples import site, window
 from tests.unit.fakes import FakeClock

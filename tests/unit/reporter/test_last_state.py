@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from otel_celery_memory.ipc.records import MAIN_SLOT, ProcessDown, ProcessUp
-from otel_celery_memory.reporter.last_state import Memoirs, NoMemoirs
-from otel_celery_memory.reporter.ledger import Ledger
-from otel_celery_memory.reporter.state.oom_kills import OomKills
+from otel_celery_memory.reporter.last_state import Ledger, Memoirs, NoMemoirs
+from otel_celery_memory.reporter.state.exits import OomKills
 from otel_celery_memory.reporter.state.worker_state import WorkerState
 from otel_celery_memory.telemetry.events import LostProcess, ProcessSnapshot
 from tests.unit.examples import started

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from otel_celery_memory.reporter.ledger import KnownProcess, KnownWorker, Ledger
+from otel_celery_memory.reporter.last_state import KnownProcess, KnownWorker, Ledger
 
 KNOWN = KnownWorker(
     time_ns=9,

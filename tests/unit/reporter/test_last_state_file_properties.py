@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from otel_celery_memory.ipc.records import SLOTS_MAX
-from otel_celery_memory.reporter.ledger import KnownProcess, KnownWorker, Ledger
+from otel_celery_memory.reporter.last_state import KnownProcess, KnownWorker, Ledger
 from tests.unit.arbitrary import COUNT, JSON
 
 # Each example writes the file that it reads.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from otel_celery_memory.reporter.pressure import (
+from otel_celery_memory.reporter.limits import (
     LOOK_S,
     RECYCLING_PAUSE_S,
     SHORTEST_LOOK_S,

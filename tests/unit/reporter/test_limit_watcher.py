@@ -10,9 +10,7 @@ import pytest
 
 from otel_celery_memory.ipc.records import MAIN_SLOT, ProcessUp
 from otel_celery_memory.probes.procfs import ProcessSize
-from otel_celery_memory.reporter.headroom import Headroom
-from otel_celery_memory.reporter.limits import Lookout
-from otel_celery_memory.reporter.pressure import Usage
+from otel_celery_memory.reporter.limits import Headroom, Lookout, Usage
 from otel_celery_memory.reporter.state.worker_state import WorkerState
 from tests.unit.fakes import FakeClock
 from tests.unit.probes.machine import MIB, Machine

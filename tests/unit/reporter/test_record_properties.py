@@ -19,8 +19,8 @@ from otel_celery_memory.captures.model import CapturedProcess
 from otel_celery_memory.ipc.codec import FrameDecoder, encode
 from otel_celery_memory.ipc.commands import Orders
 from otel_celery_memory.ipc.records import MAIN_SLOT, ProcessUp, Record, Site, SitesWindow
-from otel_celery_memory.reporter.pressure import Usage
-from otel_celery_memory.reporter.state.in_flight import HeldTasks
+from otel_celery_memory.reporter.limits import Usage
+from otel_celery_memory.reporter.state.worker_state import HeldTasks
 from tests.telemetry.payload import Telemetry, in_memory
 from tests.telemetry.test_emitter import emitter_on
 from tests.unit.arbitrary import RECORDS

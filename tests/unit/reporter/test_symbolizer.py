@@ -12,9 +12,8 @@ from threading import Thread
 
 import pytest
 
-from otel_celery_memory.reporter import symbolizer as code
-from otel_celery_memory.reporter.sites import CodePlace
-from otel_celery_memory.reporter.symbolizer import CodeNames, default_roots, function_at
+from otel_celery_memory.reporter import sites as code
+from otel_celery_memory.reporter.sites import CodeNames, CodePlace, default_roots, function_at
 
 SOURCE = '''\
 """A module."""

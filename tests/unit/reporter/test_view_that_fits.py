@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from otel_celery_memory.ipc.status_page import STATUS_BYTES, StatusPage
-from otel_celery_memory.reporter.view_room import write_what_fits
+from otel_celery_memory.reporter.view import write_what_fits
 
 LISTS = ("sites", "tasks", "processes", "switched_off", "captures")
 

@@ -16,8 +16,7 @@ from otel_celery_memory.ipc.records import (
     TaskOverdue,
     WorkerStopping,
 )
-from otel_celery_memory.reporter.state.exits import signal_in
-from otel_celery_memory.reporter.state.oom_kills import OomKills
+from otel_celery_memory.reporter.state.exits import OomKills, signal_in
 from otel_celery_memory.reporter.state.processes import GIVE_UP_AFTER_NS
 from otel_celery_memory.reporter.state.worker_state import WorkerState
 from tests.unit.examples import finished, started

@@ -16,8 +16,7 @@ from otel_celery_memory.ipc.records import (
     TaskInFlight,
     TaskStarted,
 )
-from otel_celery_memory.reporter.state.in_flight import HeldTasks
-from otel_celery_memory.reporter.state.worker_state import WorkerState
+from otel_celery_memory.reporter.state.worker_state import HeldTasks, WorkerState
 from tests.unit.examples import finished, started
 from tests.unit.reporter.bench import Process, Reporter
 

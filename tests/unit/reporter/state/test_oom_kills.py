@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from otel_celery_memory.reporter.state.oom_kills import CLAIM_WITHIN_NS, OomKills
+from otel_celery_memory.reporter.state.exits import CLAIM_WITHIN_NS, OomKills
 
 S = 1_000_000_000
 

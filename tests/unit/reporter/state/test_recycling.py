@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from otel_celery_memory.ipc.records import MAIN_SLOT, ExitReason, ProcessDown, ProcessUp
-from otel_celery_memory.reporter.state.exits import ProcessEnd
+from otel_celery_memory.reporter.state.exits import Life, ProcessEnd, Recycling, Replacement
 from otel_celery_memory.reporter.state.processes import ProcessState
-from otel_celery_memory.reporter.state.recycling import Life, Recycling, Replacement
 
 S = 1_000_000_000
 
