@@ -16,9 +16,8 @@ from celery import signals
 from celery.utils.nodenames import default_nodename
 
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.worker.lifecycle.embedded import EmbeddedLifecycle
+from otel_celery_memory.worker.lifecycle.embedded import EmbeddedLifecycle, joined
 from otel_celery_memory.worker.lifecycle.prefork import WorkerLifecycle
-from otel_celery_memory.worker.lifecycle.spawned_children import joined
 from otel_celery_memory.worker.lifecycle.supervisor import can_start_again
 from otel_celery_memory.worker.measuring.signals import connect, disconnect, signal_being_sent
 from otel_celery_memory.worker.measuring.spans import TaskSpans

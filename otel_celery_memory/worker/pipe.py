@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from typing import Protocol
 
 from celery.exceptions import SoftTimeLimitExceeded
 
@@ -18,6 +19,14 @@ from otel_celery_memory.ipc.journal import create_journal
 from otel_celery_memory.ipc.records import MAIN_SLOT, Record, TaskFinished
 from otel_celery_memory.ipc.status_page import StatusPage
 from otel_celery_memory.probes.descriptors import moved_high, write
+
+
+class Sink(Protocol):
+    """Takes records; must not raise and must not wait."""
+
+    def send(self, record: Record) -> bool:
+        """Pass a record on, or drop and count it: ``False``."""
+
 
 try:
     import fcntl

@@ -1,22 +1,178 @@
-"""How the pool's children ended, from the one who reaps them: the main process.
+"""How the pool's children ended and what they ran, from the one who reaps them: the main process.
 
 ``task_failure`` tells of a dead child ten seconds late, and not at all of an idle one or where
 the task is put back into the queue. billiard calls ``on_process_down`` for each as it reaps it, and
-starts its successor after that.
+starts its successor after that: what the child held in the control page is still there. Each end is
+told until the pipe takes it. The last ends are kept, for a reporter that is started again: the one
+before it may have read of them and told nobody.
+
+A task that takes its process with it takes its span too, which nobody sends then. Its message's
+trace context is in the main process: the processes that run tasks do nothing for it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
-from otel_celery_memory.ipc.records import NO_SPAN, ExitReason, ProcessExited
-from otel_celery_memory.worker.lifecycle.child_ends import ChildEnds
-from otel_celery_memory.worker.lifecycle.trace_context import RunningTraces
+from billiard.pool import EX_OK, EX_RECYCLE
+from celery.worker import state
+from opentelemetry import propagate, trace
+from opentelemetry.context import Context
+
+from otel_celery_memory.ipc.codec import Places, held_by
+from otel_celery_memory.ipc.records import NO_SPAN, ExitReason, ProcessExited, TaskHeld
+from otel_celery_memory.worker.measuring.spans import span_bytes
+from otel_celery_memory.worker.pipe import Sink
 
 logger = logging.getLogger(__name__)
+
+KEPT_MAX = 256
+_ORDERLY = (EX_OK, EX_RECYCLE)
+"""Exit codes of children that shut down, or reached a per-child limit."""
+
+
+class TaskTrace(NamedTuple):
+    """A task and the span that its message came from, `NO_SPAN` where it is in no sampled trace."""
+
+    task_id: str = ""
+    span: bytes = NO_SPAN
+
+
+class RunningTraces:
+    """What each child of the pool runs; asked when one has ended."""
+
+    def __init__(self, requests: Iterable[Any] = state.active_requests) -> None:
+        self._requests = requests
+        self._known: dict[int, TaskTrace] = {}
+        self._pool: Any = None
+        self._ours: Callable[[Any, int], None] | None = None
+        self._before: Callable[[Any, int], None] | None = None
+
+    def follow(self, pool: Any) -> None:
+        """Be called by billiard's pool for the task of a child that is gone.
+
+        Celery's pool strikes that task off before it tells of the child.
+        """
+        before = getattr(pool, "on_job_process_down", None)
+        if before is None or before is self._ours:
+            return
+
+        def job_process_down(job: Any, pid: int) -> None:
+            with contextlib.suppress(Exception):
+                self._known[pid] = self.of(pid)
+            before(job, pid)
+
+        self._pool, self._before, self._ours = pool, before, job_process_down
+        pool.on_job_process_down = job_process_down
+
+    def release(self) -> None:
+        """Put back what was there."""
+        if self._pool is not None and self._pool.on_job_process_down is self._ours:
+            self._pool.on_job_process_down = self._before
+        self._pool = self._ours = self._before = None
+
+    def look(self, pids: Iterable[int]) -> None:
+        """Remember what the pool's children run; called now and then.
+
+        A task that is revoked or overdue is struck off long before its process has ended.
+        """
+        running = self._running()
+        self._known = {pid: self._trace(pid, running) for pid in pids}
+
+    def of(self, pid: int) -> TaskTrace:
+        """What this process runs, or was last seen to."""
+        return self._trace(pid, self._running())
+
+    def _running(self) -> dict[int, Any]:
+        return {request.worker_pid: request for request in list(self._requests)}
+
+    def _trace(self, pid: int, running: dict[int, Any]) -> TaskTrace:
+        request, known = running.get(pid), self._known.get(pid, TaskTrace())
+        if request is None or str(request.id) == known.task_id:
+            return known
+        return TaskTrace(str(request.id), message_span(request.request_dict))
+
+
+def message_span(headers: dict[str, Any]) -> bytes:
+    """The span that a message names in its headers, where that is sampled.
+
+    By the propagators that are set for the process (``OTEL_PROPAGATORS``).
+    """
+    try:
+        span = trace.get_current_span(propagate.extract(headers, Context()))
+        context = span.get_span_context()
+        return span_bytes(span) if context.is_valid and context.trace_flags.sampled else NO_SPAN
+    except Exception:
+        # Headers are anybody's: what cannot be understood is no trace.
+        logger.debug("otel_celery_memory: trace context not understood", exc_info=True)
+        return NO_SPAN
+
+
+class ClearedPlaces(Places, Protocol):
+    """The same, for who reaps the processes."""
+
+    def clear(self, slot: int) -> None:
+        """It holds nothing any more."""
+
+
+@dataclass(frozen=True)
+class ChildEnd:
+    """A child that was reaped, and the task that it held, if any."""
+
+    exited: ProcessExited
+    held: TaskHeld | None
+
+    @property
+    def orderly(self) -> bool:
+        """Whether there is nothing to tell but that it ended."""
+        return self.held is None and self.exited.exit_code in _ORDERLY
+
+    def tell(self, sink: Sink) -> bool:
+        """Send both, the task first: with its process's end it may be judged."""
+        return (self.held is None or sink.send(self.held)) and sink.send(self.exited)
+
+
+class ChildEnds:
+    """Tells of each end, and keeps what was told lately and what the pipe had no room for."""
+
+    def __init__(self, sink: Sink, places: ClearedPlaces) -> None:
+        self._sink = sink
+        self._places = places
+        self._lost: deque[ChildEnd] = deque(maxlen=KEPT_MAX)
+        # Apart: of children that are recycled all the time there are many.
+        self._orderly: deque[ChildEnd] = deque(maxlen=KEPT_MAX)
+        self._unsent: deque[ChildEnd] = deque(maxlen=KEPT_MAX)
+
+    def tell(self, exited: ProcessExited) -> None:
+        """A child was reaped; called before its slot has another one, and looks at its place."""
+        exited = exited._replace(idle=int(self._places.idle(exited.slot, exited.pid)))
+        end = ChildEnd(exited, self._held_by(exited))
+        (self._orderly if end.orderly else self._lost).append(end)
+        if not end.tell(self._sink):
+            self._unsent.append(end)
+        elif end.held is not None:
+            # Who is in this slot much later would take it for news.
+            self._places.clear(exited.slot)
+
+    def tell_unsent(self) -> None:
+        """Once more what a full pipe did not take; called by one thread."""
+        while self._unsent and self._unsent[0].tell(self._sink):
+            self._unsent.popleft()
+
+    def since(self, time_ns: int) -> list[ChildEnd]:
+        """The latest ends that were told at this time or later."""
+        kept = [*self._lost, *self._orderly]
+        return [end for end in kept if end.exited.time_ns >= time_ns]
+
+    def _held_by(self, exited: ProcessExited) -> TaskHeld | None:
+        held = held_by(self._places, exited.slot, exited.pid)
+        return None if held is None else TaskHeld(*held)
 
 
 class Reaper:

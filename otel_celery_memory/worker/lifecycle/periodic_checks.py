@@ -1,21 +1,72 @@
-"""What the main process looks at now and then: the reporter, the pool's children, the roll call."""
+"""What the main process looks at now and then: the reporter, the pool's children, the roll call.
+
+A reporter that was started again has met nobody: it is told who is there and what they run.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import time
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from otel_celery_memory.circuit_breaker import Containment
-from otel_celery_memory.ipc.records import MAIN_SLOT, PartFailed
-from otel_celery_memory.worker.lifecycle.child_exits import Reaper
-from otel_celery_memory.worker.lifecycle.resync import call_roll, tell_again
-from otel_celery_memory.worker.lifecycle.supervisor import CHECK_INTERVAL_S, Supervisor
-from otel_celery_memory.worker.pipe import Channel
+from celery.worker import state
 
+from otel_celery_memory.circuit_breaker import Containment
+from otel_celery_memory.ipc.records import MAIN_SLOT, PartFailed, ProcessUp, TaskInFlight
+from otel_celery_memory.worker.lifecycle.child_exits import ChildEnds, Reaper
+from otel_celery_memory.worker.lifecycle.supervisor import CHECK_INTERVAL_S, Supervisor
+from otel_celery_memory.worker.pipe import Channel, Sink
+
+UNTOLD_FOR_NS = 600_000_000_000
+"""Ends that are older were told, or are on the way: a Collector may be away for that long."""
 ROLL_CALL_CHECKS = 3
 """Every so many checks the reporter is told who is there."""
+
+
+def tell_again(
+    sink: Sink,
+    main_pid: int,
+    children: Sequence[tuple[int, int]],
+    ends: ChildEnds,
+    told: Collection[int],
+) -> None:
+    """For a reporter that was started again: who is there, who has ended, what they run.
+
+    ``told`` are the processes whose ends the one before it has told: they are not told twice.
+    """
+    call_roll(sink, main_pid, children)
+    recent = ends.since(time.time_ns() - UNTOLD_FOR_NS)
+    untold = [end for end in recent if end.exited.pid not in told]
+    for end in untold:
+        end.tell(sink)
+    pids = {main_pid, *(pid for pid, _ in children), *(end.exited.pid for end in untold)}
+    tell_tasks(sink, pids)
+
+
+def call_roll(sink: Sink, main_pid: int, children: Sequence[tuple[int, int]]) -> None:
+    """Tell the pid and slot of each process; any frame may have been dropped before."""
+    now_ns = time.time_ns()
+    sink.send(ProcessUp(main_pid, now_ns, MAIN_SLOT, 0))
+    for pid, slot in children:
+        sink.send(ProcessUp(pid, now_ns, slot, 0))
+
+
+def tell_tasks(
+    sink: Sink, pids: Iterable[int], requests: Iterable[Any] = state.active_requests
+) -> None:
+    """Tell the tasks that run in these processes.
+
+    A reporter that died has read of their starts and told nobody.
+    """
+    known = set(pids)
+    for request in list(requests):
+        pid, started_s = request.worker_pid, request.time_start
+        if pid in known and started_s:
+            # Its name may be another one for people ("shadow"); its type is the task's.
+            task = getattr(request, "type", None) or request.name
+            sink.send(TaskInFlight(pid, int(started_s * 1e9), str(request.id), str(task)))
 
 
 class Checks:

@@ -1,4 +1,12 @@
-"""When things begin and end in a worker: its bootstep, its children's signals, its goodbyes."""
+"""When things begin and end in a worker: its bootstep, its children's signals, its goodbyes.
+
+Celery 5.5 and later send ``worker_shutting_down`` in a cold shutdown when they are done with the
+tasks and the pool, which takes as long as the longest task that does not obey. By then the
+children that did obey would have been told as lost: we hear of a cold shutdown before it begins.
+
+A worker that was detached has ``/dev/null`` for standard error, and so would its reporter: it logs
+to the worker's log file.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +15,22 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from billiard.exceptions import TimeLimitExceeded
 from billiard.process import current_process
 from celery import bootsteps, signals
+from celery.utils.nodenames import node_format
 
 from otel_celery_memory.ipc.records import MAIN_SLOT, Goodbye, TaskOverdue, WorkerStopping
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.worker.lifecycle.bootstep import step_of
-from otel_celery_memory.worker.lifecycle.child_ends import ChildEnds
-from otel_celery_memory.worker.lifecycle.child_exits import Reaper
-from otel_celery_memory.worker.lifecycle.cold_shutdown import hear_of_cold_shutdown
-from otel_celery_memory.worker.lifecycle.log_file import log_file_of
-from otel_celery_memory.worker.lifecycle.periodic_checks import Checks
-from otel_celery_memory.worker.lifecycle.spawned_children import (
+from otel_celery_memory.worker.lifecycle.child_exits import ChildEnds, Reaper
+from otel_celery_memory.worker.lifecycle.embedded import (
     open_channel,
     runs_tasks_in_children,
 )
+from otel_celery_memory.worker.lifecycle.periodic_checks import Checks
 from otel_celery_memory.worker.lifecycle.supervisor import Supervisor
 from otel_celery_memory.worker.measuring.signals import (
     TaskSignals,
@@ -39,6 +45,85 @@ from otel_celery_memory.worker.pipe import Channel
 from otel_celery_memory.worker.remote_control.requests import ChildRequests, WorkerRequests
 
 logger = logging.getLogger(__name__)
+
+
+def log_file_of(worker: Any) -> str:
+    """The absolute path of ``--logfile`` as the main process has it; empty where there is none."""
+    named = getattr(worker, "logfile", None)
+    # Celery takes open files too.
+    if not isinstance(named, str) or not named:
+        return ""
+    return str(Path(node_format(named, worker.hostname)).absolute())
+
+
+def hear_of_cold_shutdown(worker: Any, begins: Callable[[], None]) -> None:
+    """Call ``begins`` when the worker begins a cold shutdown, if its Celery has a soft one.
+
+    ``WorkController.wait_for_soft_shutdown`` is the first that a cold shutdown calls, whether or
+    not there is anything to wait for.
+    """
+    wait = getattr(worker, "wait_for_soft_shutdown", None)
+    if wait is None:
+        return
+
+    def begins_and_waits() -> None:
+        begins()
+        wait()
+
+    worker.wait_for_soft_shutdown = begins_and_waits
+
+
+class Lifecycle(Protocol):
+    """What the step drives."""
+
+    def start(self, worker: Any) -> None:
+        """The worker starts."""
+
+    def follow_pool(self) -> None:
+        """The pool has made its callbacks."""
+
+    def detach(self) -> None:
+        """The worker ends."""
+
+
+class _MemoryStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Starts before every other step of the worker and stops after them."""
+
+    label = "Memory"
+    lifecycle: Lifecycle
+
+    def include(self, parent: Any) -> bool:
+        # The order of steps that do not require one another changes with the hash seed. First to
+        # start is last to stop: the pool's children have said goodbye by then.
+        self.obj = self
+        parent.steps.insert(0, self)
+        return True
+
+    def start(self, parent: Any) -> None:
+        try:
+            self.lifecycle.start(parent)
+        except OSError as error:
+            # The pool is not forked yet: its children begin without us and help themselves.
+            logger.warning("otel_celery_memory: no reporter (%s), delivery is in process", error)
+            self.lifecycle.detach()
+        except Exception:
+            logger.exception("otel_celery_memory: the worker runs without being measured")
+            self.lifecycle.detach()
+
+    def register_with_event_loop(self, parent: Any, hub: Any) -> None:
+        # Called after the pool, which makes its callbacks anew whenever it is called.
+        self.lifecycle.follow_pool()
+
+    def stop(self, parent: Any) -> None:
+        self.lifecycle.detach()
+
+    def terminate(self, parent: Any) -> None:
+        self.lifecycle.detach()
+
+
+def step_of(lifecycle: Lifecycle) -> type[bootsteps.StartStopStep]:
+    """A step class of its own: Celery makes the instance and passes it nothing of ours."""
+    return type("MemoryStep", (_MemoryStep,), {"lifecycle": lifecycle, "name": "Memory"})
 
 
 class WorkerLifecycle:

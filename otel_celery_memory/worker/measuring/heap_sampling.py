@@ -9,7 +9,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from otel_celery_memory.circuit_breaker import Switches
 from otel_celery_memory.ipc.records import HeapSampled
 from otel_celery_memory.probes.allocators import read_heap
-from otel_celery_memory.worker.sink import Sink
+from otel_celery_memory.worker.pipe import Sink
 from otel_celery_memory.worker.tracing.allocation_tracer import SiteTracing
 
 _COST_FACTOR = 200

@@ -14,8 +14,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from otel_celery_memory.ipc.codec import encode, held_start
 from otel_celery_memory.ipc.control_page import HELD_BYTES, IDLE, UNKNOWN, has_place
 from otel_celery_memory.ipc.records import TaskHeld, TaskStarted
-from otel_celery_memory.worker.pipe import Channel
-from otel_celery_memory.worker.sink import Sink
+from otel_celery_memory.worker.pipe import Channel, Sink
 
 _NAME_BYTES = 128
 """Of a name that does not fit: what is left beside the longest id."""

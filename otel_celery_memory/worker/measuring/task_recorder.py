@@ -40,7 +40,7 @@ from otel_celery_memory.worker.measuring.soft_limit import SoftLimit
 from otel_celery_memory.worker.measuring.spans import TaskSpans, span_bytes
 from otel_celery_memory.worker.measuring.task_measurement import Meter
 from otel_celery_memory.worker.measuring.time_limits import TimeLimits
-from otel_celery_memory.worker.sink import Sink
+from otel_celery_memory.worker.pipe import Sink
 from otel_celery_memory.worker.tracing.allocation_tracer import SiteTracing
 
 logger = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from otel_celery_memory.probes.allocators import give_back_free_memory
 from otel_celery_memory.probes.sites import SiteFilter, live_sites
 from otel_celery_memory.probes.tracemalloc_session import HeapTracer
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.worker.sink import Sink
+from otel_celery_memory.worker.pipe import Sink
 from otel_celery_memory.worker.tracing.always_on import SiteWindows
 from otel_celery_memory.worker.tracing.baseline import HeapBaseline
 from otel_celery_memory.worker.tracing.sampled import TaskTracing

@@ -18,7 +18,7 @@ from otel_celery_memory.probes.native_threads import native_lock
 from otel_celery_memory.probes.sites import SiteFilter
 from otel_celery_memory.probes.tracemalloc_session import HeapTracer
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.worker.sink import Sink
+from otel_celery_memory.worker.pipe import Sink
 from otel_celery_memory.worker.tracing.captured_runs import CapturedRuns
 from otel_celery_memory.worker.tracing.plan import Plan
 from otel_celery_memory.worker.tracing.site_records import SHARED_NAME, raised, run_records

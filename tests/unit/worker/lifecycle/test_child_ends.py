@@ -7,7 +7,7 @@ import pytest
 from otel_celery_memory.ipc.codec import encode
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.ipc.records import NO_SPAN, ProcessExited, Record, TaskHeld
-from otel_celery_memory.worker.lifecycle.child_ends import KEPT_MAX, ChildEnds
+from otel_celery_memory.worker.lifecycle.child_exits import KEPT_MAX, ChildEnds
 from tests.unit.examples import started
 from tests.unit.fakes import ListSink, Places
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from otel_celery_memory.worker.lifecycle.cold_shutdown import hear_of_cold_shutdown
+from otel_celery_memory.worker.lifecycle.prefork import hear_of_cold_shutdown
 
 
 def test_it_begins_before_the_worker_waits() -> None:

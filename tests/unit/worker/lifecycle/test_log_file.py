@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from otel_celery_memory.worker.lifecycle.log_file import log_file_of
+from otel_celery_memory.worker.lifecycle.prefork import log_file_of
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from otel_celery_memory.ipc.records import (
     ProcessUp,
     TaskInFlight,
 )
-from otel_celery_memory.worker.lifecycle.resync import call_roll, tell_again, tell_tasks
+from otel_celery_memory.worker.lifecycle.periodic_checks import call_roll, tell_again, tell_tasks
 from tests.unit.fakes import ListSink, ends_to
 
 

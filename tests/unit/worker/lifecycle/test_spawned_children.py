@@ -15,7 +15,7 @@ from otel_celery_memory.ipc.control_page import PAGE_BYTES
 from otel_celery_memory.ipc.fifo import VARIABLE, Rendezvous
 from otel_celery_memory.ipc.records import Goodbye, ProcessUp, Record
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.worker.lifecycle.spawned_children import NamedChannel, joined, open_channel
+from otel_celery_memory.worker.lifecycle.embedded import NamedChannel, joined, open_channel
 from otel_celery_memory.worker.measuring.spans import TaskSpans
 from otel_celery_memory.worker.pipe import Channel
 

@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 
 from otel_celery_memory.ipc.records import NO_SPAN, ProcessExited
-from otel_celery_memory.worker.lifecycle.child_exits import Reaper
-from otel_celery_memory.worker.lifecycle.trace_context import RunningTraces, TaskTrace, message_span
+from otel_celery_memory.worker.lifecycle.child_exits import (
+    Reaper,
+    RunningTraces,
+    TaskTrace,
+    message_span,
+)
 from tests.unit.fakes import ListSink, ends_to
 from tests.unit.worker.lifecycle.test_child_exits import BilliardPool, CeleryPool, Child
 
