@@ -17,7 +17,7 @@ from celery import Celery, signals
 
 from otel_celery_memory import CeleryMemoryInstrumentor
 from otel_celery_memory.worker.lifecycle.supervisor import HANG_S, Supervisor
-from otel_celery_memory.worker.measuring import heap_sampling
+from otel_celery_memory.worker.measuring import task_recorder as heap_sampling
 
 app = Celery("tests")
 app.conf.update(

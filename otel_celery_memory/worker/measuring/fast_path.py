@@ -33,9 +33,8 @@ from otel_celery_memory.ipc.control_page import HELD_BYTES, IDLE, UNKNOWN
 from otel_celery_memory.ipc.records import NO_SPAN, TERMINATED, TaskStarted
 from otel_celery_memory.probes.descriptors import write
 from otel_celery_memory.probes.own_memory import PAGE_BYTES, LinuxProcessProbe, ProcessProbe
-from otel_celery_memory.worker.measuring.contained_spans import ContainedSpans
 from otel_celery_memory.worker.measuring.in_flight import Holding
-from otel_celery_memory.worker.measuring.spans import span_bytes
+from otel_celery_memory.worker.measuring.spans import ContainedSpans, span_bytes
 from otel_celery_memory.worker.measuring.task_measurement import Meter
 from otel_celery_memory.worker.tracing.allocation_tracer import SiteTracing
 

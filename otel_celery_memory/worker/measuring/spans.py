@@ -3,15 +3,17 @@
 Read at postrun, before any other receiver: Celery's own OpenTelemetry instrumentation ends its
 span in its postrun receiver, and what is set on an ended span is lost. Where nobody traces the
 task, a span of our own is made after the fact, from the start we noted and the trace context
-that came with the message.
+that came with the message. Where the search for the span fails there are no spans, all else goes
+on.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from celery.exceptions import SoftTimeLimitExceeded
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context, get_current
 from opentelemetry.environment_variables import OTEL_PYTHON_TRACER_PROVIDER
@@ -20,7 +22,10 @@ from opentelemetry.trace import Span, SpanKind, TracerProvider
 
 from otel_celery_memory import __version__
 from otel_celery_memory import conventions as c
+from otel_celery_memory.circuit_breaker import Switches
 from otel_celery_memory.ipc.records import NO_SPAN, TaskFinished
+
+FoundSpan = tuple[Span | None, bool]
 
 
 class _RequestGetter(Getter[Any]):
@@ -110,3 +115,41 @@ def span_bytes(span: Span | None) -> bytes:
         + context.span_id.to_bytes(8, "big")
         + bytes((context.trace_flags,))
     )
+
+
+class ContainedSpans:
+    """`TaskSpans` that never raise, but for a task's time limit."""
+
+    def __init__(self, spans: TaskSpans, switches: Switches) -> None:
+        self._spans = spans
+        self._switches = switches
+        self.search: Callable[[Any, int], FoundSpan] = spans.of
+        """`of` for hot paths, which call `failed` where it raises."""
+
+    def of(self, task: Any, started_ns: int) -> FoundSpan:
+        """As `TaskSpans.of`."""
+        try:
+            return self.search(task, started_ns)
+        except SoftTimeLimitExceeded:
+            raise
+        except Exception:
+            return self.failed()
+
+    def write(self, span: Span, own: bool, finished: TaskFinished) -> None:
+        """As `TaskSpans.write`."""
+        try:
+            self._spans.write(span, own, finished)
+        except SoftTimeLimitExceeded:
+            raise
+        except Exception:
+            self.failed()
+
+    def failed(self) -> FoundSpan:
+        """Search no more; called while the exception is handled."""
+        self._switches.switch_off("spans")
+        self.search = _none
+        return None, False
+
+
+def _none(task: Any, started_ns: int) -> FoundSpan:
+    return None, False

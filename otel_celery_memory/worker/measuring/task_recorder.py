@@ -1,7 +1,8 @@
 """One process's recorder: turns the starts and ends of its tasks into records.
 
 The order inside a task: measure first at the end and last at the start, so that our own work
-falls between tasks. Each part that fails is logged once and switched off; the others go on.
+falls between tasks. Each part that fails is logged once and switched off; the others go on. Behind
+a task now and then, a sample of the process's heap is taken.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from billiard.pool import EX_RECYCLE
 from celery.exceptions import SoftTimeLimitExceeded
 
 from otel_celery_memory.circuit_breaker import Switches
@@ -20,10 +22,13 @@ from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.ipc.records import (
     MAIN_SLOT,
     TERMINATED,
+    ExitReason,
+    HeapSampled,
     PartFailed,
     ProcessDown,
     ProcessUp,
 )
+from otel_celery_memory.probes.allocators import read_heap
 from otel_celery_memory.probes.own_memory import (
     ProcessProbe,
     open_process_probe,
@@ -31,21 +36,71 @@ from otel_celery_memory.probes.own_memory import (
 from otel_celery_memory.probes.sites import SiteFilter
 from otel_celery_memory.probes.tracemalloc_session import HeapTracer
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.worker.measuring.contained_spans import ContainedSpans
-from otel_celery_memory.worker.measuring.exit_reason import exit_reason
 from otel_celery_memory.worker.measuring.fast_path import Lane, open_lane
-from otel_celery_memory.worker.measuring.heap_sampling import HeapSampling
 from otel_celery_memory.worker.measuring.in_flight import Holding, open_holding
-from otel_celery_memory.worker.measuring.soft_limit import SoftLimit
-from otel_celery_memory.worker.measuring.spans import TaskSpans, span_bytes
+from otel_celery_memory.worker.measuring.spans import ContainedSpans, TaskSpans, span_bytes
 from otel_celery_memory.worker.measuring.task_measurement import Meter
-from otel_celery_memory.worker.measuring.time_limits import TimeLimits
+from otel_celery_memory.worker.measuring.time_limits import SoftLimit, TimeLimits
 from otel_celery_memory.worker.pipe import Sink
 from otel_celery_memory.worker.tracing.allocation_tracer import SiteTracing
 
 logger = logging.getLogger(__name__)
 
+_COST_FACTOR = 200
+"""Reading the heap may take at most a two-hundredth of the time between two readings."""
+_TELL_INTERVAL_NS = 30 * 10**9
 _REOPEN_LIMIT = 3
+
+
+def exit_reason(exit_code: int, max_memory_kib: int, probe: ProcessProbe | None) -> ExitReason:
+    """The reason for an exit code of billiard's; recycled for memory or for its number of tasks.
+
+    ``max_memory_kib`` is ``worker_max_memory_per_child``, 0 for none.
+    """
+    if exit_code != EX_RECYCLE:
+        return ExitReason.SHUTDOWN
+    try:
+        # The comparison that billiard made.
+        if probe is not None and 0 < max_memory_kib * 1024 < probe.peak_bytes():
+            return ExitReason.MAX_MEMORY
+    except OSError:
+        pass
+    return ExitReason.MAX_TASKS
+
+
+class HeapSampling:
+    """Sends a sample at most every ``interval_s``, and keeps what tracing earned meanwhile."""
+
+    def __init__(self, sink: Sink, interval_s: float, switches: Switches) -> None:
+        self._sink = sink
+        self._interval_ns = int(interval_s * 1e9)
+        self._switches = switches
+        self.due_ns = 0
+        """When the next sample is to be taken; compared behind every task."""
+
+    def sample(self, pid: int, now_ns: int, tracing: SiteTracing | None) -> None:
+        """Take a sample, where that has not failed, and tell of what has."""
+        self._switches.tell_again()
+        if self._switches.is_off("heap"):
+            self.due_ns = now_ns + max(self._interval_ns, _TELL_INTERVAL_NS)
+            return
+        try:
+            began_ns = time.perf_counter_ns()
+            heap = read_heap()
+            if tracing is not None:
+                tracing.tasks.settle()
+            cost_ns = time.perf_counter_ns() - began_ns
+            self.due_ns = now_ns + max(self._interval_ns, cost_ns * _COST_FACTOR)
+            self._sink.send(
+                HeapSampled(
+                    pid, now_ns, heap.blocks, heap.malloc_used_bytes, heap.malloc_free_bytes
+                )
+            )
+        except SoftTimeLimitExceeded:
+            raise
+        except Exception:
+            self.due_ns = now_ns + _TELL_INTERVAL_NS
+            self._switches.switch_off("heap")
 
 
 class Recorder:

@@ -1,6 +1,7 @@
 """Orders that people may give a worker: what is refused, and what is written to the control page.
 
-Remote commands come in the main process's event loop, signals in a thread of their own.
+Remote commands come in the main process's event loop, signals in a thread of their own. Commands
+are obeyed some at once, then so many a second.
 """
 
 from __future__ import annotations
@@ -16,13 +17,42 @@ from otel_celery_memory.ipc.commands import Orders
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.probes.native_threads import NativeLock, native_lock
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.worker.remote_control.rate_limit import Rate
 
+COMMANDS_AT_ONCE = 20
+COMMANDS_PER_S = 2.0
+"""An answer costs the main process's event loop a millisecond or so: at this rate nothing."""
 RUNS_WITHIN_S = 120.0
 """A capture of so many runs waits no longer for them."""
 SIGNAL_CAPTURE_S = 30.0
 ALLOWANCE_S = 1.0
 """What a capture may add to one run: somebody asked for it, so more than the budget's."""
+
+
+class Rate:
+    """Lets `at_once` things pass, and from then on `per_s`; what it refuses costs nothing later."""
+
+    def __init__(
+        self,
+        at_once: int = COMMANDS_AT_ONCE,
+        per_s: float = COMMANDS_PER_S,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._at_once = at_once
+        self._per_s = per_s
+        self._clock_s = clock_s
+        self._left = float(at_once)
+        self._asked_s = clock_s()
+
+    def allows(self) -> bool:
+        """Whether one more may pass now."""
+        now_s = self._clock_s()
+        passed = max(now_s - self._asked_s, 0.0) * self._per_s
+        self._left = min(self._left + passed, float(self._at_once))
+        self._asked_s = now_s
+        if self._left < 1.0:
+            return False
+        self._left -= 1.0
+        return True
 
 
 class RefusedError(Exception):

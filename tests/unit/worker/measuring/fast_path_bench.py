@@ -13,10 +13,9 @@ from otel_celery_memory.ipc.codec import FrameDecoder
 from otel_celery_memory.ipc.records import Record, TaskFinished, TaskStarted
 from otel_celery_memory.probes.own_memory import PAGE_BYTES
 from otel_celery_memory.worker.measuring import fast_path as lane_module
-from otel_celery_memory.worker.measuring.contained_spans import ContainedSpans
 from otel_celery_memory.worker.measuring.fast_path import Lane
 from otel_celery_memory.worker.measuring.in_flight import Holding
-from otel_celery_memory.worker.measuring.spans import TaskSpans
+from otel_celery_memory.worker.measuring.spans import ContainedSpans, TaskSpans
 from otel_celery_memory.worker.measuring.task_measurement import Meter
 from otel_celery_memory.worker.pipe import Channel
 from tests.unit.fakes import FakeMemory, FakeTracer

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from otel_celery_memory.ipc.records import NO_SPAN, TaskFinished, TaskStarted
-from otel_celery_memory.worker.measuring.run import Run
+from otel_celery_memory.worker.measuring.task_measurement import Run
 from tests.unit.examples import SPAN
 from tests.unit.fakes import FakeMemory, FakeTracer
 from tests.unit.worker.bench import Bench

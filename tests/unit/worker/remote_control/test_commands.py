@@ -16,9 +16,10 @@ from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.ipc.status_page import STATUS_BYTES, StatusPage
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.remote_control import commands as remote
-from otel_celery_memory.worker.remote_control.rate_limit import COMMANDS_AT_ONCE, Rate
 from otel_celery_memory.worker.remote_control.validation import (
+    COMMANDS_AT_ONCE,
     Controlled,
+    Rate,
     begin_capture,
     switch_tracing,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from otel_celery_memory.worker.remote_control.rate_limit import Rate
+from otel_celery_memory.worker.remote_control.validation import Rate
 from tests.unit.fakes import FakeClock
 
 

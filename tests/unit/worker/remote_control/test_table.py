@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from otel_celery_memory.worker.remote_control.table import size_text, view_text
+from otel_celery_memory.worker.remote_control.commands import size_text, view_text
 
 VIEW: dict[str, Any] = {
     "tracing": {
