@@ -20,8 +20,7 @@ from otel_celery_memory.probes.sites import SiteFilter, live_sites
 from otel_celery_memory.probes.tracemalloc_session import HeapTracer
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.pipe import Sink
-from otel_celery_memory.worker.tracing.always_on import SiteWindows
-from otel_celery_memory.worker.tracing.baseline import HeapBaseline
+from otel_celery_memory.worker.tracing.always_on import HeapBaseline, SiteWindows
 from otel_celery_memory.worker.tracing.sampled import TaskTracing
 from otel_celery_memory.worker.tracing.site_records import left_alive, raised, window_records
 

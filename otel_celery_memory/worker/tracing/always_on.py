@@ -1,9 +1,12 @@
-"""Which allocations one run of a task left behind, where tracing is always on.
+"""What is left behind where tracing is always on: by one run of a task, and in the heap as a whole.
 
-A window lies from one task's start to the next one's start in the process, so that the return
+A run's window lies from one task's start to the next one's start in the process, so that the return
 value and the arguments, still alive at postrun, are gone again. It nets out what the run freed:
 a full cache that replaces its oldest entry shows nothing. The price is a look at all live traces
 at both ends, so windows are opened only as often as keeps looking under a twentieth of the time.
+
+What grows in threads or between tasks, or so slowly that no single run shows it, is seen in the
+difference to a baseline of the whole live heap, made when the process was warm.
 """
 
 from __future__ import annotations
@@ -21,6 +24,9 @@ from otel_celery_memory.worker.tracing.site_records import window_records
 _REST_FACTOR = 20
 """A look that took t seconds is followed by at least 20 t without one."""
 _NAMES_MAX = 200
+WARM_UP_TASKS = 100
+_HEAP_REST_FACTOR = 50
+"""A look that took t seconds is followed by at least 50 t without one."""
 
 
 class SiteWindows:
@@ -105,3 +111,48 @@ class SiteWindows:
         ended_s = self._clock_s()
         # A window that is open needs a second look, rested or not: its rest comes on top.
         self._rest_until_s = max(self._rest_until_s, ended_s) + (ended_s - began_s) * _REST_FACTOR
+
+
+class HeapBaseline:
+    """Looks at the live heap every `interval_s`, between tasks."""
+
+    def __init__(
+        self,
+        chosen: SiteFilter,
+        interval_s: float,
+        look: Callable[[], LiveSites] = live_sites,
+        settle: Callable[[], None] = give_back_free_memory,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._chosen = chosen
+        self._interval_s = interval_s
+        self._look = look
+        self._settle = settle
+        self._clock_s = clock_s
+        self._pid = os.getpid()
+        self._tasks = 0
+        self._baseline: LiveSites | None = None
+        self._due_s = clock_s() + interval_s
+
+    def task_starts(self) -> list[Record]:
+        """The growth since the baseline, when it is time; the first time, the baseline is made.
+
+        The process is warm after `WARM_UP_TASKS` tasks and one interval.
+        """
+        self._tasks += 1
+        began_s = self._clock_s()
+        if began_s < self._due_s or (self._baseline is None and self._tasks < WARM_UP_TASKS):
+            return []
+        found: list[Record] = []
+        if self._baseline is None:
+            self._baseline = self._look()
+            self._tasks = 0
+        else:
+            deltas = changed_sites(self._baseline, self._look(), self._chosen)
+            found = window_records(
+                self._pid, WindowKind.PROCESS, "", deltas, runs=max(self._tasks, 1)
+            )
+        self._settle()
+        ended_s = self._clock_s()
+        self._due_s = ended_s + max(self._interval_s, (ended_s - began_s) * _HEAP_REST_FACTOR)
+        return found

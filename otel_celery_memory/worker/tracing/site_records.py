@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from otel_celery_memory.ipc.commands import Orders
 from otel_celery_memory.ipc.records import Record, Site, SitesWindow, WindowKind
 from otel_celery_memory.probes.sites import LiveSites, SiteDelta, SiteFilter, changed_sites
-from otel_celery_memory.worker.tracing.tracing_window import Traced
+from otel_celery_memory.worker.tracing.traced_run import Traced
 
 SHARED_NAME = "_shared"
 """The task name of sites that were seen while several tasks ran: no one task's."""

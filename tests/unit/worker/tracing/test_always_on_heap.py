@@ -6,7 +6,7 @@ import os
 
 from otel_celery_memory.ipc.records import Site, SitesWindow, WindowKind
 from otel_celery_memory.probes.sites import LiveSites, SiteFilter
-from otel_celery_memory.worker.tracing.baseline import WARM_UP_TASKS, HeapBaseline
+from otel_celery_memory.worker.tracing.always_on import WARM_UP_TASKS, HeapBaseline
 from tests.unit.fakes import FakeClock
 
 PID = os.getpid()

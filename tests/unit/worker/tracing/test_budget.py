@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from otel_celery_memory.worker.tracing.spending import Spending
+from otel_celery_memory.worker.tracing.budget import Spending
 
 BUDGET, FLOOR_S = 0.01, 0.25
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from otel_celery_memory.worker.tracing.cost_model import (
+from otel_celery_memory.worker.tracing.budget import (
     NAMES_MAX,
     SLOWDOWN_AT_FIRST,
     KnownCosts,

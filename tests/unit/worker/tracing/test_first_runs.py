@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from otel_celery_memory.ipc.commands import Balance
-from otel_celery_memory.worker.tracing.cost_model import KnownCosts
-from otel_celery_memory.worker.tracing.first_runs import LEAST_COST_S, FirstRuns
+from otel_celery_memory.worker.tracing.budget import KnownCosts
+from otel_celery_memory.worker.tracing.sampler import LEAST_COST_S, FirstRuns
 
 MOST_S = 0.2
 PACE_S = 500.0

@@ -7,10 +7,10 @@ import random
 import pytest
 
 from otel_celery_memory.ipc.commands import Balance
-from otel_celery_memory.worker.tracing.plan import Plan
 from otel_celery_memory.worker.tracing.sampler import (
     FIXED_COST_S,
     LEAST_SLICE_S,
+    Plan,
     Sampler,
 )
 

@@ -16,7 +16,7 @@ from otel_celery_memory.worker.tracing.site_records import (
     run_records,
     window_records,
 )
-from otel_celery_memory.worker.tracing.tracing_window import Traced
+from otel_celery_memory.worker.tracing.traced_run import Traced
 
 APP, TASKS = "/srv/app/feeds.py", "/srv/app/tasks.py"
 

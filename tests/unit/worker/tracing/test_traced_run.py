@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from otel_celery_memory.worker.tracing import traced_run, tracing_window
+from otel_celery_memory.worker.tracing import traced_run
+from otel_celery_memory.worker.tracing import traced_run as tracing_window
 from tests.unit.worker.tracing.tracing_bench import RunBench, flags, here
 
 BLOCK_BYTES = sys.getsizeof(bytes(1_000))

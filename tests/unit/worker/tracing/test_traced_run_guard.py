@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 
-from otel_celery_memory.worker.tracing import traced_run, tracing_window
-from otel_celery_memory.worker.tracing.plan import Plan
+from otel_celery_memory.worker.tracing import traced_run
+from otel_celery_memory.worker.tracing import traced_run as tracing_window
+from otel_celery_memory.worker.tracing.sampler import Plan
 from tests.unit.forks import in_a_fork
 from tests.unit.worker.tracing.tracing_bench import RunBench, flags, here, plan, wait_for_tracing
 

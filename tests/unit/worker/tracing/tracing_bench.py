@@ -10,9 +10,8 @@ from typing import Any
 
 from otel_celery_memory.probes.sites import LiveSites
 from otel_celery_memory.probes.tracemalloc_session import HeapTracer
-from otel_celery_memory.worker.tracing.plan import Plan
-from otel_celery_memory.worker.tracing.traced_run import TracedRun
-from otel_celery_memory.worker.tracing.tracing_window import Traced
+from otel_celery_memory.worker.tracing.sampler import Plan
+from otel_celery_memory.worker.tracing.traced_run import Traced, TracedRun
 from tests.processes import wait_until
 from tests.unit.fakes import FakeClock
 
