@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from otel_celery_memory.conventions import VERSION as __version__
+
 if TYPE_CHECKING:
     from otel_celery_memory.instrumentor import CeleryMemoryInstrumentor
     from otel_celery_memory.settings import SettingError, Settings
-
-__version__ = "0.1.0"
 
 __all__ = ["CeleryMemoryInstrumentor", "SettingError", "Settings", "__version__"]
 

@@ -15,7 +15,6 @@ from opentelemetry import _logs, metrics
 from opentelemetry._logs import LoggerProvider
 from opentelemetry.metrics import MeterProvider
 
-from otel_celery_memory import __version__
 from otel_celery_memory import conventions as c
 from otel_celery_memory.ipc.control_page import NOTHING, ControlPage
 from otel_celery_memory.ipc.records import MAIN_SLOT, PartFailed, Record, slot_name
@@ -47,7 +46,7 @@ def given_destination(
     """The caller's providers; the global ones for what the caller did not give."""
     meters = meter_provider or metrics.get_meter_provider()
     logs = logger_provider or _logs.get_logger_provider()
-    meter = meters.get_meter(c.SCOPE, __version__)
+    meter = meters.get_meter(c.SCOPE, c.VERSION)
 
     def flush() -> None:
         for provider in (meters, logs):
@@ -56,7 +55,7 @@ def given_destination(
                 force_flush(int(FLUSH_TIMEOUT_S * 1000))
 
     # Shutting down what is the caller's is the caller's.
-    return Pipeline(meter, logs.get_logger(c.SCOPE, __version__), meter.create_histogram, flush)
+    return Pipeline(meter, logs.get_logger(c.SCOPE, c.VERSION), meter.create_histogram, flush)
 
 
 def has_global_sdk() -> bool:

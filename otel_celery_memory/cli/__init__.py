@@ -9,9 +9,9 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from otel_celery_memory import __version__
 from otel_celery_memory.cli import check, diff, show
 from otel_celery_memory.cli.common import CommandError
+from otel_celery_memory.conventions import VERSION
 
 COMMANDS = (check, show, diff)
 _CLOSED_PIPE = 128 + signal.SIGPIPE
@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="otel-celery-memory", description="Memory of Celery workers, as OpenTelemetry."
     )
-    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("--version", action="version", version=VERSION)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in COMMANDS:
         name = module.__name__.rpartition(".")[2]

@@ -23,7 +23,6 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import ConsoleMetricExporter
 from opentelemetry.sdk.resources import Resource
 
-from otel_celery_memory import __version__
 from otel_celery_memory import conventions as c
 from otel_celery_memory.telemetry.export_checkpoints import Marks, TaskHistogramReader
 from otel_celery_memory.telemetry.metrics import (
@@ -88,7 +87,7 @@ def open_pipeline(
     for exporter in _exporters("LOGS", _console_log_exporter, environ):
         kept: Any = KeptEvents(exporter, events_sent)
         logs.add_log_record_processor(sdk_logs_export.BatchLogRecordProcessor(kept))
-    meter = meters.get_meter(c.SCOPE, __version__)
+    meter = meters.get_meter(c.SCOPE, c.VERSION)
 
     def make_histogram(name: str, **options: Any) -> Histogram:
         # With two readers a delta that one collects is gone for the other.
@@ -111,7 +110,7 @@ def open_pipeline(
 
     return Pipeline(
         meter,
-        logs.get_logger(c.SCOPE, __version__),
+        logs.get_logger(c.SCOPE, c.VERSION),
         make_histogram,
         shutdown,
         BackgroundSender(logs.force_flush).send,

@@ -20,7 +20,6 @@ from opentelemetry.environment_variables import OTEL_PYTHON_TRACER_PROVIDER
 from opentelemetry.propagators.textmap import Getter
 from opentelemetry.trace import Span, SpanKind, TracerProvider
 
-from otel_celery_memory import __version__
 from otel_celery_memory import conventions as c
 from otel_celery_memory.circuit_breaker import Switches
 from otel_celery_memory.ipc.records import NO_SPAN, TaskFinished
@@ -78,7 +77,7 @@ class TaskSpans:
         if isinstance(provider, _NOT_SET):
             return None, False
         parent: Context = propagate.extract(task.request, getter=_GETTER)
-        span = provider.get_tracer(c.SCOPE, __version__).start_span(
+        span = provider.get_tracer(c.SCOPE, c.VERSION).start_span(
             f"run/{task.name}", context=parent, kind=SpanKind.CONSUMER, start_time=started_ns
         )
         return (span, True) if span.is_recording() else (None, False)
