@@ -24,7 +24,7 @@ from otel_celery_memory.worker.measuring.spans import TaskSpans
 from otel_celery_memory.worker.remote_control.requests import OwnRequests
 
 if TYPE_CHECKING:
-    from otel_celery_memory.telemetry.pipeline import Pipeline
+    from otel_celery_memory.reporter.in_process import InProcessSink
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class Wiring:
         self._node_name = sender.hostname
         if not self._has_reporter:
             # Once, before the fork: children have four seconds to come up.
-            importlib.import_module("otel_celery_memory.in_process")
+            importlib.import_module("otel_celery_memory.reporter.in_process")
             return
         try:
             if not can_start_again():
@@ -115,10 +115,7 @@ class Wiring:
             return
         self._embed(self._best())
 
-    def _embed(self, destination: Pipeline) -> None:
-        from otel_celery_memory.in_process import InProcessSink
-
-        sink = InProcessSink(destination, self._settings)
+    def _embed(self, sink: InProcessSink) -> None:
         self._embedded = EmbeddedLifecycle(
             sink,
             sink.end,
@@ -131,25 +128,25 @@ class Wiring:
 
     # The SDK is imported where this process needs it itself, not in every one that imports us.
 
-    def _given(self) -> Pipeline:
-        from otel_celery_memory.in_process import given_destination
+    def _given(self) -> InProcessSink:
+        """To the caller's providers."""
+        from otel_celery_memory.reporter.in_process import InProcessSink, given_destination
 
-        return given_destination(
+        given = given_destination(
             self._providers["meter_provider"], self._providers["logger_provider"]
         )
+        return InProcessSink(given, self._settings)
 
-    def _best(self) -> Pipeline:
-        """The global SDK providers, else a pipeline of our own."""
-        from otel_celery_memory.in_process import given_destination, has_global_sdk
-        from otel_celery_memory.telemetry.pipeline import open_pipeline
+    def _best(self) -> InProcessSink:
+        """To the global SDK providers, else to a pipeline of our own."""
+        from otel_celery_memory.reporter.in_process import InProcessSink, best_destination
 
-        if has_global_sdk():
-            return given_destination(None, None)
         # One writer a stream: children that export by themselves are instances of their own.
         slot = getattr(current_process(), "index", None)
         node_name = self._node_name or default_nodename(None)
         instance = node_name if slot is None else f"{node_name}/{slot}"
-        return open_pipeline(instance, self._settings.export_interval)
+        best = best_destination(instance, self._settings.export_interval)
+        return InProcessSink(best, self._settings)
 
     @staticmethod
     def _warn_of_place(signal_name: str) -> None:

@@ -30,7 +30,7 @@ from otel_celery_memory.reporter.state.totals import TracingShare
 from otel_celery_memory.reporter.state.worker_state import WorkerState
 from otel_celery_memory.reporter.view import Desk
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.telemetry.pipeline import Pipeline, run_bounded
+from otel_celery_memory.telemetry.pipeline import Pipeline, open_pipeline, run_bounded
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,14 @@ def given_destination(
     return Pipeline(meter, logs.get_logger(c.SCOPE, c.VERSION), meter.create_histogram, flush)
 
 
-def has_global_sdk() -> bool:
+def best_destination(instance: str, export_interval_s: float) -> Pipeline:
+    """The global SDK providers where there are any, else a pipeline of our own for `instance`."""
+    if _has_global_sdk():
+        return given_destination(None, None)
+    return open_pipeline(instance, export_interval_s)
+
+
+def _has_global_sdk() -> bool:
     """Whether somebody has set up OpenTelemetry's SDK for metrics in this process."""
     from opentelemetry.sdk.metrics import MeterProvider as SdkMeterProvider
 

@@ -8,8 +8,8 @@ from typing import NoReturn
 import pytest
 
 from otel_celery_memory import conventions as c
-from otel_celery_memory.in_process import InProcessSink
 from otel_celery_memory.ipc.records import ProcessUp
+from otel_celery_memory.reporter.in_process import InProcessSink
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.telemetry.pipeline import Pipeline
 from tests.telemetry.payload import in_memory, points
