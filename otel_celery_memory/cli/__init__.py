@@ -1,4 +1,7 @@
-"""The console script ``otel-celery-memory``: one file a command, errors told in one place."""
+"""The console script ``otel-celery-memory``: one file a command, errors told in one place.
+
+`main` is all that the script calls; nobody imports the commands.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from collections.abc import Sequence
 from otel_celery_memory.cli import check, diff, show
 from otel_celery_memory.cli.common import CommandError
 from otel_celery_memory.conventions import VERSION
+
+__all__ = ["main"]
 
 COMMANDS = (check, show, diff)
 _CLOSED_PIPE = 128 + signal.SIGPIPE

@@ -166,6 +166,11 @@ class ControlPage:
         fd = place(new_memory("otel_celery_memory"))
         return page_in(fd, PAGE_BYTES, lambda fd: cls(fd, clock_s), "control page")
 
+    @classmethod
+    def in_file(cls, fd: int) -> ControlPage:
+        """A new page in an empty file; raises `OSError` where there is no room for it."""
+        return page_in(fd, PAGE_BYTES, cls, "control page")
+
     def orders_number(self) -> bytes:
         """Changes with each order."""
         return self._ordered.number()

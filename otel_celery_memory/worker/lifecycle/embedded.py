@@ -16,10 +16,9 @@ from typing import Any
 from billiard.process import current_process
 from celery import signals
 
-from otel_celery_memory.ipc.control_page import PAGE_BYTES, ControlPage
+from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.ipc.fifo import VARIABLE, Rendezvous
 from otel_celery_memory.ipc.records import MAIN_SLOT
-from otel_celery_memory.ipc.shared_memory import page_in
 from otel_celery_memory.probes.descriptors import moved_high
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.measuring.signals import (
@@ -135,7 +134,7 @@ class NamedChannel(Channel):
 def _new_page(path: Path) -> ControlPage:
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = moved_high(os.open(path, flags, 0o600))
-    return page_in(fd, PAGE_BYTES, ControlPage, "control page")
+    return ControlPage.in_file(fd)
 
 
 def open_channel(worker: Any, max_memory_kib: int) -> Channel:
