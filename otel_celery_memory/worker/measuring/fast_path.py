@@ -6,7 +6,7 @@ there, this takes half of it, for the same numbers. It is for children of the po
 task at a time. Whatever is not plain — an eager task inside the task, a run that is traced, a
 failure — is left to the general way, which takes over where this has got to.
 
-A start is not sent: its frame is held in the control page (`holding.py`), and what it says of the
+A start is not sent: its frame is held in the control page (`in_flight.py`), and what it says of the
 task before goes with the end's frame. One frame a task goes through the pipe.
 """
 

@@ -1,7 +1,7 @@
 """The task that a child of the pool runs, held in the control page: there it outlives the child.
 
 A reporter may die too, or the pipe be full: what was only sent is known to nobody then. The main
-process takes what a child held when it reaps it (`child_ends.py`). Where it did not, whoever has
+process takes what a child held when it reaps it (`child_exits.py`). Where it did not, whoever has
 the slot next passes on what it finds, before its own tasks are written over it.
 """
 

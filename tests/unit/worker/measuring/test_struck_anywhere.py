@@ -18,7 +18,7 @@ from tests.unit.forks import in_a_fork
 from tests.unit.worker.recorder_bench import EAGER, PLAIN, Child
 
 OURS = str(Path(otel_celery_memory.__file__).parent)
-AGAIN = "soft_limit.py"
+AGAIN = "time_limits.py"
 """Billiard sends the signal once a task: what is done about it is not struck."""
 
 
