@@ -94,7 +94,7 @@ def _ours() -> Callable[[], None]:
     from otel_celery_memory.worker.lifecycle.supervisor import Supervisor
     from otel_celery_memory.worker.measuring.signals import TaskSignals
     from otel_celery_memory.worker.measuring.spans import TaskSpans
-    from otel_celery_memory.worker.measuring.task_recorder import Recorder
+    from otel_celery_memory.worker.measuring.task_recorder import TaskRecorder
     from otel_celery_memory.worker.pipe import Channel
 
     os.environ.update(OTEL_METRICS_EXPORTER="none", OTEL_LOGS_EXPORTER="none")
@@ -102,7 +102,7 @@ def _ours() -> Callable[[], None]:
     channel = Channel()
     supervisor = Supervisor(channel, settings, "bench@h", 0)
     supervisor.start()
-    recorder = Recorder(channel, settings, TaskSpans(), channel.page)
+    recorder = TaskRecorder(channel, settings, TaskSpans(), channel.page)
     recorder.begin(0)
     TaskSignals(recorder).connect()
 

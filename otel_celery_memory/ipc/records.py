@@ -205,7 +205,7 @@ class ProcessExited(NamedTuple):
     task_id: str
 
 
-class TaskHeld(NamedTuple):
+class TaskInFlightAtExit(NamedTuple):
     """A process died in this task: what it held in the control page.
 
     Sent by the main process as it reaps a child, or by the next child in its slot, whose own tasks
@@ -271,7 +271,7 @@ Record = (
     | WorkerStopping
     | Goodbye
     | TaskInFlight
-    | TaskHeld
+    | TaskInFlightAtExit
     | PartFailed
 )
 

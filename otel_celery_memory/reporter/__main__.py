@@ -41,7 +41,7 @@ from otel_celery_memory.reporter.service import INDISPENSABLE, Intake, ReporterS
 from otel_celery_memory.reporter.sites import CodeNames, SiteTotals
 from otel_celery_memory.reporter.state.exits import OomKills
 from otel_celery_memory.reporter.state.totals import TracingShare
-from otel_celery_memory.reporter.state.worker_state import HeldTasks, WorkerState
+from otel_celery_memory.reporter.state.worker_state import InFlightTasks, WorkerState
 from otel_celery_memory.reporter.view import Desk
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.telemetry.metrics import wants_delta
@@ -126,7 +126,7 @@ def main(argv: list[str]) -> None:
         selector,
         settings.sites_interval,
         page.dropped.count_damaged,
-        HeldTasks(page, emitter),
+        InFlightTasks(page, emitter),
         oom_kills,
         pipeline.send_events,
         containment,

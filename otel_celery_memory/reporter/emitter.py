@@ -16,7 +16,7 @@ from otel_celery_memory.ipc.records import (
     Site,
     SitesWindow,
     TaskFinished,
-    TaskHeld,
+    TaskInFlightAtExit,
     TaskStarted,
     slot_name,
 )
@@ -81,7 +81,7 @@ class Emitter:
                 self._retained(record.previous_task, record.retained_bytes)
             if self._held.get(record.pid) == record:
                 del self._held[record.pid]  # held until another task began inside it, then sent
-        elif isinstance(record, TaskHeld):
+        elif isinstance(record, TaskInFlightAtExit):
             self.holds(TaskStarted(*record))
         elif isinstance(record, ProcessUp):
             self._replaced(self._recycling.up(record))

@@ -18,7 +18,7 @@ from otel_celery_memory.ipc.records import MAIN_SLOT, ProcessExited, ProcessUp, 
 from otel_celery_memory.reporter.emitter import Emitter
 from otel_celery_memory.reporter.limits import Lookout
 from otel_celery_memory.reporter.process_watcher import ProcessWatch
-from otel_celery_memory.reporter.state.worker_state import HeldTasks
+from otel_celery_memory.reporter.state.worker_state import InFlightTasks
 from otel_celery_memory.reporter.view import Desk
 
 TICK_S = 1.0
@@ -87,7 +87,7 @@ class ReporterService:
         selector: BaseSelector,
         sites_interval_s: float,
         damaged: Callable[[int], None],
-        held: HeldTasks,
+        held: InFlightTasks,
         oom_kills: Callable[[], int | None],
         send_events: Callable[[], None],
         containment: Containment,

@@ -7,7 +7,13 @@ from collections.abc import Iterator
 import pytest
 
 from otel_celery_memory import conventions as c
-from otel_celery_memory.ipc.records import NO_SPAN, ProcessUp, TaskFinished, TaskHeld, TaskStarted
+from otel_celery_memory.ipc.records import (
+    NO_SPAN,
+    ProcessUp,
+    TaskFinished,
+    TaskInFlightAtExit,
+    TaskStarted,
+)
 from otel_celery_memory.reporter.emitter import Emitter
 from tests.telemetry.payload import Telemetry, in_memory
 from tests.telemetry.test_emitter import emitter_on
@@ -106,11 +112,11 @@ def test_what_its_successor_tells_of_a_dead_process_names_its_task_once(
     emitter: Emitter, telemetry: Telemetry
 ) -> None:
     emitter.holds(START)
-    emitter.apply(TaskHeld(*START))
+    emitter.apply(TaskInFlightAtExit(*START))
     assert [task.task_id for task in emitter.state.processes[PID].in_flight] == ["id-2"]
     dies(emitter)
     assert retained(telemetry) == ONCE
     # Told late, of a process that has been judged: it is not brought back to life.
-    emitter.apply(TaskHeld(*START))
+    emitter.apply(TaskInFlightAtExit(*START))
     assert PID not in emitter.state.processes
     assert retained(telemetry) == ONCE

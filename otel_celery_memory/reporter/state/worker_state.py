@@ -191,7 +191,7 @@ class Holder(Protocol):
         """A process holds the start of its task in the control page."""
 
 
-class HeldTasks:
+class InFlightTasks:
     """Looks at what the processes hold: a task that killed its process is known by that alone."""
 
     def __init__(self, places: Places, holder: Holder) -> None:

@@ -26,7 +26,7 @@ from opentelemetry import propagate, trace
 from opentelemetry.context import Context
 
 from otel_celery_memory.ipc.codec import Places, held_by
-from otel_celery_memory.ipc.records import NO_SPAN, ExitReason, ProcessExited, TaskHeld
+from otel_celery_memory.ipc.records import NO_SPAN, ExitReason, ProcessExited, TaskInFlightAtExit
 from otel_celery_memory.worker.measuring.spans import span_bytes
 from otel_celery_memory.worker.pipe import Sink
 
@@ -126,7 +126,7 @@ class ChildEnd:
     """A child that was reaped, and the task that it held, if any."""
 
     exited: ProcessExited
-    held: TaskHeld | None
+    held: TaskInFlightAtExit | None
 
     @property
     def orderly(self) -> bool:
@@ -170,9 +170,9 @@ class ChildEnds:
         kept = [*self._lost, *self._orderly]
         return [end for end in kept if end.exited.time_ns >= time_ns]
 
-    def _held_by(self, exited: ProcessExited) -> TaskHeld | None:
+    def _held_by(self, exited: ProcessExited) -> TaskInFlightAtExit | None:
         held = held_by(self._places, exited.slot, exited.pid)
-        return None if held is None else TaskHeld(*held)
+        return None if held is None else TaskInFlightAtExit(*held)
 
 
 class Reaper:

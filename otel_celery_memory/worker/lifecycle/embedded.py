@@ -28,7 +28,7 @@ from otel_celery_memory.worker.measuring.signals import (
     lines_of_send,
 )
 from otel_celery_memory.worker.measuring.spans import TaskSpans
-from otel_celery_memory.worker.measuring.task_recorder import Recorder
+from otel_celery_memory.worker.measuring.task_recorder import TaskRecorder
 from otel_celery_memory.worker.pipe import Channel, Sink
 from otel_celery_memory.worker.remote_control.requests import ChildRequests, Requests
 
@@ -52,7 +52,7 @@ class EmbeddedLifecycle:
     ) -> None:
         self._end_sink = end_sink
         self._requests = requests
-        self._recorder = Recorder(sink, settings, spans, page, called_from=lines_of_send())
+        self._recorder = TaskRecorder(sink, settings, spans, page, called_from=lines_of_send())
         self._recorder.max_memory_kib = max_memory_kib
         self._signals = TaskSignals(self._recorder)
         self._pid = 0

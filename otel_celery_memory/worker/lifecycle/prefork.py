@@ -39,7 +39,7 @@ from otel_celery_memory.worker.measuring.signals import (
     lines_of_send,
 )
 from otel_celery_memory.worker.measuring.spans import TaskSpans
-from otel_celery_memory.worker.measuring.task_recorder import Recorder
+from otel_celery_memory.worker.measuring.task_recorder import TaskRecorder
 from otel_celery_memory.worker.measuring.time_limits import TimeLimits
 from otel_celery_memory.worker.pipe import Channel
 from otel_celery_memory.worker.remote_control.requests import ChildRequests, WorkerRequests
@@ -136,7 +136,7 @@ class WorkerLifecycle:
         self._step: type[bootsteps.StartStopStep] | None = None
         self._channel: Channel | None = None
         self._supervisor: Supervisor | None = None
-        self._recorder: Recorder | None = None
+        self._recorder: TaskRecorder | None = None
         self._signals: TaskSignals | None = None
         self._reaper: Reaper | None = None
         self._requests: WorkerRequests | None = None
@@ -163,7 +163,7 @@ class WorkerLifecycle:
         self._stopping = False
         self._worker = worker
         self._reaper = Reaper(ChildEnds(self._channel, self._channel.page))
-        self._recorder = Recorder(
+        self._recorder = TaskRecorder(
             self._channel,
             self._settings,
             self._spans,

@@ -1,10 +1,10 @@
 """The short way through a plain run: measured and told in two functions with little in them.
 
 Beside a real task, whose data fills the processor's caches, what Python code costs is how much
-*different* code runs: the general way through `Recorder`, `Meter` and `Channel` took 35 us a task
-there, this takes half of it, for the same numbers. It is for children of the pool, which run one
-task at a time. Whatever is not plain — an eager task inside the task, a run that is traced, a
-failure — is left to the general way, which takes over where this has got to.
+*different* code runs: the general way through `TaskRecorder`, `TaskMeasurement` and `PipeWriter`
+took 35 us a task there, this takes half of it, for the same numbers. It is for children of the
+pool, which run one task at a time. Whatever is not plain — an eager task inside the task, a run
+that is traced, a failure — is left to the general way, which takes over where this has got to.
 
 A start is not sent: its frame is held in the control page (`in_flight.py`), and what it says of the
 task before goes with the end's frame. One frame a task goes through the pipe.
@@ -33,35 +33,35 @@ from otel_celery_memory.ipc.control_page import HELD_BYTES, IDLE, UNKNOWN
 from otel_celery_memory.ipc.records import NO_SPAN, TERMINATED, TaskStarted
 from otel_celery_memory.probes.descriptors import write
 from otel_celery_memory.probes.own_memory import PAGE_BYTES, LinuxProcessProbe, ProcessProbe
-from otel_celery_memory.worker.measuring.in_flight import Holding
+from otel_celery_memory.worker.measuring.in_flight import InFlightSlot
 from otel_celery_memory.worker.measuring.spans import ContainedSpans, span_bytes
-from otel_celery_memory.worker.measuring.task_measurement import Meter
+from otel_celery_memory.worker.measuring.task_measurement import TaskMeasurement
 from otel_celery_memory.worker.tracing.allocation_tracer import SiteTracing
 
-with contextlib.suppress(ImportError):  # Windows, where no lane is opened
+with contextlib.suppress(ImportError):  # Windows, where there is no fast path
     from os import pread
     from resource import RUSAGE_SELF, getrusage
 
 
-class Lane:
+class FastPath:
     """Plain runs of one child of the pool."""
 
     def __init__(
         self,
-        holding: Holding,
+        in_flight: InFlightSlot,
         probe: LinuxProcessProbe,
-        meter: Meter,
+        measurement: TaskMeasurement,
         tracing: SiteTracing | None,
         spans: ContainedSpans,
     ) -> None:
-        self._channel = holding.channel
+        self._channel = in_flight.channel
         self._statm, self._clear_refs = probe.statm, probe.clear_refs
-        self._meter = meter
+        self._measurement = measurement
         self._tracing = tracing
         self._spans = spans
         self._pid = os.getpid()
-        self._holding = holding
-        self._map, self._at = holding.place
+        self._in_flight = in_flight
+        self._map, self._at = in_flight.place
         self._task_id = ""
         self._thread = 0
         self._task = ""
@@ -77,7 +77,7 @@ class Lane:
             return False
         name, tracing = task.name, self._tracing
         if (
-            self._meter.runs
+            self._measurement.runs
             or task_id.__class__ is not str
             or is_tracing()
             or (
@@ -88,7 +88,7 @@ class Lane:
             return False
         now_ns = time_ns()
         rss_bytes = int(pread(self._statm, 128, 0).split(None, 2)[1]) * PAGE_BYTES
-        before = self._meter.previous
+        before = self._measurement.previous
         previous, retained_bytes = (
             ("", ABSENT) if not before else (before[0], rss_bytes - before[1])
         )
@@ -104,7 +104,7 @@ class Lane:
         self._thread = get_ident()
         self._retained_bytes, self._previous = retained_bytes, previous
         self._task_id = task_id
-        self._meter.previous = None
+        self._measurement.previous = None
         self._map[self._at : self._at + len(frame)] = frame
         write(self._clear_refs, b"5")
         return True
@@ -141,7 +141,7 @@ class Lane:
         self._channel.send_frame(encode(finished_record(numbers, text)) if frame is None else frame)
         # One that was ended by its process's signal may be asked for with the process's end.
         self._map[self._at] = IDLE if state else UNKNOWN
-        self._meter.previous = (self._task, start_bytes)
+        self._measurement.previous = (self._task, start_bytes)
         self._task_id = ""
         if span is not None:
             self._spans.write(span, own, finished_record(numbers, text))
@@ -154,10 +154,12 @@ class Lane:
         task_id, retained = self._task_id, self._retained_bytes
         if not nested_starts:
             self._task_id = ""
-            self._holding.give_up()
+            self._in_flight.give_up()
             return
         # A time limit may strike between any two lines: one of both ways knows the run.
-        self._meter.adopt(task_id, self._task, self._started_ns, self._rss_bytes, self._thread)
+        self._measurement.adopt(
+            task_id, self._task, self._started_ns, self._rss_bytes, self._thread
+        )
         self._task_id = ""
         started = TaskStarted(
             self._pid,
@@ -169,17 +171,17 @@ class Lane:
             self._task,
             self._previous,
         )
-        self._holding.send(started)
+        self._in_flight.send(started)
 
 
-def open_lane(
-    holding: Holding | None,
+def open_fast_path(
+    in_flight: InFlightSlot | None,
     probe: ProcessProbe,
-    meter: Meter,
+    measurement: TaskMeasurement,
     tracing: SiteTracing | None,
     spans: ContainedSpans,
-) -> Lane | None:
-    """The lane of a process that runs one task at a time and has a place of its own in the page."""
-    if holding is not None and isinstance(probe, LinuxProcessProbe) and probe.peak_is_of_rusage:
-        return Lane(holding, probe, meter, tracing, spans)
+) -> FastPath | None:
+    """That of a process that runs one task at a time and has a place of its own in the page."""
+    if in_flight is not None and isinstance(probe, LinuxProcessProbe) and probe.peak_is_of_rusage:
+        return FastPath(in_flight, probe, measurement, tracing, spans)
     return None

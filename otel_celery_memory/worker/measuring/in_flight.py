@@ -13,14 +13,14 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from otel_celery_memory.ipc.codec import encode, held_start
 from otel_celery_memory.ipc.control_page import HELD_BYTES, IDLE, UNKNOWN, has_place
-from otel_celery_memory.ipc.records import TaskHeld, TaskStarted
+from otel_celery_memory.ipc.records import TaskInFlightAtExit, TaskStarted
 from otel_celery_memory.worker.pipe import Channel, Sink
 
 _NAME_BYTES = 128
 """Of a name that does not fit: what is left beside the longest id."""
 
 
-class Holding:
+class InFlightSlot:
     """One slot's place in the page."""
 
     def __init__(self, channel: Channel) -> None:
@@ -36,7 +36,7 @@ class Holding:
         """
         held = self._held()
         if held is not None and held.pid != self._pid:
-            self.channel.send(TaskHeld(*held))
+            self.channel.send(TaskInFlightAtExit(*held))
         self.channel.page.claim(self.channel.slot, self._pid)
 
     def send(self, started: TaskStarted) -> None:
@@ -81,9 +81,9 @@ class Holding:
         return held_start(self.channel.page.held(self.channel.slot))
 
 
-def open_holding(slot: int, sink: Sink) -> Holding | None:
+def open_in_flight_slot(slot: int, sink: Sink) -> InFlightSlot | None:
     """That of a process that has a place of its own in the page: a child, of the first 510."""
-    return Holding(sink) if has_place(slot) and isinstance(sink, Channel) else None
+    return InFlightSlot(sink) if has_place(slot) and isinstance(sink, Channel) else None
 
 
 def _frame(started: TaskStarted) -> bytes:

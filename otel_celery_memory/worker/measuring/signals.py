@@ -12,7 +12,7 @@ from typing import Any
 
 from celery import signals
 
-from otel_celery_memory.worker.measuring.task_recorder import Recorder
+from otel_celery_memory.worker.measuring.task_recorder import TaskRecorder
 
 _UID = "otel_celery_memory"
 
@@ -20,7 +20,7 @@ _UID = "otel_celery_memory"
 class TaskSignals:
     """Connects a recorder to ``task_prerun`` and ``task_postrun``."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: TaskRecorder) -> None:
         self._recorder = recorder
 
     def connect(self) -> None:

@@ -51,7 +51,7 @@ class Run:
         self.epoch = 0
 
 
-class Meter:
+class TaskMeasurement:
     """Measures the tasks of one process; knows nothing of Celery."""
 
     def __init__(

@@ -36,10 +36,10 @@ from otel_celery_memory.probes.own_memory import (
 from otel_celery_memory.probes.sites import SiteFilter
 from otel_celery_memory.probes.tracemalloc_session import HeapTracer
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.worker.measuring.fast_path import Lane, open_lane
-from otel_celery_memory.worker.measuring.in_flight import Holding, open_holding
+from otel_celery_memory.worker.measuring.fast_path import FastPath, open_fast_path
+from otel_celery_memory.worker.measuring.in_flight import InFlightSlot, open_in_flight_slot
 from otel_celery_memory.worker.measuring.spans import ContainedSpans, TaskSpans, span_bytes
-from otel_celery_memory.worker.measuring.task_measurement import Meter
+from otel_celery_memory.worker.measuring.task_measurement import TaskMeasurement
 from otel_celery_memory.worker.measuring.time_limits import SoftLimit, TimeLimits
 from otel_celery_memory.worker.pipe import Sink
 from otel_celery_memory.worker.tracing.allocation_tracer import SiteTracing
@@ -103,7 +103,7 @@ class HeapSampling:
             self._switches.switch_off("heap")
 
 
-class Recorder:
+class TaskRecorder:
     """Measures the tasks of the process it is in; follows a fork into the child."""
 
     def __init__(
@@ -127,9 +127,9 @@ class Recorder:
         self.max_memory_kib = 0
         """``worker_max_memory_per_child``: what billiard compares with the peak, in KiB."""
         self._pid = self._begun_pid = 0
-        self._meter: Meter | None = None
-        self._lane: Lane | None = None
-        self._holding: Holding | None = None
+        self._measurement: TaskMeasurement | None = None
+        self._fast_path: FastPath | None = None
+        self._in_flight: InFlightSlot | None = None
         self._probe: ProcessProbe | None = None
         self.tracing: SiteTracing | None = None
         self._reopened = 0
@@ -144,8 +144,8 @@ class Recorder:
         self._runs_tasks = runs_tasks
         self._begun_pid = os.getpid()
         self._open()
-        if self._holding is not None:
-            self._holding.tell_of_predecessor()
+        if self._in_flight is not None:
+            self._in_flight.tell_of_predecessor()
         assert self._probe is not None
         self._sink.send(ProcessUp(self._pid, time.time_ns(), slot, self._probe.rss_bytes()))
         self._switches.tell()
@@ -155,8 +155,8 @@ class Recorder:
         if os.getpid() != self._pid:
             return
         previous, retained_bytes, rss_bytes = "", None, 0
-        if self._meter is not None:
-            previous, retained_bytes, rss_bytes = self._meter.retained_until_now()
+        if self._measurement is not None:
+            previous, retained_bytes, rss_bytes = self._measurement.retained_until_now()
         self._end_tracing(previous)
         self._sink.send(
             ProcessDown(
@@ -174,13 +174,13 @@ class Recorder:
     def stop_tracing(self) -> None:
         """Stop ``tracemalloc`` if we started it; not done to a process that is ending anyway."""
         tracing, self.tracing = self.tracing, None
-        self._close_lane()
+        self._close_fast_path()
         if tracing is not None:
             tracing.stop()
 
     def stop(self) -> None:
         """Measure no more, and give back what is held."""
-        self._meter = self._lane = self._holding = None
+        self._measurement = self._fast_path = self._in_flight = None
         self.tracing = None
         if self._probe is not None:
             self._probe.close()
@@ -193,15 +193,15 @@ class Recorder:
         try:
             if task is None:
                 return
-            lane = self._lane
-            if lane is None or os.getpid() != self._pid or not lane.starts(task_id, task):
+            fast_path = self._fast_path
+            if fast_path is None or os.getpid() != self._pid or not fast_path.starts(task_id, task):
                 self._start(str(task_id), task)
         except SoftTimeLimitExceeded:
             self._soft_limit.struck(self._pid)
-            if self._holding is not None:
-                self._holding.doubt()
+            if self._in_flight is not None:
+                self._in_flight.doubt()
         except Exception:
-            self._meter_failed()
+            self._measurement_failed()
 
     def postrun(
         self, task_id: str = "", task: Any = None, state: str | None = None, **_: object
@@ -213,7 +213,7 @@ class Recorder:
                 return
             if self._soft_limit.pending and not task.request.is_eager:
                 self._soft_limit.ended()
-            ended_ns = 0 if self._lane is None else self._lane.ends(task_id, task, state)
+            ended_ns = 0 if self._fast_path is None else self._fast_path.ends(task_id, task, state)
             if not ended_ns:
                 self._finish(str(task_id), task, state)
             elif ended_ns >= self._heap.due_ns:
@@ -221,45 +221,45 @@ class Recorder:
         except SoftTimeLimitExceeded:
             self._struck_at_end(str(task_id), task)
         except Exception:
-            self._meter_failed()
+            self._measurement_failed()
 
     def _start(self, task_id: str, task: Any) -> None:
         if os.getpid() != self._pid:
-            self._lane = self._holding = None  # a fork that nobody told us of
+            self._fast_path = self._in_flight = None  # a fork that nobody told us of
             self._open()
-        meter = self._meter
-        if meter is None:
+        measurement = self._measurement
+        if measurement is None:
             return
-        if self._holding is not None and meter.threads:
-            meter.forget_ended_threads()
+        if self._in_flight is not None and measurement.threads:
+            measurement.forget_ended_threads()
         if self.tracing is not None:
             self._trace(self.tracing.starting)
         # Asking the request costs more than a probe: only where a task is running already.
-        started = meter.start(task_id, task.name, lambda: bool(task.request.is_eager))
-        if self._holding is None or started.nested:
+        started = measurement.start(task_id, task.name, lambda: bool(task.request.is_eager))
+        if self._in_flight is None or started.nested:
             self._sink.send(started)
         else:
-            self._holding.send(started)
+            self._in_flight.send(started)
         if (
             self.tracing is not None
             and not started.nested
-            and self._trace(self.tracing.started, started, task, alone=meter.threads == 1)
+            and self._trace(self.tracing.started, started, task, alone=measurement.threads == 1)
         ):
-            meter.rebase()
+            measurement.rebase()
 
     def _finish(self, task_id: str, task: Any, state: str | None) -> None:
-        meter = self._meter
-        run = None if meter is None else meter.finish(task_id)
-        if meter is None or run is None:
-            if self._holding is not None:
-                self._holding.forget(task_id)
+        measurement = self._measurement
+        run = None if measurement is None else measurement.finish(task_id)
+        if measurement is None or run is None:
+            if self._in_flight is not None:
+                self._in_flight.forget(task_id)
             return
         span, own = self._spans.of(task, run.started_ns)
-        finished = meter.result(run, state or TERMINATED, span_bytes(span))
+        finished = measurement.result(run, state or TERMINATED, span_bytes(span))
         self._sink.send(finished)
-        if self._holding is not None and not finished.nested:
+        if self._in_flight is not None and not finished.nested:
             # A thread of the task may go on, with tasks of its own.
-            self._holding.ended(task_id, idle=state is not None and not meter.runs)
+            self._in_flight.ended(task_id, idle=state is not None and not measurement.runs)
         if self.tracing is not None and not finished.nested:
             self._trace(self.tracing.ended, finished)
         if span is not None:
@@ -271,7 +271,7 @@ class Recorder:
         """A soft time limit hit us at the end of a task: too late, unless it ran inside another."""
         if task.request.is_eager:
             self._soft_limit.struck(self._pid)
-        elif self._holding is not None and self._holding.forget(task_id):
+        elif self._in_flight is not None and self._in_flight.forget(task_id):
             self._page.dropped.count(self.slot, task_end=True)
 
     def _open(self) -> None:
@@ -281,7 +281,7 @@ class Recorder:
             self._probe.close()
         self._probe = self._open_probe()
         keep_peak = self.max_memory_kib > 0
-        self._meter = Meter(self._probe, self._tracer, keep_peak=keep_peak)
+        self._measurement = TaskMeasurement(self._probe, self._tracer, keep_peak=keep_peak)
         self.tracing = None
         if self._runs_tasks and not self._switches.is_off("tracing"):
             self.tracing = SiteTracing(
@@ -297,22 +297,24 @@ class Recorder:
             )
         # In a fork that nobody told us of the place in the page is another's.
         owns = self._pid == self._begun_pid
-        self._holding = open_holding(self.slot, self._sink) if owns else None
-        self._lane = self._open_lane()
+        self._in_flight = open_in_flight_slot(self.slot, self._sink) if owns else None
+        self._fast_path = self._open_fast_path()
 
-    def _open_lane(self) -> Lane | None:
-        if self._probe is None or self._meter is None:
+    def _open_fast_path(self) -> FastPath | None:
+        if self._probe is None or self._measurement is None:
             return None
-        return open_lane(self._holding, self._probe, self._meter, self.tracing, self._spans)
+        return open_fast_path(
+            self._in_flight, self._probe, self._measurement, self.tracing, self._spans
+        )
 
     def _tell_failed(self, part: str) -> None:
         self._sink.send(PartFailed(self._pid, time.time_ns(), self.slot, part))
 
-    def _meter_failed(self) -> None:
+    def _measurement_failed(self) -> None:
         """Open the probes again: a task may have closed our descriptors; give up in the end."""
         self._reopened += 1
-        self._meter = None
-        self._close_lane()
+        self._measurement = None
+        self._close_fast_path()
         if self._reopened > _REOPEN_LIMIT:
             self._switches.switch_off("meter")
             return
@@ -323,10 +325,10 @@ class Recorder:
         except Exception:
             self._switches.switch_off("meter")
 
-    def _close_lane(self) -> None:
-        self._lane = None
-        if self._holding is not None and os.getpid() == self._pid:
-            self._holding.give_up()
+    def _close_fast_path(self) -> None:
+        self._fast_path = None
+        if self._in_flight is not None and os.getpid() == self._pid:
+            self._in_flight.give_up()
 
     def _trace(self, do: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Have the tracing part do something; it fails alone, and leaves nothing traced."""
@@ -337,7 +339,7 @@ class Recorder:
         except Exception:
             self._switches.switch_off("tracing")
             self.tracing = None
-            self._lane = self._open_lane()
+            self._fast_path = self._open_fast_path()
             with contextlib.suppress(Exception):
                 self._tracer.stop()
 

@@ -12,7 +12,7 @@ from billiard.process import current_process
 
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.worker.measuring.task_recorder import Recorder
+from otel_celery_memory.worker.measuring.task_recorder import TaskRecorder
 from otel_celery_memory.worker.pipe import Channel
 from otel_celery_memory.worker.remote_control import capture_signal
 from otel_celery_memory.worker.remote_control import commands as remote
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 class Requests(Protocol):
     """Hears what people ask of one process."""
 
-    def attach(self, recorder: Recorder) -> None:
+    def attach(self, recorder: TaskRecorder) -> None:
         """Listen from now on, for what `recorder` measures."""
 
     def detach(self) -> None:
@@ -48,7 +48,7 @@ class OwnRequests:
         self._view = view
         self._running = False
 
-    def attach(self, recorder: Recorder) -> None:
+    def attach(self, recorder: TaskRecorder) -> None:
         self._running = True
         controlled = Controlled(
             self._settings,
@@ -77,7 +77,7 @@ class ChildRequests:
         self._page = page
         self._main_pid = main_pid
 
-    def attach(self, recorder: Recorder) -> None:
+    def attach(self, recorder: TaskRecorder) -> None:
         remote.detach()  # what a fork left behind
         if not self._settings.capture_signal:
             return
@@ -110,9 +110,9 @@ class WorkerRequests:
         self._channel = channel
         self._children = children
         self._running = running
-        self._recorder: Recorder | None = None
+        self._recorder: TaskRecorder | None = None
 
-    def attach(self, recorder: Recorder) -> None:
+    def attach(self, recorder: TaskRecorder) -> None:
         self._recorder = recorder
         controlled = Controlled(
             self._settings,
@@ -137,7 +137,7 @@ class WorkerRequests:
             capture_signal.send([pid for pid, _ in self._children()])
 
 
-def _capture_now(recorder: Recorder) -> None:
+def _capture_now(recorder: TaskRecorder) -> None:
     if recorder.tracing is not None:
         recorder.tracing.capture_now()
 

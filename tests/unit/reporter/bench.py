@@ -21,7 +21,7 @@ from otel_celery_memory.reporter.limits import Headroom, Lookout
 from otel_celery_memory.reporter.process_watcher import ProcessWatch
 from otel_celery_memory.reporter.service import INDISPENSABLE, Intake, ReporterService
 from otel_celery_memory.reporter.state.exits import ProcessEnd
-from otel_celery_memory.reporter.state.worker_state import HeldTasks, WorkerState
+from otel_celery_memory.reporter.state.worker_state import InFlightTasks, WorkerState
 from tests.processes import wait_until
 from tests.unit.fakes import Places
 
@@ -140,7 +140,7 @@ class Reporter:
             self.selector,
             60.0,
             self.damaged.append,
-            HeldTasks(self.places, emitter),
+            InFlightTasks(self.places, emitter),
             lambda: self.oom_kills,
             lambda: self.sent.append(len(self.emitter.ends)),
             self.containment,

@@ -12,7 +12,7 @@ from otel_celery_memory.ipc.records import HeapSampled, Record, TaskFinished, Ta
 from otel_celery_memory.probes.own_memory import ProcessProbe, open_process_probe
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.measuring.spans import TaskSpans
-from otel_celery_memory.worker.measuring.task_recorder import Recorder
+from otel_celery_memory.worker.measuring.task_recorder import TaskRecorder
 from otel_celery_memory.worker.pipe import Channel
 
 SLOT = 2
@@ -33,7 +33,7 @@ class Child:
     ) -> None:
         self.channel = Channel()
         self.channel.slot = SLOT
-        self.recorder = Recorder(
+        self.recorder = TaskRecorder(
             self.channel,
             Settings(**settings),
             spans or TaskSpans(),

@@ -16,7 +16,7 @@ from otel_celery_memory.ipc.records import (
     TaskInFlight,
     TaskStarted,
 )
-from otel_celery_memory.reporter.state.worker_state import HeldTasks, WorkerState
+from otel_celery_memory.reporter.state.worker_state import InFlightTasks, WorkerState
 from tests.unit.examples import finished, started
 from tests.unit.reporter.bench import Process, Reporter
 
@@ -46,7 +46,7 @@ def look(*frames: bytes, slot: int | None = SLOT) -> list[TaskStarted]:
         holder.state.apply(ProcessUp(PID, 1, slot, 1_000))
     for frame in frames:
         put(page, frame)
-    HeldTasks(page, holder).look()
+    InFlightTasks(page, holder).look()
     page.close()
     return holder.held
 

@@ -6,7 +6,7 @@ import pytest
 
 from otel_celery_memory.ipc.codec import encode
 from otel_celery_memory.ipc.control_page import ControlPage
-from otel_celery_memory.ipc.records import NO_SPAN, ProcessExited, Record, TaskHeld
+from otel_celery_memory.ipc.records import NO_SPAN, ProcessExited, Record, TaskInFlightAtExit
 from otel_celery_memory.worker.lifecycle.child_exits import KEPT_MAX, ChildEnds
 from tests.unit.examples import started
 from tests.unit.fakes import ListSink, Places
@@ -18,8 +18,8 @@ def reaped(pid: int, exit_code: int = -9, slot: int = SLOT) -> ProcessExited:
     return ProcessExited(pid, pid, exit_code, slot, 0, NO_SPAN, "", "")
 
 
-def held(pid: int) -> TaskHeld:
-    return TaskHeld(*started(pid, f"of {pid}"))
+def held(pid: int) -> TaskInFlightAtExit:
+    return TaskInFlightAtExit(*started(pid, f"of {pid}"))
 
 
 class FullPipe(ListSink):

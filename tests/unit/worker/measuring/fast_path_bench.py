@@ -12,11 +12,11 @@ from otel_celery_memory.circuit_breaker import Switches
 from otel_celery_memory.ipc.codec import FrameDecoder
 from otel_celery_memory.ipc.records import Record, TaskFinished, TaskStarted
 from otel_celery_memory.probes.own_memory import PAGE_BYTES
-from otel_celery_memory.worker.measuring import fast_path as lane_module
-from otel_celery_memory.worker.measuring.fast_path import Lane
-from otel_celery_memory.worker.measuring.in_flight import Holding
+from otel_celery_memory.worker.measuring import fast_path as fast_path_module
+from otel_celery_memory.worker.measuring.fast_path import FastPath
+from otel_celery_memory.worker.measuring.in_flight import InFlightSlot
 from otel_celery_memory.worker.measuring.spans import ContainedSpans, TaskSpans
-from otel_celery_memory.worker.measuring.task_measurement import Meter
+from otel_celery_memory.worker.measuring.task_measurement import TaskMeasurement
 from otel_celery_memory.worker.pipe import Channel
 from tests.unit.fakes import FakeMemory, FakeTracer
 
@@ -28,7 +28,7 @@ def task_of(name: str = "app.task", *, eager: bool = False) -> Any:
     return SimpleNamespace(name=name, request=SimpleNamespace(is_eager=eager))
 
 
-class LaneBench:
+class FastPathBench:
     """Everything the lane reads is the memory's; `memory` is in bytes, whole pages of them."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, tracing: Any = None) -> None:
@@ -42,14 +42,16 @@ class LaneBench:
             "time_ns": self._time_ns,
             "write": self._write,
         }.items():
-            monkeypatch.setattr(lane_module, name, fake)
+            monkeypatch.setattr(fast_path_module, name, fake)
         self.channel = Channel()
         self.channel.slot = SLOT
-        self.meter = Meter(self.memory, FakeTracer(), self._time_ns)
+        self.measurement = TaskMeasurement(self.memory, FakeTracer(), self._time_ns)
         self.spans = TaskSpans()
         probe: Any = SimpleNamespace(statm=1, clear_refs=2)
         contained = ContainedSpans(self.spans, Switches())
-        self.lane = Lane(Holding(self.channel), probe, self.meter, tracing, contained)
+        self.fast_path = FastPath(
+            InFlightSlot(self.channel), probe, self.measurement, tracing, contained
+        )
 
     def use(self, pages: int) -> None:
         self.memory.use(pages * PAGE_BYTES)
@@ -67,20 +69,20 @@ class LaneBench:
 
     def run(self, task_id: str = "a", task: str = "app.task", pages: int = 110) -> list[Record]:
         """A plain run that ends with so many pages; what is told of it."""
-        assert self.lane.starts(task_id, task_of(task))
+        assert self.fast_path.starts(task_id, task_of(task))
         self.use(pages)
-        assert self.lane.ends(task_id, task_of(task), "SUCCESS")
+        assert self.fast_path.ends(task_id, task_of(task), "SUCCESS")
         return self.told()
 
     def general(
         self, task_id: str = "a", task: str = "app.task", pages: int = 110
     ) -> tuple[TaskStarted, TaskFinished]:
         """The same run in the general way, measured by the meter."""
-        started = self.meter.start(task_id, task, lambda: False)
+        started = self.measurement.start(task_id, task, lambda: False)
         self.use(pages)
-        run = self.meter.finish(task_id)
+        run = self.measurement.finish(task_id)
         assert run is not None
-        return started, self.meter.result(run, "SUCCESS")
+        return started, self.measurement.result(run, "SUCCESS")
 
     def close(self) -> None:
         self.channel.close()

@@ -18,12 +18,12 @@ from otel_celery_memory.ipc.records import (
     PartFailed,
     ProcessUp,
     TaskFinished,
-    TaskHeld,
     TaskInFlight,
+    TaskInFlightAtExit,
     TaskStarted,
 )
 from otel_celery_memory.reporter.state.worker_state import WorkerState
-from otel_celery_memory.worker.measuring.in_flight import Holding, open_holding
+from otel_celery_memory.worker.measuring.in_flight import InFlightSlot, open_in_flight_slot
 from otel_celery_memory.worker.pipe import Channel
 from tests.unit.examples import started
 from tests.unit.fakes import FakeMemory
@@ -42,8 +42,8 @@ def channel() -> Iterator[Channel]:
 
 
 @pytest.fixture
-def holding(channel: Channel) -> Holding:
-    made = open_holding(SLOT, channel)
+def in_flight(channel: Channel) -> InFlightSlot:
+    made = open_in_flight_slot(SLOT, channel)
     assert made is not None
     return made
 
@@ -157,8 +157,8 @@ def test_what_the_process_before_held_when_it_died_is_told_by_its_successor(task
     frame = encode(BEFORE)
     place[at : at + len(frame)] = frame
     child.recorder.begin(child.channel.slot)
-    told = [record for record in child.told() if isinstance(record, TaskHeld)]
-    assert told == [TaskHeld(*BEFORE)]
+    told = [record for record in child.told() if isinstance(record, TaskInFlightAtExit)]
+    assert told == [TaskInFlightAtExit(*BEFORE)]
     assert child.held() == []
     assert child.run(task) == PLAIN
     child.close()
@@ -199,10 +199,10 @@ def test_a_name_that_cannot_be_sent_cannot_be_held_and_switches_nothing_off(
 
 
 def test_of_a_name_too_long_for_the_page_the_beginning_is_held(
-    channel: Channel, holding: Holding
+    channel: Channel, in_flight: InFlightSlot
 ) -> None:
     start = started(os.getpid(), "i" * 256)._replace(task="app." + "ñ" * 600)
-    holding.send(start)
+    in_flight.send(start)
     (found,) = FrameDecoder().feed(channel.page.held(SLOT))
     assert isinstance(found, TaskStarted)
     assert start.task.startswith(found.task)
@@ -210,30 +210,30 @@ def test_of_a_name_too_long_for_the_page_the_beginning_is_held(
     assert found._replace(task="") == start._replace(task="")
 
 
-def test_another_task_s_end_leaves_what_is_held(channel: Channel, holding: Holding) -> None:
-    holding.send(started(os.getpid(), "a-task"))
+def test_another_task_s_end_leaves_what_is_held(channel: Channel, in_flight: InFlightSlot) -> None:
+    in_flight.send(started(os.getpid(), "a-task"))
     for other in ("another", "a-t", "app", ""):
-        assert not holding.forget(other)
-        holding.ended(other, idle=False)
+        assert not in_flight.forget(other)
+        in_flight.ended(other, idle=False)
     assert channel.page.held(SLOT) != b""
-    assert holding.forget("a-task")
+    assert in_flight.forget("a-task")
     assert channel.page.held(SLOT) == b""
     # What runs now nobody knows.
     assert not channel.page.idle(SLOT, os.getpid())
 
 
 def test_a_start_is_held_before_it_is_sent(
-    channel: Channel, holding: Holding, monkeypatch: pytest.MonkeyPatch
+    channel: Channel, in_flight: InFlightSlot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[bool] = []
     monkeypatch.setattr(channel, "send", lambda _: found.append(bool(channel.page.held(SLOT))))
-    holding.send(started(os.getpid(), "a"))
+    in_flight.send(started(os.getpid(), "a"))
     assert found == [True]
 
 
 @pytest.mark.parametrize("slot", [MAIN_SLOT, 510])
 def test_who_has_no_place_of_its_own_holds_nothing(channel: Channel, slot: int) -> None:
-    assert open_holding(slot, channel) is None
+    assert open_in_flight_slot(slot, channel) is None
     page, at = channel.page.held_at(slot)
     channel.page.claim(slot, 11)
     assert page[at] == IDLE
@@ -241,11 +241,11 @@ def test_who_has_no_place_of_its_own_holds_nothing(channel: Channel, slot: int) 
 
 
 def test_a_time_limit_is_the_task_s_where_it_strikes_as_a_start_is_held(
-    holding: Holding, monkeypatch: pytest.MonkeyPatch
+    in_flight: InFlightSlot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def strike(_: object) -> bytes:
         raise SoftTimeLimitExceeded
 
     monkeypatch.setattr("otel_celery_memory.worker.measuring.in_flight.encode", strike)
     with pytest.raises(SoftTimeLimitExceeded):
-        holding.send(started(os.getpid(), "a"))
+        in_flight.send(started(os.getpid(), "a"))

@@ -99,10 +99,10 @@ def test_while_a_thread_that_a_task_left_behind_runs_another_nothing_is_said(
 def test_a_time_limit_that_strikes_as_a_task_begins_leaves_it_unsaid(
     child: Child, task: Any, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    meter: Any = child.recorder._meter
+    measurement: Any = child.recorder._measurement
     with monkeypatch.context() as struck:
         struck.setattr("otel_celery_memory.worker.measuring.fast_path.plain_frame", strike)
-        struck.setattr(meter, "start", strike)
+        struck.setattr(measurement, "start", strike)
         # It would be raised once more, in the task.
         struck.setattr(child.recorder._soft_limit, "struck", lambda pid: None)
         begin(child, task, "a")
@@ -137,7 +137,7 @@ def failing(*_: object) -> Any:
 
 def probes_fail_in_a_task(recorder: Any) -> None:
     recorder.prerun("inside", EAGER)
-    recorder._meter._probe.rss_bytes = failing
+    recorder._measurement._probe.rss_bytes = failing
     recorder.postrun("inside", EAGER, "SUCCESS")
 
 

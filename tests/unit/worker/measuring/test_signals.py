@@ -15,14 +15,14 @@ from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.measuring.signals import TaskSignals, connect, disconnect
 from otel_celery_memory.worker.measuring.spans import TaskSpans
-from otel_celery_memory.worker.measuring.task_recorder import Recorder
+from otel_celery_memory.worker.measuring.task_recorder import TaskRecorder
 from tests.unit.fakes import ListSink
 from tests.unit.worker.recording import Recording
 
 calls: list[Any] = []
 
 
-class NotingRecorder(Recorder):
+class NotingRecorder(TaskRecorder):
     """Notes when it is called, and with what."""
 
     def prerun(self, task_id: str = "", task: Any = None, **_: object) -> None:

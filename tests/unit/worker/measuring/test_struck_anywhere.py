@@ -94,10 +94,10 @@ def strike_everywhere(task: Any, sequence: Callable[[Child, Any, Strike], None])
         told = [child.run(task, f"after-{n}") for n in range(4)]
         # The first after it may have to put things right.
         assert PLAIN in told
-        assert child.recorder._lane is not None
+        assert child.recorder._fast_path is not None
         assert TaskFinished in told[-1]
-        meter: Any = child.recorder._meter
-        assert meter.threads == 0
+        measurement: Any = child.recorder._measurement
+        assert measurement.threads == 0
         assert child.held() == []
         child.close()
     assert number > 20

@@ -31,9 +31,9 @@ def test_a_task_s_start_and_end_are_told_whole(traced: Bench) -> None:
     traced.tracer.use(700)
     traced.memory.use(1_200)
     traced.tracer.use(50)
-    run = traced.meter.finish("a")
+    run = traced.measurement.finish("a")
     assert run is not None
-    finished = traced.meter.result(run, "FAILURE", SPAN)
+    finished = traced.measurement.result(run, "FAILURE", SPAN)
 
     assert started == TaskStarted(
         pid=PID,
@@ -138,19 +138,19 @@ def test_retained_is_from_one_start_to_the_next_whatever_was_alive_between(bench
 
 
 def test_the_last_task_s_retained_is_told_at_the_process_s_end(bench: Bench) -> None:
-    assert bench.meter.retained_until_now() == ("", None, 1_000)
+    assert bench.measurement.retained_until_now() == ("", None, 1_000)
     bench.start("a")
-    assert bench.meter.retained_until_now() == ("", None, 1_000)
+    assert bench.measurement.retained_until_now() == ("", None, 1_000)
     bench.finish("a")
     bench.memory.use(1_700)
-    assert bench.meter.retained_until_now() == ("app.a", 700, 1_700)
+    assert bench.measurement.retained_until_now() == ("app.a", 700, 1_700)
 
 
 def test_a_rebase_begins_the_run_s_numbers_from_there(traced: Bench) -> None:
     traced.start("a")
     traced.memory.use(2_000)
     traced.tracer.use(100)
-    traced.meter.rebase()
+    traced.measurement.rebase()
     traced.memory.use(2_500)
     traced.tracer.use(130)
     finished = traced.finish("a")
@@ -160,14 +160,14 @@ def test_a_rebase_begins_the_run_s_numbers_from_there(traced: Bench) -> None:
 
 
 def test_a_rebase_without_a_run_does_nothing(bench: Bench) -> None:
-    bench.meter.rebase()
+    bench.measurement.rebase()
     assert bench.start("a").retained_bytes is None
 
 
 def test_an_end_whose_start_was_not_seen_is_nobody_s(bench: Bench) -> None:
-    assert bench.meter.finish("a") is None
+    assert bench.measurement.finish("a") is None
     bench.start("a")
-    assert bench.meter.finish("other") is None
+    assert bench.measurement.finish("other") is None
     assert bench.finish("a").exclusive == 1
 
 
@@ -179,16 +179,16 @@ def test_a_run_whose_end_was_never_told_is_forgotten_at_the_next_start(bench: Be
     bench.memory.use(3_500)
     finished = bench.finish("b")
     assert (finished.exclusive, finished.nested, finished.rss_delta_bytes) == (1, 0, 500)
-    assert bench.meter.finish("lost") is None
+    assert bench.measurement.finish("lost") is None
 
 
 def test_whether_a_run_is_nested_is_asked_only_where_one_runs(bench: Bench) -> None:
     def never() -> bool:
         raise AssertionError("asked without need")
 
-    bench.meter.start("a", "app.a", never)
+    bench.measurement.start("a", "app.a", never)
     bench.finish("a")
-    bench.meter.start("b", "app.b", never)
+    bench.measurement.start("b", "app.b", never)
     bench.finish("b")
 
 

@@ -97,7 +97,7 @@ def struck(recording: Recording, task: Any) -> None:
     """The soft time limit strikes while our code runs at the start of a task."""
     failing = FailingMemory()
     failing.error = SoftTimeLimitExceeded()
-    recording.recorder._meter._probe = failing  # type: ignore[union-attr]
+    recording.recorder._measurement._probe = failing  # type: ignore[union-attr]
     recording.recorder.prerun("a", task)
 
 
@@ -126,7 +126,7 @@ def test_one_that_strikes_at_the_end_of_a_task_inside_another_is_raised_again_in
     recording.recorder.prerun("inner", EAGER)
     failing = FailingMemory()
     failing.error = SoftTimeLimitExceeded()
-    recording.recorder._meter._probe = failing  # type: ignore[union-attr]
+    recording.recorder._measurement._probe = failing  # type: ignore[union-attr]
     recording.recorder.postrun("inner", EAGER, "SUCCESS")
     with pytest.raises(SoftTimeLimitExceeded):
         time.sleep(20)
