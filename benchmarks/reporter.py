@@ -8,10 +8,10 @@ import time
 import psutil
 
 from demo.receiver import Receiver
-from otel_celery_memory.records import NO_SPAN, TaskFinished, TaskStarted
+from otel_celery_memory.ipc.records import NO_SPAN, TaskFinished, TaskStarted
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.worker.channel import Channel
-from otel_celery_memory.worker.supervisor import Supervisor
+from otel_celery_memory.worker.lifecycle.supervisor import Supervisor
+from otel_celery_memory.worker.pipe import Channel
 
 BURST_TASKS = 2_500
 BURSTS = 20

@@ -91,18 +91,18 @@ def _instrument(variant: str) -> Callable[[], None]:
 def _ours() -> Callable[[], None]:
     """The worker side as it is in a child of the pool, with a real reporter at the pipe."""
     from otel_celery_memory.settings import Settings
-    from otel_celery_memory.worker.channel import Channel
-    from otel_celery_memory.worker.recorder import Recorder
-    from otel_celery_memory.worker.signals import TaskSignals
-    from otel_celery_memory.worker.spans import TaskSpans
-    from otel_celery_memory.worker.supervisor import Supervisor
+    from otel_celery_memory.worker.lifecycle.supervisor import Supervisor
+    from otel_celery_memory.worker.measuring.signals import TaskSignals
+    from otel_celery_memory.worker.measuring.spans import TaskSpans
+    from otel_celery_memory.worker.measuring.task_recorder import TaskRecorder
+    from otel_celery_memory.worker.pipe import Channel
 
     os.environ.update(OTEL_METRICS_EXPORTER="none", OTEL_LOGS_EXPORTER="none")
     settings = Settings()
     channel = Channel()
     supervisor = Supervisor(channel, settings, "bench@h", 0)
     supervisor.start()
-    recorder = Recorder(channel, settings, TaskSpans(), channel.page)
+    recorder = TaskRecorder(channel, settings, TaskSpans(), channel.page)
     recorder.begin(0)
     TaskSignals(recorder).connect()
 

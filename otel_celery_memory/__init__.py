@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from otel_celery_memory.version import __version__
+from otel_celery_memory.conventions import VERSION
 
 if TYPE_CHECKING:
     from otel_celery_memory.instrumentor import CeleryMemoryInstrumentor
     from otel_celery_memory.settings import SettingError, Settings
+
+__version__ = VERSION
 
 __all__ = ["CeleryMemoryInstrumentor", "SettingError", "Settings", "__version__"]
 

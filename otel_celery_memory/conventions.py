@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SCOPE = "otel_celery_memory"
+VERSION = "0.1.0"
+"""Of the instrumentation scope, and of the wheel."""
 
 # Attributes
 TASK_NAME = "celery.task.name"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from otel_celery_memory import conventions as c
-from otel_celery_memory.records import ExitReason
+from otel_celery_memory.ipc.records import ExitReason
 
 STABLE_ELSEWHERE = (
     "code.file.path",

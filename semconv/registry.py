@@ -9,7 +9,6 @@ from typing import Any
 import yaml
 
 from otel_celery_memory import conventions as c
-from otel_celery_memory.version import __version__
 from semconv.attributes import ATTRIBUTES, STABLE_ELSEWHERE, Attribute
 
 HERE = Path(__file__).resolve().parent / "registry"
@@ -40,7 +39,7 @@ def _manifest() -> dict[str, Any]:
     return {
         "name": c.SCOPE,
         "description": "Memory of Celery workers: tasks, processes, allocation sites, losses.",
-        "semconv_version": __version__,
+        "semconv_version": c.VERSION,
         "schema_base_url": "https://opentelemetry.io/schemas/",
         "dependencies": [
             {

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 import psutil
 
 from demo.receiver import Receiver
-from otel_celery_memory.records import NO_SPAN, ProcessUp, TaskFinished, TaskStarted
+from otel_celery_memory.ipc.records import NO_SPAN, ProcessUp, TaskFinished, TaskStarted
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.worker.channel import Channel
-from otel_celery_memory.worker.supervisor import Supervisor
+from otel_celery_memory.worker.lifecycle.supervisor import Supervisor
+from otel_celery_memory.worker.pipe import Channel
 
 CHILDREN = 4
 _BATCH_TASKS = 1_000

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import psutil
 
-from otel_celery_memory.dropped import Dropped
-from otel_celery_memory.page import ControlPage
-from otel_celery_memory.probes.proc import read_start_ticks
+from otel_celery_memory.ipc.control_page import ControlPage, Dropped
+from otel_celery_memory.probes.procfs import read_start_ticks
 from tests.processes import Server, running
 from tests.worker.harness import ROOT, reporters_of
 

@@ -17,9 +17,8 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
-from otel_celery_memory.captures.errors import CaptureError
 from otel_celery_memory.captures.format import dump_capture
-from otel_celery_memory.captures.model import Capture
+from otel_celery_memory.captures.model import Capture, CaptureError
 from otel_celery_memory.captures.pprof import dump_pprof
 
 CAPTURE_SUFFIX = ".capture.json.gz"

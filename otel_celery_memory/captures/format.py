@@ -1,22 +1,39 @@
 """The file format of a capture: versioned JSON, gzip-compressed. docs/capture-format.md has it.
 
 JSON and not pickle: a capture is mailed, mounted and opened elsewhere, and loading a pickle runs
-code that the file brings. A reader takes nothing that the file says on trust.
+code that the file brings. A reader takes nothing that the file says on trust: each value is what it
+should be, or an error.
+
+Snapshots that ``tracemalloc.Snapshot.dump`` wrote are read as captures of the whole heap. Such a
+file is a pickle: nothing in this package loads one unless its caller says that the file is trusted.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
+import tracemalloc
 import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
-from otel_celery_memory.captures.checking import Values, is_integer, quoted
-from otel_celery_memory.captures.errors import CaptureError
-from otel_celery_memory.captures.model import KINDS, Capture, CapturedProcess, CapturedSite
+from otel_celery_memory.captures.model import (
+    HEAP,
+    KINDS,
+    Capture,
+    CapturedProcess,
+    CapturedSite,
+    CaptureError,
+    short_path,
+)
 
+INT64_MAX = 2**63 - 1
+_SECONDS_MAX = 10**9
+"""Thirty years, whose nanoseconds are an integer of 64 bits too."""
+_QUOTED_MAX = 40
 FORMAT = "otel_celery_memory.capture"
 VERSION = 1
 GZIP_MAGIC = b"\x1f\x8b"
@@ -31,6 +48,95 @@ _CHUNK_BYTES = 1 << 16
 _FOLLOWED = "is damaged: something follows its compressed data"
 _DIGITS_MAX = 20
 """More than any integer of 64 bits has; parsing takes time quadratic in their number."""
+PICKLE_MAGIC = b"\x80"
+"""How a pickle of protocol 2 and later begins; `dump` writes no other."""
+REFUSAL = (
+    "is no capture but a pickle, perhaps of tracemalloc.Snapshot.dump(): loading one runs code "
+    "that the file brings; pass --trust-pickle if you know who wrote it"
+)
+
+
+class Values:
+    """The values of one JSON object; `where` it stands is told in errors."""
+
+    def __init__(self, value: object, where: str) -> None:
+        if not isinstance(value, dict):
+            raise CaptureError(f"{where} should be an object")
+        self._values = value
+        self._where = where
+
+    def text(self, name: str) -> str:
+        """A string."""
+        value = self._get(name)
+        if not isinstance(value, str):
+            raise self._wrong(name, "a string")
+        return value
+
+    def optional_text(self, name: str) -> str | None:
+        """A string or null."""
+        return None if self._get(name) is None else self.text(name)
+
+    def integer(self, name: str, low: int = -INT64_MAX) -> int:
+        """An integer of 64 bits, not below `low`."""
+        value = self._get(name)
+        if not is_integer(value, low):
+            raise self._wrong(name, f"an integer from {low}" if low >= 0 else "an integer")
+        return value
+
+    def optional_integer(self, name: str, low: int = -INT64_MAX) -> int | None:
+        """An integer or null."""
+        return None if self._get(name) is None else self.integer(name, low)
+
+    def seconds(self, name: str) -> float:
+        """A finite number, not negative."""
+        value = self._get(name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise self._wrong(name, "a number")
+        if not (math.isfinite(value) and 0 <= value <= _SECONDS_MAX):
+            raise self._wrong(name, "a number of seconds")
+        return float(value)
+
+    def list(self, name: str) -> Sequence[object]:
+        """A list of anything."""
+        value = self._get(name)
+        if not isinstance(value, list):
+            raise self._wrong(name, "a list")
+        return value
+
+    def counts(self, name: str) -> Mapping[str, int]:
+        """An object whose values are integers from 0."""
+        value = self._get(name)
+        if not isinstance(value, dict):
+            raise self._wrong(name, "an object")
+        for count in value.values():
+            if not is_integer(count, 0):
+                raise self._wrong(name, "an object of integers from 0")
+        return value
+
+    def _get(self, name: str) -> object:
+        try:
+            return self._values[name]
+        except KeyError:
+            raise CaptureError(f"{self._where} has no {name!r}") from None
+
+    def _wrong(self, name: str, wanted: str) -> CaptureError:
+        return CaptureError(
+            f"{self._where}: {name!r} should be {wanted}, not {quoted(self._get(name))}"
+        )
+
+
+def is_integer(value: object, low: int) -> TypeGuard[int]:
+    """Whether a value is an integer of 64 bits, not below `low`; ``true`` is none."""
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= INT64_MAX
+
+
+def quoted(value: object) -> str:
+    """A value from a file, short and harmless enough for an error's one line."""
+    if isinstance(value, (dict, list)):
+        return "a list" if isinstance(value, list) else "an object"
+    if isinstance(value, str) and len(value) > _QUOTED_MAX:
+        value = value[:_QUOTED_MAX] + "..."
+    return ascii(value)
 
 
 def dump_capture(capture: Capture) -> bytes:
@@ -198,3 +304,53 @@ def _frame(frame: object, where: str) -> tuple[str, int]:
         if isinstance(path, str) and is_integer(line, 0):
             return path, line
     raise CaptureError(f"{where}: each frame of 'stack' should be [file, line]")
+
+
+def read_snapshot(path: Path, roots: Sequence[str] = (), *, trust: bool) -> Capture:
+    """The capture that a snapshot amounts to; files are named relative to `roots`.
+
+    Raises `CaptureError` where the file is not trusted or is no snapshot.
+    """
+    if not trust:
+        raise CaptureError(REFUSAL)
+    try:
+        snapshot = tracemalloc.Snapshot.load(str(path))
+        if not isinstance(snapshot, tracemalloc.Snapshot):
+            raise TypeError("another object")
+        return _whole_heap(snapshot, round(path.stat().st_mtime * 1e9), roots)
+    # What a broken pickle raises is up to what is broken in it.
+    except Exception as error:
+        raise CaptureError(f"is no tracemalloc snapshot: {type(error).__name__}") from None
+
+
+def _whole_heap(snapshot: tracemalloc.Snapshot, written_ns: int, roots: Sequence[str]) -> Capture:
+    sites = []
+    for found in snapshot.statistics("traceback"):
+        stack = tuple((str(frame.filename), int(frame.lineno)) for frame in found.traceback)
+        path, line = stack[-1]
+        sites.append(
+            CapturedSite(
+                task="",
+                path=path,
+                line=line,
+                function=None,
+                name=f"{short_path(path, roots)}:{line}",
+                stack=stack if len(stack) > 1 else (),
+                size_bytes=int(found.size),
+                blocks=int(found.count),
+            )
+        )
+    return Capture(
+        kind=HEAP,
+        worker="",
+        reason="a tracemalloc snapshot",
+        taken_ns=written_ns,
+        duration_s=0.0,
+        frames=int(snapshot.traceback_limit),
+        tracing="tracemalloc",
+        processes=(),
+        runs={},
+        sites=tuple(sites),
+        other_bytes=0,
+        other_blocks=0,
+    )

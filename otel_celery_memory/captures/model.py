@@ -1,12 +1,14 @@
 """What a capture says: sites in the code whose allocations were found alive, and in what.
 
 Sizes are in bytes as ``tracemalloc`` counts them, which is without what malloc adds. Where they
-were added up over runs they can be negative: a run may free more than it leaves.
+were added up over runs they can be negative: a run may free more than it leaves. Files have short
+names where a capture knows their owners.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 RUNS = "runs"
@@ -25,6 +27,15 @@ KINDS = {
 
 ADDED_UP = (RUNS, SLICE)
 """Kinds whose sizes are sums over `Capture.runs`: what can be compared is their mean."""
+_LIBRARY = re.compile(r".*/(?:site-packages|dist-packages|lib(?:64)?/python3\.\d+)/", re.DOTALL)
+"""What a path of an installed package or of the standard library begins with, as far as it goes."""
+
+
+class CaptureError(Exception):
+    """A capture that cannot be read, kept or compared; the message is one line.
+
+    What it quotes of a file is quoted by ``repr``, so that a terminal takes no orders from it.
+    """
 
 
 @dataclass(frozen=True)
@@ -87,3 +98,40 @@ class Capture:
     """Bytes at sites beyond the bound on their number."""
     other_blocks: int
     """Allocations at these."""
+
+
+def short_path(path: str, roots: Sequence[str] = ()) -> str:
+    """A path below site-packages, the standard library or the first of `roots` that holds it.
+
+    Each root ends with a slash. A virtual environment may lie inside one.
+    """
+    library = _LIBRARY.match(path)
+    if library:
+        return path[library.end() :]
+    for root in roots:
+        if path.startswith(root):
+            return path[len(root) :]
+    return path
+
+
+class ShortNames:
+    """Names places as the sites' own names do, in whatever directory these were run."""
+
+    def __init__(self, sites: Iterable[CapturedSite]) -> None:
+        roots = {root for site in sites if (root := _root(site))}
+        self._roots = sorted(roots, key=len, reverse=True)
+
+    def file(self, path: str) -> str:
+        """The short name of a file."""
+        return short_path(path, self._roots)
+
+    def place(self, path: str, line: int) -> str:
+        """The short name of a line."""
+        return f"{self.file(path)}:{line}"
+
+
+def _root(site: CapturedSite) -> str | None:
+    """What the name of a site leaves out of its path."""
+    short = site.name.removesuffix(f":{site.line}")
+    root = site.path.removesuffix(short)
+    return root if short and root.endswith("/") and root != site.path else None

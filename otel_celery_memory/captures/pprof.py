@@ -1,16 +1,48 @@
 """A capture as a profile that ``go tool pprof``, speedscope and Pyroscope open.
 
 The format is profile.proto of github.com/google/pprof, gzip-compressed: strings, functions and
-locations are each written once and referred to by number.
+locations are each written once and referred to by number. The three things of the protobuf wire
+format that it needs are written here, without protobuf's runtime: a profile is seven small messages
+written once, while which runtime is installed, and in which version, is the exporter's business.
 """
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 
-from otel_celery_memory.captures.model import KINDS, Capture, CapturedSite
-from otel_celery_memory.captures.names import ShortNames
-from otel_celery_memory.captures.protobuf import delimited, number, packed
+from otel_celery_memory.captures.model import KINDS, Capture, CapturedSite, ShortNames
+
+_VARINT = 0
+_BYTES = 2
+_UNSIGNED = (1 << 64) - 1
+
+
+def varint(value: int) -> bytes:
+    """An integer of 64 bits; a negative one as its two's complement, as int64 is written."""
+    value &= _UNSIGNED
+    found = bytearray()
+    while value > 0x7F:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    found.append(value)
+    return bytes(found)
+
+
+def number(field: int, value: int) -> bytes:
+    """A field with an integer; nothing for 0, which is what a missing field means."""
+    return varint(field << 3 | _VARINT) + varint(value) if value else b""
+
+
+def delimited(field: int, data: bytes) -> bytes:
+    """A field with bytes, a string or a message."""
+    return varint(field << 3 | _BYTES) + varint(len(data)) + data
+
+
+def packed(field: int, values: Iterable[int]) -> bytes:
+    """A repeated field of integers."""
+    return delimited(field, b"".join(map(varint, values)))
+
 
 OTHER = "(other sites)"
 """The function that the sites beyond the capture's bound are shown as."""

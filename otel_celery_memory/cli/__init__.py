@@ -1,4 +1,7 @@
-"""The console script ``otel-celery-memory``: one file a command, errors told in one place."""
+"""The console script ``otel-celery-memory``: one file a command, errors told in one place.
+
+`main` is all that the script calls; nobody imports the commands.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,10 @@ import sys
 from collections.abc import Sequence
 
 from otel_celery_memory.cli import check, diff, show
-from otel_celery_memory.cli.errors import CommandError
-from otel_celery_memory.version import __version__
+from otel_celery_memory.cli.common import CommandError
+from otel_celery_memory.conventions import VERSION
+
+__all__ = ["main"]
 
 COMMANDS = (check, show, diff)
 _CLOSED_PIPE = 128 + signal.SIGPIPE
@@ -23,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="otel-celery-memory", description="Memory of Celery workers, as OpenTelemetry."
     )
-    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("--version", action="version", version=VERSION)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in COMMANDS:
         name = module.__name__.rpartition(".")[2]

@@ -16,11 +16,11 @@ from dataclasses import fields
 from typing import Any
 from urllib.parse import urlsplit
 
-from otel_celery_memory.cli.errors import CommandError
-from otel_celery_memory.probes.heap import read_heap
+from otel_celery_memory.cli.common import CommandError
+from otel_celery_memory.probes.allocators import read_heap
 from otel_celery_memory.probes.limits import read_limits
-from otel_celery_memory.probes.proc import read_process, read_shared
-from otel_celery_memory.probes.process import LinuxProcessProbe, open_process_probe
+from otel_celery_memory.probes.own_memory import LinuxProcessProbe, open_process_probe
+from otel_celery_memory.probes.procfs import read_process, read_shared
 from otel_celery_memory.settings import SettingError, Settings
 
 _MIB = 1 << 20

@@ -11,28 +11,33 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from otel_celery_memory.captures.compare import Change, caveats, compare
-from otel_celery_memory.captures.errors import CaptureError
-from otel_celery_memory.captures.grouping import Group
-from otel_celery_memory.captures.model import ADDED_UP, Capture
-from otel_celery_memory.cli import reading
-from otel_celery_memory.cli.errors import CommandError
-from otel_celery_memory.cli.heading import described, heading
-from otel_celery_memory.cli.text import Column, count, printable, size, table
+from otel_celery_memory.captures.comparison import Change, Group, caveats, compare
+from otel_celery_memory.captures.model import ADDED_UP, Capture, CaptureError
+from otel_celery_memory.cli import common
+from otel_celery_memory.cli.common import (
+    Column,
+    CommandError,
+    count,
+    described,
+    heading,
+    printable,
+    size,
+    table,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("before", metavar="BEFORE", type=Path)
     parser.add_argument("after", metavar="AFTER", type=Path)
-    reading.add_options(parser)
+    common.add_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the difference."""
-    choice = reading.choice(options)
+    choice = common.choice(options)
     before, after = (
-        choice.of(reading.read(path, trust_pickle=options.trust_pickle))
+        choice.of(common.read(path, trust_pickle=options.trust_pickle))
         for path in (options.before, options.after)
     )
     try:

@@ -13,13 +13,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from otel_celery_memory.captures.grouping import Group, grouped, total
+from otel_celery_memory.captures.comparison import Group, grouped, total
 from otel_celery_memory.captures.model import ADDED_UP, Capture
 from otel_celery_memory.captures.pprof import dump_pprof
-from otel_celery_memory.cli import reading
-from otel_celery_memory.cli.errors import CommandError
-from otel_celery_memory.cli.heading import described, heading
-from otel_celery_memory.cli.text import Column, count, size, table
+from otel_celery_memory.cli import common
+from otel_celery_memory.cli.common import (
+    Column,
+    CommandError,
+    count,
+    described,
+    heading,
+    size,
+    table,
+)
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
@@ -27,7 +33,7 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("file", metavar="FILE", type=Path)
-    reading.add_options(parser)
+    common.add_options(parser)
     parser.add_argument(
         "--pprof", metavar="OUT", type=Path, help="also write a profile for go tool pprof"
     )
@@ -35,8 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the capture."""
-    capture = reading.read(options.file, trust_pickle=options.trust_pickle)
-    chosen = reading.choice(options).of(capture)
+    capture = common.read(options.file, trust_pickle=options.trust_pickle)
+    chosen = common.choice(options).of(capture)
     groups = grouped(chosen, options.by)
     if options.pprof is not None:
         _write_new(options.pprof, dump_pprof(chosen))

@@ -21,39 +21,32 @@ from pathlib import Path
 from selectors import DefaultSelector
 from typing import Any
 
-from otel_celery_memory.containment import Containment
-from otel_celery_memory.dropped import NOTHING
-from otel_celery_memory.frames import FrameDecoder
-from otel_celery_memory.journal import Journal
-from otel_celery_memory.page import ControlPage
-from otel_celery_memory.probes.cgroup import find_cgroup, identity
-from otel_celery_memory.probes.limits import oom_kill_counter, read_limits
-from otel_celery_memory.probes.proc import read_start_ticks
-from otel_celery_memory.records import slot_name
-from otel_celery_memory.rendezvous import Rendezvous
-from otel_celery_memory.reporter.aftermath import Memoirs, NoMemoirs
-from otel_celery_memory.reporter.captures import Captures, saver
-from otel_celery_memory.reporter.code import CodeNames
-from otel_celery_memory.reporter.desk import Desk
+from otel_celery_memory.circuit_breaker import Containment
+from otel_celery_memory.ipc.codec import FrameDecoder
+from otel_celery_memory.ipc.control_page import NOTHING, ControlPage
+from otel_celery_memory.ipc.fifo import Rendezvous
+from otel_celery_memory.ipc.journal import Journal
+from otel_celery_memory.ipc.records import slot_name
+from otel_celery_memory.ipc.status_page import StatusPage
+from otel_celery_memory.probes.limits import find_cgroup, identity, oom_kill_counter, read_limits
+from otel_celery_memory.probes.procfs import read_start_ticks
+from otel_celery_memory.reporter.capture_assembly import Captures, saver
 from otel_celery_memory.reporter.emitter import Emitter
-from otel_celery_memory.reporter.headroom import Headroom
-from otel_celery_memory.reporter.held import HeldTasks
-from otel_celery_memory.reporter.intake import Intake
-from otel_celery_memory.reporter.ledger import Ledger
-from otel_celery_memory.reporter.levels import Surroundings
-from otel_celery_memory.reporter.lookout import Lookout
-from otel_celery_memory.reporter.oom import OomKills
-from otel_celery_memory.reporter.overhead import TracingShare
-from otel_celery_memory.reporter.quiet import set_up_logging
-from otel_celery_memory.reporter.service import INDISPENSABLE, ReporterService
-from otel_celery_memory.reporter.sites import SiteTotals
-from otel_celery_memory.reporter.state import WorkerState
-from otel_celery_memory.reporter.watch import ProcessReadings, ProcessWatch
+from otel_celery_memory.reporter.gauges import Surroundings
+from otel_celery_memory.reporter.last_state import Ledger, Memoirs, NoMemoirs
+from otel_celery_memory.reporter.limits import Headroom, Lookout
+from otel_celery_memory.reporter.log_dedup import set_up_logging
+from otel_celery_memory.reporter.process_watcher import ProcessReadings, ProcessWatch
+from otel_celery_memory.reporter.service import INDISPENSABLE, Intake, ReporterService
+from otel_celery_memory.reporter.sites import CodeNames, SiteTotals
+from otel_celery_memory.reporter.state.exits import OomKills
+from otel_celery_memory.reporter.state.totals import TracingShare
+from otel_celery_memory.reporter.state.worker_state import InFlightTasks, WorkerState
+from otel_celery_memory.reporter.view import Desk
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.status import StatusPage
-from otel_celery_memory.telemetry.histogram import wants_delta
-from otel_celery_memory.telemetry.kept_events import lost_pids
+from otel_celery_memory.telemetry.metrics import wants_delta
 from otel_celery_memory.telemetry.pipeline import Pipeline, open_pipeline, run_bounded
+from otel_celery_memory.telemetry.retry_queue import lost_pids
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +127,7 @@ def main(argv: list[str]) -> None:
         selector,
         settings.sites_interval,
         page.dropped.count_damaged,
-        HeldTasks(page, emitter),
+        InFlightTasks(page, emitter),
         oom_kills,
         pipeline.send_events,
         containment,

@@ -9,31 +9,32 @@ from opentelemetry.metrics import Histogram, Meter
 
 from otel_celery_memory import conventions as c
 from otel_celery_memory.captures.model import CapturedProcess
-from otel_celery_memory.records import (
+from otel_celery_memory.ipc.records import (
     ProcessDown,
     ProcessUp,
     Record,
     Site,
     SitesWindow,
     TaskFinished,
-    TaskHeld,
+    TaskInFlightAtExit,
     TaskStarted,
     slot_name,
 )
-from otel_celery_memory.reporter.captures import Captures, TakenCapture
-from otel_celery_memory.reporter.counts import Counts
-from otel_celery_memory.reporter.endings import ProcessEnd
-from otel_celery_memory.reporter.levels import Surroundings, levels_of, parts_off
-from otel_celery_memory.reporter.pressure import Usage
-from otel_celery_memory.reporter.process import ProcessState
-from otel_celery_memory.reporter.recycling import Recycling, Replacement
+from otel_celery_memory.reporter.capture_assembly import Captures, TakenCapture
+from otel_celery_memory.reporter.gauges import Surroundings, levels_of, parts_off
+from otel_celery_memory.reporter.limits import Usage
 from otel_celery_memory.reporter.sites import SiteTotals
-from otel_celery_memory.reporter.state import WorkerState
-from otel_celery_memory.reporter.tasks import TaskTotals
-from otel_celery_memory.telemetry.event_values import LostProcess, Pressure
-from otel_celery_memory.telemetry.events import Events
-from otel_celery_memory.telemetry.metrics import BoundedNames, TaskMetrics, observe_levels
-from otel_celery_memory.telemetry.recycling import RecyclingMetrics
+from otel_celery_memory.reporter.state.exits import ProcessEnd, Recycling, Replacement
+from otel_celery_memory.reporter.state.processes import ProcessState
+from otel_celery_memory.reporter.state.totals import Counts, TaskTotals
+from otel_celery_memory.reporter.state.worker_state import WorkerState
+from otel_celery_memory.telemetry.events import Events, LostProcess, Pressure
+from otel_celery_memory.telemetry.metrics import (
+    BoundedNames,
+    RecyclingMetrics,
+    TaskMetrics,
+    observe_levels,
+)
 from otel_celery_memory.telemetry.site_gauges import SiteGauges
 
 PRESSED_MAX = 100
@@ -83,7 +84,7 @@ class Emitter:
                 self._retained(record.previous_task, record.retained_bytes)
             if self._held.get(record.pid) == record:
                 del self._held[record.pid]  # held until another task began inside it, then sent
-        elif isinstance(record, TaskHeld):
+        elif isinstance(record, TaskInFlightAtExit):
             self.holds(TaskStarted(*record))
         elif isinstance(record, ProcessUp):
             self._replaced(self._recycling.up(record))

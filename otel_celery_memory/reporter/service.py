@@ -1,19 +1,25 @@
-"""The reporter's loop: read frames, notice deaths, tick, and end when the worker has ended."""
+"""The reporter's loop: read records, notice deaths, tick, and end when the worker has ended.
+
+All that is read is kept in the journal until an endpoint has what was told of it. While records
+are applied nobody collects, so that a collection lies between two records.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from selectors import EVENT_READ, BaseSelector
+from threading import Lock
 
-from otel_celery_memory.containment import Containment
-from otel_celery_memory.records import MAIN_SLOT, ProcessExited, ProcessUp, Record
-from otel_celery_memory.reporter.desk import Desk
+from otel_celery_memory.circuit_breaker import Containment
+from otel_celery_memory.ipc.codec import FrameDecoder
+from otel_celery_memory.ipc.journal import Journal
+from otel_celery_memory.ipc.records import MAIN_SLOT, ProcessExited, ProcessUp, Record
 from otel_celery_memory.reporter.emitter import Emitter
-from otel_celery_memory.reporter.held import HeldTasks
-from otel_celery_memory.reporter.intake import Intake
-from otel_celery_memory.reporter.lookout import Lookout
-from otel_celery_memory.reporter.watch import ProcessWatch
+from otel_celery_memory.reporter.limits import Lookout
+from otel_celery_memory.reporter.process_watcher import ProcessWatch
+from otel_celery_memory.reporter.state.worker_state import InFlightTasks
+from otel_celery_memory.reporter.view import Desk
 
 TICK_S = 1.0
 _MUCH_BYTES = 1 << 18
@@ -26,6 +32,45 @@ that a task forked may hold an end of it for ever."""
 _PIPE = "pipe"
 _HELD = "tasks_in_flight"
 INDISPENSABLE = ("records", "ticks")
+
+
+class Intake:
+    """Read by the reporter's loop; marked and released by who exports."""
+
+    def __init__(self, pipe_fd: int, decoder: FrameDecoder, journal: Journal) -> None:
+        self.fd = pipe_fd
+        self.applying = Lock()
+        """Held while records are applied, and while metrics are collected."""
+        self._decoder = decoder
+        self._journal = journal
+
+    def read(self) -> tuple[int, list[Record]]:
+        """How many bytes there were, 0 at the end, and the records that are complete with them.
+
+        Raises `BlockingIOError` where there are none now.
+        """
+        data = self._journal.read(self.fd)
+        return len(data), self._decoder.feed(data) if data else self._decoder.finish()
+
+    def left_behind(self) -> Iterator[Record]:
+        """What the reporter before this one had read, and told nobody who took it."""
+        for record in self._decoder.feed(self._journal.left()):
+            # A capture is complete once; its parts are no part of any metric.
+            if not getattr(record, "capture", 0):
+                yield record
+
+    def mark(self) -> int:
+        """How far all that was read has been applied."""
+        return self._journal.read_to - self._decoder.incomplete_bytes
+
+    def taken(self, mark: int) -> None:
+        """An endpoint has what was told of all up to this mark."""
+        self._journal.taken(mark)
+
+    def bad_frames(self) -> int:
+        """Frames that could not be read, since this was last asked."""
+        found, self._decoder.bad_frames = self._decoder.bad_frames, 0
+        return found
 
 
 class ReporterService:
@@ -42,7 +87,7 @@ class ReporterService:
         selector: BaseSelector,
         sites_interval_s: float,
         damaged: Callable[[int], None],
-        held: HeldTasks,
+        held: InFlightTasks,
         oom_kills: Callable[[], int | None],
         send_events: Callable[[], None],
         containment: Containment,

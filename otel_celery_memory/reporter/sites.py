@@ -1,33 +1,192 @@
-"""Which sites to tell of at each interval: what traced windows found, ranked. Pure.
+"""Which sites to tell of at each interval: what traced windows found, added up, ranked and named.
 
 First what whole runs leave alive, by how fast it grows; of tasks that were not traced twice in any
 process, what their first traced runs left; then what grows in a process outside of runs; then what
 was alive when a slice of a long run ended, which may still have been freed. A third of the places
 is for these last three, where there are any: the many small things that whole runs leave must not
 hide a large one that was seen in another way.
+
+A place in the code has a short stable path and the function that the line lies in. ``tracemalloc``
+knows files and lines only: the function is looked up in the source, here and not in the worker,
+where it would cost a task its time.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import ast
+import sysconfig
+import warnings
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
 
-from otel_celery_memory.records import Site, SitesWindow, TaskFinished, WindowKind
-from otel_celery_memory.reporter.heap_growth import HeapGrowth
-from otel_celery_memory.reporter.window_totals import (
-    KeyOf,
-    SiteKey,
-    SiteMean,
-    WindowTotals,
-    place_of,
-    site_of,
-)
-from otel_celery_memory.telemetry.event_values import RankedSite
+from otel_celery_memory import conventions as c
+from otel_celery_memory.ipc.records import Site, SitesWindow, TaskFinished, WindowKind
+from otel_celery_memory.telemetry.events import RankedSite
 from otel_celery_memory.telemetry.metrics import BoundedNames
 
+INTERVALS_KEPT = 10
+_SITES_MAX = 2_000
+
+SiteKey = tuple[str, str, int, str]
+"""Task, file, line, stack."""
+
+
+KeyOf = Callable[[SiteKey], SiteKey]
+_PROCESSES_MAX = 512
 _NAMES_MAX = 1_000
 _PAIRS_MAX = 10_000
+_SOURCE_MAX_BYTES = 2_000_000
+
+
+def site_of(site: SiteKey) -> SiteKey:
+    """The site itself: each stack is one of its own."""
+    return site
+
+
+def place_of(site: SiteKey) -> SiteKey:
+    """The site without its stack: what a table shows of it that has no room for stacks."""
+    return (*site[:3], "")
+
+
+@dataclass
+class _Interval:
+    windows: Counter[str] = field(default_factory=Counter)
+    size_bytes: Counter[SiteKey] = field(default_factory=Counter)
+    blocks: Counter[SiteKey] = field(default_factory=Counter)
+    largest_bytes: dict[SiteKey, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SiteMean:
+    """What windows of a task show of one site.
+
+    ``size_bytes`` and ``blocks`` are means of a window. ``steady_bytes`` is the mean without the
+    largest of them, where there are three or more: what happened once is no leak.
+    """
+
+    size_bytes: float
+    blocks: float
+    steady_bytes: float
+    windows: int
+
+
+class WindowTotals:
+    """The windows of the last `INTERVALS_KEPT` intervals; tasks that are rare are seen longer."""
+
+    def __init__(self) -> None:
+        self._intervals: deque[_Interval] = deque([_Interval()], maxlen=INTERVALS_KEPT)
+
+    def window(self, task: str) -> None:
+        """One more window of this task."""
+        self._intervals[-1].windows[task] += 1
+
+    def site(self, task: str, record: Site) -> None:
+        """What a window found at one site."""
+        now = self._intervals[-1]
+        key = (task, record.path, record.line, record.stack)
+        if key not in now.size_bytes and len(now.size_bytes) >= _SITES_MAX:
+            key = (task, c.OTHER, 0, "")
+        now.size_bytes[key] += record.size_bytes
+        now.blocks[key] += record.blocks
+        now.largest_bytes[key] = max(now.largest_bytes.get(key, 0), record.size_bytes)
+
+    def fresh(self, task: str) -> int:
+        """Windows of this task in the present interval."""
+        return self._intervals[-1].windows[task]
+
+    def tasks(self) -> set[str]:
+        """Tasks of which there are windows, whatever these show."""
+        return {task for interval in self._intervals for task in interval.windows}
+
+    def means(self, key_of: KeyOf = site_of) -> dict[SiteKey, SiteMean]:
+        """What there is of each site, over the windows of its task.
+
+        Sites of which `key_of` says the same are one.
+        """
+        windows: Counter[str] = Counter()
+        size_bytes: Counter[SiteKey] = Counter()
+        blocks: Counter[SiteKey] = Counter()
+        largest_bytes: dict[SiteKey, int] = {}
+        for interval in self._intervals:
+            windows.update(interval.windows)
+            for key, size in interval.size_bytes.items():
+                site = key_of(key)
+                size_bytes[site] += size
+                blocks[site] += interval.blocks[key]
+                largest = interval.largest_bytes[key]
+                largest_bytes[site] = max(largest_bytes.get(site, 0), largest)
+        return {
+            key: _mean(size, blocks[key], largest_bytes[key], windows[key[0]])
+            for key, size in size_bytes.items()
+            if windows[key[0]]
+        }
+
+    def turn(self) -> None:
+        """An interval ends, the next begins."""
+        self._intervals.append(_Interval())
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self._intervals.clear()
+        self._intervals.append(_Interval())
+
+
+def _mean(size_bytes: int, blocks: int, largest_bytes: int, windows: int) -> SiteMean:
+    mean = size_bytes / windows
+    steady = mean if windows < 3 else (size_bytes - largest_bytes) / (windows - 1)
+    return SiteMean(mean, blocks / windows, steady, windows)
+
+
+class HeapGrowth:
+    """The last comparison of each process with its baseline; beyond a bound the oldest go."""
+
+    def __init__(self) -> None:
+        self._sites: OrderedDict[int, dict[SiteKey, tuple[int, int]]] = OrderedDict()
+        self._runs: dict[int, int] = {}
+
+    def window(self, record: SitesWindow) -> None:
+        """A process has compared anew; its sites follow."""
+        self._sites[record.pid] = {}
+        self._sites.move_to_end(record.pid)
+        self._runs[record.pid] = record.runs
+        if len(self._sites) > _PROCESSES_MAX:
+            self._runs.pop(self._sites.popitem(last=False)[0], None)
+
+    def site(self, task: str, record: Site) -> None:
+        """What grew at one site."""
+        if record.pid in self._sites:
+            key = (task, record.path, record.line, record.stack)
+            self._sites[record.pid][key] = (record.size_bytes, record.blocks)
+
+    def sums(self, key_of: KeyOf) -> dict[SiteKey, SiteMean]:
+        """Over all processes, what grew at each site.
+
+        Sites of which `key_of` says the same are one. Sums and no means; ``windows`` is how many
+        runs it took.
+        """
+        sizes: Counter[SiteKey] = Counter()
+        blocks: Counter[SiteKey] = Counter()
+        for sites in self._sites.values():
+            for key, (size, count) in sites.items():
+                sizes[key_of(key)] += size
+                blocks[key_of(key)] += count
+        runs = sum(self._runs.values())
+        return {
+            key: SiteMean(size, blocks[key], size, runs) for key, size in sizes.items() if size > 0
+        }
+
+    def process_gone(self, pid: int) -> None:
+        """A process is no more, and what had grown in it neither."""
+        self._sites.pop(pid, None)
+        self._runs.pop(pid, None)
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self._sites.clear()
+        self._runs.clear()
 
 
 @dataclass(frozen=True)
@@ -186,3 +345,71 @@ class SiteTotals:
             runs=mean.windows,
             rate_bytes_per_minute=rate,
         )
+
+
+class CodeNames:
+    """Describes places, with paths relative to the first of `roots` that holds them."""
+
+    def __init__(self, roots: Sequence[str] | None = None) -> None:
+        self._roots = default_roots() if roots is None else tuple(roots)
+
+    def describe(self, path: str, line: int) -> CodePlace:
+        """The short name and the function of a place."""
+        return CodePlace(f"{self._short(path)}:{line}", function_at(path, line))
+
+    def _short(self, path: str) -> str:
+        for root in self._roots:
+            if path.startswith(root):
+                return path[len(root) :]
+        return path
+
+
+def default_roots() -> tuple[str, ...]:
+    """The working directory, site-packages and the standard library, the longest path first.
+
+    A virtual environment lies inside the working directory more often than not.
+    """
+    paths = sysconfig.get_paths()
+    roots = {str(Path.cwd()), paths["purelib"], paths["platlib"], paths["stdlib"]}
+    return tuple(sorted((root.rstrip("/") + "/" for root in roots), key=len, reverse=True))
+
+
+@lru_cache(maxsize=2_000)
+def function_at(path: str, line: int) -> str | None:
+    """Qualified name of the innermost function around a line; ``None`` where it is not known."""
+    found: str | None = None
+    for first, last, name in _functions(path):
+        if first <= line <= last:
+            found = name
+    return found
+
+
+@lru_cache(maxsize=200)
+def _functions(path: str) -> tuple[tuple[int, int, str], ...]:
+    """(first line, last line, qualified name) of a file's functions, outer before inner."""
+    try:
+        source = Path(path)
+        # A pipe or a device would keep us waiting.
+        if not source.is_file() or source.stat().st_size > _SOURCE_MAX_BYTES:
+            return ()
+        with warnings.catch_warnings():
+            # What the compiler has to say of the user's code is not ours to repeat.
+            warnings.simplefilter("ignore")
+            tree = ast.parse(source.read_bytes())
+        found: list[tuple[int, int, str]] = []
+        _collect(tree, "", found)
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return ()
+    return tuple(found)
+
+
+def _collect(node: ast.AST, prefix: str, found: list[tuple[int, int, str]]) -> None:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            name = prefix + child.name
+            found.append((child.lineno, child.end_lineno or child.lineno, name))
+            _collect(child, f"{name}.<locals>.", found)
+        elif isinstance(child, ast.ClassDef):
+            _collect(child, f"{prefix}{child.name}.", found)
+        else:
+            _collect(child, prefix, found)

@@ -1,6 +1,7 @@
 """A pipeline of our own: SDK providers set by OpenTelemetry's standard variables.
 
-Used where the caller gave no providers: in the reporter always, in process as a last resort.
+Used where the caller gave no providers: in the reporter always, in process as a last resort. What
+was recorded can be sent at once, without waiting for an endpoint that may never answer.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from threading import Thread
+from threading import Event, Lock, Thread
 from typing import Any
 
 from opentelemetry._logs import Logger
@@ -23,18 +24,15 @@ from opentelemetry.sdk.metrics.export import ConsoleMetricExporter
 from opentelemetry.sdk.resources import Resource
 
 from otel_celery_memory import conventions as c
-from otel_celery_memory.telemetry.histogram import (
+from otel_celery_memory.telemetry.export_checkpoints import Marks, TaskHistogramReader
+from otel_celery_memory.telemetry.metrics import (
     TaskHistogram,
     wanted_exemplars,
     wants_delta,
     wants_sdk_histogram,
 )
-from otel_celery_memory.telemetry.kept_events import KeptEvents
-from otel_celery_memory.telemetry.marks import Marks
-from otel_celery_memory.telemetry.reader import TaskHistogramReader
-from otel_celery_memory.telemetry.sending import BackgroundSender
+from otel_celery_memory.telemetry.retry_queue import KeptEvents
 from otel_celery_memory.telemetry.site_gauges import CurrentGauge, SiteGauges
-from otel_celery_memory.version import __version__
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +91,7 @@ def open_pipeline(
     for exporter in _exporters("LOGS", _console_log_exporter, environ):
         kept: Any = KeptEvents(exporter, events_sent)
         logs.add_log_record_processor(sdk_logs_export.BatchLogRecordProcessor(kept))
-    meter = meters.get_meter(c.SCOPE, __version__)
+    meter = meters.get_meter(c.SCOPE, c.VERSION)
 
     def make_histogram(name: str, **options: Any) -> Histogram:
         # With two readers a delta that one collects is gone for the other.
@@ -116,7 +114,7 @@ def open_pipeline(
 
     return Pipeline(
         meter,
-        logs.get_logger(c.SCOPE, __version__),
+        logs.get_logger(c.SCOPE, c.VERSION),
         make_histogram,
         SiteGauges(lambda reads: gauges.extend(CurrentGauge(*each) for each in reads.items())),
         shutdown,
@@ -198,3 +196,31 @@ def _protocol(signal: str, environ: Mapping[str, str]) -> str:
     if wanted and wanted not in (_GRPC, _HTTP):
         logger.warning("OTLP protocol %r is not %s or %s: %s is used", wanted, _GRPC, _HTTP, _HTTP)
     return _GRPC if wanted == _GRPC else _HTTP
+
+
+class BackgroundSender:
+    """Runs a function that may hang in a thread, at most once at a time.
+
+    Who asks while it runs is served when it has ended: what it took may be older.
+    """
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        self._function = function
+        self._wanted = Event()
+        self._running = Lock()
+
+    def send(self) -> None:
+        """Begin; returns at once. Raises `RuntimeError` where no thread is to be had."""
+        self._wanted.set()
+        if not self._running.locked():
+            Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        while self._wanted.is_set():
+            if not self._running.acquire(blocking=False):
+                return
+            try:
+                self._wanted.clear()
+                self._function()
+            finally:
+                self._running.release()

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from opentelemetry.sdk.metrics.export import Gauge, Metric, NumberDataPoint
 
 from otel_celery_memory import conventions as c
-from otel_celery_memory.telemetry.event_values import RankedSite
+from otel_celery_memory.telemetry.events import RankedSite
 from otel_celery_memory.telemetry.metrics import Level, in_64_bits
 
 Read = Callable[[], Iterable[Level]]

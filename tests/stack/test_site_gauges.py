@@ -14,8 +14,8 @@ from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 
 from otel_celery_memory import conventions as c
-from otel_celery_memory.records import WindowKind
-from otel_celery_memory.telemetry.event_values import RankedSite
+from otel_celery_memory.ipc.records import WindowKind
+from otel_celery_memory.telemetry.events import RankedSite
 from otel_celery_memory.telemetry.metrics import observe_levels
 from otel_celery_memory.telemetry.site_gauges import SiteGauges
 from tests.processes import LOOPBACK, get, wait_until

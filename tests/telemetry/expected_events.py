@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from otel_celery_memory.telemetry.event_values import LostProcess, ProcessSnapshot
+from otel_celery_memory.telemetry.events import LostProcess, ProcessSnapshot
 from tests.telemetry.history import SPAN_ID, TRACE, S
 from tests.telemetry.payload import Plain
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from otel_celery_memory.records import (
+from otel_celery_memory.ipc.records import (
     Goodbye,
     HeapSampled,
     PartFailed,

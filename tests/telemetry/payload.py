@@ -26,9 +26,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace import format_span_id, format_trace_id
 
 from otel_celery_memory import conventions as c
-from otel_celery_memory.telemetry.histogram import TaskHistogram
-from otel_celery_memory.telemetry.metrics import observe_levels
-from otel_celery_memory.telemetry.reader import TaskHistogramReader
+from otel_celery_memory.telemetry.export_checkpoints import TaskHistogramReader
+from otel_celery_memory.telemetry.metrics import TaskHistogram, observe_levels
 from otel_celery_memory.telemetry.site_gauges import (
     REMEMBERED_MAX,
     CurrentGauge,

@@ -8,17 +8,17 @@ from dataclasses import replace
 import pytest
 
 from otel_celery_memory import conventions as c
-from otel_celery_memory.dropped import Dropped
+from otel_celery_memory.ipc.control_page import Dropped
+from otel_celery_memory.ipc.records import ProcessUp
 from otel_celery_memory.probes.limits import Limits
-from otel_celery_memory.probes.proc import ProcessReading
-from otel_celery_memory.records import ProcessUp
-from otel_celery_memory.reporter.captures import Captures, TakenCapture
+from otel_celery_memory.probes.procfs import ProcessReading
+from otel_celery_memory.reporter.capture_assembly import Captures, TakenCapture
 from otel_celery_memory.reporter.emitter import Emitter
-from otel_celery_memory.reporter.levels import Surroundings
-from otel_celery_memory.reporter.oom import OomKills
-from otel_celery_memory.reporter.pressure import Usage
+from otel_celery_memory.reporter.gauges import Surroundings
+from otel_celery_memory.reporter.limits import Usage
 from otel_celery_memory.reporter.sites import CodePlace, SiteTotals
-from otel_celery_memory.reporter.state import WorkerState
+from otel_celery_memory.reporter.state.exits import OomKills
+from otel_celery_memory.reporter.state.worker_state import WorkerState
 from tests.telemetry.expected import (
     EXPECTED_METRICS,
     EXPECTED_SITE_GAUGES,

@@ -17,9 +17,8 @@ from opentelemetry.sdk.metrics.export import (
 )
 
 from otel_celery_memory.conventions import BUCKET_BOUNDS_BYTES
-from otel_celery_memory.records import NO_SPAN
-from otel_celery_memory.telemetry.histogram import TaskHistogram
-from otel_celery_memory.telemetry.metrics import span_context
+from otel_celery_memory.ipc.records import NO_SPAN
+from otel_celery_memory.telemetry.metrics import TaskHistogram, span_context
 from tests.telemetry.payload import Plain, metric_payload, metrics_of
 from tests.unit.fakes import FakeClock
 

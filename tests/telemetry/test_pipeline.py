@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.metrics import Histogram as SdkHistogram
 
+from otel_celery_memory import __version__
 from otel_celery_memory.conventions import BUCKET_BOUNDS_BYTES
-from otel_celery_memory.telemetry.histogram import TaskHistogram
+from otel_celery_memory.telemetry.metrics import TaskHistogram
 from otel_celery_memory.telemetry.pipeline import Pipeline, open_pipeline
-from otel_celery_memory.version import __version__
 from tests.telemetry.receiving import USE, RawReceiver, in_a_process, use
 
 AGGREGATION = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from threading import Event, current_thread
 
-from otel_celery_memory.telemetry.sending import BackgroundSender
+from otel_celery_memory.telemetry.pipeline import BackgroundSender
 from tests.processes import wait_until
 
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from otel_celery_memory import conventions as c
-from otel_celery_memory.records import WindowKind
-from otel_celery_memory.telemetry.event_values import RankedSite
+from otel_celery_memory.ipc.records import WindowKind
+from otel_celery_memory.telemetry.events import RankedSite
 from otel_celery_memory.telemetry.site_gauges import REMEMBERED_MAX, short_name
 from tests.telemetry.payload import Telemetry, in_memory
 from tests.unit.reporter.test_record_properties import exported

@@ -7,7 +7,7 @@ import typing
 
 from hypothesis import strategies as st
 
-from otel_celery_memory.records import Record
+from otel_celery_memory.ipc.records import Record
 
 INT64 = st.one_of(
     st.integers(-(2**63), 2**63 - 1), st.sampled_from([-(2**63), -1, 0, 1, 2**63 - 1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from otel_celery_memory.records import (
+from otel_celery_memory.ipc.records import (
     Goodbye,
     HeapSampled,
     PartFailed,
@@ -13,8 +13,8 @@ from otel_celery_memory.records import (
     Site,
     SitesWindow,
     TaskFinished,
-    TaskHeld,
     TaskInFlight,
+    TaskInFlightAtExit,
     TaskOverdue,
     TaskStarted,
     WindowKind,
@@ -53,7 +53,7 @@ EXAMPLES: tuple[Record, ...] = (
     WorkerStopping(101, 102),
     Goodbye(111, 112),
     TaskInFlight(121, 122, "id-12", "app.task"),
-    TaskHeld(131, 132, 133, -134, 0, "id-13", "app.task", "app.previous"),
+    TaskInFlightAtExit(131, 132, 133, -134, 0, "id-13", "app.task", "app.previous"),
     PartFailed(141, 142, 3, "heap"),
 )
 

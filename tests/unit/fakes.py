@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from otel_celery_memory.records import Record
-from otel_celery_memory.worker.child_ends import ChildEnds
-from otel_celery_memory.worker.sink import Sink
+from otel_celery_memory.ipc.records import Record
+from otel_celery_memory.worker.lifecycle.child_exits import ChildEnds
+from otel_celery_memory.worker.pipe import Sink
 
 
 class FakeMemory:

@@ -9,7 +9,7 @@ from opentelemetry.metrics import Meter
 from opentelemetry.semconv.attributes import code_attributes
 
 from otel_celery_memory import conventions as c
-from otel_celery_memory.records import ExitReason
+from otel_celery_memory.ipc.records import ExitReason
 
 _NAME = re.compile(r"[a-z][a-z_]*(\.[a-z][a-z_]*)+")
 

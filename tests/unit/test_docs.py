@@ -7,9 +7,9 @@ import re
 import pytest
 
 from docs.tables import README, tables, updated
-from otel_celery_memory.orders import CAPTURE_RUNS_MAX, CAPTURE_SECONDS_MAX
-from otel_celery_memory.status import STATUS_BYTES
-from otel_celery_memory.worker.rate import COMMANDS_AT_ONCE, COMMANDS_PER_S
+from otel_celery_memory.ipc.commands import CAPTURE_RUNS_MAX, CAPTURE_SECONDS_MAX
+from otel_celery_memory.ipc.status_page import STATUS_BYTES
+from otel_celery_memory.worker.remote_control.validation import COMMANDS_AT_ONCE, COMMANDS_PER_S
 from tests.unit.captures.documents import DOCUMENT
 
 

@@ -1,8 +1,9 @@
-"""Imports go one way, as ARCHITECTURE.md says; files are small and say what they are for."""
+"""The package is made of rooms: each stands on lower ones alone, and has one door."""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,49 +12,48 @@ import pytest
 import otel_celery_memory
 
 PACKAGE = Path(otel_celery_memory.__file__).parent
+UNIT_TESTS = Path(__file__).parent
 OURS = "otel_celery_memory"
-MODULES = sorted(PACKAGE.rglob("*.py"))
+FACE = "the package itself"
 
-BASE = (
-    *("records", "settings", "conventions", "version", "wire", "frames"),
-    *("orders", "ordered", "page", "dropped", "journal", "shared_memory", "told"),
-    *("status", "rendezvous", "containment"),
-)
-"""What everybody may import: data, its form on the wire, the pages, and where they meet."""
-MAY_IMPORT = {
-    "records": (),
-    "settings": ("setting_values",),
-    "setting_values": (),
+STANDS_ON = {
+    FACE: ("instrumentor", "settings", "conventions"),
+    "instrumentor": (
+        *("worker.lifecycle", "worker.remote_control", "worker.measuring"),
+        *("reporter", "settings"),
+    ),
+    "cli": ("captures", "probes", "settings", "conventions"),
+    "worker.lifecycle": (
+        *("worker.remote_control", "worker.measuring", "worker"),
+        *("probes", "ipc", "circuit_breaker", "settings"),
+    ),
+    "worker.remote_control": (
+        *("worker.measuring", "worker"),
+        *("captures", "probes", "ipc", "settings"),
+    ),
+    "worker.measuring": (
+        *("worker.tracing", "worker"),
+        *("probes", "ipc", "circuit_breaker", "settings", "conventions"),
+    ),
+    "worker.tracing": ("worker", "probes", "ipc", "settings"),
+    "worker": ("probes", "ipc"),
+    "reporter": (
+        *("reporter.state", "telemetry", "captures", "probes", "ipc"),
+        *("circuit_breaker", "settings", "conventions"),
+    ),
+    "reporter.state": ("telemetry", "captures", "ipc", "conventions"),
+    "telemetry": ("ipc", "conventions"),
+    "captures": (),
+    "probes": (),
+    "ipc": (),
+    "circuit_breaker": (),
+    "settings": (),
     "conventions": (),
-    "version": (),
-    "wire": ("records",),
-    "frames": ("records", "wire"),
-    "orders": (),
-    "ordered": ("orders",),
-    "page": ("records", "orders", "ordered", "told", "dropped", "shared_memory"),
-    "shared_memory": (),
-    "told": (),
-    "dropped": (),
-    "journal": ("shared_memory",),
-    "status": ("shared_memory",),
-    "rendezvous": (),
-    "containment": (),
-    "probes": ("records", "settings", "conventions", "probes"),
-    "leaks": ("records", "settings", "conventions", "leaks"),
-    "captures": ("records", "settings", "conventions", "version", "captures"),
-    "worker": (*BASE, "probes", "captures", "worker"),
-    "telemetry": ("records", "conventions", "version", "telemetry"),
-    "reporter": (*BASE, "probes", "leaks", "telemetry", "captures", "reporter"),
 }
-"""By the first part of a module's name below the package; what is not here joins all."""
+"""The rooms from the top floor down, each with those that it may import from.
 
-LONG_FILES = {
-    "conventions.py": "one table of every metric, attribute and event",
-    "records.py": "one record of every kind, side by side",
-    "reporter/emitter.py": "the one place where records become telemetry",
-    "worker/recorder.py": "what fails in one part of a task's recording is contained here for all",
-}
-LONGEST_LINES = 200
+A room is a folder, or a file that lies beside the rooms; a folder inside is a room of its own.
+"""
 
 
 @dataclass(frozen=True)
@@ -66,16 +66,20 @@ class Import:
 
 
 def module_name(path: Path) -> str:
-    """A file's module below the package: ``worker.meter``."""
+    """A file's module below the package: ``worker.pipe``; empty for the package itself."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(part for part in parts if part != "__init__")
 
 
-def imports_of(path: Path) -> list[Import]:
+FILES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+FOLDERS = {name for name, path in FILES.items() if path.name == "__init__.py"} - {""}
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FILES.items()}
+
+
+def imports_of(module: str) -> list[Import]:
     """All imports of a file, but those for type checkers."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
     found: list[Import] = []
-    _collect(tree, module_name(path), False, found)
+    _collect(TREES[module], module, False, found)
     return found
 
 
@@ -93,24 +97,48 @@ def _collect(node: ast.AST, module: str, lazy: bool, found: list[Import]) -> Non
         _collect(child, module, lazy or inside, found)
 
 
-IMPORTS = [each for path in MODULES for each in imports_of(path)]
+IMPORTS = [each for module in FILES for each in imports_of(module)]
 
 
-def below_package(name: str) -> str | None:
-    """The first part below our package of an imported name; ``None`` for what is not ours."""
-    parts = name.split(".")
-    return parts[1] if parts[0] == OURS and len(parts) > 1 else None
+def our_module(name: str) -> str | None:
+    """The module of ours that an imported name is, or is in; ``None`` for what is not ours."""
+    if f"{name}.".startswith(f"{OURS}."):
+        parts = name.split(".")[1:]
+        for count in range(len(parts), -1, -1):
+            if (module := ".".join(parts[:count])) in FILES:
+                return module
+    return None
 
 
-def breaking(group: str) -> list[str]:
-    """Imports of ours that a part of the package must not have."""
-    return [
-        f"{each.module} imports {each.name}"
-        for each in IMPORTS
-        if each.module.split(".")[0] == group
-        and (part := below_package(each.name)) is not None
-        and part not in MAY_IMPORT[group]
-    ]
+WITHIN = [(each.module, to) for each in IMPORTS if (to := our_module(each.name)) is not None]
+"""Who imports whom, of our modules."""
+
+
+def around(module: str) -> list[str]:
+    """The folders that a module is in, the outermost first; a folder is in itself."""
+    parts = module.split(".")
+    starts = [".".join(parts[: count + 1]) for count in range(len(parts))]
+    return [start for start in starts if start in FOLDERS]
+
+
+def room_of(module: str) -> str:
+    """The innermost folder that a module is in, or the module."""
+    return (around(module) or [module or FACE])[-1]
+
+
+def door_of(folder: str) -> list[str]:
+    """What a folder's ``__all__`` names."""
+    for node in TREES[folder].body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return list(ast.literal_eval(node.value))
+    return []
+
+
+def ways_in(module: str, to: str) -> Iterator[tuple[str, str]]:
+    """Each folder that an import enters from outside, and what it asks for there."""
+    for folder in around(to):
+        if folder not in around(module) and to != folder:
+            yield folder, to[len(folder) + 1 :].split(".", maxsplit=1)[0]
 
 
 def importing(prefix: str, *, lazy: bool | None = None) -> set[str]:
@@ -122,41 +150,105 @@ def importing(prefix: str, *, lazy: bool | None = None) -> set[str]:
     }
 
 
-def part_of(module: str) -> str:
-    return module.split(".", maxsplit=1)[0]
+def rooms_importing(*prefixes: str) -> set[str]:
+    return {room_of(module) for prefix in prefixes for module in importing(prefix)}
 
 
-@pytest.mark.parametrize("group", MAY_IMPORT)
-def test_each_part_imports_of_ours_only_what_lies_below_it(group: str) -> None:
-    assert breaking(group) == []
+def reached_from(module: str) -> set[str]:
+    """All modules of ours that are loaded when this one is."""
+    reached, ahead = set(), {module}
+    while ahead:
+        reached |= ahead
+        ahead = {to for start, to in WITHIN if start in ahead} - reached
+    return reached
+
+
+@pytest.mark.parametrize("room", STANDS_ON)
+def test_each_room_imports_from_the_rooms_that_it_stands_on_and_from_no_other(room: str) -> None:
+    asked = {room_of(to) for module, to in WITHIN if room_of(module) == room} - {room}
+    assert asked == set(STANDS_ON[room])
+
+
+def test_imports_go_down_only() -> None:
+    floors = list(STANDS_ON)
+    up = [
+        (room, other)
+        for room, below in STANDS_ON.items()
+        for other in below
+        if floors.index(other) <= floors.index(room)
+    ]
+    assert up == []
+
+
+def test_every_file_belongs_to_a_room_that_is_listed() -> None:
+    assert {room_of(module) for module in FILES} == set(STANDS_ON)
+
+
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    below = {module: reached_from(module) - {module} for module in FILES}
+    assert [(one, two) for one in FILES for two in below[one] if one in below[two]] == []
+
+
+@pytest.mark.parametrize("folder", sorted(FOLDERS))
+def test_what_is_imported_from_outside_is_what_the_door_names(folder: str) -> None:
+    asked = {name for pair in WITHIN for entered, name in ways_in(*pair) if entered == folder}
+    # The console script's entry, which nobody here imports.
+    assert asked == set(door_of(folder)) - {"main"}
+
+
+@pytest.mark.parametrize("folder", sorted(FOLDERS))
+def test_the_paragraph_at_the_door_names_each_way_in(folder: str) -> None:
+    paragraph = ast.get_docstring(TREES[folder]) or ""
+    assert [name for name in door_of(folder) if f"`{name}`" not in paragraph] == []
+
+
+def test_nobody_imports_what_is_private_to_a_file() -> None:
+    private = [
+        f"{each.module} imports {each.name}"
+        for each in IMPORTS
+        if each.name.startswith(OURS) and each.name.rpartition(".")[2].startswith("_")
+    ]
+    assert private == []
+
+
+def test_the_unit_tests_lie_in_the_same_rooms() -> None:
+    folders = {path.parent for path in UNIT_TESTS.rglob("test_*.py")} - {UNIT_TESTS}
+    assert {".".join(path.relative_to(UNIT_TESTS).parts) for path in folders} == (
+        FOLDERS - {"telemetry"}
+    )
 
 
 def test_only_telemetry_imports_the_sdk_at_its_top() -> None:
-    assert {part_of(module) for module in importing("opentelemetry.sdk", lazy=False)} == {
+    assert {room_of(module) for module in importing("opentelemetry.sdk", lazy=False)} == {
         "telemetry"
     }
 
 
 def test_in_process_delivery_alone_asks_for_the_sdk_when_it_is_called() -> None:
-    assert importing("opentelemetry.sdk", lazy=True) <= {"inprocess"}
+    assert importing("opentelemetry.sdk", lazy=True) <= {"reporter.in_process"}
 
 
 def test_exporters_are_imported_by_nobody_at_the_top() -> None:
     assert importing("opentelemetry.exporter", lazy=False) == set()
 
 
-def test_celery_is_known_to_the_worker_side_and_the_instrumentor_alone() -> None:
-    users = importing("celery") | importing("billiard") | importing("kombu")
-    assert {part_of(module) for module in users} <= {
+def test_celery_is_known_to_the_worker_and_to_the_instrumentor_alone() -> None:
+    users = rooms_importing("celery", "billiard", "kombu")
+    assert {room.split(".", maxsplit=1)[0] for room in users} <= {
         "worker",
-        "wiring",
-        "inprocess",
-        "cli",
+        "instrumentor",
+        "reporter",
     }
 
 
+def test_the_reporter_s_process_loads_neither_celery_nor_the_worker() -> None:
+    loaded = reached_from("reporter.__main__")
+    assert loaded & (importing("celery") | importing("billiard") | importing("kombu")) == set()
+    assert {module for module in loaded if module.startswith("worker")} == set()
+
+
 def test_probes_know_nothing_of_opentelemetry() -> None:
-    assert "probes" not in {part_of(module) for module in importing("opentelemetry")}
+    assert "probes" not in rooms_importing("opentelemetry")
 
 
 def test_nobody_reads_pickles_or_marshalled_bytes() -> None:
@@ -166,37 +258,22 @@ def test_nobody_reads_pickles_or_marshalled_bytes() -> None:
 
 def test_only_snapshots_that_a_user_trusts_are_loaded_which_are_pickles() -> None:
     loading = {
-        module_name(path) for path in MODULES if "Snapshot.load" in path.read_text(encoding="utf-8")
+        module
+        for module, path in FILES.items()
+        if "Snapshot.load" in path.read_text(encoding="utf-8")
     }
-    assert loading == {"captures.snapshot"}
+    assert loading == {"captures.format"}
 
 
-def test_the_parts_that_are_listed_are_there_or_to_come() -> None:
-    groups = {part_of(module_name(path)) for path in MODULES} - {""}
-    to_come = {"leaks"}
-    joins_all = {"instrumentor", "wiring", "inprocess", "cli"}
-    assert groups - joins_all <= set(MAY_IMPORT)
-    assert set(MAY_IMPORT) - to_come <= groups
-
-
-@pytest.mark.parametrize("path", MODULES, ids=module_name)
-def test_every_file_says_in_its_first_line_what_it_is_for(path: Path) -> None:
-    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+@pytest.mark.parametrize("module", FILES)
+def test_every_file_says_in_its_first_line_what_it_is_for(module: str) -> None:
+    text = ast.get_docstring(TREES[module])
     assert text
     assert text.splitlines()[0].endswith(".")
 
 
-@pytest.mark.parametrize("path", MODULES, ids=module_name)
-def test_every_file_has_annotations_that_cost_nothing(path: Path) -> None:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+@pytest.mark.parametrize("module", FILES)
+def test_every_file_has_annotations_that_cost_nothing(module: str) -> None:
+    tree = TREES[module]
     if any(isinstance(node, ast.FunctionDef) for node in ast.walk(tree)):
         assert "from __future__ import annotations" in map(ast.unparse, tree.body[:2])
-
-
-def test_no_file_is_longer_than_two_hundred_lines_without_a_reason() -> None:
-    long = {
-        str(path.relative_to(PACKAGE))
-        for path in MODULES
-        if len(path.read_text(encoding="utf-8").splitlines()) > LONGEST_LINES
-    }
-    assert long == set(LONG_FILES)

@@ -16,8 +16,8 @@ from typing import Any, NoReturn
 from celery import Celery, signals
 
 from otel_celery_memory import CeleryMemoryInstrumentor
-from otel_celery_memory.worker import heap_sampling
-from otel_celery_memory.worker.supervisor import HANG_S, Supervisor
+from otel_celery_memory.worker.lifecycle.supervisor import HANG_S, Supervisor
+from otel_celery_memory.worker.measuring import task_recorder as heap_sampling
 
 app = Celery("tests")
 app.conf.update(

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from otel_celery_memory.probes.cgroup import find_cgroup
+from otel_celery_memory.probes.limits import find_cgroup
 from tests.processes import wait_until
 
 

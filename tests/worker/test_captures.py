@@ -17,7 +17,7 @@ import pytest
 
 from demo.receiver import Receiver
 from otel_celery_memory.captures.format import load_capture
-from otel_celery_memory.worker.ordering import RUNS_WITHIN_S
+from otel_celery_memory.worker.remote_control.validation import RUNS_WITHIN_S
 from tests.processes import wait_until
 from tests.worker.harness import CONTROLLED, Broker, Start, Worker
 from tests.worker.test_budget import APP, LEAK_BYTES, TASK, line_of

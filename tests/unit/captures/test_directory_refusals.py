@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from otel_celery_memory.captures.directory import CaptureDirectory
-from otel_celery_memory.captures.errors import CaptureError
 from otel_celery_memory.captures.format import load_capture
+from otel_celery_memory.captures.model import CaptureError
 from tests.unit.captures.examples import CAPTURE
 from tests.unit.captures.limits import files_of_at_most
 
@@ -152,7 +152,7 @@ mount -t tmpfs -o size=8k,mode=0700 none "$1"
 exec "$2" -c '
 import os, sys
 from otel_celery_memory.captures.directory import CaptureDirectory
-from otel_celery_memory.captures.errors import CaptureError
+from otel_celery_memory.captures.model import CaptureError
 from tests.unit.captures.examples import CAPTURE
 directory = CaptureDirectory(sys.argv[1])
 kept = []

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from otel_celery_memory.captures import format as capture_format
-from otel_celery_memory.captures.errors import CaptureError
 from otel_celery_memory.captures.format import (
     MAX_BYTES,
     MAX_PARTS,
@@ -20,6 +19,7 @@ from otel_celery_memory.captures.format import (
     load_capture,
     read_bytes,
 )
+from otel_celery_memory.captures.model import CaptureError
 from tests.unit.captures.examples import CAPTURE, LEAK
 
 

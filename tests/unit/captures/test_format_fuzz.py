@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from otel_celery_memory.captures.errors import CaptureError
 from otel_celery_memory.captures.format import dump_capture, load_capture
-from otel_celery_memory.captures.model import Capture
+from otel_celery_memory.captures.model import Capture, CaptureError
 from otel_celery_memory.captures.pprof import dump_pprof
 from tests.unit.captures.examples import CAPTURE
 

@@ -12,13 +12,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from otel_celery_memory.captures.errors import CaptureError
-from otel_celery_memory.captures.format import MAX_BYTES, MAX_PARTS, dump_capture, load_capture
-from otel_celery_memory.captures.model import Capture
+from otel_celery_memory.captures.format import (
+    MAX_BYTES,
+    MAX_PARTS,
+    dump_capture,
+    load_capture,
+    read_snapshot,
+)
+from otel_celery_memory.captures.model import Capture, CaptureError
 from otel_celery_memory.captures.pprof import dump_pprof
-from otel_celery_memory.captures.snapshot import read_snapshot
-from otel_celery_memory.cli.errors import CommandError
-from otel_celery_memory.cli.reading import read
+from otel_celery_memory.cli.common import CommandError, read
 from tests.unit.arbitrary import JSON
 from tests.unit.captures.arbitrary import CAPTURES
 from tests.unit.captures.documents import DOCUMENT, packed

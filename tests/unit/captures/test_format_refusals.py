@@ -8,8 +8,8 @@ import pickle
 
 import pytest
 
-from otel_celery_memory.captures.errors import CaptureError
 from otel_celery_memory.captures.format import dump_capture, load_capture
+from otel_celery_memory.captures.model import CaptureError
 from tests.unit.captures.documents import DOCUMENT, changed, packed, site, without
 from tests.unit.captures.examples import CAPTURE
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from otel_celery_memory.captures.grouping import Choice, Group, grouped, total
+from otel_celery_memory.captures.comparison import Choice, Group, grouped, total
 from otel_celery_memory.captures.model import HEAP, CapturedSite
 from tests.unit.captures.examples import APP, CACHE, CAPTURE, FREED, LEAK
 

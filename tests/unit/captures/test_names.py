@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from otel_celery_memory.captures.names import ShortNames, short_path
+from otel_celery_memory.captures.model import ShortNames, short_path
 from tests.unit.captures.examples import FREED, LEAK
 
 

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from otel_celery_memory.captures.pprof import dump_pprof
-from otel_celery_memory.captures.protobuf import number, varint
+from otel_celery_memory.captures.pprof import dump_pprof, number, varint
 from tests.unit.captures.examples import CACHE, CAPTURE, FREED, LEAK, TAKEN_NS
 from tests.unit.captures.profile_proto import DecodedProfile, DecodedSample, decode_profile
 

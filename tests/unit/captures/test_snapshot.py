@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from otel_celery_memory.captures.errors import CaptureError
-from otel_celery_memory.captures.model import HEAP, Capture
-from otel_celery_memory.captures.snapshot import read_snapshot
+from otel_celery_memory.captures.format import read_snapshot
+from otel_celery_memory.captures.model import HEAP, Capture, CaptureError
 
 HERE = f"{Path(__file__).parent}/"
 

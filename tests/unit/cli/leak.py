@@ -6,8 +6,7 @@ import time
 import tracemalloc
 from pathlib import Path
 
-from otel_celery_memory.captures.model import HEAP, Capture, CapturedSite
-from otel_celery_memory.captures.names import short_path
+from otel_celery_memory.captures.model import HEAP, Capture, CapturedSite, short_path
 from otel_celery_memory.probes.sites import live_sites
 
 ROOT = f"{Path(__file__).parents[3]}/"

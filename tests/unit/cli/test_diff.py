@@ -5,7 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from dataclasses import replace
 
-from otel_celery_memory.cli.text import size
+from otel_celery_memory.cli.common import size
 from tests.unit.captures.examples import CACHE, CAPTURE, HEAP_AFTER, HEAP_BEFORE, LEAK, TAKEN_NS
 from tests.unit.cli import leak
 from tests.unit.cli.running import Command

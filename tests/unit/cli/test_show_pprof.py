@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from otel_celery_memory.captures.grouping import Choice
+from otel_celery_memory.captures.comparison import Choice
 from otel_celery_memory.captures.pprof import dump_pprof
 from tests.unit.captures.examples import CAPTURE
 from tests.unit.captures.limits import files_of_at_most

@@ -7,7 +7,7 @@ import json
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from otel_celery_memory.captures.grouping import GROUPINGS
+from otel_celery_memory.captures.comparison import GROUPINGS
 from otel_celery_memory.captures.model import Capture
 from tests.unit.captures.arbitrary import CAPTURES
 from tests.unit.cli.running import Command

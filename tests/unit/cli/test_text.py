@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from otel_celery_memory.cli.text import Column, clipped, count, printable, size, table
+from otel_celery_memory.cli.common import Column, clipped, count, printable, size, table
 
 
 @pytest.mark.parametrize(

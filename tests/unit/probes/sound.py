@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from otel_celery_memory.probes.limits import oom_kill_counter, read_host_usage, read_limits
-from otel_celery_memory.probes.proc import (
+from otel_celery_memory.probes.procfs import (
     read_process,
     read_rlimits,
     read_shared,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_celery_memory.probes.proc import read_exit_code
+from otel_celery_memory.probes.procfs import read_exit_code
 
 
 @pytest.mark.parametrize(

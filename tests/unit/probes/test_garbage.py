@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_celery_memory.probes.proc import read_start_ticks
+from otel_celery_memory.probes.procfs import read_start_ticks
 from tests.unit.probes.machine import Machine
 from tests.unit.probes.sound import SOUND, numbers, sound_machine
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from otel_celery_memory.probes.files import read_small
-from otel_celery_memory.probes.process import LinuxProcessProbe, open_process_probe
+from otel_celery_memory.probes.own_memory import LinuxProcessProbe, open_process_probe
+from otel_celery_memory.probes.procfs import read_small
 from tests.unit.arbitrary import COUNT
 from tests.unit.probes.machine import Machine
 from tests.unit.probes.sound import SOUND, numbers, sound_machine

@@ -153,7 +153,7 @@ def test_exclude_wins_over_include_and_case_matters() -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        f"{OURS}/worker/meter.py",
+        f"{OURS}/worker/measuring/task_measurement.py",
         tracemalloc.__file__,
         "<frozen importlib._bootstrap>",
         "<frozen importlib._bootstrap_external>",
@@ -165,7 +165,7 @@ def test_what_we_and_the_import_machinery_allocate_is_never_told(path: str) -> N
 
 
 def test_our_frames_do_not_name_a_site_that_somebody_else_allocated() -> None:
-    stack: Frames = ((LIB, 1), (f"{OURS}/worker/recorder.py", 2), (APP, 3))
+    stack: Frames = ((LIB, 1), (f"{OURS}/worker/measuring/task_recorder.py", 2), (APP, 3))
     assert SiteFilter(exclude=["*/site-packages/*"]).owner(stack) == (APP, 3)
 
 

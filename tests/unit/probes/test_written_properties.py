@@ -9,9 +9,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from otel_celery_memory.probes.cgroup import CgroupLevel, find_cgroup, read_levels
-from otel_celery_memory.probes.limits import Limits, oom_kill_counter, read_host_usage, read_limits
-from otel_celery_memory.probes.proc import (
+from otel_celery_memory.probes.limits import (
+    CgroupLevel,
+    Limits,
+    find_cgroup,
+    oom_kill_counter,
+    read_host_usage,
+    read_levels,
+    read_limits,
+)
+from otel_celery_memory.probes.procfs import (
     ProcessReading,
     Rlimits,
     SharedMemory,

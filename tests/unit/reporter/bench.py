@@ -13,19 +13,15 @@ from selectors import DefaultSelector
 from threading import Thread
 from typing import Any
 
-from otel_celery_memory.containment import Containment
-from otel_celery_memory.frames import FrameDecoder
-from otel_celery_memory.journal import Journal, create_journal
-from otel_celery_memory.records import Record, TaskStarted
-from otel_celery_memory.reporter.endings import ProcessEnd
-from otel_celery_memory.reporter.headroom import Headroom
-from otel_celery_memory.reporter.held import HeldTasks
-from otel_celery_memory.reporter.intake import Intake
-from otel_celery_memory.reporter.lookout import Lookout
-from otel_celery_memory.reporter.service import INDISPENSABLE, ReporterService
-from otel_celery_memory.reporter.state import WorkerState
-from otel_celery_memory.reporter.watch import ProcessWatch
-from otel_celery_memory.wire import encode
+from otel_celery_memory.circuit_breaker import Containment
+from otel_celery_memory.ipc.codec import FrameDecoder, encode
+from otel_celery_memory.ipc.journal import Journal, create_journal
+from otel_celery_memory.ipc.records import Record, TaskStarted
+from otel_celery_memory.reporter.limits import Headroom, Lookout
+from otel_celery_memory.reporter.process_watcher import ProcessWatch
+from otel_celery_memory.reporter.service import INDISPENSABLE, Intake, ReporterService
+from otel_celery_memory.reporter.state.exits import ProcessEnd
+from otel_celery_memory.reporter.state.worker_state import InFlightTasks, WorkerState
 from tests.processes import wait_until
 from tests.unit.fakes import Places
 
@@ -144,7 +140,7 @@ class Reporter:
             self.selector,
             60.0,
             self.damaged.append,
-            HeldTasks(self.places, emitter),
+            InFlightTasks(self.places, emitter),
             lambda: self.oom_kills,
             lambda: self.sent.append(len(self.emitter.ends)),
             self.containment,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from otel_celery_memory.records import WindowKind
+from otel_celery_memory.ipc.records import WindowKind
 from otel_celery_memory.reporter.sites import CodePlace, SiteTotals
 from tests.unit.examples import finished, site, window
 

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from otel_celery_memory import conventions as c
-from otel_celery_memory.captures.checking import INT64_MAX
-from otel_celery_memory.captures.format import dump_capture, load_capture
+from otel_celery_memory.captures.format import INT64_MAX, dump_capture, load_capture
 from otel_celery_memory.captures.model import Capture
-from otel_celery_memory.orders import Orders
-from otel_celery_memory.records import WindowKind
+from otel_celery_memory.ipc.commands import Orders
+from otel_celery_memory.ipc.records import WindowKind
 from otel_celery_memory.reporter.emitter import Emitter
 from tests.telemetry.payload import Telemetry, in_memory
 from tests.telemetry.test_emitter import emitter_on

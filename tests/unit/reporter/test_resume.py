@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from otel_celery_memory.frames import FrameDecoder
-from otel_celery_memory.journal import Journal, create_journal
-from otel_celery_memory.records import Goodbye, ProcessDown, ProcessUp, Record
-from otel_celery_memory.reporter.intake import Intake
-from otel_celery_memory.wire import encode
+from otel_celery_memory.ipc.codec import FrameDecoder, encode
+from otel_celery_memory.ipc.journal import Journal, create_journal
+from otel_celery_memory.ipc.records import Goodbye, ProcessDown, ProcessUp, Record
+from otel_celery_memory.reporter.service import Intake
 from tests.unit.examples import finished, site, started, window
 from tests.unit.reporter.bench import Process, Reporter
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from otel_celery_memory.records import (
+from otel_celery_memory.ipc.codec import encode
+from otel_celery_memory.ipc.records import (
     MAIN_SLOT,
     NO_SPAN,
     Goodbye,
@@ -19,8 +20,8 @@ from otel_celery_memory.records import (
     ProcessUp,
     TaskStarted,
 )
-from otel_celery_memory.reporter import process, service
-from otel_celery_memory.wire import encode
+from otel_celery_memory.reporter import service
+from otel_celery_memory.reporter.state import processes as process
 from tests.processes import wait_until
 from tests.unit.examples import started
 from tests.unit.fakes import FakeClock

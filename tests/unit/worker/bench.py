@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from otel_celery_memory.records import TaskFinished, TaskStarted
-from otel_celery_memory.worker.meter import Meter
+from otel_celery_memory.ipc.records import TaskFinished, TaskStarted
+from otel_celery_memory.worker.measuring.task_measurement import TaskMeasurement
 from tests.unit.fakes import FakeMemory, FakeTracer
 
 
@@ -27,7 +27,9 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.looks = 0
-        self.meter = Meter(self.memory, self.tracer, self._look, lambda: self.thread)
+        self.measurement = TaskMeasurement(
+            self.memory, self.tracer, self._look, lambda: self.thread
+        )
 
     def _look(self) -> int:
         self.looks += 1
@@ -35,10 +37,10 @@ class Bench:
 
     def start(self, task_id: str, *, nested: bool = False) -> TaskStarted:
         """A task whose name is its id starts in the current thread."""
-        return self.meter.start(task_id, f"app.{task_id}", yes if nested else no)
+        return self.measurement.start(task_id, f"app.{task_id}", yes if nested else no)
 
     def finish(self, task_id: str) -> TaskFinished:
         """It ends there."""
-        run = self.meter.finish(task_id)
+        run = self.measurement.finish(task_id)
         assert run is not None
-        return self.meter.result(run, "SUCCESS")
+        return self.measurement.result(run, "SUCCESS")

@@ -7,13 +7,13 @@ import tracemalloc
 from types import SimpleNamespace
 from typing import Any
 
-from otel_celery_memory.frames import FrameDecoder
-from otel_celery_memory.probes.process import ProcessProbe, open_process_probe
-from otel_celery_memory.records import HeapSampled, Record, TaskFinished, TaskStarted
+from otel_celery_memory.ipc.codec import FrameDecoder
+from otel_celery_memory.ipc.records import HeapSampled, Record, TaskFinished, TaskStarted
+from otel_celery_memory.probes.own_memory import ProcessProbe, open_process_probe
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.worker.channel import Channel
-from otel_celery_memory.worker.recorder import Recorder
-from otel_celery_memory.worker.spans import TaskSpans
+from otel_celery_memory.worker.measuring.spans import TaskSpans
+from otel_celery_memory.worker.measuring.task_recorder import TaskRecorder
+from otel_celery_memory.worker.pipe import Channel
 
 SLOT = 2
 PLAIN: list[type[Record]] = [TaskFinished]
@@ -33,7 +33,7 @@ class Child:
     ) -> None:
         self.channel = Channel()
         self.channel.slot = SLOT
-        self.recorder = Recorder(
+        self.recorder = TaskRecorder(
             self.channel,
             Settings(**settings),
             spans or TaskSpans(),

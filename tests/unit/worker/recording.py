@@ -6,12 +6,12 @@ from typing import Any
 
 from opentelemetry.trace import Span
 
-from otel_celery_memory.page import ControlPage
-from otel_celery_memory.probes.process import ProcessProbe
-from otel_celery_memory.records import HeapSampled
+from otel_celery_memory.ipc.control_page import ControlPage
+from otel_celery_memory.ipc.records import HeapSampled
+from otel_celery_memory.probes.own_memory import ProcessProbe
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.worker.recorder import Recorder
-from otel_celery_memory.worker.spans import TaskSpans
+from otel_celery_memory.worker.measuring.spans import TaskSpans
+from otel_celery_memory.worker.measuring.task_recorder import TaskRecorder
 from tests.unit.fakes import FakeMemory, ListSink
 
 
@@ -50,7 +50,7 @@ class Recording:
         self.probes = Probes()
         settings = {"tracing": "off", **settings}
         self.page = ControlPage()
-        self.recorder = Recorder(
+        self.recorder = TaskRecorder(
             self.sink, Settings(**settings), spans or TaskSpans(), self.page, self.probes
         )
 

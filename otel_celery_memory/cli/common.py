@@ -1,0 +1,197 @@
+"""What the commands share: options, the captures they read, text for people and the one error.
+
+Text that came from a file is printed without what steers a terminal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import NamedTuple
+
+from otel_celery_memory.captures.comparison import GROUPINGS, LINE, Choice
+from otel_celery_memory.captures.format import (
+    PICKLE_MAGIC,
+    REFUSAL,
+    load_capture,
+    read_bytes,
+    read_snapshot,
+)
+from otel_celery_memory.captures.model import KINDS, Capture, CapturedProcess, CaptureError
+
+WIDTH = 100
+"""Columns that output fits in."""
+_INDENT = 15
+
+
+class CommandError(Exception):
+    """Something the user can mend; the message is one line."""
+
+    exit_code = 2
+
+
+def size(size_bytes: float | None, *, signed: bool = False) -> str:
+    """Bytes for people: ``516.3 KiB``, or ``+516.3 KiB``; ``-`` for what is not known."""
+    if size_bytes is None:
+        return "-"
+    sign = "+" if signed and size_bytes > 0 else ""
+    for unit, factor in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        # 1,023.95 KiB would be shown as 1024.0 KiB.
+        if abs(size_bytes) >= factor * 0.99995:
+            return f"{sign}{size_bytes / factor:,.1f} {unit}"
+    return f"{sign}{size_bytes:.0f} B"
+
+
+def count(number: float, *, signed: bool = False) -> str:
+    """A number for people: ``18,072``."""
+    return f"{number:{'+' if signed and number else ''},.0f}"
+
+
+def printable(text: str) -> str:
+    """A text from a file without control characters and what turns the direction of writing."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def clipped(text: str, width: int) -> str:
+    """The end of a text that is too long: of a path that is what tells it from others."""
+    return text if len(text) <= width else ".." + text[len(text) - width + 2 :]
+
+
+class Column(NamedTuple):
+    """A column of a table: its head, a cell for each row, and whether these are numbers."""
+
+    head: str
+    cells: Sequence[str]
+    number: bool = True
+
+
+def table(columns: Sequence[Column], below: Sequence[Sequence[str]] = ()) -> Iterator[str]:
+    """Lines of a table with its columns of numbers first; `below` are lines to go under each row.
+
+    Texts are made printable, and those that are too long lose their beginnings.
+    """
+    lines = [
+        [column.head, *(printable(cell) for cell in column.cells)] for column in _used(columns)
+    ]
+    widths = [max(map(len, line)) for line in lines]
+    numbers = sum(column.number for column in columns)
+    gaps = 2 * (len(lines) - 1)
+    texts = range(numbers, len(lines))
+    for n in texts[:-1]:
+        # The last text takes what is left: no other may take more than its share.
+        widths[n] = min(widths[n], (WIDTH - sum(widths[:numbers]) - gaps) // (len(texts) + 1))
+    widths[-1] = WIDTH - sum(widths[:-1]) - gaps
+    for row, cells in enumerate(zip(*lines, strict=True)):
+        yield "  ".join(
+            cell.rjust(width) if n < numbers else clipped(cell, width).ljust(width)
+            for n, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ).rstrip()
+        for line in below[row - 1] if row and below else ():
+            yield "    " + clipped(printable(line), WIDTH - 4)
+
+
+def _used(columns: Sequence[Column]) -> Iterator[Column]:
+    """All columns but those of texts that say nothing."""
+    return (
+        column for column in columns if column.number or any(column.cells) or column is columns[-1]
+    )
+
+
+def heading(capture: Capture, title: str) -> Iterator[str]:
+    """Lines that say what a capture is."""
+    worker = f" of {capture.worker}" if capture.worker else ""
+    yield from _wrapped("", f"{title}{worker}: {capture.kind}, {KINDS[capture.kind]}")
+    over = f", over {capture.duration_s:,.1f} s" if capture.duration_s else ""
+    reason = f": {capture.reason}" if capture.reason else ""
+    yield from _wrapped("taken", f"{_when(capture.taken_ns)}{over}{reason}")
+    frames = "1 frame" if capture.frames == 1 else f"{capture.frames} frames"
+    yield from _wrapped("tracing", f"{capture.tracing}, {frames}")
+    if capture.processes:
+        yield from _wrapped("processes", ", ".join(map(_process, capture.processes)))
+    if capture.runs:
+        runs = (f"{task} {count(number)}" for task, number in sorted(capture.runs.items()))
+        yield from _wrapped("traced runs", ", ".join(runs))
+
+
+def described(capture: Capture) -> dict[str, object]:
+    """The same as JSON."""
+    return {
+        "kind": capture.kind,
+        "worker": capture.worker,
+        "reason": capture.reason,
+        "taken_ns": capture.taken_ns,
+        "duration_s": capture.duration_s,
+        "frames": capture.frames,
+        "tracing": capture.tracing,
+        "processes": [vars(process) for process in capture.processes],
+        "runs": dict(capture.runs),
+        "other_bytes": capture.other_bytes,
+        "other_blocks": capture.other_blocks,
+    }
+
+
+def _process(process: CapturedProcess) -> str:
+    rss = "" if process.rss_bytes is None else f", {size(process.rss_bytes)}"
+    return f"{process.slot} (pid {process.pid}{rss})"
+
+
+def _when(taken_ns: int) -> str:
+    return f"{datetime.fromtimestamp(taken_ns // 10**9, timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _wrapped(name: str, text: str) -> Iterator[str]:
+    first = f"  {name}".ljust(_INDENT) if name else ""
+    yield from textwrap.wrap(
+        printable(text),
+        WIDTH,
+        initial_indent=first,
+        subsequent_indent=" " * _INDENT,
+        break_on_hyphens=False,
+    )
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options that choose, group and print."""
+    add = parser.add_argument
+    add("--by", choices=GROUPINGS, default=LINE, help="what is one row (default line)")
+    add("--task", metavar="PATTERN", help="only what these tasks left, such as 'feeds.*'")
+    add("--include", metavar="P", action="append", default=[], help="only files like */app/*")
+    add("--exclude", metavar="P", action="append", default=[], help="no files like */lib/*")
+    add("--top", metavar="N", type=_positive, default=20, help="rows at most (default 20)")
+    add("--json", action="store_true", help="print JSON, with exact bytes")
+    add(
+        "--trust-pickle",
+        action="store_true",
+        help="also read files of tracemalloc.Snapshot.dump(); loading one runs code that it brings",
+    )
+
+
+def choice(options: argparse.Namespace) -> Choice:
+    """Which sites the options choose."""
+    return Choice(options.task, tuple(options.include), tuple(options.exclude))
+
+
+def read(path: Path, *, trust_pickle: bool) -> Capture:
+    """The capture in a file. Raises `CommandError`."""
+    try:
+        data = read_bytes(path)
+        if data.startswith(PICKLE_MAGIC):
+            if not trust_pickle:
+                raise CaptureError(REFUSAL)
+            return read_snapshot(path, (f"{Path.cwd()}/",), trust=trust_pickle)
+        return load_capture(data)
+    except CaptureError as error:
+        raise CommandError(f"{str(path)!a} {error}") from None
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+_positive.__name__ = "number of rows"  # what argparse calls it in its error

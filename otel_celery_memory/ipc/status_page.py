@@ -1,0 +1,77 @@
+"""The status page: the reporter's view of its worker, for the main process to read at any time.
+
+Written by one process, read by another, with no lock between them: a number that is odd while
+something is being written, and the same before and after a reading that is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import struct
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+from zlib import crc32
+
+from otel_celery_memory.ipc.shared_memory import new_memory, page_in
+
+STATUS_BYTES = 256 * 1024
+_HEADER = struct.Struct("<QII")
+_READ_ATTEMPTS = 20
+_WAIT_S = 0.001
+
+
+class StatusPage:
+    """The page, mapped; made by `create` in the main process, opened by descriptor elsewhere."""
+
+    def __init__(self, fd: int = -1) -> None:
+        """Without a descriptor it is this process's alone."""
+        self.fd = fd
+        self._map = mmap.mmap(fd, STATUS_BYTES)
+
+    @classmethod
+    def create(cls, place: Callable[[int], int] = int) -> StatusPage:
+        """A new page, in memory only; raises `OSError` where there is no room for it."""
+        fd = place(new_memory("otel_celery_memory_status"))
+        return page_in(fd, STATUS_BYTES, cls, "status page")
+
+    def write(self, view: Mapping[str, Any]) -> bool:
+        """Put a view in place of the one before; ``False`` where it is too large."""
+        data = json.dumps(view, separators=(",", ":")).encode()
+        if len(data) > STATUS_BYTES - _HEADER.size:
+            return False
+        number, _, _ = _HEADER.unpack_from(self._map, 0)
+        number += number % 2  # a writer that was killed left it odd
+        _HEADER.pack_into(self._map, 0, (number + 1) % 2**64, 0, 0)
+        self._map[_HEADER.size : _HEADER.size + len(data)] = data
+        _HEADER.pack_into(self._map, 0, (number + 2) % 2**64 or 2, len(data), crc32(data))
+        return True
+
+    def read(self) -> dict[str, Any] | None:
+        """The last view; ``None`` where there is none, or none that is whole."""
+        for attempt in range(_READ_ATTEMPTS):
+            if attempt:
+                time.sleep(_WAIT_S)
+            number, length, checksum = _HEADER.unpack_from(self._map, 0)
+            if not number:
+                return None
+            if not length or length > STATUS_BYTES - _HEADER.size:
+                continue
+            data = self._map[_HEADER.size : _HEADER.size + length]
+            if number % 2 or number != _HEADER.unpack_from(self._map, 0)[0]:
+                continue
+            if crc32(data) == checksum:
+                try:
+                    found = json.loads(data)
+                except (ValueError, RecursionError):
+                    return None
+                return found if isinstance(found, dict) else None
+        return None
+
+    def close(self) -> None:
+        """Give back the mapping and the descriptor."""
+        self._map.close()
+        if self.fd >= 0:
+            os.close(self.fd)

@@ -1,0 +1,166 @@
+"""This process's own RSS and its peak, by the cheapest reads there are.
+
+Cost on Linux: ``statm`` through a kept descriptor 1.5 us (psutil: 11 to 14), resetting the peak
+0.6 us, reading it 0.9 us.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+
+from otel_celery_memory.probes.descriptors import moved_high, write
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+
+_FOREIGN_PEAK_BYTES = 4 << 20
+_STATUS_BYTES = 1 << 16
+_PEAK = b"\nVmHWM:"
+
+
+class ProcessProbe(Protocol):
+    """What the meter asks of this process."""
+
+    def rss_bytes(self) -> int:
+        """Resident set size now."""
+
+    def reset_peak(self) -> bool:
+        """Start a new peak; ``False`` where the platform has no peak that can be started anew."""
+
+    def peak_bytes(self) -> int:
+        """Highest RSS since `reset_peak` said ``True``."""
+
+    def close(self) -> None:
+        """Give back what the probe keeps open."""
+
+
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+class LinuxProcessProbe:
+    """Reads ``/proc/self``; belongs to the process that opened it and must be reopened after fork.
+
+    Raises `OSError`, `ValueError` or `IndexError` where ``statm`` cannot be opened or is of another
+    form. The peak is Linux's high-water mark: writing ``5``
+    to ``clear_refs`` resets it (proc_pid_clear_refs(5)). Other readers of ``ru_maxrss`` in the
+    process see the reset too; billiard's ``max_memory_per_child`` compares it after each task,
+    where the task's own peak still counts.
+    """
+
+    def __init__(self, proc: Path = Path("/proc")) -> None:
+        self._statm = _open(proc / "self" / "statm", os.O_RDONLY)
+        self._clear_refs = self._status = -1
+        try:
+            if not 0 <= self.rss_bytes() < 2**63:
+                raise ValueError("no size")
+        except (OSError, ValueError, IndexError):
+            self.close()
+            raise
+        # A read-only /proc or a kernel built without it: no peak then, RSS all the same.
+        with contextlib.suppress(OSError):
+            self._clear_refs = _open(proc / "self" / "clear_refs", os.O_WRONLY)
+        try:
+            self._open_status_if_needed(proc)
+        except (OSError, ValueError, IndexError):
+            # Somebody else's peak would be worse than none.
+            self._close_peak()
+
+    @property
+    def statm(self) -> int:
+        """The descriptor of ``statm``, whose second field is RSS in pages."""
+        return self._statm
+
+    @property
+    def clear_refs(self) -> int:
+        """The descriptor of ``clear_refs``; -1 where RSS has no peak that can be begun anew."""
+        return self._clear_refs
+
+    @property
+    def peak_is_of_rusage(self) -> bool:
+        """Whether ``ru_maxrss`` is the peak since ``clear_refs`` was written to."""
+        return self._clear_refs >= 0 and self._status < 0
+
+    def rss_bytes(self) -> int:
+        fields = os.pread(self._statm, 128, 0).split(None, 2)
+        return int(fields[1]) * PAGE_BYTES
+
+    def reset_peak(self) -> bool:
+        if self._clear_refs < 0:
+            return False
+        try:
+            write(self._clear_refs, b"5")
+        except OSError:
+            return False
+        return True
+
+    def peak_bytes(self) -> int:
+        if self._status >= 0:
+            return self._high_water_bytes()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    def _open_status_if_needed(self, proc: Path) -> None:
+        """Use the slower read (10 us) where ``ru_maxrss`` remembers somebody else.
+
+        After exec it keeps the peak of the process that started this one, which no reset clears.
+        """
+        if self.reset_peak() and self.peak_bytes() > self.rss_bytes() + _FOREIGN_PEAK_BYTES:
+            self._status = _open(proc / "self" / "status", os.O_RDONLY)
+            if not 0 <= self._high_water_bytes() < 2**63:
+                raise ValueError("no size")
+
+    def _high_water_bytes(self) -> int:
+        # Behind the name, in which only newlines are escaped, and the groups, which may be many.
+        text = os.pread(self._status, _STATUS_BYTES, 0)
+        at = text.index(_PEAK) + len(_PEAK)
+        return int(text[at : text.index(b"kB", at)]) * 1024
+
+    def close(self) -> None:
+        if self._statm >= 0:
+            os.close(self._statm)
+        self._statm = -1
+        self._close_peak()
+
+    def _close_peak(self) -> None:
+        for descriptor in (self._clear_refs, self._status):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._clear_refs = self._status = -1
+
+
+def _open(path: Path, flags: int) -> int:
+    return moved_high(os.open(path, flags | os.O_CLOEXEC))
+
+
+class PsutilProcessProbe:
+    """RSS by psutil, for systems without ``/proc``; they have no peak that can be reset."""
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+
+    def rss_bytes(self) -> int:
+        return int(self._process.memory_info().rss)
+
+    def reset_peak(self) -> bool:
+        return False
+
+    def peak_bytes(self) -> int:
+        raise OSError("this platform has no resettable peak")
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+
+def open_process_probe(proc: Path = Path("/proc")) -> ProcessProbe:
+    """The cheapest probe that works here."""
+    try:
+        return LinuxProcessProbe(proc)
+    except (OSError, ValueError, IndexError):
+        return PsutilProcessProbe()

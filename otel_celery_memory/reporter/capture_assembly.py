@@ -1,0 +1,309 @@
+"""Captures that a person asked for: what the processes send of them, added up by site and written.
+
+A capture waits for places in the pool and not for processes: a child may live for less runs than a
+capture is of, and the one that comes after it goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from otel_celery_memory.captures.directory import CaptureDirectory
+from otel_celery_memory.captures.format import INT64_MAX
+from otel_celery_memory.captures.model import (
+    HEAP,
+    RUNS,
+    SLICE,
+    Capture,
+    CapturedProcess,
+    CapturedSite,
+    CaptureError,
+)
+from otel_celery_memory.ipc.commands import Orders
+from otel_celery_memory.ipc.records import MAIN_SLOT, Site, SitesWindow, WindowKind, slot_name
+from otel_celery_memory.reporter.sites import CodePlace, SiteKey
+from otel_celery_memory.telemetry.events import Snapshot
+
+logger = logging.getLogger(__name__)
+
+EMPTY_S = 10.0
+"""A place that has no process for so long is no more waited for: the pool has shrunk."""
+_MAIN = slot_name(MAIN_SLOT)
+_SITES_MAX = 20_000
+GRACE_S = 2.0
+"""After the time of a capture its last windows may still come."""
+_REMEMBERED = 5
+_KINDS = {WindowKind.RUN: RUNS, WindowKind.SLICE: SLICE, WindowKind.HEAP: HEAP}
+
+
+class CapturedSlots:
+    """Of one capture; ``now_s`` is monotonic."""
+
+    def __init__(self) -> None:
+        self._windows: Counter[str] = Counter()
+        self._senders: dict[str, CapturedProcess] = {}
+        self._seen_s: dict[str, float] = {}
+
+    def sent(self, sender: CapturedProcess, now_s: float) -> None:
+        """A process has sent a window."""
+        self._windows[sender.slot] += 1
+        self._senders[sender.slot] = sender
+        self._seen_s[sender.slot] = now_s
+
+    def see(self, there: Iterable[CapturedProcess], now_s: float) -> None:
+        """These processes run tasks now."""
+        for process in there:
+            self._seen_s[process.slot] = now_s
+            sender = self._senders.get(process.slot)
+            if sender is not None and sender.pid == process.pid:
+                self._senders[process.slot] = process  # its RSS is newer
+
+    def lack(self, wanted: int, now_s: float) -> bool:
+        """Whether a place has yet to send some of the `wanted` windows; so while none is known."""
+        # Where there is a pool the main process runs no tasks, though it alone may be there now.
+        places = self._seen_s.keys() - {_MAIN} or self._seen_s.keys()
+        waited_for = [slot for slot in places if now_s - self._seen_s[slot] <= EMPTY_S]
+        return not waited_for or any(self._windows[slot] < wanted for slot in waited_for)
+
+    def senders(self) -> tuple[CapturedProcess, ...]:
+        """Of each place that has sent any, the process that did last."""
+        slots = sorted(self._senders, key=lambda slot: (len(slot), slot))
+        return tuple(self._senders[slot] for slot in slots)
+
+
+class GatheredWindows:
+    """Adds up; sites beyond a bound are added to the rest."""
+
+    def __init__(self) -> None:
+        self._runs: Counter[str] = Counter()
+        self._size_bytes: Counter[SiteKey] = Counter()
+        self._blocks: Counter[SiteKey] = Counter()
+        self._other_bytes = self._other_blocks = 0
+
+    @property
+    def other_bytes(self) -> int:
+        """Bytes at sites beyond the bound."""
+        return _carried(self._other_bytes)
+
+    @property
+    def other_blocks(self) -> int:
+        """Allocations at these."""
+        return _carried(self._other_blocks)
+
+    def window(self, record: SitesWindow) -> None:
+        """A window's runs, and what it had no room for; its sites follow."""
+        self._runs[record.task] += record.runs
+        self._other_bytes += record.other_bytes
+        self._other_blocks += record.other_blocks
+
+    def site(self, record: Site) -> None:
+        """What a window found at one site."""
+        key = (record.task, record.path, record.line, record.stack)
+        if key not in self._size_bytes and len(self._size_bytes) >= _SITES_MAX:
+            self._other_bytes += record.size_bytes
+            self._other_blocks += record.blocks
+            return
+        self._size_bytes[key] += record.size_bytes
+        self._blocks[key] += record.blocks
+
+    def runs_of_tasks(self) -> dict[str, int]:
+        """How many runs of each task there were; what belongs to no task is left out."""
+        return {task: _carried(runs, 0) for task, runs in self._runs.items() if task}
+
+    def sites(self, describe: Callable[[str, int], CodePlace]) -> tuple[CapturedSite, ...]:
+        """The sites, largest first, as `describe` names their places."""
+        return tuple(
+            self._site(key, describe(key[1], key[2]))
+            for key in sorted(self._size_bytes, key=lambda key: -self._size_bytes[key])
+        )
+
+    def _site(self, key: SiteKey, place: CodePlace) -> CapturedSite:
+        task, path, line, stack = key
+        return CapturedSite(
+            task=task,
+            path=path,
+            line=_carried(line, 0),
+            function=place.function,
+            name=place.name,
+            stack=tuple(_frame(text) for text in stack.split("\n") if text),
+            size_bytes=_carried(self._size_bytes[key]),
+            blocks=_carried(self._blocks[key]),
+        )
+
+
+def _frame(text: str) -> tuple[str, int]:
+    path, _, line = text.rpartition(":")
+    return path, _carried(int(line)) if line.isascii() and line.isdigit() else 0
+
+
+def _carried(number: int, low: int = -INT64_MAX) -> int:
+    """What a capture can carry: forged records may add up to more, or to less than nothing."""
+    return min(max(number, low), INT64_MAX)
+
+
+@dataclass(frozen=True)
+class TakenCapture:
+    """A capture that is complete: what it says, and where it was written or why it was not."""
+
+    number: int
+    capture: Capture
+    file: str | None
+    error: str | None
+
+    def snapshot(self) -> Snapshot:
+        """As its event tells of it."""
+        capture = self.capture
+        return Snapshot(
+            kind=capture.kind,
+            reason=capture.reason,
+            sites=len(capture.sites),
+            runs=sum(capture.runs.values()),
+            size_bytes=sum(site.size_bytes for site in capture.sites) + capture.other_bytes,
+            file=self.file,
+            error=self.error,
+        )
+
+
+class Captures:
+    """One capture at a time; the last few are remembered for those who ask."""
+
+    def __init__(
+        self,
+        worker: str,
+        frames: int,
+        describe: Callable[[str, int], CodePlace],
+        save: Callable[[Capture], object] | None,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._worker = worker
+        self._frames = frames
+        self._describe = describe
+        self._save = save
+        self._clock_s = clock_s
+        self._orders: Orders | None = None
+        self._began_s = 0.0
+        self._mode = ""
+        self._gathered: dict[int, GatheredWindows] = {}
+        self._slots = CapturedSlots()
+        self._sites_due: Counter[int] = Counter()
+        self._sites_due_s = 0.0
+        self._last = 0
+        self._taken: deque[TakenCapture] = deque(maxlen=_REMEMBERED)
+        self.look_for_orders: Callable[[], object] = lambda: None
+        """Called where a window is of a capture that is not known yet."""
+
+    def begin(self, orders: Orders, mode: str) -> None:
+        """Expect what `orders` ask for, if that is news; `mode` is how the worker is traced."""
+        if not orders.capture or orders.capture == self._last:
+            return
+        self._last = orders.capture
+        self._orders, self._mode, self._began_s = orders, mode, self._clock_s()
+        self._gathered.clear()
+        self._slots = CapturedSlots()
+        self._sites_due.clear()
+
+    def window(self, record: SitesWindow, sender: CapturedProcess) -> None:
+        """A window's sites follow; `sender` is the process that it is of."""
+        if record.capture > self._last:
+            self.look_for_orders()
+        if self._orders is None or record.capture != self._orders.capture:
+            return
+        if record.kind not in _KINDS:
+            return  # a damaged record's
+        self._gathered.setdefault(record.kind, GatheredWindows()).window(record)
+        self._slots.sent(sender, self._clock_s())
+        self._sites_due[record.pid] = record.sites
+        self._sites_due_s = self._clock_s() + GRACE_S
+
+    def site(self, record: Site) -> None:
+        """What a window found at one site."""
+        if self._orders is None or record.capture != self._orders.capture:
+            return
+        gathered = self._gathered.get(record.kind)
+        if gathered is not None:
+            gathered.site(record)
+            self._sites_due[record.pid] -= 1
+
+    def complete(
+        self, processes: Iterable[CapturedProcess], *, all_now: bool = False
+    ) -> TakenCapture | None:
+        """The capture, once all places have sent what they should, or its time is over.
+
+        ``processes`` are those that run tasks now.
+        """
+        orders = self._orders
+        if orders is None:
+            return None
+        now_s = self._clock_s()
+        self._slots.see(processes, now_s)
+        wanted = 1 if WindowKind.HEAP in self._gathered else orders.runs
+        waiting = not wanted or self._sites_are_due() or self._slots.lack(wanted, now_s)
+        if waiting and not all_now and now_s < orders.until_s + GRACE_S:
+            return None
+        self._orders = None
+        taken = self._taken_now(orders, self._slots.senders())
+        self._taken.append(taken)
+        return taken
+
+    def _sites_are_due(self) -> bool:
+        """Whether sites of a window that was told are still on their way; some may be lost."""
+        return self._clock_s() < self._sites_due_s and max(self._sites_due.values(), default=0) > 0
+
+    def view(self) -> list[dict[str, Any]]:
+        """The capture that is being taken and the last ones, for people who ask."""
+        running = (
+            [] if self._orders is None else [{"number": self._orders.capture, "state": "running"}]
+        )
+        return running + [
+            {
+                "number": taken.number,
+                "state": "failed" if taken.error else "complete",
+                "kind": taken.capture.kind,
+                "sites": len(taken.capture.sites),
+                "runs": sum(taken.capture.runs.values()),
+                "file": taken.file,
+                "error": taken.error,
+            }
+            for taken in reversed(self._taken)
+        ]
+
+    def _taken_now(self, orders: Orders, processes: tuple[CapturedProcess, ...]) -> TakenCapture:
+        capture = self._capture(orders, processes)
+        if self._save is None:
+            return TakenCapture(orders.capture, capture, None, None)
+        try:
+            return TakenCapture(orders.capture, capture, str(self._save(capture)), None)
+        except CaptureError as error:
+            logger.error("a capture was not written: %s", error)
+            return TakenCapture(orders.capture, capture, None, str(error))
+
+    def _capture(self, orders: Orders, processes: tuple[CapturedProcess, ...]) -> Capture:
+        """Whole runs where there are any: slices say less, and the two do not add up."""
+        kinds = (WindowKind.HEAP, WindowKind.RUN, WindowKind.SLICE)
+        kind = next((kind for kind in kinds if kind in self._gathered), WindowKind.RUN)
+        gathered = self._gathered.get(kind, GatheredWindows())
+        return Capture(
+            kind=_KINDS[kind],
+            worker=self._worker,
+            reason="SIGURG" if orders.by_signal else "remote control",
+            taken_ns=time.time_ns(),
+            duration_s=round(self._clock_s() - self._began_s, 3),
+            frames=self._frames,
+            tracing=self._mode,
+            processes=processes,
+            runs=gathered.runs_of_tasks(),
+            sites=gathered.sites(self._describe),
+            other_bytes=gathered.other_bytes,
+            other_blocks=gathered.other_blocks,
+        )
+
+
+def saver(directory: str) -> Callable[[Capture], object] | None:
+    """Writes captures into `directory`, as JSON and as a profile; ``None`` where there is none."""
+    return partial(CaptureDirectory(directory).save, pprof=True) if directory else None

@@ -1,0 +1,142 @@
+"""What is read when metrics are collected: sizes and limits now, and counts kept so far."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from otel_celery_memory import conventions as c
+from otel_celery_memory.ipc.control_page import Dropped
+from otel_celery_memory.ipc.records import slot_name
+from otel_celery_memory.probes.limits import Limits
+from otel_celery_memory.probes.procfs import ProcessReading
+from otel_celery_memory.reporter.limits import Usage
+from otel_celery_memory.reporter.state.worker_state import WorkerState
+from otel_celery_memory.telemetry.metrics import Level
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the emitter asks of the world outside of the records, each when metrics are read."""
+
+    processes: Callable[[], Mapping[str, ProcessReading]]
+    limits: Callable[[], Limits]
+    limits_used: Callable[[], Sequence[Usage]]
+    """How much of each limit is used, as the events of pressure have it."""
+    max_memory_per_child_bytes: int | None
+    frames_dropped: Callable[[], Dropped]
+    reporter_restarts: int
+    tracing_share: Callable[[], float | None]
+    switched_off: Callable[[], Iterable[str]] = tuple
+    """Parts of the reporter's own."""
+
+
+Levels = dict[c.Metric, Callable[[], Iterable[Level]]]
+
+
+def levels_of(surroundings: Surroundings, state: WorkerState) -> Levels:
+    """The levels that need nothing but a look at the world and at the state."""
+
+    def of_processes(attribute: str) -> Callable[[], list[Level]]:
+        return lambda: [
+            (value, {c.SLOT: slot})
+            for slot, reading in surroundings.processes().items()
+            if (value := getattr(reading, attribute)) is not None
+        ]
+
+    def of_cgroup(attribute: str) -> Callable[[], list[Level]]:
+        def read() -> list[Level]:
+            value = getattr(surroundings.limits(), attribute)
+            return [] if value is None else [(value, {})]
+
+        return read
+
+    def of_heaps(attribute: str) -> Callable[[], list[Level]]:
+        return lambda: _heap_levels(state, attribute)
+
+    def tracing_share() -> list[Level]:
+        share = surroundings.tracing_share()
+        return [] if share is None else [(share, {})]
+
+    return {
+        c.TRACING_OVERHEAD: tracing_share,
+        c.MEMORY: of_processes("rss_bytes"),
+        c.MEMORY_UNIQUE: of_processes("unique_bytes"),
+        c.MEMORY_PROPORTIONAL: of_processes("proportional_bytes"),
+        c.MEMORY_SWAP: of_processes("swap_bytes"),
+        c.MEMORY_VIRTUAL: of_processes("virtual_bytes"),
+        c.OPEN_FILES: of_processes("open_files"),
+        c.OPEN_FILES_LIMIT: of_processes("open_files_limit"),
+        c.MEMORY_LIMIT: lambda: _limit_levels(surroundings),
+        c.LIMIT_UTILIZATION: lambda: _utilization_levels(surroundings.limits_used()),
+        c.MEMORY_CGROUP: of_cgroup("cgroup_used_bytes"),
+        c.MEMORY_CGROUP_SWAP: of_cgroup("cgroup_swap_used_bytes"),
+        c.HEAP_BLOCKS: of_heaps("blocks"),
+        c.MALLOC_USED: of_heaps("malloc_used_bytes"),
+        c.MALLOC_FREE: of_heaps("malloc_free_bytes"),
+        c.FRAMES_DROPPED: lambda: _dropped_levels(surroundings.frames_dropped()),
+        c.REPORTER_RESTARTS: lambda: [(surroundings.reporter_restarts, {})],
+        c.PARTS_SWITCHED_OFF: lambda: [
+            (count, {c.SLOT: slot, c.PART: part})
+            for (slot, part), count in parts_off(surroundings, state).items()
+        ],
+    }
+
+
+def parts_off(surroundings: Surroundings, state: WorkerState) -> Counter[tuple[str, str]]:
+    """How many parts are switched off, by slot and part, of the processes that are there."""
+    return Counter(
+        [
+            (slot_name(process.slot), part)
+            for process in list(state.processes.values())
+            if process.gone_ns is None
+            for part in sorted(process.switched_off)
+        ]
+        + [("reporter", part) for part in surroundings.switched_off()]
+    )
+
+
+def _dropped_levels(dropped: Dropped) -> list[Level]:
+    kinds = {
+        c.FRAME_TASK_END: dropped.task_ends,
+        c.FRAME_OTHER: dropped.others,
+        c.FRAME_DAMAGED: dropped.damaged,
+    }
+    # Those of which there is none too: a count that begins at one shows no increase.
+    return [(count, {c.FRAME_KIND: kind}) for kind, count in kinds.items()]
+
+
+def _heap_levels(state: WorkerState, attribute: str) -> list[Level]:
+    samples = [
+        (process.slot, process.heap)
+        for process in list(state.processes.values())
+        if process.heap is not None and process.gone_ns is None and process.slot is not None
+    ]
+    return [
+        (value, {c.SLOT: slot_name(slot)})
+        for slot, heap in samples
+        if (value := getattr(heap, attribute)) is not None
+    ]
+
+
+def _limit_levels(surroundings: Surroundings) -> list[Level]:
+    limits = surroundings.limits()
+    kinds = {
+        c.LIMIT_CGROUP: limits.cgroup_bytes,
+        c.LIMIT_CGROUP_HIGH: limits.cgroup_high_bytes,
+        c.LIMIT_CGROUP_SWAP: limits.cgroup_swap_bytes,
+        c.LIMIT_AS: limits.rlimit_as_bytes,
+        c.LIMIT_DATA: limits.rlimit_data_bytes,
+        c.LIMIT_MAX_MEMORY: surroundings.max_memory_per_child_bytes,
+        c.LIMIT_HOST: limits.host_bytes,
+    }
+    return [(value, {c.LIMIT_KIND: kind}) for kind, value in kinds.items() if value is not None]
+
+
+def _utilization_levels(usages: Sequence[Usage]) -> list[Level]:
+    """Of nested cgroups, and of processes that have the limit each, the fullest is told."""
+    fullest: dict[str, float] = {}
+    for usage in usages:
+        fullest[usage.kind] = max(usage.share, fullest.get(usage.kind, 0.0))
+    return [(share, {c.LIMIT_KIND: kind}) for kind, share in fullest.items()]

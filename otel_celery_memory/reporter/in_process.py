@@ -1,0 +1,198 @@
+"""Delivery in the process that runs the tasks: the same records to the same emitter, no pipe."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from threading import Lock
+from typing import Any
+
+from celery.exceptions import SoftTimeLimitExceeded
+from opentelemetry import _logs, metrics
+from opentelemetry._logs import LoggerProvider
+from opentelemetry.metrics import MeterProvider
+
+from otel_celery_memory import conventions as c
+from otel_celery_memory.ipc.control_page import NOTHING, ControlPage
+from otel_celery_memory.ipc.records import MAIN_SLOT, PartFailed, Record, slot_name
+from otel_celery_memory.probes.limits import read_limits
+from otel_celery_memory.probes.native_threads import is_patched, native_thread
+from otel_celery_memory.probes.procfs import ProcessReading, read_process, read_size
+from otel_celery_memory.reporter.capture_assembly import Captures, saver
+from otel_celery_memory.reporter.emitter import Emitter
+from otel_celery_memory.reporter.gauges import Surroundings
+from otel_celery_memory.reporter.limits import Headroom, Usage
+from otel_celery_memory.reporter.sites import CodeNames, SiteTotals
+from otel_celery_memory.reporter.state.totals import TracingShare
+from otel_celery_memory.reporter.state.worker_state import WorkerState
+from otel_celery_memory.reporter.view import Desk
+from otel_celery_memory.settings import Settings
+from otel_celery_memory.telemetry.metrics import observe_levels
+from otel_celery_memory.telemetry.pipeline import Pipeline, open_pipeline, run_bounded
+from otel_celery_memory.telemetry.site_gauges import REMEMBERED_MAX, SiteGauges
+
+logger = logging.getLogger(__name__)
+
+_WAITING_MAX = 1_000
+_DESK_INTERVAL_S = 1.0
+FLUSH_TIMEOUT_S = 2.0
+"""A child that is being recycled holds its slot for as long as it flushes."""
+
+
+def given_destination(
+    meter_provider: MeterProvider | None, logger_provider: LoggerProvider | None
+) -> Pipeline:
+    """The caller's providers; the global ones for what the caller did not give."""
+    meters = meter_provider or metrics.get_meter_provider()
+    logs = logger_provider or _logs.get_logger_provider()
+    meter = meters.get_meter(c.SCOPE, c.VERSION)
+
+    def flush() -> None:
+        for provider in (meters, logs):
+            force_flush = getattr(provider, "force_flush", None)
+            if force_flush is not None:
+                force_flush(int(FLUSH_TIMEOUT_S * 1000))
+
+    # Shutting down what is the caller's is the caller's.
+    return Pipeline(
+        meter,
+        logs.get_logger(c.SCOPE, c.VERSION),
+        meter.create_histogram,
+        SiteGauges(partial(observe_levels, meter), REMEMBERED_MAX),
+        flush,
+    )
+
+
+def best_destination(instance: str, export_interval_s: float) -> Pipeline:
+    """The global SDK providers where there are any, else a pipeline of our own for `instance`."""
+    if _has_global_sdk():
+        return given_destination(None, None)
+    return open_pipeline(instance, export_interval_s)
+
+
+def _has_global_sdk() -> bool:
+    """Whether somebody has set up OpenTelemetry's SDK for metrics in this process."""
+    from opentelemetry.sdk.metrics import MeterProvider as SdkMeterProvider
+
+    return isinstance(metrics.get_meter_provider(), SdkMeterProvider)
+
+
+class InProcessSink:
+    """Takes records from any thread of this process; fails once, aloud, and then never again."""
+
+    def __init__(
+        self,
+        destination: Pipeline,
+        settings: Settings,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._destination = destination
+        self._interval_s = settings.sites_interval
+        self._clock_s = clock_s
+        self._ranked_s = clock_s()
+        self._lock = Lock()
+        self._pid = os.getpid()
+        self._on = True
+        self._state = WorkerState()
+        self.page = ControlPage()
+        self._mode = settings.tracing
+        describe = CodeNames().describe
+        share = TracingShare(self.page.totals)
+        self._emitter = Emitter(
+            destination.meter,
+            destination.logger,
+            destination.histogram,
+            destination.site_gauges,
+            self._state,
+            SiteTotals(describe, settings.sites_top),
+            Captures("", settings.frames, describe, saver(settings.capture_directory)),
+            Surroundings(
+                processes=self._processes,
+                limits=lambda: read_limits(os.getpid()),
+                limits_used=self._limits_used,
+                max_memory_per_child_bytes=None,
+                frames_dropped=lambda: NOTHING,
+                reporter_restarts=0,
+                tracing_share=share.share,
+            ),
+        )
+        self._desk = Desk(self._emitter, self.page, self._mode, share.seconds, lambda _: True)
+        self._desk_due_s = clock_s()
+        # gevent's and eventlet's locks are for greenlets: what another thread of the kernel has
+        # to tell waits until a greenlet tells something.
+        self._thread = native_thread() if is_patched() else None
+        self._waiting: deque[Record] = deque(maxlen=_WAITING_MAX)
+
+    def send(self, record: Record) -> bool:
+        """Emit at once; there is no thread of ours, so sites are told between tasks as well."""
+        if not self._on:
+            return False
+        if os.getpid() != self._pid:
+            self._forked()
+        if self._thread is not None and native_thread() != self._thread:
+            self._waiting.append(record)
+            return True
+        try:
+            with self._lock:
+                while self._waiting:
+                    self._emitter.apply(self._waiting.popleft())
+                self._emitter.apply(record)
+                now_s = self._clock_s()
+                if now_s >= self._desk_due_s:
+                    self._desk_due_s = now_s + _DESK_INTERVAL_S
+                    self._desk.tick()
+                if now_s - self._ranked_s >= self._interval_s:
+                    self._emitter.emit_sites(now_s - self._ranked_s, time.time_ns())
+                    self._ranked_s = now_s
+                    self._desk.ranked()
+        except SoftTimeLimitExceeded:
+            raise  # the task's time limit, which happened to hit us
+        except Exception:
+            self._on = False
+            logger.exception("otel_celery_memory: in-process delivery failed and is switched off")
+            self._state.apply(PartFailed(self._pid, time.time_ns(), MAIN_SLOT, "delivery"))
+        return self._on
+
+    def view(self) -> dict[str, Any]:
+        """This process as people who ask are shown it."""
+        with self._lock:
+            self._desk.tick()
+            return self._desk.view(self.page.orders().mode or self._mode)
+
+    def end(self) -> None:
+        """The process ends: what has been measured is sent, within a bounded time."""
+        if not self._on or os.getpid() != self._pid:
+            return
+        self._on = False
+        now_ns = time.time_ns()
+        with self._lock:
+            self._state.gone(self._pid, now_ns)
+            for end in self._state.judge(now_ns, all_now=True):
+                self._emitter.ended(end)
+            self._desk.finish()
+            self._emitter.emit_sites(max(self._clock_s() - self._ranked_s, 0.001), now_ns)
+        run_bounded(self._destination.shutdown, FLUSH_TIMEOUT_S)
+
+    def _forked(self) -> None:
+        self._pid = os.getpid()
+        self._lock = Lock()
+        self._ranked_s = self._clock_s()
+        if self._thread is not None:
+            self._thread = native_thread()
+        self._emitter.forget()
+
+    def _processes(self) -> dict[str, ProcessReading]:
+        pid = os.getpid()
+        process = self._state.processes.get(pid)
+        # Ended, it has nothing to tell; its last numbers go out all the same.
+        reading = None if process is None else read_process(pid)
+        return {} if process is None or reading is None else {slot_name(process.slot): reading}
+
+    def _limits_used(self) -> list[Usage]:
+        pid = os.getpid()
+        size = read_size(pid)
+        return Headroom(pid, None).usages({} if size is None else {pid: size}, {})

@@ -1,0 +1,264 @@
+"""What a worker was doing when it was killed with its reporter: kept in a file, told by the next.
+
+Where the container is killed as a whole nobody is left to tell. The reporter keeps the last known
+processes and tasks of its worker in one small file, in the directory that the user named, and
+takes it away when it has told all; the next reporter of the same node that finds one tells what
+its worker was doing. The file has names and sizes only. It is written by renaming, so what is
+found is whole; it is not forced to the disk, so it survives the death of all processes, but not
+always that of the machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import re
+import stat
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from otel_celery_memory.ipc.records import MAIN_SLOT, SLOTS_MAX, ExitReason, slot_name
+from otel_celery_memory.reporter.state.worker_state import WorkerState
+from otel_celery_memory.telemetry.events import LostProcess, ProcessSnapshot
+
+logger = logging.getLogger(__name__)
+
+_FORMAT = 1
+_READ_MAX_BYTES = 4 << 20
+PROCESSES_MAX = 1_000
+_TEXT_MAX = 512
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_SIGKILL = 9
+
+
+@dataclass(frozen=True)
+class KnownProcess:
+    """One process as it was last seen, and its task in flight, if any."""
+
+    slot: int | None
+    pid: int
+    rss_bytes: int | None
+    rss_peak_bytes: int | None
+    task: str | None
+    task_id: str | None
+    task_started_ns: int | None
+    task_rss_start_bytes: int | None
+
+
+@dataclass(frozen=True)
+class KnownWorker:
+    """A worker as it was last seen at ``time_ns``.
+
+    ``main_started`` is its main process's start in ticks since boot, which together with the pid
+    is no other's; ``cgroup`` names the cgroup whose OOM kills are counted.
+    """
+
+    time_ns: int
+    main_pid: int
+    main_started: int
+    cgroup: str
+    oom_kills: int | None
+    processes: tuple[KnownProcess, ...]
+
+
+class Ledger:
+    """Reads, writes and takes away the file of one node."""
+
+    def __init__(self, directory: Path, node_name: str) -> None:
+        readable = re.sub(r"[^A-Za-z0-9._@-]", "_", node_name)[:100].lstrip(".")
+        digest = hashlib.sha256(node_name.encode("utf-8", "replace")).hexdigest()[:8]
+        self.path = directory / f"{readable}-{digest}.json"
+        self._failed = False
+
+    def write(self, known: KnownWorker) -> None:
+        """Replace the file; a failure is logged once and tried again next time."""
+        try:
+            self._replace(json.dumps({"format": _FORMAT, **asdict(known)}).encode())
+        except OSError as error:
+            if not self._failed:
+                logger.warning("the state cannot be kept in %s: %s", self.path.parent, error)
+            self._failed = True
+
+    def _replace(self, content: bytes) -> None:
+        self.path.parent.mkdir(mode=0o700, exist_ok=True)
+        new = self.path.with_suffix(".new")
+        # Left over by one who was killed here; a link is removed and not followed.
+        with contextlib.suppress(FileNotFoundError):
+            new.unlink()
+        fd = os.open(new, _NEW_FILE, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(content)
+        new.replace(self.path)
+
+    def remove(self) -> None:
+        """All is told: nothing to find for the next one."""
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+
+    def read(self) -> KnownWorker | None:
+        """What was written last; ``None`` where there is nothing, or nothing of ours."""
+        try:
+            content = self._content()
+            return None if content is None else _worker(json.loads(content))
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+            logger.warning("the state in %s is not used: %s", self.path, type(error).__name__)
+            return None
+
+    def _content(self) -> bytes | None:
+        try:
+            # Somebody may have put a pipe there, which would be waited for.
+            fd = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        with os.fdopen(fd, "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+                raise ValueError("not a file of this user")
+            return file.read(_READ_MAX_BYTES)
+
+
+def _worker(data: Any) -> KnownWorker:
+    """Raises `ValueError`, `TypeError` or `KeyError` for anything that was not written by us."""
+    if data["format"] != _FORMAT:
+        raise ValueError("another format")
+    processes = data["processes"]
+    if not isinstance(processes, list):
+        raise TypeError("processes")
+    return KnownWorker(
+        time_ns=_number(data["time_ns"]),
+        main_pid=_number(data["main_pid"]),
+        main_started=_number(data["main_started"]),
+        cgroup=_text(data["cgroup"]),
+        oom_kills=None if data["oom_kills"] is None else _number(data["oom_kills"]),
+        processes=tuple(_process(each) for each in processes[:PROCESSES_MAX]),
+    )
+
+
+def _process(data: Any) -> KnownProcess:
+    values: dict[str, Any] = {}
+    for item in fields(KnownProcess):
+        value = data[item.name]
+        if value is not None:
+            value = _text(value) if item.name in ("task", "task_id") else _number(value)
+        values[item.name] = value
+    known = KnownProcess(**values)
+    if known.pid is None or (known.slot is not None and known.slot >= SLOTS_MAX):
+        raise ValueError("no process")
+    return known
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not -1 <= value < 2**63:
+        raise ValueError("no number")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("no text")
+    return value[:_TEXT_MAX]
+
+
+class NoMemoirs:
+    """Where the user named no directory."""
+
+    def found(self, oom_kills: int | None) -> list[tuple[LostProcess, int]]:
+        """Nothing is ever found."""
+        return []
+
+    def note(self) -> None:
+        """Nothing is written."""
+
+    def close(self) -> None:
+        """Nothing is there."""
+
+
+class Memoirs(NoMemoirs):
+    """Writes down what is known of a worker, and reads what an earlier one left."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        state: WorkerState,
+        main: tuple[int, int | None],
+        cgroup: str,
+        started_of: Callable[[int], int | None],
+    ) -> None:
+        """``main`` is the main process's pid and start; ``started_of`` tells any process's."""
+        self._ledger = ledger
+        self._state = state
+        self._main = main
+        self._cgroup = cgroup
+        self._started_of = started_of
+
+    def found(self, oom_kills: int | None) -> list[tuple[LostProcess, int]]:
+        """Processes of an earlier worker that nobody has told of, with the time they were seen."""
+        known = self._ledger.read()
+        if known is None or self._started_of(known.main_pid) == known.main_started:
+            return []  # there still: two workers of one name
+        same = known.cgroup != "" and known.cgroup == self._cgroup
+        kills = None
+        if same and oom_kills is not None and known.oom_kills is not None:
+            kills = max(oom_kills - known.oom_kills, 0)
+        return [
+            (_lost(process, known.time_ns, at < (kills or 0), kills), known.time_ns)
+            for at, process in enumerate(sorted(known.processes, key=_first_the_victim))
+        ]
+
+    def note(self) -> None:
+        """Write down how things are now."""
+        pid, started = self._main
+        self._ledger.write(
+            KnownWorker(
+                time_ns=time.time_ns(),
+                main_pid=pid,
+                main_started=started or 0,
+                cgroup=self._cgroup,
+                oom_kills=self._state.oom.count,
+                processes=tuple(
+                    KnownProcess(
+                        process.slot,
+                        process.pid,
+                        process.rss_bytes,
+                        process.rss_peak_bytes,
+                        *((task.task, task.task_id) if task else (None, None)),
+                        *((task.time_ns, task.rss_bytes or None) if task else (None, None)),
+                    )
+                    for process in islice(self._state.processes.values(), PROCESSES_MAX)
+                    if process.down is None
+                    for task in (process.running,)
+                ),
+            )
+        )
+
+    def close(self) -> None:
+        """All that is known has been told."""
+        self._ledger.remove()
+
+
+def _first_the_victim(process: KnownProcess) -> tuple[bool, int]:
+    """The main process's death is why its children died; else the kernel prefers the largest."""
+    return process.slot != MAIN_SLOT, -(process.rss_bytes or 0)
+
+
+def _lost(process: KnownProcess, seen_ns: int, oom: bool, oom_kills: int | None) -> LostProcess:
+    started_ns = process.task_started_ns
+    snapshot = ProcessSnapshot(
+        slot=slot_name(process.slot),
+        pid=process.pid,
+        rss_bytes=process.rss_bytes,
+        rss_peak_bytes=process.rss_peak_bytes,
+        task=process.task,
+        task_id=process.task_id,
+        task_age_s=None if started_ns is None else round((seen_ns - started_ns) / 1e9, 3),
+        task_rss_start_bytes=process.task_rss_start_bytes,
+    )
+    reason = ExitReason.OOM_KILL if oom else ExitReason.KILLED
+    return LostProcess(snapshot, reason.value, _SIGKILL if oom else None, oom_kills, told_late=True)

@@ -1,0 +1,238 @@
+"""How much of each limit of the worker is used, when one is near, and how soon to look again.
+
+A container that is killed as a whole sends nothing afterwards, so what it was doing is told when
+90 % of the nearest limit are used. The nearer the limit, the more often we look; looking may cost
+a fiftieth of one core at most.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from otel_celery_memory import conventions as c
+from otel_celery_memory.ipc.records import MAIN_SLOT
+from otel_celery_memory.probes.limits import (
+    MOUNT,
+    Cgroup,
+    find_cgroup,
+    read_host_usage,
+    read_levels,
+)
+from otel_celery_memory.probes.procfs import PROC, ProcessSize, Rlimits, read_rlimits
+from otel_celery_memory.reporter.state.worker_state import WorkerState
+
+TELL_AT, OVER_BELOW = 0.9, 0.8
+"""Shares of a limit: an episode begins at the one and is over below the other."""
+LOOK_S, SHORTEST_LOOK_S = 0.5, 0.05
+_QUICKER_FROM = 0.7
+_COST_FACTOR = 50
+"""Looking may take at most a fiftieth of the time between two looks."""
+_LOOKS_TO_THE_LIMIT = 4
+RECYCLING_PAUSE_S = 60.0
+"""A child over ``max_memory_per_child`` is recycled as it should be, many times an hour: told
+once a minute."""
+
+_Episode = tuple[str, int | None]
+"""A kind of limit, and the process that it holds for, if any."""
+_FRESH_FOR_S = 15.0
+"""Limits of a process and the place of a cgroup rarely change."""
+NOTE_S = 1.0
+"""A file is renamed for each note."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """How much of one limit is used; ``pid`` of the process that it holds for, else ``None``."""
+
+    kind: str
+    pid: int | None
+    used_bytes: int
+    limit_bytes: int
+
+    @property
+    def share(self) -> float:
+        """1 is at the limit; a limit of nothing is reached."""
+        return self.used_bytes / self.limit_bytes if self.limit_bytes > 0 else 1.0
+
+
+class PressureGauge:
+    """Follows all limits; says once for each episode that one is near."""
+
+    def __init__(self) -> None:
+        self._pressed: dict[_Episode, float] = {}
+        self._before: dict[tuple[str, int | None, int], tuple[float, int]] = {}
+
+    def begun(self, usages: Sequence[Usage], now_s: float) -> list[Usage]:
+        """The limits that have come near since the last call, the nearest first."""
+        nearest: dict[_Episode, Usage] = {}
+        for usage in usages:
+            episode = _episode_of(usage)
+            known = nearest.get(episode)
+            if known is None or usage.share > known.share:
+                nearest[episode] = usage
+        for episode, begun_s in list(self._pressed.items()):
+            over = episode not in nearest or nearest[episode].share < OVER_BELOW
+            if over and now_s - begun_s >= _pause_s(episode):
+                del self._pressed[episode]
+        begun = {
+            episode: usage
+            for episode, usage in nearest.items()
+            if usage.share >= TELL_AT and episode not in self._pressed
+        }
+        self._pressed.update(dict.fromkeys(begun, now_s))
+        return sorted(begun.values(), key=lambda usage: -usage.share)
+
+    def next_look_s(self, usages: Sequence[Usage], now_s: float, cost_s: float) -> float:
+        """Seconds until the next look, by the nearest limit and by how fast it comes nearer."""
+        wanted_s = LOOK_S
+        before, self._before = self._before, {}
+        for usage in usages:
+            key = (usage.kind, usage.pid, usage.limit_bytes)
+            self._before[key] = (now_s, usage.used_bytes)
+            left = max(1 - usage.share, 0.0)
+            wanted_s = min(wanted_s, LOOK_S * left / (1 - _QUICKER_FROM))
+            then_s, then_bytes = before.get(key, (now_s, usage.used_bytes))
+            grown_bytes = usage.used_bytes - then_bytes
+            if grown_bytes > 0 and now_s > then_s:
+                left_s = (usage.limit_bytes - usage.used_bytes) * (now_s - then_s) / grown_bytes
+                wanted_s = min(wanted_s, left_s / _LOOKS_TO_THE_LIMIT)
+        return min(max(wanted_s, SHORTEST_LOOK_S, cost_s * _COST_FACTOR), LOOK_S * _COST_FACTOR)
+
+
+def _episode_of(usage: Usage) -> _Episode:
+    """Cgroups around one another are one; so are children that are recycled all the time."""
+    return usage.kind, None if usage.kind == c.LIMIT_MAX_MEMORY else usage.pid
+
+
+def _pause_s(episode: _Episode) -> float:
+    return RECYCLING_PAUSE_S if episode[0] == c.LIMIT_MAX_MEMORY else 0.0
+
+
+class Headroom:
+    """Reads the usage of all limits; keeps what rarely changes."""
+
+    def __init__(
+        self,
+        pid: int,
+        max_memory_per_child_bytes: int | None,
+        proc: Path = PROC,
+        mount: Path = MOUNT,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``pid`` is a process of the worker's cgroup that lives as long as we do: our own."""
+        self._pid = pid
+        self._max_memory_bytes = max_memory_per_child_bytes
+        self._proc = proc
+        self._mount = mount
+        self._clock_s = clock_s
+        self._cgroup: Cgroup | None = None
+        self._rlimits: dict[int, Rlimits] = {}
+        self._fresh_until_s = float("-inf")
+        self.latest: list[Usage] = []
+        """What was read last."""
+
+    def usages(
+        self, sizes: Mapping[int, ProcessSize], slots: Mapping[int, int | None]
+    ) -> list[Usage]:
+        """Of the worker as a whole, and of each process in `sizes`."""
+        now_s = self._clock_s()
+        if now_s >= self._fresh_until_s:
+            self._fresh_until_s = now_s + _FRESH_FOR_S
+            self._cgroup = find_cgroup(self._pid, self._proc, self._mount)
+            self._rlimits = {}
+        found = self._of_worker()
+        for pid, size in sizes.items():
+            found += self._of_process(pid, size, slots.get(pid))
+        self.latest = found
+        return found
+
+    def _of_worker(self) -> list[Usage]:
+        found = []
+        for level in [] if self._cgroup is None else read_levels(self._cgroup):
+            for kind, limit in (
+                (c.LIMIT_CGROUP, level.limit_bytes),
+                (c.LIMIT_CGROUP_HIGH, level.high_bytes),
+            ):
+                if limit is not None:
+                    found.append(Usage(kind, None, level.working_bytes, limit))
+        host = read_host_usage(self._proc)
+        if host is not None:
+            found.append(Usage(c.LIMIT_HOST, None, *host))
+        return found
+
+    def _of_process(self, pid: int, size: ProcessSize, slot: int | None) -> list[Usage]:
+        rlimits = self._rlimits.get(pid)
+        if rlimits is None:
+            rlimits = self._rlimits[pid] = read_rlimits(pid, self._proc)
+        child = slot is not None and slot != MAIN_SLOT
+        return [
+            Usage(kind, pid, used, limit)
+            for kind, used, limit in (
+                (c.LIMIT_AS, size.virtual_bytes, rlimits.address_space_bytes),
+                (c.LIMIT_DATA, size.data_bytes, rlimits.data_bytes),
+                (c.LIMIT_MAX_MEMORY, size.rss_bytes, self._max_memory_bytes if child else None),
+            )
+            if used is not None and limit is not None
+        ]
+
+
+class PressureEmitter(Protocol):
+    """Who is told of pressure."""
+
+    state: WorkerState
+
+    def pressed(self, usage: Usage, now_ns: int) -> None:
+        """A limit is near."""
+
+
+class Lookout:
+    """Notes the size of each process in the state, and begins an episode of pressure."""
+
+    def __init__(
+        self,
+        sizes: Callable[[], Mapping[int, ProcessSize]],
+        headroom: Headroom,
+        emitter: PressureEmitter,
+        send_now: Callable[[], None],
+        note: Callable[[], None],
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``send_now`` has what was emitted exported at once, and does not wait for that;
+        ``note`` writes down what is known, for those who come after all of us."""
+        self._sizes = sizes
+        self._headroom = headroom
+        self._emitter = emitter
+        self._send_now = send_now
+        self._note = note
+        self._clock_s = clock_s
+        self._gauge = PressureGauge()
+        self.due_s = self._note_due_s = clock_s()
+        self.usages: list[Usage] = []
+
+    def look(self) -> None:
+        """One look; `due_s` is when the next one is due."""
+        began_s = self._clock_s()
+        self.due_s = began_s + LOOK_S
+        processes = self._emitter.state.processes
+        try:
+            sizes = self._sizes()
+            for pid, size in sizes.items():
+                if pid in processes:
+                    processes[pid].saw_rss(size.rss_bytes)
+            slots = {pid: process.slot for pid, process in processes.items()}
+            self.usages = self._headroom.usages(sizes, slots)
+            begun = self._gauge.begun(self.usages, began_s)
+            for usage in begun:
+                self._emitter.pressed(usage, time.time_ns())
+            if begun:
+                self._send_now()
+            if begun or began_s >= self._note_due_s:
+                self._note_due_s = began_s + NOTE_S
+                self._note()
+        finally:
+            now_s = self._clock_s()
+            self.due_s = now_s + self._gauge.next_look_s(self.usages, now_s, now_s - began_s)

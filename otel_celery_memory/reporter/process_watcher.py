@@ -1,0 +1,144 @@
+"""Watches the worker's processes from outside: their memory, and the moment each is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from selectors import EVENT_READ, BaseSelector
+from threading import Lock
+
+from otel_celery_memory.probes.procfs import (
+    PROC,
+    ProcessReading,
+    ProcessSize,
+    SharedMemory,
+    read_exit_code,
+    read_process,
+    read_shared,
+    read_size,
+)
+
+PID_LIMIT = 2**22 + 1
+"""The largest pid_max of Linux (proc_sys_kernel(5))."""
+SHARED_INTERVAL_S = 60.0
+"""USS and PSS lock a process's memory map while they are added up: milliseconds for a large one."""
+_SHARED_COST_FACTOR = 1_000
+
+
+class ProcessWatch:
+    """The pids of one worker; a pid's end is noticed by its descriptor, or by asking."""
+
+    def __init__(self, selector: BaseSelector, proc: Path = PROC) -> None:
+        self._selector = selector
+        self._proc = proc
+        self._pidfds: dict[int, int | None] = {}
+
+    def add(self, pid: int) -> bool:
+        """Watch a process; ``False`` where it is gone already."""
+        if pid in self._pidfds:
+            return True
+        if not 0 < pid < PID_LIMIT:
+            return False  # a damaged record's: 0 and -1 mean whole groups of processes
+        try:
+            fd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return False
+        except (AttributeError, OSError):
+            # Not Linux, a kernel before 5.3, or no descriptor left: asked at each tick instead.
+            self._pidfds[pid] = None
+            return self._alive(pid)
+        self._pidfds[pid] = fd
+        self._selector.register(fd, EVENT_READ, pid)
+        return True
+
+    def drop(self, pid: int) -> None:
+        """Watch a process no more."""
+        fd = self._pidfds.pop(pid, None)
+        if fd is not None:
+            with contextlib.suppress(KeyError, ValueError):
+                self._selector.unregister(fd)
+            os.close(fd)
+
+    def gone_without_notice(self) -> list[int]:
+        """Pids that have disappeared and whose end no descriptor can tell."""
+        return [pid for pid, fd in self._pidfds.items() if fd is None and not self._alive(pid)]
+
+    def sizes(self) -> dict[int, ProcessSize]:
+        """The size of every watched process that is still there."""
+        readings = {pid: read_size(pid, self._proc) for pid in self._pidfds}
+        return {pid: size for pid, size in readings.items() if size is not None}
+
+    def still_there(self, pid: int) -> bool:
+        """Whether a watched process has not ended yet."""
+        return pid in self._pidfds and self._alive(pid)
+
+    def exit_code(self, pid: int) -> int | None:
+        """Of a process that is gone; ``None`` where its parent has reaped it, or it is hidden."""
+        return read_exit_code(pid, self._proc)
+
+    @staticmethod
+    def _alive(pid: int) -> bool:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        except OSError:
+            return True
+        return True
+
+
+class ProcessReadings:
+    """Readings of the worker's processes by slot, taken when metrics are collected."""
+
+    def __init__(
+        self,
+        pids: Callable[[], Mapping[str, int]],
+        proc: Path = PROC,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._pids = pids
+        self._proc = proc
+        self._clock_s = clock_s
+        self._lock = Lock()
+        self._fresh_until_s = 0.0
+        self._readings: dict[str, ProcessReading] = {}
+        self._shared: dict[int, tuple[float, SharedMemory]] = {}
+
+    def read(self) -> Mapping[str, ProcessReading]:
+        """One reading serves the seven metrics that are collected within a moment."""
+        with self._lock:
+            now_s = self._clock_s()
+            if now_s >= self._fresh_until_s:
+                self._readings = self._take(now_s)
+                self._fresh_until_s = self._clock_s() + 0.05
+            return self._readings
+
+    def _take(self, now_s: float) -> dict[str, ProcessReading]:
+        pids = dict(self._pids())
+        self._shared = {pid: entry for pid, entry in self._shared.items() if pid in pids.values()}
+        readings = {}
+        for slot, pid in pids.items():
+            reading = read_process(pid, self._proc)
+            if reading is None:
+                continue
+            shared = self._shared_of(pid, now_s)
+            readings[slot] = replace(
+                reading,
+                unique_bytes=shared.unique_bytes,
+                proportional_bytes=shared.proportional_bytes,
+            )
+        return readings
+
+    def _shared_of(self, pid: int, now_s: float) -> SharedMemory:
+        due_s, known = self._shared.get(pid, (now_s, None))
+        if known is None or now_s >= due_s:
+            began_s = self._clock_s()
+            known = read_shared(pid, self._proc)
+            cost_s = self._clock_s() - began_s
+            pause_s = max(SHARED_INTERVAL_S, cost_s * _SHARED_COST_FACTOR)
+            self._shared[pid] = (now_s + pause_s, known)
+        return known

@@ -1,0 +1,153 @@
+"""What is counted of one worker: its tasks, its processes, and the share that tracing costs.
+
+Counts are what the metrics ask for, totals by task what people ask for, both since the reporter
+started; tracing's share of the tasks' CPU time is of the last ten minutes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from otel_celery_memory import conventions as c
+from otel_celery_memory.telemetry.metrics import Level
+
+WINDOW_S = 600.0
+_SPACING_S = 10.0
+
+
+@dataclass
+class TaskTotal:
+    """Sums over runs of one task, in bytes."""
+
+    runs: int = 0
+    retained_runs: int = 0
+    retained_bytes: int = 0
+    traced_runs: int = 0
+    traced_bytes: int = 0
+
+
+class TaskTotals:
+    """Totals by task name; names are bounded by whoever gives them."""
+
+    def __init__(self) -> None:
+        self._totals: dict[str, TaskTotal] = {}
+
+    def finished(self, task: str, traced_bytes: int | None) -> None:
+        """A run ended that had its process to itself."""
+        total = self._totals.get(task)
+        if total is None:
+            total = self._totals[task] = TaskTotal()
+        total.runs += 1
+        if traced_bytes is not None:
+            total.traced_runs += 1
+            total.traced_bytes += traced_bytes
+
+    def retained(self, task: str, retained_bytes: int) -> None:
+        """A run was followed by another, or by its process's end."""
+        total = self._totals.get(task)
+        if total is None:
+            total = self._totals[task] = TaskTotal()
+        total.retained_runs += 1
+        total.retained_bytes += retained_bytes
+
+    def largest(self, count: int) -> list[tuple[str, TaskTotal]]:
+        """The tasks that retained most in all, with what they did."""
+        totals = list(self._totals.items())
+        return sorted(totals, key=lambda item: (-item[1].retained_bytes, item[0]))[:count]
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self._totals.clear()
+
+
+class Counts:
+    """Written by one thread, copied by the SDK's export thread.
+
+    ``list()`` of a dictionary's items is one step to other threads, so no lock is needed.
+    """
+
+    def __init__(self) -> None:
+        self.measured: Counter[tuple[str, str, bool]] = Counter()
+        """Runs, by task, state, and whether they had their process to themselves."""
+        self.exits: Counter[tuple[str, str]] = Counter()
+        """Ends of processes, by slot and reason."""
+        self.aborted: Counter[str] = Counter()
+        """Runs whose tracing was stopped before their end, by task."""
+
+    def levels(self) -> dict[c.Metric, Callable[[], list[Level]]]:
+        """What each metric is observed by."""
+        return {
+            c.MEASURED: self._measured_levels,
+            c.PROCESS_EXITS: self._exit_levels,
+            c.TRACING_ABORTED: self._aborted_levels,
+        }
+
+    def all_aborted(self) -> int:
+        """Of all tasks."""
+        return sum(list(self.aborted.values()))
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.measured.clear()
+        self.exits.clear()
+        self.aborted.clear()
+
+    def _measured_levels(self) -> list[Level]:
+        return [
+            (count, {c.TASK_NAME: task, c.TASK_STATE: state, c.EXCLUSIVE: exclusive})
+            for (task, state, exclusive), count in list(self.measured.items())
+        ]
+
+    def _exit_levels(self) -> list[Level]:
+        return [
+            (count, {c.SLOT: slot, c.EXIT_REASON: reason})
+            for (slot, reason), count in list(self.exits.items())
+        ]
+
+    def _aborted_levels(self) -> list[Level]:
+        return [(count, {c.TASK_NAME: task}) for task, count in list(self.aborted.items()) if count]
+
+
+class TracingShare:
+    """Looks at totals now and then, and tells their change over the window."""
+
+    def __init__(
+        self,
+        totals: Callable[[], tuple[float, float]],
+        clock_s: Callable[[], float] = time.monotonic,
+        *,
+        from_zero: bool = False,
+    ) -> None:
+        """``from_zero``: what the totals are now has been added since the worker started, lately.
+
+        A reporter takes a second to start, in which tasks run.
+        """
+        self._totals = totals
+        self._clock_s = clock_s
+        # Replaced and never changed: the thread that exports asks too.
+        self._seen: tuple[tuple[float, float, float], ...] = (
+            (clock_s(), *((0.0, 0.0) if from_zero else totals())),
+        )
+
+    def share(self) -> float | None:
+        """Seconds of tracing in a second of task time; ``None`` where no task ran."""
+        task_s, spent_s = self.seconds()
+        return spent_s / task_s if task_s else None
+
+    def seconds(self) -> tuple[float, float]:
+        """Task time, and what tracing cost, in the window; both 0 where no task ran."""
+        now_s = self._clock_s()
+        task_s, spent_s = self._totals()
+        seen = self._seen
+        while len(seen) > 1 and now_s - seen[1][0] >= WINDOW_S:
+            seen = seen[1:]
+        _, task_before_s, spent_before_s = seen[0]
+        if now_s - seen[-1][0] >= _SPACING_S:
+            seen = (*seen, (now_s, task_s, spent_s))
+        self._seen = seen
+        if task_s <= task_before_s:
+            return 0.0, 0.0
+        return task_s - task_before_s, max(spent_s - spent_before_s, 0.0)

@@ -1,0 +1,170 @@
+"""The view of the worker that people ask for, at any time, and the captures that they order.
+
+A view that is too large for its page is made smaller until it fits: without that the page would
+show what it showed last, for as long as the worker has so much to tell.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from otel_celery_memory.captures.model import CapturedProcess
+from otel_celery_memory.ipc.commands import Orders
+from otel_celery_memory.ipc.control_page import ControlPage
+from otel_celery_memory.ipc.records import MAIN_SLOT, slot_name
+from otel_celery_memory.reporter.emitter import Emitter
+from otel_celery_memory.reporter.sites import place_of
+from otel_celery_memory.reporter.state.processes import ProcessState
+from otel_celery_memory.telemetry.events import RankedSite
+
+_FIRST = ("sites", "tasks", "processes", "switched_off", "captures")
+"""What becomes less first."""
+_FLOORS = (5, 0)
+"""No list falls below five rows before all others have."""
+VIEW_INTERVAL_S = 5.0
+_TASKS_SHOWN = 50
+_PROCESSES_SHOWN = 200
+_PARTS_SHOWN = 100
+
+
+def write_what_fits(view: dict[str, Any], write: Callable[[dict[str, Any]], bool]) -> bool:
+    """Have `write` take the view, or what of it there is room for; ``left_out`` says how much.
+
+    Each list has its largest rows at its head, so that its tail goes.
+    """
+    left_out: dict[str, int] = {}
+    for floor in _FLOORS:
+        for name in _FIRST:
+            while not write(view):
+                rows = view[name]
+                kept = rows[: max(len(rows) // 2, floor)]
+                if len(kept) == len(rows):
+                    break
+                left_out[name] = left_out.get(name, 0) + len(rows) - len(kept)
+                view = {**view, name: kept, "left_out": left_out}
+            else:
+                return True
+    return False
+
+
+class Desk:
+    """Looks at the orders, completes captures and writes the view, at each tick."""
+
+    def __init__(
+        self,
+        emitter: Emitter,
+        page: ControlPage,
+        mode: str,
+        tracing_s: Callable[[], tuple[float, float]],
+        write: Callable[[dict[str, Any]], bool],
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._emitter = emitter
+        self._page = page
+        self._mode = mode
+        self._tracing_s = tracing_s
+        self._write = write
+        self._clock_s = clock_s
+        self._orders = Orders()
+        self._view_due_s = clock_s()
+        self._ranked_s = clock_s()
+        # A child may hear of a capture before the next tick does.
+        emitter.captures.look_for_orders = self._look_at_orders
+
+    def ranked(self) -> None:
+        """The sites have just been told: what comes is of a new interval."""
+        self._ranked_s = self._clock_s()
+
+    def finish(self) -> None:
+        """The worker ends: what a capture has by now is all it gets."""
+        self.tick(last=True)
+
+    def tick(self, *, last: bool = False) -> None:
+        """Do what is due."""
+        mode = self._look_at_orders()
+        taken = self._emitter.captures.complete(self._processes(), all_now=last)
+        if taken is not None:
+            self._emitter.captured(taken)
+        now_s = self._clock_s()
+        if taken is not None or now_s >= self._view_due_s:
+            self._view_due_s = now_s + VIEW_INTERVAL_S
+            write_what_fits(self.view(mode), self._write)
+
+    def _look_at_orders(self) -> str:
+        # While they are being written, those before hold.
+        self._orders = self._page.whole_orders() or self._orders
+        mode = self._orders.mode or self._mode
+        self._emitter.captures.begin(self._orders, mode)
+        return mode
+
+    def view(self, mode: str) -> dict[str, Any]:
+        """The worker as it is now: sizes, names and places, of a bounded number of things."""
+        emitter = self._emitter
+        task_s, spent_s = self._tracing_s()
+        interval_s = max(self._clock_s() - self._ranked_s, 1.0)
+        return {
+            "tracing": {
+                "mode": mode,
+                "task_seconds": round(task_s, 3),
+                "spent_seconds": round(spent_s, 6),
+                "overhead": round(spent_s / task_s, 5) if task_s else None,
+                "aborted": emitter.runs_aborted(),
+            },
+            "processes": [
+                _process(process)
+                for process in sorted(self._there(), key=lambda process: process.slot or 0)
+            ][:_PROCESSES_SHOWN],
+            "tasks": [
+                {
+                    "name": name,
+                    "runs": total.runs,
+                    "retained_per_run": _mean(total.retained_bytes, total.retained_runs),
+                    "traced_runs": total.traced_runs,
+                    "traced_per_run": _mean(total.traced_bytes, total.traced_runs),
+                }
+                for name, total in emitter.tasks.largest(_TASKS_SHOWN)
+            ],
+            "sites": [_site(site) for site in emitter.sites.peek(interval_s, place_of)],
+            "captures": emitter.captures.view(),
+            "switched_off": [{"slot": slot, "part": part} for slot, part in emitter.switched_off()][
+                :_PARTS_SHOWN
+            ],
+        }
+
+    def _there(self) -> list[ProcessState]:
+        processes = list(self._emitter.state.processes.values())
+        return [p for p in processes if p.gone_ns is None and p.slot is not None]
+
+    def _processes(self) -> Iterable[CapturedProcess]:
+        """Those that run tasks: the children where there are any."""
+        there = self._there()
+        children = [process for process in there if process.slot != MAIN_SLOT]
+        return [process.captured() for process in children or there]
+
+
+def _process(process: ProcessState) -> dict[str, Any]:
+    return {
+        "slot": slot_name(process.slot),
+        "pid": process.pid,
+        "rss": process.rss_bytes,
+        "task": process.running.task if process.running else None,
+    }
+
+
+def _site(site: RankedSite) -> dict[str, Any]:
+    return {
+        "name": site.name,
+        "function": site.function,
+        "task": site.task or None,
+        "window": site.kind.name.lower(),
+        "size": site.size_bytes,
+        "blocks": site.blocks,
+        "runs": site.runs,
+        "rate": site.rate_bytes_per_minute,
+    }
+
+
+def _mean(total: int, count: int) -> int | None:
+    return round(total / count) if count else None

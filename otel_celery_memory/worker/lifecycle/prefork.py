@@ -1,0 +1,293 @@
+"""When things begin and end in a worker: its bootstep, its children's signals, its goodbyes.
+
+Celery 5.5 and later send ``worker_shutting_down`` in a cold shutdown when they are done with the
+tasks and the pool, which takes as long as the longest task that does not obey. By then the
+children that did obey would have been told as lost: we hear of a cold shutdown before it begins.
+
+A worker that was detached has ``/dev/null`` for standard error, and so would its reporter: it logs
+to the worker's log file.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from billiard.exceptions import TimeLimitExceeded
+from billiard.process import current_process
+from celery import bootsteps, signals
+from celery.utils.nodenames import node_format
+
+from otel_celery_memory.ipc.records import MAIN_SLOT, Goodbye, TaskOverdue, WorkerStopping
+from otel_celery_memory.settings import Settings
+from otel_celery_memory.worker.lifecycle.child_exits import ChildEnds, Reaper
+from otel_celery_memory.worker.lifecycle.embedded import (
+    open_channel,
+    runs_tasks_in_children,
+)
+from otel_celery_memory.worker.lifecycle.periodic_checks import Checks
+from otel_celery_memory.worker.lifecycle.supervisor import Supervisor
+from otel_celery_memory.worker.measuring.signals import (
+    TaskSignals,
+    connect,
+    disconnect,
+    lines_of_send,
+)
+from otel_celery_memory.worker.measuring.spans import TaskSpans
+from otel_celery_memory.worker.measuring.task_recorder import TaskRecorder
+from otel_celery_memory.worker.measuring.time_limits import TimeLimits
+from otel_celery_memory.worker.pipe import Channel
+from otel_celery_memory.worker.remote_control.requests import ChildRequests, WorkerRequests
+
+logger = logging.getLogger(__name__)
+
+
+def log_file_of(worker: Any) -> str:
+    """The absolute path of ``--logfile`` as the main process has it; empty where there is none."""
+    named = getattr(worker, "logfile", None)
+    # Celery takes open files too.
+    if not isinstance(named, str) or not named:
+        return ""
+    return str(Path(node_format(named, worker.hostname)).absolute())
+
+
+def hear_of_cold_shutdown(worker: Any, begins: Callable[[], None]) -> None:
+    """Call ``begins`` when the worker begins a cold shutdown, if its Celery has a soft one.
+
+    ``WorkController.wait_for_soft_shutdown`` is the first that a cold shutdown calls, whether or
+    not there is anything to wait for.
+    """
+    wait = getattr(worker, "wait_for_soft_shutdown", None)
+    if wait is None:
+        return
+
+    def begins_and_waits() -> None:
+        begins()
+        wait()
+
+    worker.wait_for_soft_shutdown = begins_and_waits
+
+
+class Lifecycle(Protocol):
+    """What the step drives."""
+
+    def start(self, worker: Any) -> None:
+        """The worker starts."""
+
+    def follow_pool(self) -> None:
+        """The pool has made its callbacks."""
+
+    def detach(self) -> None:
+        """The worker ends."""
+
+
+class _MemoryStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Starts before every other step of the worker and stops after them."""
+
+    label = "Memory"
+    lifecycle: Lifecycle
+
+    def include(self, parent: Any) -> bool:
+        # The order of steps that do not require one another changes with the hash seed. First to
+        # start is last to stop: the pool's children have said goodbye by then.
+        self.obj = self
+        parent.steps.insert(0, self)
+        return True
+
+    def start(self, parent: Any) -> None:
+        try:
+            self.lifecycle.start(parent)
+        except OSError as error:
+            # The pool is not forked yet: its children begin without us and help themselves.
+            logger.warning("otel_celery_memory: no reporter (%s), delivery is in process", error)
+            self.lifecycle.detach()
+        except Exception:
+            logger.exception("otel_celery_memory: the worker runs without being measured")
+            self.lifecycle.detach()
+
+    def register_with_event_loop(self, parent: Any, hub: Any) -> None:
+        # Called after the pool, which makes its callbacks anew whenever it is called.
+        self.lifecycle.follow_pool()
+
+    def stop(self, parent: Any) -> None:
+        self.lifecycle.detach()
+
+    def terminate(self, parent: Any) -> None:
+        self.lifecycle.detach()
+
+
+def step_of(lifecycle: Lifecycle) -> type[bootsteps.StartStopStep]:
+    """A step class of its own: Celery makes the instance and passes it nothing of ours."""
+    return type("MemoryStep", (_MemoryStep,), {"lifecycle": lifecycle, "name": "Memory"})
+
+
+class WorkerLifecycle:
+    """The worker side with a reporter, for one worker of this process at a time."""
+
+    def __init__(self, settings: Settings, spans: TaskSpans) -> None:
+        self._settings = settings
+        self._spans = spans
+        self._worker: Any = None
+        self._step: type[bootsteps.StartStopStep] | None = None
+        self._channel: Channel | None = None
+        self._supervisor: Supervisor | None = None
+        self._recorder: TaskRecorder | None = None
+        self._signals: TaskSignals | None = None
+        self._reaper: Reaper | None = None
+        self._requests: WorkerRequests | None = None
+        self._stopping = False
+        self._checks: Checks | None = None
+        self._main_pid = 0
+
+    @property
+    def attached(self) -> bool:
+        """Whether a worker is being measured."""
+        return self._channel is not None
+
+    def attach(self, worker: Any) -> None:
+        """Take part in the start of a worker; called while ``worker_init`` is sent.
+
+        Raises `OSError` where there is no pipe or no memory for it: nothing is attached then.
+        """
+        if self.attached:
+            logger.warning("otel_celery_memory: one worker in a process is measured, not two")
+            return
+        max_memory_kib = int(getattr(worker, "max_memory_per_child", None) or 0)
+        self._channel = open_channel(worker, max_memory_kib)
+        self._main_pid = os.getpid()
+        self._stopping = False
+        self._worker = worker
+        self._reaper = Reaper(ChildEnds(self._channel, self._channel.page))
+        self._recorder = TaskRecorder(
+            self._channel,
+            self._settings,
+            self._spans,
+            self._channel.page,
+            called_from=lines_of_send(),
+        )
+        self._recorder.time_limits = TimeLimits(
+            getattr(worker, "time_limit", None), getattr(worker, "soft_time_limit", None)
+        )
+        self._recorder.max_memory_kib = max_memory_kib
+        self._requests = WorkerRequests(
+            self._settings,
+            self._channel,
+            self._reaper.children,
+            lambda: not self._stopping,
+        )
+        self._supervisor = Supervisor(
+            self._channel, self._settings, worker.hostname, max_memory_kib, log_file_of(worker)
+        )
+        self._checks = Checks(worker, self._channel, self._supervisor, self._reaper)
+        # Before the pool builds its tasks' tracers, which look for receivers once.
+        self._signals = TaskSignals(self._recorder)
+        self._signals.connect()
+        for signal, receiver in self._receivers():
+            connect(signal, receiver)
+        hear_of_cold_shutdown(worker, self._shutting_down)
+        atexit.register(self.detach)
+        self._step = step_of(self)
+        worker.app.steps["worker"].add(self._step)
+
+    def start(self, worker: Any) -> None:
+        """The worker starts: the reporter first, so that it sees all."""
+        assert self._recorder is not None and self._supervisor is not None
+        assert self._requests is not None
+        self._supervisor.start()
+        self._recorder.begin(MAIN_SLOT, runs_tasks=not runs_tasks_in_children(worker))
+        self._requests.attach(self._recorder)
+
+    def _worker_ready(self, **_: object) -> None:
+        """The pool has been forked: with some brokers the timer is a thread from its first use."""
+        if self._checks is not None:
+            self._checks.begin()
+
+    def follow_pool(self) -> None:
+        """Hear of the pool's children as they are reaped."""
+        if self._checks is not None:
+            self._checks.follow_pool()
+
+    def detach(self, *_: object) -> None:
+        """The worker ends: say goodbye, let the reporter send what it has, leave nothing."""
+        if not self.attached or os.getpid() != self._main_pid:
+            return
+        assert self._channel is not None and self._supervisor is not None
+        channel, self._channel = self._channel, None
+        if self._requests is not None:
+            self._requests.detach()
+            self._requests = None
+        if self._checks is not None:
+            self._checks.end()
+            self._checks = None
+        self._disconnect()
+        if self._reaper is not None:
+            self._reaper.release()
+            self._reaper = None
+        if self._recorder is not None:
+            self._recorder.end(0)
+            self._recorder.stop()
+        channel.send(Goodbye(os.getpid(), time.time_ns()))
+        channel.close()
+        self._supervisor.stop()
+        atexit.unregister(self.detach)
+
+    def stop_tracing(self) -> None:
+        """For ``uninstrument()``: leave no tracing on in this process."""
+        if self._recorder is not None:
+            self._recorder.stop_tracing()
+
+    def _disconnect(self) -> None:
+        if self._signals is not None:
+            self._signals.disconnect()
+        for signal, receiver in self._receivers():
+            disconnect(signal, receiver)
+        if self._step is not None and self._worker is not None:
+            self._worker.app.steps["worker"].discard(self._step)
+
+    def _receivers(self) -> list[tuple[Any, Callable[..., None]]]:
+        return [
+            (signals.worker_process_init, self._child_up),
+            (signals.worker_process_shutdown, self._child_down),
+            (signals.task_failure, self._task_failed),
+            (signals.worker_ready, self._worker_ready),
+            (signals.worker_shutting_down, self._shutting_down),
+            (signals.worker_shutdown, self._worker_shutdown),
+        ]
+
+    def _child_up(self, **_: object) -> None:
+        # The solo pool sends this from the main process, which `start` announces.
+        if os.getpid() == self._main_pid or self._channel is None or self._recorder is None:
+            return
+        self._channel.close_read_end()
+        self._channel.slot = int(getattr(current_process(), "index", 0))
+        self._recorder.begin(self._channel.slot)
+        ChildRequests(self._settings, self._channel.page, self._main_pid).attach(self._recorder)
+
+    def _child_down(self, exitcode: int | None = None, **_: object) -> None:
+        if os.getpid() != self._main_pid and self._recorder is not None:
+            self._recorder.end(exitcode or 0)
+
+    def _shutting_down(self, **_: object) -> None:
+        """From now on children that are terminated in a task are so by the worker's will."""
+        self._stopping = True
+        if self._channel is not None and os.getpid() == self._main_pid:
+            self._channel.send(WorkerStopping(self._main_pid, time.time_ns()))
+
+    def _worker_shutdown(self, **_: object) -> None:
+        """Also sent where the worker fails before all its steps are up, and none is stopped."""
+        self.detach()
+
+    def _task_failed(
+        self, sender: Any = None, task_id: str = "", exception: object = None, **_: object
+    ) -> None:
+        """In the main process: a child is about to be killed, which cannot tell why."""
+        if not isinstance(exception, TimeLimitExceeded):
+            return
+        if os.getpid() == self._main_pid and self._channel is not None:
+            name = getattr(sender, "name", "")
+            self._channel.send(TaskOverdue(self._main_pid, time.time_ns(), str(task_id), name))

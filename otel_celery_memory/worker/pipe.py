@@ -1,0 +1,159 @@
+"""The pipe to the reporter: frames go in without waiting, or are dropped and counted.
+
+What `os.write` took is safe in the kernel: the writer may be killed the next moment. The main
+process keeps the read end, so that frames wait for a reporter that is started again, and writing
+never fails for want of a reader.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Protocol
+
+from celery.exceptions import SoftTimeLimitExceeded
+
+from otel_celery_memory.ipc.codec import FINISHED, KIND_AT, encode
+from otel_celery_memory.ipc.control_page import ControlPage
+from otel_celery_memory.ipc.journal import create_journal
+from otel_celery_memory.ipc.records import MAIN_SLOT, Record, TaskFinished
+from otel_celery_memory.ipc.status_page import StatusPage
+from otel_celery_memory.probes.descriptors import moved_high, write
+
+
+class Sink(Protocol):
+    """Takes records; must not raise and must not wait."""
+
+    def send(self, record: Record) -> bool:
+        """Pass a record on, or drop and count it: ``False``."""
+
+
+try:
+    import fcntl
+except ImportError:  # Windows, where Celery has no prefork either
+    fcntl = None  # type: ignore[assignment]
+
+_REOPEN_LIMIT = 100
+_PIPE_BYTES = (1 << 20, 1 << 18, 1 << 17)
+"""Sizes to ask for: 1 MiB is Linux's default limit for the unprivileged (pipe(7))."""
+
+
+class Channel:
+    """Both ends of the pipe, and the pages; inherited by the children of the pool."""
+
+    def __init__(
+        self,
+        ends: tuple[int, int] | None = None,
+        page: ControlPage | None = None,
+        path: str | None = None,
+    ) -> None:
+        """A new pipe and page, or given ones: descriptors to read (-1: none) and to write.
+
+        ``path`` is where the pipe can be opened again. Raises `OSError` where no pipe can be made.
+        """
+        read_fd, write_fd = ends or os.pipe()
+        self.read_fd = moved_high(read_fd) if read_fd >= 0 else -1
+        self.write_fd = moved_high(write_fd)
+        self._path = path or f"/proc/{os.getpid()}/fd/{self.write_fd}"
+        self._inode = os.fstat(self.write_fd).st_ino
+        self._reopened = 0
+        try:
+            self.page = page or ControlPage.create(moved_high)
+            self.status = StatusPage.create(moved_high)
+            self.journal_fd = create_journal(moved_high)
+        except OSError:
+            os.close(self.read_fd)
+            os.close(self.write_fd)
+            raise
+        os.set_blocking(self.write_fd, False)
+        if self.read_fd >= 0:
+            os.set_blocking(self.read_fd, False)
+        self.slot = MAIN_SLOT
+        self._closed = False
+        self._enlarge()
+
+    def send(self, record: Record) -> bool:
+        """Write the frame of a record; never waits, never raises. Whether the pipe took it."""
+        try:
+            frame = encode(record)
+        except SoftTimeLimitExceeded:
+            raise  # the task's time limit, which happened to hit us
+        except Exception:
+            self._count_dropped(isinstance(record, TaskFinished))
+            return False
+        return self.send_frame(frame)
+
+    def send_frame(self, frame: bytes) -> bool:
+        """Write one frame; never waits, never raises. Whether the pipe took it."""
+        if self._closed:
+            return False
+        try:
+            try:
+                write(self.write_fd, frame)
+            except BlockingIOError:
+                raise
+            except OSError:
+                # A task may close what is not its own (os.closerange), and something else of ours
+                # have that number by now.
+                if not self._reopen():
+                    raise
+                write(self.write_fd, frame)
+        except SoftTimeLimitExceeded:
+            raise  # the task's time limit, which happened to hit us
+        except Exception:  # full or closed: never the task's
+            self._count_dropped(frame[KIND_AT] == FINISHED.kind)
+            return False
+        return True
+
+    def _count_dropped(self, task_end: bool) -> None:
+        try:
+            self.page.dropped.count(self.slot, task_end=task_end)
+        except SoftTimeLimitExceeded:
+            raise
+        except Exception:
+            return  # a page that was closed under us
+
+    def _reopen(self) -> bool:
+        """Open the pipe again, as the main process has it; `False` where that cannot be done."""
+        if self._reopened >= _REOPEN_LIMIT:
+            return False
+        self._reopened += 1
+        try:
+            fd = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return False
+        if os.fstat(fd).st_ino != self._inode:
+            os.close(fd)
+            return False
+        self.write_fd = moved_high(fd)
+        return True
+
+    def close_read_end(self) -> None:
+        """For children of the pool: only the main process keeps it."""
+        if self.read_fd >= 0:
+            with contextlib.suppress(OSError):
+                os.close(self.read_fd)
+            self.read_fd = -1
+
+    def close(self) -> None:
+        """Close everything; `send` does nothing from then on."""
+        if self._closed:
+            return
+        self._closed = True
+        self.close_read_end()
+        with contextlib.suppress(OSError):
+            os.close(self.write_fd)
+        with contextlib.suppress(OSError):
+            self.page.close()
+        with contextlib.suppress(OSError):
+            self.status.close()
+        with contextlib.suppress(OSError):
+            os.close(self.journal_fd)
+
+    def _enlarge(self) -> None:
+        if not hasattr(fcntl, "F_SETPIPE_SZ"):
+            return
+        for size in _PIPE_BYTES:
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(self.write_fd, fcntl.F_SETPIPE_SZ, size)
+                return

@@ -1,0 +1,243 @@
+"""``celery inspect memory``, ``celery control memory_capture`` and ``memory_tracing``.
+
+Celery's own remote control: the functions here are registered where this module is imported, in
+the worker and in the command line alike. They run in the main process's event loop, so they only
+read a page and write a page. Whoever reaches the broker can call them: answers hold sizes, names
+and places in code, nothing of theirs is a path to write to, one capture runs at a time, and they
+are obeyed so many times a second only.
+
+Celery before 5.7 fixes the names that ``celery inspect`` and ``celery control`` accept when it
+starts, before it loads the app that brings these commands with it: its command line is told.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from celery.worker.control import control_command, inspect_command
+
+from otel_celery_memory.ipc.commands import CAPTURE_RUNS_MAX, CAPTURE_SECONDS_MAX, TRACING_MODES
+from otel_celery_memory.worker.remote_control.validation import (
+    ALLOWANCE_S,
+    RUNS_WITHIN_S,
+    Controlled,
+    RefusedError,
+    begin_capture,
+    switch_tracing,
+)
+
+_SHOWN = 15
+_controlled: list[Controlled] = []
+
+
+def accept(inspect: tuple[str, ...], control: tuple[str, ...]) -> None:
+    """Have these names accepted, if this process is that command line."""
+    module: Any = sys.modules.get("celery.bin.control")
+    for group, names in (("inspect", inspect), ("control", control)):
+        for parameter in getattr(getattr(module, group, None), "params", ()):
+            choices = getattr(parameter.type, "choices", None)
+            if parameter.name == "action" and choices is not None:
+                new = [name for name in names if name not in choices]
+                parameter.type.choices = type(choices)([*choices, *new])
+
+
+def view_text(view: Mapping[str, Any], share_from_s: float = 0.0) -> str:
+    """Tracing, processes, tasks, sites and captures; the largest of each.
+
+    What tracing cost is told as a share of task time where that is `share_from_s` or more.
+    """
+    tracing = view.get("tracing", {})
+    spent = _spent_text(tracing, share_from_s)
+    head = f"tracing {tracing.get('mode', '?')}: {spent}, {tracing.get('aborted', 0)} runs aborted"
+    off = [f"{each['part']} ({each['slot']})" for each in view.get("switched_off", [])]
+    rest = f" and {len(off) - _SHOWN} more" if len(off) > _SHOWN else ""
+    cut = ", ".join(f"{n:,} {name}" for name, n in view.get("left_out", {}).items())
+    parts = [
+        head
+        + (f"; switched off: {', '.join(off[:_SHOWN])}{rest}" if off else "")
+        + (f"; no room for {cut} more" if cut else ""),
+        _table(
+            ("process", "pid", "RSS", "task"),
+            [
+                (p["slot"], p["pid"], size_text(p["rss"]), p["task"] or "-")
+                for p in view.get("processes", [])
+            ],
+        ),
+        _table(
+            ("task", "runs", "retained/run", "traced runs", "traced/run"),
+            [
+                (
+                    t["name"],
+                    f"{t['runs']:,}",
+                    size_text(t["retained_per_run"]),
+                    f"{t['traced_runs']:,}",
+                    size_text(t["traced_per_run"]),
+                )
+                for t in view.get("tasks", [])
+            ],
+        ),
+        _table(
+            ("site", "left/run", "a minute", "runs", "of", "task"),
+            [
+                (
+                    s["name"],
+                    size_text(s["size"]),
+                    size_text(s["rate"]),
+                    f"{s['runs']:,}",
+                    s["window"],
+                    s["task"] or "-",
+                )
+                for s in view.get("sites", [])
+            ],
+        ),
+        _table(
+            ("capture", "state", "kind", "sites", "runs", "file"),
+            [
+                (
+                    c["number"],
+                    c["state"],
+                    c.get("kind", "-"),
+                    c.get("sites", "-"),
+                    c.get("runs", "-"),
+                    c.get("error") or c.get("file") or "-",
+                )
+                for c in view.get("captures", [])
+            ],
+        ),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _spent_text(tracing: Mapping[str, Any], share_from_s: float) -> str:
+    task_s, spent_s = tracing.get("task_seconds", 0.0), tracing.get("spent_seconds", 0.0)
+    if not task_s:
+        return "nothing measured in ten minutes"
+    share = f" ({spent_s / task_s:.2%})" if task_s >= share_from_s else ""
+    return f"{spent_s:.2f} s of {task_s:,.1f} s of task time in ten minutes{share}"
+
+
+def size_text(size_bytes: int | None) -> str:
+    """A size for people, with its sign: ``1.5 KiB``; ``-`` where it is not known."""
+    if size_bytes is None:
+        return "-"
+    size = float(size_bytes)
+    for unit in ("B", "KiB", "MiB"):
+        if abs(size) < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    if not rows:
+        return ""
+    shown = [[str(cell) for cell in row] for row in rows[:_SHOWN]]
+    widths = [max(len(line[i]) for line in [heads, *shown]) for i in range(len(heads))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in [list(heads), *shown]
+    ]
+    rest = len(rows) - len(shown)
+    return "\n".join(lines + ([f"... and {rest} more"] if rest else []))
+
+
+def attach(controlled: Controlled) -> None:
+    """Answer for this worker from now on."""
+    _controlled[:] = [controlled]
+
+
+def detach() -> None:
+    """Answer for none."""
+    _controlled.clear()
+
+
+@inspect_command()  # type: ignore[untyped-decorator]
+def memory(state: Any) -> dict[str, Any]:
+    """Memory of tasks and processes: retained and traced a run, top sites, tracing."""
+    try:
+        controlled = _answering()
+    except RefusedError as why:
+        return {"error": str(why)}
+    view = controlled.view()
+    if view is None:
+        return {"error": "there is nothing to show yet: the reporter is starting"}
+    # With less task time one slowed run may cost more than the budget: its share says nothing.
+    settings = controlled.settings
+    share_from_s = settings.max_added_latency / settings.overhead_budget
+    return {"ok": view_text(view, share_from_s), "memory": view}
+
+
+@control_command(  # type: ignore[untyped-decorator]
+    args=[("amount", str), ("max_added_latency", float)],
+    signature="[RUNS|SECONDSs] [max_added_latency]",
+)
+def memory_capture(
+    state: Any, amount: str = "10", max_added_latency: float = ALLOWANCE_S
+) -> dict[str, Any]:
+    """Trace the next runs of each process, or those of the next seconds (such as 30s)."""
+    try:
+        controlled = _answering()
+        runs, seconds = _amount(amount)
+        allowance_s = _allowance_s(max_added_latency)
+        return {"ok": begin_capture(controlled, runs, seconds, allowance_s)}
+    except RefusedError as why:
+        return {"error": str(why)}
+
+
+@control_command(  # type: ignore[untyped-decorator]
+    args=[("mode", str)], signature="budget|always|off"
+)
+def memory_tracing(state: Any, mode: str = "") -> dict[str, Any]:
+    """Trace within the budget, always or not at all, from each process's next task on."""
+    try:
+        controlled = _answering()
+        if mode not in TRACING_MODES:
+            raise RefusedError(f"the mode is one of {', '.join(TRACING_MODES)}")
+        return {"ok": switch_tracing(controlled, mode)}
+    except RefusedError as why:
+        return {"error": str(why)}
+
+
+accept(inspect=("memory",), control=("memory_capture", "memory_tracing"))
+
+
+def _answering() -> Controlled:
+    if not _controlled:
+        raise RefusedError("this worker is not instrumented by otel_celery_memory, or not up yet")
+    if not _controlled[0].settings.remote_control:
+        raise RefusedError("remote control of otel_celery_memory is switched off (remote_control)")
+    if not _controlled[0].rate.allows():
+        raise RefusedError("too many commands within a short time: ask again in a second")
+    return _controlled[0]
+
+
+def _amount(text: str) -> tuple[int, float]:
+    """(runs, seconds) of ``10`` or ``30s``."""
+    word = str(text).strip().lower()
+    try:
+        if word.endswith("s"):
+            seconds = float(word[:-1])
+            if 1 <= seconds <= CAPTURE_SECONDS_MAX:
+                return 0, seconds
+        else:
+            runs = int(word)
+            if 1 <= runs <= CAPTURE_RUNS_MAX:
+                return runs, RUNS_WITHIN_S
+    except ValueError:
+        pass
+    raise RefusedError(
+        f"{word[:40]!r} is neither runs from 1 to {CAPTURE_RUNS_MAX} nor seconds from 1s to "
+        f"{CAPTURE_SECONDS_MAX:.0f}s"
+    )
+
+
+def _allowance_s(value: object) -> float:
+    try:
+        allowance_s = float(str(value))
+        if 0.01 <= allowance_s <= 60:
+            return allowance_s
+    except ValueError:
+        pass
+    raise RefusedError("max_added_latency is from 0.01 to 60 seconds")

@@ -1,0 +1,168 @@
+"""How one process traces: off, always or within a budget, as the settings or a person want it now.
+
+The recorder calls it around each task; what it does is asked of `TaskTracing`, or of `SiteWindows`
+and `HeapBaseline` where tracing is always on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from otel_celery_memory.ipc.commands import Orders
+from otel_celery_memory.ipc.control_page import ControlPage
+from otel_celery_memory.ipc.records import TaskFinished, TaskStarted, WindowKind
+from otel_celery_memory.probes.allocators import give_back_free_memory
+from otel_celery_memory.probes.sites import SiteFilter, live_sites
+from otel_celery_memory.probes.tracemalloc_session import HeapTracer
+from otel_celery_memory.settings import Settings
+from otel_celery_memory.worker.pipe import Sink
+from otel_celery_memory.worker.tracing.always_on import HeapBaseline, SiteWindows
+from otel_celery_memory.worker.tracing.sampled import TaskTracing
+from otel_celery_memory.worker.tracing.site_records import left_alive, raised, window_records
+
+logger = logging.getLogger(__name__)
+
+
+class SiteTracing:
+    """The tracing of one process; ``mode`` is ``budget``, ``always`` or ``off``."""
+
+    def __init__(
+        self,
+        slot: int,
+        sink: Sink,
+        settings: Settings,
+        page: ControlPage,
+        tracer: HeapTracer,
+        limit_s: Callable[[Any], float | None],
+        chosen: SiteFilter,
+    ) -> None:
+        self._pid = os.getpid()
+        self._slot = slot
+        self._sink = sink
+        self._settings = settings
+        self._page = page
+        self._tracer = tracer
+        self._chosen = chosen
+        self.tasks = TaskTracing(slot, sink, settings, tracer, page, limit_s, chosen)
+        self._windows: SiteWindows | None = None
+        self._baseline: HeapBaseline | None = None
+        self._heap_capture = 0
+        self._captured = 0
+        self.seen = b""
+        """The orders that are being followed, by `ControlPage.orders_number`."""
+        self.mode = ""
+        # A child that is up in the middle of a capture takes part in it.
+        if not self._obey_what_is_ordered():
+            self._obey(Orders())
+
+    def starting(self) -> None:
+        """A task is about to start, nothing of it is measured yet."""
+        self.tasks.starting()
+
+    def started(self, started: TaskStarted, task: Any, *, alone: bool) -> bool:
+        """One that is not nested has started, ``alone`` where it has the process to itself.
+
+        Whether its numbers must begin anew: what we did here was not its doing.
+        """
+        if self._page.orders_number() != self.seen:
+            self._obey_what_is_ordered()
+        if self._windows is None:
+            return self.tasks.started(started.task_id, task, alone=alone)
+        self._tracer.start()  # a task may have stopped it
+        for record in self._windows.task_starts(started.task, started.previous_task):
+            self._sink.send(record)
+        if self._baseline is not None:
+            for record in self._baseline.task_starts():
+                self._sink.send(record)
+        if self._heap_capture:
+            self._capture_heap()
+        return True
+
+    def ended(self, finished: TaskFinished) -> None:
+        """A task that is not nested has ended."""
+        if self._windows is None:
+            self.tasks.ended(finished)
+        elif raised(finished.state):
+            self._windows.run_raised()
+
+    def capture_now(self) -> None:
+        """Capture what is running; from a thread of its own, for signals."""
+        orders = self._page.orders()
+        if self._windows is None:
+            self.tasks.obey(orders, now=True)
+        elif self._heap_is_wanted(orders):
+            self._capture_heap()
+
+    def down(self, previous_task: str) -> None:
+        """The process ends after a run of `previous_task`."""
+        self.tasks.down()
+        if self._windows is not None:
+            for record in self._windows.close(previous_task):
+                self._sink.send(record)
+
+    def stop(self) -> None:
+        """Leave no tracing of ours on."""
+        self.tasks.down()
+        self._tracer.stop()
+
+    def _obey_what_is_ordered(self) -> bool:
+        """Follow the orders; ``False`` while they are being written: asked again at the next task.
+
+        The number is read first: an order that comes between the two is obeyed once more.
+        """
+        number = self._page.orders_number()
+        orders = self._page.whole_orders()
+        if orders is None:
+            return False
+        self.seen = number
+        self._obey(orders)
+        return True
+
+    def _obey(self, orders: Orders) -> None:
+        self._switch(orders.mode or self._settings.tracing)
+        if self._windows is None:
+            self.tasks.obey(orders)
+        else:
+            self._heap_is_wanted(orders)
+
+    def _heap_is_wanted(self, orders: Orders) -> bool:
+        """Whether a capture of the heap is ordered; each is taken once in a slot."""
+        if orders.capture in (0, self._captured) or time.monotonic() >= orders.until_s:
+            return False
+        if self._page.captured(self._slot, orders.capture):
+            return False  # by the process before this one
+        self._captured = self._heap_capture = orders.capture
+        return True
+
+    def _switch(self, mode: str) -> None:
+        if mode == self.mode:
+            return
+        if self.mode == "always":
+            if not self._tracer.can_stop_safely():
+                logger.warning("otel_celery_memory: tracing cannot be stopped safely; it stays on")
+                return
+            self._tracer.stop()
+            self._windows = self._baseline = None
+        self.mode = mode
+        self.tasks.budgeted = mode == "budget"
+        self.tasks.always = mode == "always"
+        self._tracer.clears_free_lists = mode != "always"
+        if mode == "always":
+            self.tasks.down()
+            self._tracer.start()
+            self._windows = SiteWindows(self._chosen)
+            self._baseline = HeapBaseline(self._chosen, self._settings.sites_interval)
+
+    def _capture_heap(self) -> None:
+        """All that is traced and alive in this process."""
+        capture, self._heap_capture = self._heap_capture, 0
+        sites = left_alive(live_sites(), self._chosen)
+        for record in window_records(self._pid, WindowKind.HEAP, "", sites, capture=capture):
+            self._sink.send(record)
+        self._page.count_captured(self._slot, capture)
+        del sites
+        give_back_free_memory()

@@ -1,0 +1,233 @@
+"""What tracing has earned, what it has spent, and what runs of each task name cost. Pure.
+
+Of what was earned and spent in one process, the old decays. Tasks may stop coming at any moment,
+and what was just spent then stands alone in its ten minutes. So each spending is held against the
+task time since every earlier one: whatever comes, no ten minutes that begin before one of them cost
+more than their budget, or than one slowed run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from otel_celery_memory.ipc.commands import Balance
+
+SLOWDOWN_AT_FIRST = 6.0
+NAMES_MAX = 200
+_FORGET_S = 3_600.0
+_OTHER = "_other"
+WINDOW_S = 600.0
+_STEP_S = 10.0
+TIME_CONSTANT_S = 300.0
+"""Decay of what was earned and spent; half of the ten minutes that the budget is promised for."""
+
+
+class TaskCosts:
+    """What is known of one task name; times are means that follow slowly."""
+
+    __slots__ = (
+        "cpu_s",
+        "denied_s",
+        "due_s",
+        "runs",
+        "seen_s",
+        "slowdown",
+        "traced",
+        "wall_longest_s",
+        "wall_s",
+    )
+
+    def __init__(self, due_s: float, now_s: float) -> None:
+        self.runs = 0
+        self.cpu_s = 0.0
+        self.wall_s = 0.0
+        self.wall_longest_s = 0.0
+        self.slowdown = SLOWDOWN_AT_FIRST
+        self.due_s = due_s
+        self.traced = False
+        self.seen_s = now_s
+        self.denied_s: float | None = None
+
+    def ran(self, cpu_s: float, wall_s: float, now_s: float) -> None:
+        """A run took so long untraced."""
+        self.runs += 1
+        if self.runs < 20:
+            # The first run may have imported much: the second takes its place.
+            weight = 1 / max(self.runs - 1, 1)
+        elif self.runs & 7:
+            return  # one in eight is enough to follow
+        else:
+            weight = 0.05
+        self.cpu_s += (cpu_s - self.cpu_s) * weight
+        self.wall_s += (wall_s - self.wall_s) * weight
+        longest_s = self.wall_longest_s * 0.99
+        self.wall_longest_s = wall_s if wall_s > longest_s else longest_s
+        self.seen_s = now_s
+
+    def was_traced(self, cpu_s: float, now_s: float, *, whole: bool, aborted: bool) -> None:
+        """A run, or what was seen of it, took `cpu_s` traced."""
+        self.seen_s = now_s
+        self.denied_s = None
+        self.traced = True
+        if not whole:
+            self._learn(SLOWDOWN_AT_FIRST, 0.03)
+        elif self.runs and aborted:
+            # It would have gone on: how far is not known.
+            self._learn(1.5 * cpu_s / max(self.cpu_s, 1e-6), 1.0)
+        elif self.runs:
+            self._learn(cpu_s / max(self.cpu_s, 1e-6), 0.3)
+
+    def _learn(self, slowdown: float, weight: float) -> None:
+        self.slowdown += (max(slowdown, 1.0) - self.slowdown) * weight
+
+
+class KnownCosts:
+    """Costs by name, of at most `NAMES_MAX`: those that come later share one place."""
+
+    def __init__(self, first_due_s: Callable[[float], float]) -> None:
+        self._first_due_s = first_due_s
+        self._costs: dict[str, TaskCosts] = {}
+        self._full_until_s = 0.0
+
+    def __len__(self) -> int:
+        return len(self._costs)
+
+    def __contains__(self, task: object) -> bool:
+        return task in self._costs
+
+    def of(self, task: str, now_s: float) -> TaskCosts:
+        """What is known of this name; it is met if it was not known."""
+        costs = self._costs.get(task)
+        return self._meet(task, now_s) if costs is None else costs
+
+    def seen_since(self, then_s: float) -> int:
+        """How many names have run since then."""
+        # A copy: the guard's thread asks, while tasks are met.
+        return sum(costs.seen_s >= then_s for costs in list(self._costs.values()))
+
+    def runs(self) -> tuple[int, float]:
+        """How many runs were not traced, of all names, and how long one took on the mean."""
+        known = list(self._costs.values())
+        runs = sum(costs.runs for costs in known)
+        return runs, sum(costs.runs * costs.wall_s for costs in known) / runs if runs else 0.0
+
+    def _meet(self, task: str, now_s: float) -> TaskCosts:
+        if len(self._costs) >= NAMES_MAX and not self._makes_room(now_s):
+            task = _OTHER
+        # Another thread may meet or forget it meanwhile.
+        return self._costs.setdefault(task, TaskCosts(self._first_due_s(now_s), now_s))
+
+    def _makes_room(self, now_s: float) -> bool:
+        """Forget the name that has not run for longest, if that is long."""
+        if now_s < self._full_until_s:
+            return False
+        # One place is kept for those that share it.
+        known = [(costs.seen_s, name) for name, costs in list(self._costs.items())]
+        seen_s, oldest = min(found for found in known if found[1] != _OTHER)
+        self._full_until_s = seen_s + _FORGET_S
+        if now_s < self._full_until_s and _OTHER in self._costs:
+            return False
+        self._costs.pop(oldest, None)
+        return now_s >= self._full_until_s
+
+
+@dataclass
+class _Step:
+    """What was spent in a few seconds, and the task time and the clock at the last of it."""
+
+    began_s: float
+    at_s: float
+    task_s: float
+    spent_s: float
+
+
+class Spending:
+    """Spendings of the last ten minutes; task time is counted from wherever the caller likes."""
+
+    def __init__(self, budget: float, floor_s: float) -> None:
+        self._budget = budget
+        self._floor_s = floor_s
+        self._steps: deque[_Step] = deque()
+
+    def spend(self, spent_s: float, task_s: float, now_s: float) -> None:
+        """`spent_s` were spent when `task_s` of task time had passed in all."""
+        last = self._steps[-1] if self._steps else None
+        if last is None or now_s - last.began_s >= _STEP_S:
+            self._steps.append(_Step(now_s, now_s, task_s, spent_s))
+        else:
+            last.at_s, last.task_s = now_s, task_s
+            last.spent_s += spent_s
+        self._forget(now_s)
+
+    def left_s(self, task_s: float, now_s: float) -> float:
+        """What may be spent now; negative where it was too much."""
+        self._forget(now_s)
+        left_s, spent_s = self._floor_s, 0.0
+        for step in reversed(self._steps):
+            spent_s += step.spent_s
+            allowed_s = max(self._budget * (task_s - step.task_s), self._floor_s)
+            left_s = min(left_s, allowed_s - spent_s)
+        return left_s
+
+    def _forget(self, now_s: float) -> None:
+        while self._steps and now_s - self._steps[0].at_s > WINDOW_S:
+            self._steps.popleft()
+
+
+class Funds:
+    """Of one process, which begins with what the one before in its slot left."""
+
+    def __init__(
+        self, budget: float, least_s: float, lately: Spending, before: Balance, now_s: float
+    ) -> None:
+        """``budget`` is the share of task time that is earned; at least ``least_s`` is."""
+        self._budget = budget
+        self._least_s = least_s
+        self._lately = lately
+        self.task_s, self.spent_s = before.task_s, before.spent_s
+        """CPU seconds of tasks, and of tracing, since the worker's first process in this slot."""
+        self._recent_task_s, self._recent_spent_s = before.recent_task_s, before.recent_spent_s
+        succeeds = before.task_s > 0
+        self._settled_s = before.at_s if succeeds else now_s
+        self._settled_task_s = self.task_s
+        if succeeds:
+            earned_from_s = self.task_s - self._recent_task_s
+            lately.spend(self._recent_spent_s, earned_from_s, now_s)
+
+    def spend(self, spent_s: float, now_s: float) -> None:
+        """Tracing has cost so much."""
+        self._settle(now_s)
+        self.spent_s += spent_s
+        self._recent_spent_s += spent_s
+        self._lately.spend(spent_s, self.task_s, now_s)
+
+    def left_s(self, share: float, now_s: float) -> float:
+        """What may be spent now of a share of the budget."""
+        self._settle(now_s)
+        earned_s = max(self._budget * self._recent_task_s, self._least_s)
+        lately_s = self._lately.left_s(self.task_s, now_s)
+        return min(share * earned_s - self._recent_spent_s, lately_s)
+
+    def balance(self, now_s: float, of_first_runs: tuple[float, float, float]) -> Balance:
+        """What the next process in this slot begins with."""
+        self._settle(now_s)
+        return Balance(
+            self.task_s,
+            self.spent_s,
+            self._recent_task_s,
+            self._recent_spent_s,
+            self._settled_s,
+            *of_first_runs,
+        )
+
+    def _settle(self, now_s: float) -> None:
+        elapsed_s = max(now_s - self._settled_s, 0.0)
+        kept = math.exp(-elapsed_s / TIME_CONSTANT_S)
+        # As if it had been earned half-way since.
+        fresh_s = self.task_s - self._settled_task_s
+        self._recent_task_s = self._recent_task_s * kept + fresh_s * math.sqrt(kept)
+        self._recent_spent_s *= kept
+        self._settled_s, self._settled_task_s = now_s, self.task_s

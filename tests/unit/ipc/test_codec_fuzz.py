@@ -1,0 +1,106 @@
+"""The decoder under seeded random damage: it never raises or hoards, and finds what is whole."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from otel_celery_memory.ipc.codec import MAGIC, MAX_FRAME_BYTES, FrameDecoder, encode
+from otel_celery_memory.ipc.records import Record
+from tests.unit.examples import EXAMPLES
+
+_HEADER_BYTES = 10
+
+
+def damaged(frame: bytes, how: str, chance: random.Random) -> bytes:
+    """Something that is no frame any more, or never was one."""
+    if how == "torn":
+        return frame[: chance.randrange(1, len(frame))]
+    if how == "beheaded":
+        return frame[chance.randrange(1, len(frame)) :]
+    if how == "flipped":
+        # In the payload: the header's own bits have a test of their own.
+        at = chance.randrange(_HEADER_BYTES * 8, len(frame) * 8)
+        return flipped(frame, at)
+    if how == "oversized":
+        return MAGIC + bytes((1, chance.randrange(12))) + b"\xff\xff" + chance.randbytes(40)
+    if how == "magic":
+        return MAGIC * chance.randrange(1, 40)
+    return chance.randbytes(chance.randrange(1, 3 * MAX_FRAME_BYTES))
+
+
+def flipped(frame: bytes, bit: int) -> bytes:
+    """The frame with one bit the other way."""
+    changed = bytearray(frame)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+def fed(decoder: FrameDecoder, stream: bytes, chance: random.Random) -> list[Record]:
+    """Everything decoded from a stream that comes in pieces of any size."""
+    found: list[Record] = []
+    at = 0
+    while at < len(stream):
+        size = chance.choice((1, 3, 60, 900, 5_000, 70_000))
+        found += decoder.feed(stream[at : at + size])
+        # Less than a frame is kept, whatever came.
+        assert len(decoder._rest) < MAX_FRAME_BYTES
+        at += size
+    return found
+
+
+@pytest.mark.parametrize("how", ["torn", "beheaded", "flipped", "oversized", "magic", "foreign"])
+@pytest.mark.parametrize("seed", range(20))
+def test_whole_frames_around_damage_are_decoded_and_each_damage_is_counted(
+    how: str, seed: int
+) -> None:
+    chance = random.Random(f"{how} {seed}")
+    decoder = FrameDecoder()
+    wanted: list[Record] = []
+    stream = b""
+    damages = chance.randrange(1, 12)
+    for _ in range(damages):
+        good = chance.choices(EXAMPLES, k=chance.randrange(1, 6))
+        wanted += good
+        stream += b"".join(map(encode, good))
+        stream += damaged(encode(chance.choice(EXAMPLES)), how, chance)
+    # A damaged length may promise up to a frame more: what ends the waiting is more frames.
+    trailer = [EXAMPLES[0]] * 200
+    stream += b"".join(map(encode, trailer))
+    found = fed(decoder, stream, chance)
+
+    assert found == wanted + trailer
+    assert decoder.bad_frames == damages
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_stream_of_any_bytes_never_raises(seed: int) -> None:
+    chance = random.Random(seed)
+    decoder = FrameDecoder()
+    parts = [
+        lambda: chance.randbytes(chance.randrange(200)),
+        lambda: MAGIC + bytes((1,)) + chance.randbytes(chance.randrange(60)),
+        lambda: flipped(frame := encode(chance.choice(EXAMPLES)), chance.randrange(len(frame) * 8)),
+        lambda: encode(chance.choice(EXAMPLES)),
+    ]
+    stream = b"".join(chance.choice(parts)() for _ in range(500))
+    found = fed(decoder, stream, chance)
+
+    assert found
+    assert decoder.bad_frames > 0
+
+
+@pytest.mark.parametrize("record", EXAMPLES, ids=lambda record: type(record).__name__)
+def test_no_single_flipped_bit_makes_another_record_of_a_frame(record: Record) -> None:
+    frame = encode(record)
+    misread = {
+        bit: found for bit in range(len(frame) * 8) if (found := all_of(flipped(frame, bit)))
+    }
+    assert misread == {}
+
+
+def all_of(stream: bytes) -> list[Record]:
+    """Everything decoded from a stream that ends here."""
+    decoder = FrameDecoder()
+    return decoder.feed(stream) + decoder.finish()

@@ -1,0 +1,173 @@
+"""Frames by property: any record survives, any bytes are read, in any pieces, within bounds."""
+
+from __future__ import annotations
+
+import struct
+import tracemalloc
+import typing
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from otel_celery_memory.ipc.codec import (
+    ABSENT,
+    FINISHED,
+    HEADER,
+    MAGIC,
+    MAX_FRAME_BYTES,
+    VERSION,
+    FrameDecoder,
+    decode,
+    encode,
+    finished_record,
+    plain_frame,
+)
+from otel_celery_memory.ipc.records import Record, TaskFinished
+from tests.unit.arbitrary import BEYOND_INT64, INT64, RECORDS, TEXT, cut
+
+KIB = 1 << 10
+LIMITS_BYTES = {"task_id": 256, "stack": 2_048, "path": 1_024}
+
+
+def as_sent(record: Record) -> Record:
+    """What of a record is to arrive: what stands for ``None`` is, and strings are clipped."""
+    hints = typing.get_type_hints(type(record))
+    values: dict[str, typing.Any] = {}
+    for name, value in record._asdict().items():
+        if isinstance(value, str):
+            limit = LIMITS_BYTES.get(name, 512)
+            values[name] = clipped(value.replace("\0", ""), limit, lines=name == "stack")
+        else:
+            absent = value == ABSENT and hints[name] == (int | None)
+            values[name] = None if absent else value
+    return type(record)(**values)
+
+
+def clipped(text: str, limit_bytes: int, *, lines: bool) -> str:
+    """As many whole characters as there is room for, or the last whole lines."""
+    data = text.encode("utf-8", "replace")
+    if len(data) > limit_bytes:
+        if lines:
+            end = data[-limit_bytes:]
+            data = end[end.find(b"\n") + 1 :] or end
+        else:
+            data = data[:limit_bytes]
+    return data.decode("utf-8", "ignore")
+
+
+def told(decoder: FrameDecoder, pieces: list[bytes]) -> list[Record]:
+    """All records of a stream, of which never more than a frame is kept."""
+    found: list[Record] = []
+    for piece in pieces:
+        found += decoder.feed(piece)
+        assert len(decoder._rest) < MAX_FRAME_BYTES
+    found += decoder.finish()
+    assert decoder._rest == b""
+    return found
+
+
+@given(RECORDS)
+def test_any_record_arrives_as_it_was_but_for_what_is_clipped(record: Record) -> None:
+    frame = encode(record)
+    assert len(frame) <= MAX_FRAME_BYTES
+    assert told(FrameDecoder(), [frame]) == [as_sent(record)]
+
+
+@given(RECORDS, BEYOND_INT64, st.data())
+def test_a_number_of_more_than_64_bits_makes_no_frame_wherever_it_stands(
+    record: Record, number: int, data: st.DataObject
+) -> None:
+    names = [name for name, value in record._asdict().items() if isinstance(value, int)]
+    fields: dict[str, typing.Any] = {data.draw(st.sampled_from(names)): number}
+    with pytest.raises(struct.error):
+        encode(record._replace(**fields))
+
+
+@given(st.tuples(*[INT64] * 11), st.binary(min_size=25, max_size=25), st.lists(TEXT, max_size=6))
+def test_the_short_way_makes_the_same_frame_or_none(
+    numbers: tuple[int, ...], span: bytes, strings: list[str]
+) -> None:
+    assume("".join(strings).count("\0") + len(strings) > 3)
+    text = "\0".join(strings)
+    record = finished_record((*numbers, span), text)
+    assert isinstance(record, TaskFinished)
+    assert plain_frame(FINISHED, (*numbers, span), text) in (encode(record), None)
+
+
+@given(st.binary(max_size=300).flatmap(cut))
+def test_any_bytes_in_any_pieces_are_read_and_counted(pieces: list[bytes]) -> None:
+    decoder = FrameDecoder()
+    found = told(decoder, pieces)
+    assert (found, decoder.bad_frames) == ([], 1 if any(pieces) else 0)
+
+
+@given(st.integers(0, 255), st.binary(max_size=300))
+def test_any_payload_of_any_kind_is_a_record_or_none(kind: int, payload: bytes) -> None:
+    record = decode(kind, payload)
+    # What is believed can be told again: no more than the frame had.
+    assert record is None or len(encode(record)) <= HEADER.size + len(payload)
+
+
+def _torn(frame: bytes, share: float) -> bytes:
+    return frame[: max(int(len(frame) * share), 1)]
+
+
+def _promising(kind: int, length: int, data: bytes, times: int = 1) -> bytes:
+    return HEADER.pack(MAGIC, VERSION, kind, length, 0) + data * times
+
+
+FRAMES = RECORDS.map(encode)
+GARBAGE = st.one_of(
+    st.binary(min_size=1, max_size=60),
+    st.builds(_torn, FRAMES, st.floats(0, 0.99)),
+    FRAMES.map(lambda frame: frame[1:]),
+    st.builds(
+        _promising,
+        st.integers(0, 20),
+        st.one_of(st.integers(0, 2**16 - 1), st.integers(MAX_FRAME_BYTES - 20, MAX_FRAME_BYTES)),
+        st.binary(max_size=60),
+        st.sampled_from([1, 1, 300]),
+    ),
+    st.integers(1, 40).map(lambda times: MAGIC * times),
+)
+
+
+@given(
+    st.lists(st.tuples(GARBAGE, st.lists(RECORDS, min_size=1, max_size=3)), max_size=4),
+    GARBAGE,
+    st.data(),
+)
+def test_between_whatever_garbage_whole_frames_are_found_and_each_run_of_it_is_counted(
+    parts: list[tuple[bytes, list[Record]]], tail: bytes, data: st.DataObject
+) -> None:
+    stream = b"".join(garbage + b"".join(map(encode, records)) for garbage, records in parts)
+    decoder = FrameDecoder()
+    found = told(decoder, data.draw(cut(stream + tail)))
+    assert found == [as_sent(record) for _, records in parts for record in records]
+    assert decoder.bad_frames == len(parts) + 1
+
+
+HOSTILE = {
+    "foreign": b"garbage ",
+    "magic": MAGIC,
+    "promising": _promising(3, MAX_FRAME_BYTES - HEADER.size, b""),
+    "promising too much": _promising(3, 2**16 - 1, b""),
+    "unknown": _promising(99, 0, b""),
+}
+
+
+@pytest.mark.parametrize("how", HOSTILE)
+def test_what_is_held_of_endless_garbage_is_the_piece_that_is_looked_at(how: str) -> None:
+    piece = HOSTILE[how] * (16 * KIB // len(HOSTILE[how]))
+    decoder = FrameDecoder()
+    tracemalloc.start()
+    try:
+        for _ in range(3):
+            assert decoder.feed(piece) == []
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # The piece behind what was kept, a payload that is looked into, and what is kept of it all.
+    assert peak_bytes < len(piece) + 6 * MAX_FRAME_BYTES
+    assert len(decoder._rest) < MAX_FRAME_BYTES

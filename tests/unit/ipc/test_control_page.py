@@ -1,0 +1,109 @@
+"""The control page's counts: one cell a slot, seen by everybody who has its descriptor."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from otel_celery_memory.ipc.commands import Orders
+from otel_celery_memory.ipc.control_page import PAGE_BYTES, SLOTS, ControlPage, Dropped
+from tests.unit.fakes import FakeClock
+from tests.unit.forks import in_a_fork
+
+
+@pytest.fixture
+def page() -> Iterator[ControlPage]:
+    made = ControlPage.create()
+    yield made
+    made.close()
+
+
+FIRST_CELL, CELL_BYTES = 8 * 8 + SLOTS * 10 * 8, 2 * 8
+ENDS, OTHERS = 0, 8
+"""Where they are in a cell."""
+
+
+def cells(page: ControlPage, kind: int = OTHERS) -> dict[int, int]:
+    """The cells that are not zero."""
+    content = os.pread(page.fd, PAGE_BYTES, 0)
+    values = [
+        int.from_bytes(content[at + kind : at + kind + 8], "little")
+        for at in range(FIRST_CELL, FIRST_CELL + SLOTS * CELL_BYTES, CELL_BYTES)
+    ]
+    return {cell: value for cell, value in enumerate(values) if value}
+
+
+def test_a_new_page_has_dropped_nothing(page: ControlPage) -> None:
+    assert (page.dropped.counts().total, cells(page)) == (0, {})
+
+
+def test_each_slot_counts_in_a_cell_of_its_own(page: ControlPage) -> None:
+    for slot in (-1, 0, 0, 7, 7, 7):
+        page.dropped.count(slot)
+    assert cells(page) == {0: 1, 1: 2, 8: 3}
+    assert page.dropped.counts().total == 6
+
+
+def test_the_ends_of_tasks_are_counted_apart(page: ControlPage) -> None:
+    for slot, task_end in ((0, True), (0, True), (0, False), (7, True)):
+        page.dropped.count(slot, task_end=task_end)
+    page.dropped.count_damaged(4)
+    assert (cells(page, ENDS), cells(page)) == ({1: 2, 8: 1}, {1: 1})
+    assert page.dropped.counts() == Dropped(task_ends=3, others=1, damaged=4)
+    assert page.dropped.counts().since(Dropped(1, 1, 0)) == Dropped(2, 0, 4)
+
+
+def test_slots_beyond_the_page_share_its_last_cell(page: ControlPage) -> None:
+    for slot in (SLOTS - 2, SLOTS - 1, 10_000):
+        page.dropped.count(slot)
+    assert cells(page) == {SLOTS - 1: 3}
+
+
+def test_a_count_wraps_and_does_not_raise(page: ControlPage) -> None:
+    os.pwrite(page.fd, b"\xff" * 8, FIRST_CELL + OTHERS)
+    page.dropped.count(-1)
+    assert cells(page) == {}
+
+
+def test_each_beat_changes_what_the_main_process_sees_and_counts_as_nothing_else() -> None:
+    clock = FakeClock(100.0)
+    page = ControlPage.create(clock_s=clock)
+    seen = [page.last_beat()]
+    for _ in range(3):
+        clock.move(0.5)
+        page.beat()
+        seen.append(page.last_beat())
+    assert (len(set(seen)), page.dropped.counts().total, page.orders()) == (4, 0, Orders())
+    page.close()
+
+
+def test_frames_that_the_reporter_could_not_read_are_counted_too(page: ControlPage) -> None:
+    page.dropped.count(0)
+    page.dropped.count_damaged(5)
+    assert (page.dropped.counts().total, cells(page)) == (6, {1: 1})
+
+
+def test_what_is_told_of_a_page_full_of_garbage_is_no_more_than_can_be_sent(
+    page: ControlPage,
+) -> None:
+    os.pwrite(page.fd, b"\xff" * PAGE_BYTES, 0)
+    assert page.dropped.counts().total == 2**63 - 1
+
+
+def test_who_maps_the_descriptor_sees_the_same_counts(page: ControlPage) -> None:
+    other = ControlPage(os.dup(page.fd))
+    other.dropped.count(3)
+    page.dropped.count(3)
+    assert (page.dropped.counts().total, other.dropped.counts().total) == (2, 2)
+    other.close()
+
+
+def test_a_forked_child_s_counts_are_seen_by_its_parent(page: ControlPage) -> None:
+    in_a_fork(lambda: page.dropped.count(0))
+    assert cells(page) == {1: 1}
+
+
+def test_the_page_is_not_handed_to_programs_that_a_task_starts(page: ControlPage) -> None:
+    assert os.get_inheritable(page.fd) is False

@@ -1,0 +1,189 @@
+"""The control page's orders and ledger: read as they were written, and never believed blindly."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from zlib import crc32
+
+import pytest
+
+from otel_celery_memory.ipc.commands import CAPTURE_RUNS_MAX, TRACING_MODES, Balance, Orders
+from otel_celery_memory.ipc.control_page import PAGE_BYTES, SLOTS, ControlPage
+from tests.unit.forks import in_a_fork
+
+ORDERS = Orders("always", 7, 20, True, 123.5, 0.75)
+BALANCE = Balance(1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5, 8.5)
+NOW_S = 100.0
+
+
+@pytest.fixture
+def page() -> Iterator[ControlPage]:
+    made = ControlPage.create(clock_s=lambda: NOW_S)
+    yield made
+    made.close()
+
+
+def test_a_new_page_orders_nothing_and_has_earned_nothing(page: ControlPage) -> None:
+    assert (page.orders(), page.load(-1), page.load(3)) == (Orders(), Balance(), Balance())
+    assert page.totals() == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("mode", ["", *TRACING_MODES])
+def test_orders_are_read_as_they_were_given(page: ControlPage, mode: str) -> None:
+    orders = replace(ORDERS, mode=mode)
+    page.order(orders)
+    assert page.orders() == orders
+
+
+def test_each_order_changes_the_number_and_nothing_else_does(page: ControlPage) -> None:
+    numbers = [page.orders_number()]
+    for _ in range(3):
+        page.order(ORDERS)
+        page.save(0, BALANCE)
+        page.dropped.count(-1)
+        numbers.append(page.orders_number())
+    assert len(set(numbers)) == 4
+
+
+def test_the_number_wraps_and_does_not_raise(page: ControlPage) -> None:
+    os.pwrite(page.fd, b"\xff" * 8, 0)
+    page.order(ORDERS)
+    assert (page.orders_number(), page.orders()) == (bytes(8), ORDERS)
+
+
+def test_orders_are_seen_in_a_forked_child_and_by_who_has_the_descriptor(page: ControlPage) -> None:
+    other = ControlPage(os.dup(page.fd))
+    in_a_fork(lambda: other.order(Orders("off")))
+    assert (page.orders(), other.orders()) == (Orders("off"), Orders("off"))
+    other.close()
+
+
+def test_a_page_of_one_process_is_shared_with_those_it_forks() -> None:
+    page = ControlPage()
+    in_a_fork(lambda: page.order(Orders("always")))
+    assert page.orders() == Orders("always")
+    page.close()
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"capture": 2**63},
+        {"runs": CAPTURE_RUNS_MAX + 1},
+        {"until_s": float("nan")},
+        {"until_s": float("inf")},
+        {"until_s": NOW_S + 601},
+        {"allowance_s": -0.1},
+        {"allowance_s": float("nan")},
+        {"allowance_s": 1e9},
+    ],
+    ids=str,
+)
+def test_orders_that_make_no_sense_are_none(page: ControlPage, field: dict[str, float]) -> None:
+    page.order(replace(ORDERS, **field))  # type: ignore[arg-type]
+    assert page.orders() == Orders()
+
+
+@pytest.mark.parametrize("at", [8, 32], ids=["mode", "signal"])
+def test_a_mode_or_a_flag_that_nobody_writes_makes_the_orders_none(
+    page: ControlPage, at: int
+) -> None:
+    page.order(ORDERS)
+    body = bytearray(os.pread(page.fd, 56, 0))
+    body[at] = 4
+    os.pwrite(page.fd, body + crc32(body).to_bytes(8, "little"), 0)
+    assert page.whole_orders() == Orders()
+
+
+def test_an_order_that_is_half_written_is_no_order_wherever_it_was_torn(page: ControlPage) -> None:
+    page.order(ORDERS)
+    before = os.pread(page.fd, 64, 0)
+    page.order(replace(ORDERS, mode="off", capture=8, until_s=NOW_S + 30))
+    after = os.pread(page.fd, 64, 0)
+    whole = {before, after}
+    for torn in range(1, 64):
+        for found in (after[:torn] + before[torn:], before[:torn] + after[torn:]):
+            os.pwrite(page.fd, found, 0)
+            assert (page.whole_orders() is None) is (found not in whole)
+            assert found in whole or page.orders() == Orders()
+
+
+def test_orders_given_all_the_time_are_read_whole_or_not_at_all(page: ControlPage) -> None:
+    given = {
+        number: Orders(TRACING_MODES[number % 3], number, number, False, NOW_S + number, 1.0)
+        for number in range(1, 500)
+    }
+    pid = os.fork()
+    if pid == 0:
+        for orders in [*given.values()] * 20:
+            page.order(orders)
+        os._exit(0)
+    seen = set()
+    while os.waitpid(pid, os.WNOHANG) == (0, 0):
+        found = page.whole_orders()
+        if found is not None and found.capture:
+            assert found == given[found.capture]
+            seen.add(found.capture)
+    assert page.whole_orders() == given[499]
+    assert seen
+
+
+def test_random_garbage_is_never_an_error_and_never_an_order_out_of_bounds(
+    page: ControlPage,
+) -> None:
+    chance = random.Random(3)
+    for _ in range(300):
+        os.pwrite(page.fd, chance.randbytes(PAGE_BYTES), 0)
+        orders = page.orders()
+        assert orders.runs <= CAPTURE_RUNS_MAX
+        assert orders.until_s <= NOW_S + 600
+        balance = page.load(chance.randrange(SLOTS))
+        assert 0 <= balance.spent_s < 1e12
+        task_s, spent_s = page.totals()
+        assert 0 <= task_s < 1e15
+        assert 0 <= spent_s < 1e15
+
+
+def test_each_slot_has_a_ledger_of_its_own_and_the_totals_are_of_all(page: ControlPage) -> None:
+    page.save(-1, BALANCE)
+    page.save(0, replace(BALANCE, task_s=10.0, spent_s=0.25))
+    assert (page.load(-1), page.load(1)) == (BALANCE, Balance())
+    assert page.load(0).task_s == 10.0
+    assert page.totals() == (11.5, 2.75)
+
+
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf"), 1e13])
+@pytest.mark.parametrize("name", [field.name for field in fields(Balance)])
+def test_a_ledger_that_makes_no_sense_is_empty(page: ControlPage, name: str, value: float) -> None:
+    page.save(2, replace(BALANCE, **{name: value}))
+    assert page.load(2) == Balance()
+
+
+def test_ledgers_and_counts_of_a_slot_do_not_touch(page: ControlPage) -> None:
+    for slot in (-1, 0, 1, SLOTS - 2):
+        page.save(slot, BALANCE)
+        page.dropped.count(slot)
+        page.count_captured(slot, 3)
+    page.dropped.count_damaged(1)
+    assert page.dropped.counts().total == 5
+    assert [page.load(slot) for slot in (-1, 0, 1, SLOTS - 2)] == [BALANCE] * 4
+    assert page.orders() == Orders()
+
+
+def test_what_a_slot_has_sent_of_a_capture_is_its_own_and_of_the_last_capture(
+    page: ControlPage,
+) -> None:
+    for _ in range(3):
+        page.count_captured(0, 4)
+    page.count_captured(1, 4)
+    assert [page.captured(slot, 4) for slot in (-1, 0, 1)] == [0, 3, 1]
+    page.count_captured(0, 5)
+    assert (page.captured(0, 4), page.captured(0, 5)) == (0, 1)
+
+
+def test_slots_that_share_a_cell_count_no_captures(page: ControlPage) -> None:
+    page.count_captured(SLOTS, 4)
+    assert [page.captured(slot, 4) for slot in (SLOTS - 2, SLOTS, SLOTS + 1)] == [0, 0, 0]

@@ -1,0 +1,170 @@
+"""The pages by property: what was written is read, and whatever else is there misleads nobody."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Iterator
+from typing import Any
+from zlib import crc32
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from otel_celery_memory.ipc import status_page as status
+from otel_celery_memory.ipc.codec import FrameDecoder
+from otel_celery_memory.ipc.commands import (
+    CAPTURE_RUNS_MAX,
+    CAPTURE_SECONDS_MAX,
+    TRACING_MODES,
+    Balance,
+    Orders,
+)
+from otel_celery_memory.ipc.control_page import HELD_BYTES, PAGE_BYTES, ControlPage
+from otel_celery_memory.ipc.status_page import STATUS_BYTES, StatusPage
+from tests.unit.arbitrary import INT64, JSON, TEXT
+
+NOW_S = 100.0
+HEADER = struct.Struct("<QII")
+ORDERS = st.builds(
+    Orders,
+    st.sampled_from(["", *TRACING_MODES]),
+    st.integers(0, 2**63 - 1),
+    st.integers(0, CAPTURE_RUNS_MAX),
+    st.booleans(),
+    st.floats(0, NOW_S + CAPTURE_SECONDS_MAX),
+    st.floats(0, CAPTURE_SECONDS_MAX),
+)
+BALANCES = st.builds(Balance, *[st.floats(0, 1e12, exclude_max=True)] * 5)
+# Each example writes over all of the page that it looks at.
+on_one_page = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def _tiled(pattern: bytes) -> bytes:
+    return (pattern * (PAGE_BYTES // len(pattern) + 1))[:PAGE_BYTES]
+
+
+PAGES = st.one_of(
+    st.binary(min_size=1, max_size=300).map(_tiled),
+    # Numbers of eight bytes, as everything on the page begins at a multiple of eight.
+    st.lists(
+        st.one_of(INT64.map(struct.Struct("<q").pack), st.floats().map(struct.Struct("<d").pack))
+    )
+    .filter(bool)
+    .map(b"".join)
+    .map(_tiled),
+)
+_ORDER_CELLS = 7
+
+
+@pytest.fixture
+def page() -> Iterator[ControlPage]:
+    made = ControlPage.create(clock_s=lambda: NOW_S)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def view(monkeypatch: pytest.MonkeyPatch) -> Iterator[StatusPage]:
+    monkeypatch.setattr(status, "_WAIT_S", 0.0)
+    made = StatusPage.create()
+    yield made
+    made.close()
+
+
+@on_one_page
+@given(
+    orders=ORDERS,
+    at=st.integers(1, _ORDER_CELLS - 1),
+    cell=st.one_of(INT64.map(struct.Struct("<q").pack), st.floats().map(struct.Struct("<d").pack)),
+)
+def test_orders_in_which_one_value_has_changed_are_sane_or_none(
+    page: ControlPage, orders: Orders, at: int, cell: bytes
+) -> None:
+    page.order(orders)
+    os.pwrite(page.fd, cell, 8 * at)
+    assert_sane(page.orders())
+
+
+def assert_sane(orders: Orders) -> None:
+    """Nothing that is out of bounds, whoever ordered it."""
+    assert orders.mode in ("", *TRACING_MODES)
+    assert 0 <= orders.capture < 2**63
+    assert 0 <= orders.runs <= CAPTURE_RUNS_MAX
+    assert 0 <= orders.until_s <= NOW_S + CAPTURE_SECONDS_MAX
+    assert 0 <= orders.allowance_s <= CAPTURE_SECONDS_MAX
+
+
+@on_one_page
+@given(content=PAGES, slot=INT64)
+def test_whatever_a_control_page_holds_is_read_as_something_sane(
+    page: ControlPage, content: bytes, slot: int
+) -> None:
+    os.pwrite(page.fd, content, 0)
+    assert_sane(page.orders())
+    assert all(0 <= value < 1e12 for value in vars(page.load(slot)).values())
+    assert all(0 <= total < 1e15 for total in page.totals())
+    assert 0 <= page.dropped.counts().total < 2**63
+    assert all(0 < pid < 2**63 for pid in page.told.pids())
+    held = page.held(slot)
+    assert len(held) <= HELD_BYTES
+    assert len(FrameDecoder().feed(held)) < HELD_BYTES
+
+
+@on_one_page
+@given(
+    content=PAGES,
+    orders=ORDERS,
+    balance=BALANCES,
+    slot=st.integers(-1, 510),
+    pid=st.integers(1, 2**22),
+)
+def test_what_is_written_on_whatever_was_there_is_read_as_it_was_written(
+    page: ControlPage, content: bytes, orders: Orders, balance: Balance, slot: int, pid: int
+) -> None:
+    os.pwrite(page.fd, content, 0)
+    before = page.orders_number()
+    page.order(orders)
+    page.save(slot, balance)
+    page.dropped.count(slot)
+    page.dropped.count_damaged(1)
+    page.told.add(pid)
+    assert page.orders_number() != before
+    assert (page.orders(), page.load(slot)) == (orders, balance)
+    assert pid in page.told.pids()
+
+
+@on_one_page
+@given(content=st.binary(max_size=400))
+@example(b"\xff" * 400)
+def test_whatever_a_status_page_holds_is_no_view(view: StatusPage, content: bytes) -> None:
+    os.pwrite(view.fd, content + bytes(400 - len(content)), 0)
+    assert view.read() is None
+
+
+@on_one_page
+@given(
+    data=st.one_of(JSON.map(lambda value: json.dumps(value).encode()), st.binary(max_size=300)),
+    number=st.integers(0, 2**64 - 1),
+)
+def test_what_passes_for_whole_on_a_status_page_is_a_view_only_where_it_is_an_object(
+    view: StatusPage, data: bytes, number: int
+) -> None:
+    os.pwrite(view.fd, HEADER.pack(number, len(data), crc32(data)) + data, 0)
+    found = view.read()
+    assert found is None or json.dumps(found) == json.dumps(json.loads(data))
+
+
+@on_one_page
+@given(found=st.dictionaries(TEXT, JSON, max_size=3), content=st.binary(max_size=100))
+@example(found={}, content=b"\xfe" + b"\xff" * 7)
+def test_a_view_is_read_as_it_was_written_or_not_written(
+    view: StatusPage, found: dict[str, Any], content: bytes
+) -> None:
+    os.pwrite(view.fd, content, 0)
+    fits = len(json.dumps(found, separators=(",", ":"))) <= STATUS_BYTES - HEADER.size
+    assert view.write(found) == fits
+    if fits:
+        assert json.dumps(view.read()) == json.dumps(found)

@@ -1,0 +1,252 @@
+"""``tracemalloc`` run for us: what is ours is started and stopped, what is not is left alone."""
+
+from __future__ import annotations
+
+import threading
+import tracemalloc
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from otel_celery_memory.probes import tracemalloc_session as tracer_module
+from otel_celery_memory.probes.tracemalloc_session import HeapTracer, _mended
+
+MIB = 1 << 20
+PYTHON_S_START: Any = tracemalloc.start
+
+
+@pytest.fixture
+def tracer() -> Iterator[HeapTracer]:
+    made = HeapTracer(7)
+    yield made
+    made.stop()
+    assert tracemalloc.start is PYTHON_S_START
+
+
+def test_it_traces_from_start_to_stop_with_its_frames(tracer: HeapTracer) -> None:
+    assert (tracer.ours, tracer.session) == (False, 0)
+    assert tracer.start()
+    assert (tracer.ours, tracemalloc.get_traceback_limit()) == (True, 7)
+    tracer.stop()
+    assert (tracer.ours, tracer.session, tracemalloc.is_tracing()) == (False, 0, False)
+
+
+def test_a_number_of_frames_may_be_given_for_once(tracer: HeapTracer) -> None:
+    assert tracer.start(2)
+    assert tracemalloc.get_traceback_limit() == 2
+
+
+def test_a_tracing_that_somebody_else_started_is_left_as_it_is(tracer: HeapTracer) -> None:
+    tracemalloc.start(3)
+    assert not tracer.start()
+    assert (tracer.ours, tracer.session > 0) == (False, True)
+    tracer.stop()
+    assert tracemalloc.get_traceback_limit() == 3
+    tracemalloc.stop()
+
+
+def test_it_is_started_once(tracer: HeapTracer) -> None:
+    assert tracer.start()
+    assert not tracer.start()
+    tracer.stop()
+    assert not tracemalloc.is_tracing()
+
+
+def test_every_tracing_is_another_session_whoever_began_it(tracer: HeapTracer) -> None:
+    sessions = []
+    for _ in range(2):
+        tracer.start()
+        sessions.append(tracer.session)
+        tracer.stop()
+        tracemalloc.start()
+        sessions.append(tracer.session)
+        tracemalloc.stop()
+    assert len(set(sessions)) == 4
+
+
+def test_somebody_who_starts_tracing_under_ours_has_his_own_and_keeps_it(
+    tracer: HeapTracer,
+) -> None:
+    tracer.start()
+    before = tracer.session
+    tracemalloc.start(3)
+    assert (tracer.ours, tracemalloc.get_traceback_limit()) == (False, 3)
+    assert tracer.session not in (0, before)
+    assert tracemalloc.start is PYTHON_S_START
+    tracer.stop()
+    assert tracemalloc.is_tracing()
+    tracemalloc.stop()
+
+
+def test_a_start_that_he_imported_under_ours_works_for_ever(tracer: HeapTracer) -> None:
+    tracer.start()
+    imported = tracemalloc.start
+    tracer.stop()
+    imported(4)
+    assert (tracer.ours, tracemalloc.get_traceback_limit()) == (False, 4)
+    tracemalloc.stop()
+    tracer.start()
+    imported(5)
+    assert (tracer.ours, tracemalloc.get_traceback_limit()) == (False, 5)
+    tracemalloc.stop()
+
+
+def test_his_start_with_a_wrong_number_is_his_error_and_nobody_traces(tracer: HeapTracer) -> None:
+    tracer.start()
+    with pytest.raises(ValueError, match="frames"):
+        tracemalloc.start(0)
+    assert not tracemalloc.is_tracing()
+
+
+def test_a_start_of_ours_that_fails_leaves_python_s_in_place(tracer: HeapTracer) -> None:
+    with pytest.raises(ValueError, match="frames"):
+        tracer.start(10**6)
+    assert (tracer.ours, tracemalloc.is_tracing()) == (False, False)
+
+
+def test_another_s_replacement_of_start_is_not_undone(tracer: HeapTracer) -> None:
+    def other(*_: object) -> None:
+        raise AssertionError("not called")
+
+    tracer.start()
+    tracemalloc.start = other
+    tracer.stop()
+    assert tracemalloc.start is other
+    tracemalloc.start = PYTHON_S_START
+
+
+@pytest.mark.parametrize("begun", [True, False], ids=["under ours", "after ours"])
+def test_another_s_replacement_that_calls_what_it_replaced_starts_his_tracing_once(
+    tracer: HeapTracer, begun: bool
+) -> None:
+    tracer.start()
+    replaced = tracemalloc.start
+    calls: list[int] = []
+
+    def other(frames: int = 1, /) -> None:
+        calls.append(frames)
+        replaced(frames)
+
+    tracemalloc.start = other
+    if not begun:
+        tracer.stop()
+    tracemalloc.start(5)
+    assert (tracer.ours, tracemalloc.get_traceback_limit()) == (False, 5)
+    assert calls == [5]
+    tracer.stop()
+    assert tracemalloc.get_traceback_limit() == 5
+    tracemalloc.stop()
+    # Our own start is no call of his function; his next one is.
+    assert tracer.start()
+    assert (tracer.ours, tracemalloc.get_traceback_limit(), calls) == (True, 7, [5])
+    tracemalloc.start(6)
+    assert (tracer.ours, tracemalloc.get_traceback_limit(), calls) == (False, 6, [5, 6])
+    assert tracemalloc.start is other
+    tracemalloc.stop()
+    tracemalloc.start = PYTHON_S_START
+
+
+def test_a_replacement_of_ours_that_somebody_puts_back_too_late_works_as_python_s(
+    tracer: HeapTracer,
+) -> None:
+    """As ``mock.patch`` does, begun in a traced run and ended after it."""
+    tracer.start()
+    found = tracemalloc.start
+    tracer.stop()
+    tracemalloc.start = found
+    tracemalloc.start(4)
+    assert (tracer.ours, tracemalloc.get_traceback_limit()) == (False, 4)
+    tracemalloc.stop()
+    assert tracer.start()
+    assert tracemalloc.get_traceback_limit() == 7
+    tracer.stop()
+    assert not tracemalloc.is_tracing()
+    tracemalloc.start = PYTHON_S_START
+
+
+def test_two_threads_that_take_over_at_once_both_find_his_tracing_on(tracer: HeapTracer) -> None:
+    tracer.start()
+    threads = [threading.Thread(target=tracemalloc.start, args=(frames,)) for frames in (3, 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (tracer.ours, tracemalloc.get_traceback_limit()) == (False, 3)
+    assert tracemalloc.start is PYTHON_S_START
+    tracemalloc.stop()
+
+
+def test_a_tracing_of_ours_that_somebody_stopped_is_not_stopped_twice(tracer: HeapTracer) -> None:
+    tracer.start()
+    tracemalloc.stop()
+    assert (tracer.ours, tracer.session) == (True, 0)
+    tracer.stop()
+    assert tracer.start()
+
+
+def test_traced_memory_is_what_is_alive_and_its_peak_begins_anew(tracer: HeapTracer) -> None:
+    tracer.start()
+    earlier = bytearray(8 * MIB)
+    del earlier
+    before = tracer.begin()
+    kept, passing = bytearray(2 * MIB), bytearray(5 * MIB)
+    del passing
+    now, peak = tracer.read()
+    assert len(kept) == 2 * MIB
+    assert (round((now - before) / MIB), round((peak - before) / MIB)) == (2, 7)
+
+
+def rows() -> int:
+    return len([{"id": number} for number in range(300)])
+
+
+def test_what_the_interpreter_keeps_for_its_next_objects_is_not_read_as_alive(
+    tracer: HeapTracer,
+) -> None:
+    tracer.start()
+    found = []
+    for clears in (True, False):
+        tracer.clears_free_lists = clears
+        tracer.free_lists.clear()
+        before = tracer.begin()
+        rows()
+        found.append(tracer.read()[0] - before)
+    assert found[0] < 2_000 < found[1]
+
+
+def test_how_many_blocks_are_alive_is_told_within_a_third(tracer: HeapTracer) -> None:
+    tracer.start(1)
+    before = tracer.live_traces()
+    kept = [bytes(100) for _ in range(100_000)]
+    assert 65_000 < tracer.live_traces() - before < 135_000
+    assert len(kept) == 100_000
+
+
+@pytest.mark.parametrize(
+    ("version", "mended"),
+    [
+        ((3, 10, 13), False),
+        ((3, 11, 14), False),
+        ((3, 12, 8), False),
+        ((3, 12, 9), True),
+        ((3, 13, 1), False),
+        ((3, 13, 2), True),
+        ((3, 14, 0), True),
+    ],
+)
+def test_which_pythons_can_stop_beside_threads_that_are_not_theirs(
+    version: tuple[int, ...], mended: bool
+) -> None:
+    assert _mended(version) is mended
+
+
+@pytest.mark.parametrize(
+    ("is_mended", "foreign", "safe"),
+    [(False, True, False), (False, False, True), (True, True, True), (True, False, True)],
+)
+def test_stopping_is_safe_where_it_is_mended_or_all_threads_are_python_s(
+    monkeypatch: pytest.MonkeyPatch, is_mended: bool, foreign: bool, safe: bool
+) -> None:
+    monkeypatch.setattr(tracer_module, "_STOP_IS_MENDED", is_mended)
+    assert HeapTracer(1, lambda: foreign).can_stop_safely() is safe

@@ -1,0 +1,194 @@
+"""Ends that the main process wanted, and signals from elsewhere: who ended a child, and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from otel_celery_memory.ipc.records import (
+    MAIN_SLOT,
+    NO_SPAN,
+    ProcessDown,
+    ProcessExited,
+    ProcessUp,
+    Record,
+    TaskOverdue,
+    WorkerStopping,
+)
+from otel_celery_memory.reporter.state.exits import OomKills, signal_in
+from otel_celery_memory.reporter.state.processes import GIVE_UP_AFTER_NS
+from otel_celery_memory.reporter.state.worker_state import WorkerState
+from tests.unit.examples import finished, started
+
+MAIN, CHILD, OTHER = 10, 11, 12
+S = 1_000_000_000
+SIGTERM = -241
+"""billiard's exit code after SIGTERM: 15 - 256."""
+IN_TASK = (ProcessUp(CHILD, 0, 0, 1_000), started(CHILD, "id-1"))
+IDLE = (*IN_TASK, finished(CHILD, "id-1"))
+CUT = (*IN_TASK, finished(CHILD, "id-1", state="TERMINATED"))
+
+
+def goodbye(exit_code: int) -> ProcessDown:
+    return ProcessDown(CHILD, 0, 0, exit_code, 2_000, None, "shutdown", "")
+
+
+def exited(exit_code: int, wanted: str = "", pid: int = CHILD) -> ProcessExited:
+    return ProcessExited(pid, 0, exit_code, pid - CHILD, 0, NO_SPAN, wanted, "")
+
+
+def told(state: WorkerState) -> list[tuple[Any, ...]]:
+    """Pid, reason, signal, task and whether it is a loss, of all that are gone."""
+    return [
+        (e.process.pid, e.reason.value, e.signal, e.task.task_id if e.task else None, e.lost)
+        for e in state.judge(100 * S, all_now=True)
+    ]
+
+
+def ending(*records: Record, oom_kills: int = 0) -> tuple[Any, ...]:
+    """Reason, signal, task and loss of a child that is gone at 5 s."""
+    oom = OomKills(0)
+    oom.counted(0, 4 * S)
+    oom.counted(oom_kills, 5 * S)
+    state = WorkerState(oom)
+    for record in records:
+        state.apply(record)
+    state.gone(CHILD, 5 * S)
+    ((_, *how),) = told(state)
+    return tuple(how)
+
+
+@pytest.mark.parametrize(
+    ("records", "expected"),
+    [
+        # The pool shrank: an idle child is asked to go, and says goodbye in its signal handler.
+        ((*IDLE, goodbye(SIGTERM), exited(15, "autoscale")), ("autoscale", None, None, False)),
+        ((*IDLE, exited(-9, "autoscale")), ("autoscale", None, None, False)),
+        # It was given a task in that very moment.
+        ((*CUT, goodbye(SIGTERM), exited(15, "autoscale")), ("autoscale", None, "id-1", True)),
+        # Its task was revoked with terminate=True: SIGTERM, or the signal that was asked for.
+        ((*CUT, goodbye(SIGTERM), exited(15, "terminated")), ("terminated", 15, "id-1", True)),
+        ((*IN_TASK, exited(-9, "terminated")), ("terminated", 9, "id-1", True)),
+        ((*IN_TASK, exited(-11, "terminated")), ("terminated", 11, "id-1", True)),
+        # Somebody else sent SIGTERM.
+        ((*IDLE, goodbye(SIGTERM), exited(15)), ("killed", 15, None, True)),
+        ((*IDLE, goodbye(SIGTERM)), ("killed", 15, None, True)),
+        ((*CUT, goodbye(SIGTERM), exited(15)), ("killed", 15, "id-1", True)),
+        # The task called sys.exit().
+        ((*CUT, goodbye(3), exited(3)), ("crashed", None, "id-1", True)),
+        # The worker stops: it asked them all to go.
+        ((*IDLE, WorkerStopping(MAIN, 0), goodbye(SIGTERM)), ("shutdown", None, None, False)),
+        (
+            (*CUT, goodbye(SIGTERM), exited(15, "terminated"), WorkerStopping(MAIN, 0)),
+            ("shutdown", None, None, False),
+        ),
+        # A hard time limit is one, whoever sent which signal.
+        (
+            (*CUT, TaskOverdue(MAIN, 0, "id-1", "t"), goodbye(SIGTERM), exited(-9)),
+            ("time_limit", None, "id-1", True),
+        ),
+        ((*IN_TASK, exited(-9, "no such reason")), ("killed", 9, "id-1", True)),
+    ],
+)
+def test_who_ended_a_child_is_told_by_the_main_process_that_did_or_did_not(
+    records: tuple[Record, ...], expected: tuple[object, ...]
+) -> None:
+    assert ending(*records) == expected
+
+
+@pytest.mark.parametrize(
+    ("records", "how"),
+    [
+        ((exited(-9),), ("killed", 9)),
+        ((exited(-11),), ("crashed", 11)),
+        ((exited(-9, "terminated"),), ("terminated", 9)),
+        ((goodbye(SIGTERM), exited(15)), ("killed", 15)),
+    ],
+)
+def test_a_child_that_ran_nothing_when_it_died_is_lost_in_no_task_though_no_end_of_one_was_heard(
+    records: tuple[Record, ...], how: tuple[str, int]
+) -> None:
+    *before, last = records
+    assert ending(*IN_TASK, *records) == (*how, "id-1", True)
+    assert isinstance(last, ProcessExited)
+    assert ending(*IN_TASK, *before, last._replace(idle=1)) == (*how, None, True)
+
+
+def test_what_the_reporter_saw_in_the_page_the_main_process_may_have_seen_too_late() -> None:
+    state = WorkerState()
+    for record in IN_TASK:
+        state.apply(record)
+    state.processes[CHILD].idle = True
+    state.apply(exited(-9))
+    state.gone(CHILD, 5 * S)
+    assert told(state) == [(CHILD, "killed", 9, None, True)]
+
+
+def test_a_goodbye_after_a_signal_waits_for_the_main_process_to_say_whose_it_was() -> None:
+    state = WorkerState()
+    for record in (*IDLE, goodbye(SIGTERM)):
+        state.apply(record)
+    state.gone(CHILD, 5 * S)
+    assert state.judge(5 * S + GIVE_UP_AFTER_NS - 1) == []
+    state.apply(exited(15, "autoscale"))
+    (end,) = state.judge(5 * S + GIVE_UP_AFTER_NS - 1)
+    assert end.reason.value == "autoscale"
+
+
+@pytest.mark.parametrize(
+    ("code", "number"),
+    [(0, None), (155, None), (-9, 9), (-11, 11), (-64, 64), (-241, 15), (-253, 3), (-300, None)],
+)
+def test_a_signal_is_read_from_the_kernel_s_exit_codes_and_from_billiard_s(
+    code: int, number: int | None
+) -> None:
+    assert signal_in(code) == number
+
+
+@pytest.mark.parametrize(
+    ("records", "reason"),
+    [
+        ((*IN_TASK, exited(-9)), "oom_kill"),
+        (IN_TASK, "oom_kill"),
+        (IDLE, "oom_kill"),
+        ((*IN_TASK, exited(-11)), "crashed"),
+        ((*IN_TASK, exited(-15)), "killed"),
+        ((*IN_TASK, exited(-9, "terminated")), "terminated"),
+        ((*IDLE, goodbye(155), exited(155)), "shutdown"),
+        ((*IN_TASK, TaskOverdue(MAIN, 0, "id-1", "t"), exited(-9)), "time_limit"),
+    ],
+)
+def test_a_sigkill_while_the_count_of_oom_kills_rose_was_the_kernel_s(
+    records: tuple[Record, ...], reason: str
+) -> None:
+    assert ending(*records, oom_kills=1)[0] == reason
+
+
+def test_a_kill_is_claimed_once_and_by_the_largest() -> None:
+    oom = OomKills(0)
+    oom.counted(0, 4 * S)
+    state = WorkerState(oom)
+    for pid, rss_bytes in ((CHILD, 1_000), (OTHER, 9_000)):
+        state.apply(ProcessUp(pid, 0, pid - CHILD, rss_bytes))
+        state.apply(exited(-9, pid=pid))
+        state.gone(pid, 5 * S)
+    oom.counted(1, 5 * S)
+    assert told(state) == [
+        (OTHER, "oom_kill", 9, None, True),
+        (CHILD, "killed", 9, None, True),
+    ]
+
+
+def test_of_a_worker_that_is_gone_with_its_children_the_main_process_was_the_victim() -> None:
+    oom = OomKills(0)
+    oom.counted(0, 4 * S)
+    state = WorkerState(oom)
+    for pid, slot, rss_bytes in ((CHILD, 0, 9_000), (MAIN, MAIN_SLOT, 1_000)):
+        state.apply(ProcessUp(pid, 0, slot, rss_bytes))
+        state.gone(pid, 5 * S)
+    oom.counted(1, 5 * S)
+    assert [(pid, reason) for pid, reason, *_ in told(state)] == [
+        (MAIN, "oom_kill"),
+        (CHILD, "killed"),
+    ]

@@ -1,0 +1,159 @@
+"""What the state knows of each process while it lives, and that all of it is bounded."""
+
+from __future__ import annotations
+
+from otel_celery_memory.ipc.records import (
+    MAIN_SLOT,
+    HeapSampled,
+    PartFailed,
+    ProcessDown,
+    ProcessUp,
+    TaskInFlight,
+    TaskOverdue,
+)
+from otel_celery_memory.reporter.state.processes import ProcessState
+from otel_celery_memory.reporter.state.worker_state import WorkerState
+from tests.unit.examples import finished, started
+
+
+def state_after(*records: object) -> WorkerState:
+    """The state after these records."""
+    state = WorkerState()
+    for record in records:
+        state.apply(record)  # type: ignore[arg-type]
+    return state
+
+
+def test_a_process_s_slot_and_memory_follow_its_records() -> None:
+    heap = HeapSampled(1, 0, 5, 6, 7)
+    goodbye = ProcessDown(1, 0, 4, 0, 1_500, None, "shutdown", "")
+    state = state_after(
+        ProcessUp(1, 0, 4, 900),
+        started(rss_bytes=1_000),
+        finished(start_bytes=1_000, delta_bytes=200, peak_bytes=8_000),
+        heap,
+        goodbye,
+    )
+    assert state.processes == {
+        1: ProcessState(
+            pid=1,
+            slot=4,
+            rss_bytes=1_500,
+            rss_peak_bytes=9_000,
+            up_ns=0,
+            tasks=1,
+            last_finished="a",
+            in_flight=[],
+            last=started(rss_bytes=1_000),
+            heap=heap,
+            down=goodbye,
+            exit_code=None,
+            gone_ns=None,
+        )
+    }
+
+
+def test_parts_that_failed_are_known_by_the_names_of_the_conventions_alone() -> None:
+    told = [PartFailed(1, 0, 4, f"forged {number}") for number in range(100)]
+    state = state_after(PartFailed(1, 0, 4, "heap"), PartFailed(1, 0, 4, "heap"), *told)
+    assert state.processes == {1: ProcessState(1, 4, switched_off={"heap", "_other"})}
+
+
+def test_a_part_that_is_told_late_does_not_bring_back_a_process_that_ended() -> None:
+    state = state_after(ProcessUp(1, 0, 4, 900))
+    state.gone(1, 0)
+    state.judge(0, all_now=True)
+    state.apply(PartFailed(1, 0, 4, "heap"))
+    assert state.processes == {}
+
+
+def test_an_rss_that_could_not_be_read_does_not_replace_one_that_could() -> None:
+    state = state_after(
+        ProcessUp(1, 0, 4, 900),
+        ProcessUp(1, 0, 4, 0),
+        ProcessDown(1, 0, 4, 0, 0, None, "shutdown", ""),
+    )
+    assert (state.processes[1].rss_bytes, state.processes[1].rss_peak_bytes) == (900, 900)
+
+
+def test_a_peak_does_not_fall_with_rss() -> None:
+    state = state_after(started(rss_bytes=5_000), started(rss_bytes=1_000))
+    assert (state.processes[1].rss_bytes, state.processes[1].rss_peak_bytes) == (1_000, 5_000)
+
+
+def test_tasks_in_flight_are_those_that_have_started_and_not_ended() -> None:
+    outer, inner = started(task_id="outer"), started(task_id="inner", nested=1)
+    state = state_after(outer, inner)
+    assert state.processes[1].in_flight == [outer, inner]
+    state.apply(finished(task_id="inner", nested=1))
+    assert state.processes[1].in_flight == [outer]
+    state.apply(finished(task_id="outer"))
+    assert state.processes[1].in_flight == []
+
+
+def test_a_task_whose_end_was_lost_is_gone_when_the_next_one_starts() -> None:
+    following = started(task_id="b")
+    state = state_after(ProcessUp(1, 0, 2, 900), started(task_id="a"), following)
+    assert state.processes[1].in_flight == [following]
+
+
+def test_tasks_of_the_main_process_s_threads_are_in_flight_side_by_side() -> None:
+    first, second = started(task_id="a"), started(task_id="b")
+    state = state_after(ProcessUp(1, 0, MAIN_SLOT, 900), first, second)
+    assert state.processes[1].in_flight == [first, second]
+    state.apply(finished(task_id="a", exclusive=0))
+    assert state.processes[1].in_flight == [second]
+
+
+def test_what_the_main_process_says_runs_is_in_flight_unless_the_process_knows_better() -> None:
+    told = TaskInFlight(1, 7, "a", "app.task")
+    in_flight = started(task_id="a", time_ns=7, rss_bytes=0)
+    up = ProcessUp(1, 0, 2, 0)
+    for records, expected in (
+        ((up, told), [in_flight]),
+        ((up, told, told), [in_flight]),
+        ((up, started(task_id="a"), told), [started(task_id="a")]),
+        ((up, finished(task_id="a"), told), []),
+        ((up, finished(task_id="a"), started(task_id="b"), told), [started(task_id="b")]),
+        ((up, told, finished(task_id="a")), []),
+        ((up, told, started(task_id="b")), [started(task_id="b")]),
+    ):
+        assert state_after(*records).processes[1].in_flight == expected
+
+
+def test_it_says_of_threads_what_each_runs() -> None:
+    state = state_after(
+        ProcessUp(1, 0, MAIN_SLOT, 900),
+        TaskInFlight(1, 7, "a", "app.task"),
+        TaskInFlight(1, 8, "b", "app.task"),
+    )
+    assert [task.task_id for task in state.processes[1].in_flight] == ["a", "b"]
+    assert state.processes[1].rss_bytes == 900
+
+
+def test_a_process_that_was_first_heard_of_by_a_task_has_no_slot_until_it_is_told() -> None:
+    state = state_after(started())
+    assert state.processes[1].slot is None
+    state.apply(ProcessUp(1, 0, 2, 0))
+    assert state.processes[1].slot == 2
+
+
+def test_processes_are_bounded_and_the_oldest_forgotten() -> None:
+    state = state_after(*(ProcessUp(pid, 0, 0, 1) for pid in range(5_000)))
+    assert list(state.processes) == list(range(5_000 - 4_096, 5_000))
+
+
+def test_tasks_in_flight_are_bounded() -> None:
+    state = state_after(*(started(task_id=str(n), nested=1) for n in range(1_000)))
+    assert len(state.processes[1].in_flight) == 100
+
+
+def test_overdue_tasks_are_bounded_and_the_oldest_forgotten() -> None:
+    state = state_after(*(TaskOverdue(1, 0, str(n), "app.task") for n in range(2_000)))
+    assert list(state._overdue) == [str(n) for n in range(2_000 - 1_024, 2_000)]
+
+
+def test_a_process_that_was_never_heard_of_does_not_end() -> None:
+    state = WorkerState()
+    state.gone(1, 5)
+    assert state.judge(5, all_now=True) == []

@@ -1,0 +1,121 @@
+"""What the next start of a node tells of one that was killed with its reporter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from otel_celery_memory.ipc.records import MAIN_SLOT, ProcessDown, ProcessUp
+from otel_celery_memory.reporter.last_state import Ledger, Memoirs, NoMemoirs
+from otel_celery_memory.reporter.state.exits import OomKills
+from otel_celery_memory.reporter.state.worker_state import WorkerState
+from otel_celery_memory.telemetry.events import LostProcess, ProcessSnapshot
+from tests.unit.examples import started
+
+MAIN, CHILD, RECYCLED = 10, 11, 12
+CGROUP = "/sys/fs/cgroup:5"
+
+
+def memoirs(
+    directory: Path,
+    state: WorkerState,
+    *,
+    main_started: int | None = 700,
+    cgroup: str = CGROUP,
+    there: dict[int, int] | None = None,
+) -> Memoirs:
+    """Of a worker whose main process has pid 10; `there`: the starts of processes that are."""
+    ledger = Ledger(directory, "celery@box")
+    return Memoirs(ledger, state, (MAIN, main_started), cgroup, (there or {}).get)
+
+
+def noted(directory: Path, *, main_started: int | None = 700) -> WorkerState:
+    """A worker with a main process, a child in a task and one that has said goodbye."""
+    oom = OomKills(2)
+    oom.counted(2, 1)
+    state = WorkerState(oom)
+    state.apply(ProcessUp(MAIN, 0, MAIN_SLOT, 5_000))
+    state.apply(ProcessUp(CHILD, 0, 0, 6_000))
+    state.apply(ProcessUp(RECYCLED, 0, 1, 6_000))
+    state.apply(started(CHILD, "id-1", time_ns=1_000_000_000, rss_bytes=6_500))
+    state.apply(ProcessDown(RECYCLED, 0, 1, 155, 6_000, None, "max_tasks", ""))
+    memoirs(directory, state, main_started=main_started).note()
+    return state
+
+
+def successor(directory: Path, **options: object) -> Memoirs:
+    return memoirs(directory, WorkerState(), **options)  # type: ignore[arg-type]
+
+
+def reasons(found: list[tuple[LostProcess, int]]) -> list[tuple[str, str, int | None]]:
+    return [(lost.process.slot, lost.reason, lost.oom_kills) for lost, _ in found]
+
+
+def test_each_process_that_nobody_told_of_is_told_as_it_was_last_seen(tmp_path: Path) -> None:
+    noted(tmp_path)
+    (main, _), (child, seen_ns) = successor(tmp_path).found(2)
+    assert child == LostProcess(
+        ProcessSnapshot(
+            slot="0",
+            pid=CHILD,
+            rss_bytes=6_500,
+            rss_peak_bytes=6_500,
+            task="app.task",
+            task_id="id-1",
+            task_age_s=round((seen_ns - 1_000_000_000) / 1e9, 3),
+            task_rss_start_bytes=6_500,
+        ),
+        "killed",
+        None,
+        0,
+        told_late=True,
+    )
+    assert (main.process.slot, main.process.task, main.reason) == ("main", None, "killed")
+
+
+@pytest.mark.parametrize(
+    ("oom_kills", "cgroup", "expected"),
+    [
+        (3, CGROUP, [("main", "oom_kill", 1), ("0", "killed", 1)]),
+        (9, CGROUP, [("main", "oom_kill", 7), ("0", "oom_kill", 7)]),
+        (1, CGROUP, [("main", "killed", 0), ("0", "killed", 0)]),
+        (None, CGROUP, [("main", "killed", None), ("0", "killed", None)]),
+        # A new container's cgroup has seen nothing.
+        (9, "/sys/fs/cgroup:6", [("main", "killed", None), ("0", "killed", None)]),
+        (9, "", [("main", "killed", None), ("0", "killed", None)]),
+    ],
+)
+def test_the_kernel_s_kills_since_then_are_claimed_where_the_cgroup_is_the_same(
+    tmp_path: Path, oom_kills: int | None, cgroup: str, expected: list[tuple[str, str, int | None]]
+) -> None:
+    noted(tmp_path)
+    assert reasons(successor(tmp_path, cgroup=cgroup).found(oom_kills)) == expected
+
+
+def test_after_all_was_told_nothing_is_found(tmp_path: Path) -> None:
+    state = noted(tmp_path)
+    memoirs(tmp_path, state).close()
+    assert successor(tmp_path).found(2) == []
+
+
+def test_of_a_worker_that_is_still_there_nothing_is_told(tmp_path: Path) -> None:
+    noted(tmp_path)
+    assert successor(tmp_path, there={MAIN: 700}).found(2) == []
+
+
+def test_its_pid_may_be_somebody_else_s_by_now(tmp_path: Path) -> None:
+    noted(tmp_path)
+    assert len(successor(tmp_path, there={MAIN: 701}).found(2)) == 2
+
+
+def test_where_starts_cannot_be_read_the_worker_is_taken_to_be_gone(tmp_path: Path) -> None:
+    noted(tmp_path, main_started=None)
+    assert len(successor(tmp_path).found(2)) == 2
+
+
+def test_without_a_directory_nothing_is_kept(tmp_path: Path) -> None:
+    nothing = NoMemoirs()
+    nothing.note()
+    nothing.close()
+    assert (nothing.found(1), list(tmp_path.iterdir())) == ([], [])

@@ -1,0 +1,162 @@
+"""What the reporter sees of the limits of a frozen machine, and what it tells of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otel_celery_memory.ipc.records import MAIN_SLOT, ProcessUp
+from otel_celery_memory.probes.procfs import ProcessSize
+from otel_celery_memory.reporter.limits import Headroom, Lookout, Usage
+from otel_celery_memory.reporter.state.worker_state import WorkerState
+from tests.unit.fakes import FakeClock
+from tests.unit.probes.machine import MIB, Machine
+
+MAIN, CHILD = 41, 42
+SIZES = {
+    MAIN: ProcessSize(50 * MIB, 300 * MIB, 60 * MIB),
+    CHILD: ProcessSize(90 * MIB, 310 * MIB, 70 * MIB),
+}
+SLOTS: dict[int, int | None] = {MAIN: MAIN_SLOT, CHILD: 0}
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    made = Machine(tmp_path)
+    made.rlimits(pid=CHILD)
+    return made
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock(100.0)
+
+
+def headroom(machine: Machine, clock: FakeClock, max_memory_bytes: int | None = None) -> Headroom:
+    return Headroom(MAIN, max_memory_bytes, machine.proc, machine.cgroup, clock)
+
+
+def test_the_worker_s_cgroups_and_the_machine_are_used_by_all_of_it(
+    machine: Machine, clock: FakeClock
+) -> None:
+    machine.member_of("0::/pod/app")
+    # Page cache that is given back first is no pressure.
+    stat = f"anon 5\ninactive_file {100 * MIB}\nactive_file 7"
+    machine.v2("pod", 800 * MIB, 1_000 * MIB, stat=stat)
+    machine.v2("pod/app", 700 * MIB, "max", high=900 * MIB, stat=stat)
+    (machine.proc / "meminfo").write_text("MemTotal: 4000 kB\nMemAvailable: 1000 kB\n")
+    assert headroom(machine, clock).usages({}, {}) == [
+        Usage("cgroup_high", None, 600 * MIB, 900 * MIB),
+        Usage("cgroup", None, 700 * MIB, 1_000 * MIB),
+        Usage("host", None, 3_000 * 1024, 4_000 * 1024),
+    ]
+
+
+def test_each_process_has_rlimits_and_children_have_max_memory_per_child(
+    machine: Machine, clock: FakeClock
+) -> None:
+    machine.rlimits(address_space=400 * MIB, pid=MAIN)
+    machine.rlimits(data=80 * MIB, pid=CHILD)
+    assert headroom(machine, clock, 100 * MIB).usages(SIZES, SLOTS) == [
+        Usage("rlimit_as", MAIN, 300 * MIB, 400 * MIB),
+        Usage("rlimit_data", CHILD, 70 * MIB, 80 * MIB),
+        Usage("max_memory_per_child", CHILD, 90 * MIB, 100 * MIB),
+    ]
+
+
+def test_limits_that_change_are_seen_after_a_while(machine: Machine, clock: FakeClock) -> None:
+    room = headroom(machine, clock)
+    assert room.usages(SIZES, SLOTS) == []
+    machine.rlimits(data=80 * MIB, pid=CHILD)
+    assert room.usages(SIZES, SLOTS) == []
+    clock.move(15)
+    assert room.usages(SIZES, SLOTS) == [Usage("rlimit_data", CHILD, 70 * MIB, 80 * MIB)]
+
+
+def test_a_machine_that_tells_nothing_has_no_limits(tmp_path: Path, clock: FakeClock) -> None:
+    room = Headroom(MAIN, None, tmp_path / "proc", tmp_path / "cgroup", clock)
+    assert room.usages(SIZES, SLOTS) == []
+
+
+@dataclass
+class Scene:
+    """A lookout over a machine, with what it told."""
+
+    machine: Machine
+    clock: FakeClock
+    told: list[Usage] = field(default_factory=list)
+    sent: list[int] = field(default_factory=list)
+    noted: list[float] = field(default_factory=list)
+    state: WorkerState = field(default_factory=WorkerState)
+
+    def pressed(self, usage: Usage, now_ns: int) -> None:
+        self.told.append(usage)
+
+    def lookout(self) -> Lookout:
+        emitter: Any = self
+        for pid, slot in SLOTS.items():
+            assert slot is not None
+            self.state.apply(ProcessUp(pid, 0, slot, 1))
+        room = headroom(self.machine, self.clock)
+        return Lookout(
+            lambda: SIZES,
+            room,
+            emitter,
+            lambda: self.sent.append(len(self.told)),
+            lambda: self.noted.append(self.clock()),
+            self.clock,
+        )
+
+
+def test_an_episode_is_told_and_sent_once_and_the_next_look_comes_sooner(
+    machine: Machine, clock: FakeClock
+) -> None:
+    scene = Scene(machine, clock)
+    lookout = scene.lookout()
+    lookout.look()
+    assert (scene.told, scene.sent, lookout.due_s) == ([], [], 100.5)
+    assert scene.state.processes[CHILD].rss_bytes == 90 * MIB
+    assert scene.noted == [100.0]
+    machine.member_of("0::/app")
+    machine.v2("app", 970 * MIB, 1_000 * MIB)
+    clock.move(15)
+    for _ in range(3):
+        lookout.look()
+    usage = Usage("cgroup", None, 970 * MIB, 1_000 * MIB)
+    assert (scene.told, scene.sent) == ([usage], [1])
+    assert lookout.due_s == pytest.approx(115.05)
+
+
+def test_what_is_known_is_written_down_once_a_second_and_when_a_limit_comes_near(
+    machine: Machine, clock: FakeClock
+) -> None:
+    scene = Scene(machine, clock)
+    lookout = scene.lookout()
+    for _ in range(7):
+        lookout.look()
+        clock.move(0.25)
+    assert scene.noted == [100.0, 101.0]
+    machine.rlimits(data=71 * MIB, pid=CHILD)
+    clock.move(13.5)
+    for _ in range(3):
+        lookout.look()
+        clock.move(0.25)
+    assert scene.noted == [100.0, 101.0, 115.25]
+
+
+def test_a_look_that_fails_is_followed_by_another(machine: Machine, clock: FakeClock) -> None:
+    scene = Scene(machine, clock)
+    lookout = scene.lookout()
+
+    def fail(usage: Usage, now_ns: int) -> None:
+        raise RuntimeError("an emitter in trouble")
+
+    scene.pressed = fail  # type: ignore[method-assign]
+    machine.member_of("0::/app")
+    machine.v2("app", 950 * MIB, 1_000 * MIB)
+    with pytest.raises(RuntimeError, match="in trouble"):
+        lookout.look()
+    assert lookout.due_s > clock.now

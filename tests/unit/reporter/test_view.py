@@ -1,0 +1,241 @@
+"""What people ask of the reporter: orders looked at, captures completed, a view written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from otel_celery_memory.ipc.commands import Orders
+from otel_celery_memory.ipc.control_page import ControlPage
+from otel_celery_memory.ipc.records import HeapSampled, ProcessUp, WindowKind
+from otel_celery_memory.reporter.capture_assembly import Captures, TakenCapture
+from otel_celery_memory.reporter.sites import CodePlace, SiteTotals
+from otel_celery_memory.reporter.state.totals import TaskTotals
+from otel_celery_memory.reporter.state.worker_state import WorkerState
+from otel_celery_memory.reporter.view import VIEW_INTERVAL_S, Desk
+from tests.unit.examples import site, started, window
+from tests.unit.fakes import FakeClock
+
+
+def describe(path: str, line: int) -> CodePlace:
+    return CodePlace(f"feeds.py:{line}", "load")
+
+
+class NotingEmitter:
+    """The parts of an emitter that the desk looks at."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.state = WorkerState()
+        self.sites = SiteTotals(describe, 10)
+        self.captures = Captures("w", 1, describe, None, clock)
+        self.tasks = TaskTotals()
+        self.told: list[TakenCapture] = []
+        self.off: list[tuple[str, str]] = []
+
+    def captured(self, taken: TakenCapture) -> None:
+        self.told.append(taken)
+
+    def runs_aborted(self) -> int:
+        return 4
+
+    def switched_off(self) -> list[tuple[str, str]]:
+        return self.off
+
+
+class Bench:
+    """A desk on a clock, with what it writes."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock(1_000.0)
+        self.page = ControlPage(clock_s=self.clock)
+        self.emitter = NotingEmitter(self.clock)
+        self.tracing_s = (400.0, 4.93824)
+        self.written: list[dict[str, Any]] = []
+        self.room_bytes = 10**6
+        emitter: Any = self.emitter
+        self.desk = Desk(
+            emitter, self.page, "budget", lambda: self.tracing_s, self._write, self.clock
+        )
+
+    def _write(self, view: dict[str, Any]) -> bool:
+        if len(json.dumps(view)) > self.room_bytes:
+            return False
+        self.written.append(view)
+        return True
+
+    def worker(self) -> None:
+        """A main process with a child that runs a task."""
+        for pid, slot in ((100, -1), (101, 0)):
+            self.emitter.state.apply(ProcessUp(pid, 0, slot, pid * 1_000))
+        self.emitter.state.apply(started(101, "1", "app.grow", rss_bytes=5_000))
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    made = Bench()
+    yield made
+    made.page.close()
+
+
+def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None:
+    bench.worker()
+    bench.emitter.off = [("0", "heap"), ("reporter", "limits")]
+    bench.emitter.tasks.finished("app.grow", 90)
+    bench.emitter.tasks.retained("app.grow", 101)
+    bench.emitter.tasks.retained("app.grow", 100)
+    bench.emitter.sites.window(window(101, "app.grow", kind=WindowKind.SLICE))
+    bench.emitter.sites.site(site(70, 41, pid=101, task="app.grow", kind=WindowKind.SLICE))
+    bench.desk.tick()
+    assert bench.written == [
+        {
+            "tracing": {
+                "mode": "budget",
+                "task_seconds": 400.0,
+                "spent_seconds": 4.93824,
+                "overhead": 0.01235,
+                "aborted": 4,
+            },
+            "processes": [
+                {"slot": "main", "pid": 100, "rss": 100_000, "task": None},
+                {"slot": "0", "pid": 101, "rss": 5_000, "task": "app.grow"},
+            ],
+            "tasks": [
+                {
+                    "name": "app.grow",
+                    "runs": 1,
+                    "retained_per_run": 100,
+                    "traced_runs": 1,
+                    "traced_per_run": 90,
+                }
+            ],
+            "sites": [
+                {
+                    "name": "feeds.py:41",
+                    "function": "load",
+                    "task": "app.grow",
+                    "window": "slice",
+                    "size": 70,
+                    "blocks": 1,
+                    "runs": 1,
+                    "rate": None,
+                }
+            ],
+            "captures": [],
+            "switched_off": [
+                {"slot": "0", "part": "heap"},
+                {"slot": "reporter", "part": "limits"},
+            ],
+        }
+    ]
+    assert json.loads(json.dumps(bench.written[0])) == bench.written[0]
+
+
+def test_no_two_rows_of_the_sites_are_the_same_however_deep_is_traced(bench: Bench) -> None:
+    bench.emitter.sites.window(window(101, "app.grow", kind=WindowKind.SLICE))
+    for number in range(20):
+        stack = "\n".join(f"caller.py:{number + depth}" for depth in range(25))
+        bench.emitter.sites.site(
+            site(7, 41, pid=101, task="app.grow", kind=WindowKind.SLICE, stack=stack)
+        )
+    (row,) = bench.desk.view("budget")["sites"]
+    assert (row["name"], row["size"], row["blocks"]) == ("feeds.py:41", 140, 20)
+
+
+def test_a_view_that_finds_no_room_is_written_with_less_in_it(bench: Bench) -> None:
+    for number in range(12):
+        bench.emitter.tasks.finished(f"{number:02}" + "t" * 200, 1)
+    bench.room_bytes = 2_500
+    bench.desk.tick()
+    assert (len(bench.written[0]["tasks"]), bench.written[0]["left_out"]) == (6, {"tasks": 6})
+
+
+def test_of_nothing_there_is_a_view_too(bench: Bench) -> None:
+    bench.tracing_s = (0.0, 0.0)
+    assert bench.desk.view("off") == {
+        "tracing": {
+            "mode": "off",
+            "task_seconds": 0.0,
+            "spent_seconds": 0.0,
+            "overhead": None,
+            "aborted": 4,
+        },
+        "processes": [],
+        "tasks": [],
+        "sites": [],
+        "captures": [],
+        "switched_off": [],
+    }
+
+
+def test_a_view_is_written_every_few_seconds_and_not_at_every_tick(bench: Bench) -> None:
+    for _ in range(50):
+        bench.desk.tick()
+        bench.clock.move(1.0)
+    assert len(bench.written) == 50 / VIEW_INTERVAL_S
+
+
+def test_processes_that_are_gone_or_never_said_who_they_are_are_not_in_it(bench: Bench) -> None:
+    bench.worker()
+    bench.emitter.state.gone(101, 5)
+    bench.emitter.state.apply(HeapSampled(999, 0, 1, None, None))
+    assert [p["pid"] for p in bench.desk.view("budget")["processes"]] == [100]
+
+
+def test_the_mode_is_the_one_that_was_ordered(bench: Bench) -> None:
+    bench.page.order(Orders("always"))
+    bench.desk.tick()
+    assert bench.written[0]["tracing"]["mode"] == "always"
+
+
+def test_an_ordered_capture_is_told_when_the_children_have_sent_it(bench: Bench) -> None:
+    bench.worker()
+    bench.page.order(Orders("", 3, 1, False, 1_100.0, 1.0))
+    bench.desk.tick()
+    assert bench.written[-1]["captures"] == [{"number": 3, "state": "running"}]
+    sender = bench.emitter.state.processes[101].captured()
+    bench.emitter.captures.window(window(101, "a", capture=3, sites=0), sender)
+    bench.desk.tick()
+    assert [(t.number, [p.pid for p in t.capture.processes]) for t in bench.emitter.told] == [
+        (3, [101])
+    ]
+    # Who waits for it need not wait for the next view.
+    assert bench.written[-1]["captures"][0]["state"] == "complete"
+
+
+def test_without_children_the_main_process_is_the_one_that_is_captured(bench: Bench) -> None:
+    bench.emitter.state.apply(ProcessUp(100, 0, -1, 1))
+    bench.page.order(Orders("", 3, 1, False, 1_100.0, 1.0))
+    bench.desk.tick()
+    sender = bench.emitter.state.processes[100].captured()
+    bench.emitter.captures.window(window(100, "a", capture=3, sites=0), sender)
+    bench.desk.tick()
+    assert [p.slot for p in bench.emitter.told[0].capture.processes] == ["main"]
+
+
+def test_when_the_worker_ends_a_capture_is_told_as_far_as_it_is(bench: Bench) -> None:
+    bench.worker()
+    bench.page.order(Orders("", 3, 10, False, 1_100.0, 1.0))
+    bench.desk.finish()
+    bench.desk.finish()
+    assert [taken.number for taken in bench.emitter.told] == [3]
+
+
+def test_very_many_of_everything_still_fit_on_the_page(bench: Bench) -> None:
+    from otel_celery_memory.ipc.status_page import StatusPage
+
+    page = StatusPage()
+    for number in range(1_000):
+        bench.emitter.state.apply(ProcessUp(number + 1, 0, number, 10**12))
+        bench.emitter.tasks.finished(f"{number}" + "t" * 400, 10**12)
+    for number in range(500):
+        bench.emitter.sites.window(window(1, f"{number}" + "t" * 400, kind=WindowKind.SLICE))
+        bench.emitter.sites.site(
+            site(10**9, number, task=f"{number}" + "t" * 400, kind=WindowKind.SLICE)
+        )
+    view = bench.desk.view("budget")
+    assert (len(view["processes"]), len(view["tasks"]), len(view["sites"])) == (200, 50, 10)
+    assert page.write(view)
+    page.close()

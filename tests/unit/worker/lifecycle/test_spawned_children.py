@@ -1,0 +1,157 @@
+"""The channel by name: frames of a child that inherited nothing, and what is not believed."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from otel_celery_memory.ipc.codec import FrameDecoder
+from otel_celery_memory.ipc.control_page import PAGE_BYTES
+from otel_celery_memory.ipc.fifo import VARIABLE, Rendezvous
+from otel_celery_memory.ipc.records import Goodbye, ProcessUp, Record
+from otel_celery_memory.settings import Settings
+from otel_celery_memory.worker.lifecycle.embedded import NamedChannel, joined, open_channel
+from otel_celery_memory.worker.measuring.spans import TaskSpans
+from otel_celery_memory.worker.pipe import Channel
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory for temporary files."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def channel() -> Iterator[NamedChannel]:
+    """The main process's side."""
+    made = NamedChannel(2_048)
+    yield made
+    made.close()
+
+
+def rendezvous() -> Rendezvous:
+    found = Rendezvous.named(os.environ)
+    assert found is not None
+    return found
+
+
+def as_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on this process takes itself for its own child."""
+    pid = os.getpid()
+    monkeypatch.setattr(os, "getppid", lambda: pid)
+
+
+def received(channel: Channel) -> list[Record]:
+    return FrameDecoder().feed(os.read(channel.read_fd, 1 << 20))
+
+
+def join() -> object:
+    return joined(Settings(), TaskSpans(None))
+
+
+def test_what_a_child_sends_arrives_and_its_drops_are_counted(
+    channel: NamedChannel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_parent(monkeypatch)
+    child = joined(Settings(), TaskSpans(None))
+    assert child is not None
+    assert child._recorder.max_memory_kib == 2_048
+    child.end()
+    first, *_, last = received(channel)
+    assert isinstance(first, ProcessUp)
+    assert (first.pid, last.pid) == (os.getpid(), os.getpid())
+    assert channel.page.dropped.counts().total == 0
+
+
+def test_the_main_process_s_side_is_a_pipe_like_any_other(channel: NamedChannel) -> None:
+    channel.send(Goodbye(1, 2))
+    assert received(channel) == [Goodbye(1, 2)]
+    assert os.fstat(channel.page.fd).st_size == PAGE_BYTES
+
+
+def test_closing_takes_away_the_directory_and_the_variable(temporary: Path) -> None:
+    made = NamedChannel(0)
+    assert len(list(temporary.iterdir())) == 1
+    made.close()
+    made.close()
+    assert (list(temporary.iterdir()), VARIABLE in os.environ) == ([], False)
+
+
+def test_another_worker_s_child_does_not_join(channel: NamedChannel) -> None:
+    # The variable is inherited by all that a task starts; its parent is not the worker.
+    assert join() is None
+
+
+def test_a_directory_that_others_may_enter_is_not_joined(
+    channel: NamedChannel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_parent(monkeypatch)
+    directory = rendezvous().directory
+    directory.chmod(0o777)
+    assert join() is None
+    directory.chmod(0o700)
+
+
+@pytest.mark.parametrize("name", ["pipe", "page"])
+@pytest.mark.parametrize("instead", ["nothing", "link", "file"])
+def test_a_pipe_or_page_that_is_something_else_is_not_joined_and_not_written_to(
+    channel: NamedChannel,
+    monkeypatch: pytest.MonkeyPatch,
+    temporary: Path,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    instead: str,
+) -> None:
+    as_parent(monkeypatch)
+    victim = temporary / "victim"
+    victim.touch()
+    path = rendezvous().directory / name
+    path.unlink()
+    if instead == "link":
+        path.symlink_to(victim)
+    elif instead == "file":
+        path.touch()
+    assert join() is None
+    assert victim.read_bytes() == b""
+    assert caplog.text.count("the reporter cannot be reached") == 1
+
+
+@dataclass(frozen=True)
+class FakeWorker:
+    """What is asked of a worker."""
+
+    pool_cls: object
+    pool_start_method: str = "fork"
+
+
+def test_only_a_prefork_pool_that_spawns_needs_a_name() -> None:
+    from celery.concurrency.prefork import TaskPool
+    from celery.concurrency.solo import TaskPool as Solo
+
+    spawning = FakeWorker(TaskPool, "spawn")
+    for worker, named in (
+        (spawning, True),
+        (replace(spawning, pool_start_method="fork"), False),
+        (replace(spawning, pool_cls=Solo), False),
+    ):
+        channel = open_channel(worker, 0)
+        channel.close()
+        assert isinstance(channel, NamedChannel) is named
+
+
+def test_where_there_is_no_place_for_it_nothing_is_left(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(fd: int, size: int) -> None:
+        raise OSError("no room")
+
+    monkeypatch.setattr(os, "ftruncate", refuse)
+    with pytest.raises(OSError, match="no memory"):
+        NamedChannel(0)
+    assert (list(temporary.iterdir()), VARIABLE in os.environ) == ([], False)

@@ -1,0 +1,204 @@
+"""One reporter a worker: started with what it needs, started again with patience, ended in time."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from otel_celery_memory.probes.limits import oom_kill_counter
+from otel_celery_memory.settings import Settings
+from otel_celery_memory.worker.lifecycle.supervisor import Supervisor
+from otel_celery_memory.worker.pipe import Channel
+from tests.unit.fakes import FakeClock
+
+SETTINGS = Settings.load({"sites_top": 3, "sites_include": ["*/app/*"]}, {})
+PYTHON = sys.executable
+
+Start = Callable[[str], Supervisor]
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock(1_000.0)
+
+
+@pytest.fixture
+def channel() -> Iterator[Channel]:
+    made = Channel()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, channel: Channel, clock: FakeClock
+) -> Iterator[Start]:
+    """Starts a supervisor whose reporter is this Python code; what still runs is ended."""
+    made: list[Supervisor] = []
+
+    def start_with(code: str) -> Supervisor:
+        (tmp_path / "reporter.py").write_text(code)
+        program = tmp_path / "python"
+        program.write_text(f'#!/bin/sh\nexec {PYTHON} {tmp_path}/reporter.py "$@"\n')
+        program.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(program))
+        supervisor = Supervisor(channel, SETTINGS, "celery@box", 2_048, "/w.log", clock)
+        made.append(supervisor)
+        supervisor.start()
+        return supervisor
+
+    yield start_with
+    for supervisor in made:
+        supervisor.stop(0)
+
+
+def wait_for_end(supervisor: Supervisor) -> None:
+    """Return when the reporter has ended, without reaping it."""
+    assert supervisor.pid is not None
+    with contextlib.suppress(ChildProcessError):
+        os.waitid(os.P_PID, supervisor.pid, os.WEXITED | os.WNOWAIT)
+
+
+TELL = """
+import json, os, sys
+seen = {"argv": sys.argv[1:], "sid": os.getsid(0), "pid": os.getpid(),
+        "open": sorted(int(f) for f in os.listdir("/proc/self/fd")),
+        "stdin": os.readlink("/proc/self/fd/0"), "frames": os.environ["OTEL_CELERY_MEMORY_FRAMES"]}
+open(os.path.join(os.path.dirname(__file__), "seen.json"), "w").write(json.dumps(seen))
+"""
+
+
+def test_the_reporter_is_told_its_worker_and_given_pipe_and_pages_and_nothing_else(
+    start: Start, channel: Channel, tmp_path: Path
+) -> None:
+    supervisor = start(TELL)
+    wait_for_end(supervisor)
+    seen = json.loads((tmp_path / "seen.json").read_text())
+    assert seen["argv"] == [
+        "-m",
+        "otel_celery_memory.reporter",
+        "--worker=celery@box",
+        f"--main-pid={os.getpid()}",
+        f"--pipe={channel.read_fd}",
+        f"--page={channel.page.fd}",
+        f"--status={channel.status.fd}",
+        f"--journal={channel.journal_fd}",
+        "--restarts=0",
+        "--max-memory-kib=2048",
+        "--log-file=/w.log",
+        f"--oom-kills={oom_kill_counter(os.getpid())()}",
+    ]
+    assert (seen["pid"], seen["sid"]) == (supervisor.pid, supervisor.pid)
+    assert (seen["stdin"], seen["frames"]) == ("/dev/null", "1")
+    pages = {channel.page.fd, channel.status.fd, channel.journal_fd}
+    assert {0, 1, 2, channel.read_fd, *pages} <= set(seen["open"])
+    assert channel.write_fd not in seen["open"]
+
+
+def test_a_reporter_that_runs_is_left_alone(start: Start) -> None:
+    supervisor = start("import time; time.sleep(600)")
+    pid = supervisor.pid
+    assert (supervisor.check(), supervisor.pid, supervisor.restarts) == (False, pid, 0)
+
+
+def test_a_reporter_that_died_is_started_again_and_told_how_often(
+    start: Start, clock: FakeClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    supervisor = start(TELL + "sys.exit(3)")
+    wait_for_end(supervisor)
+    clock.move(100)
+    assert (supervisor.check(), supervisor.restarts) == (True, 1)
+    wait_for_end(supervisor)
+    assert "--restarts=1" in json.loads((tmp_path / "seen.json").read_text())["argv"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "otel_celery_memory: the reporter ended (exit code 3), it is started again"
+    ]
+
+
+def restarts_at(supervisor: Supervisor, clock: FakeClock, seconds: int) -> list[float]:
+    """When a reporter that dies at once is started again, looked at every second."""
+    begun = clock()
+    times = []
+    for _ in range(seconds):
+        clock.move(1)
+        wait_for_end(supervisor)
+        if supervisor.check():
+            times.append(clock() - begun)
+    return times
+
+
+def test_a_reporter_that_dies_at_once_is_started_again_after_pauses_that_grow_to_a_minute(
+    start: Start, clock: FakeClock
+) -> None:
+    times = restarts_at(start("raise SystemExit(1)"), clock, 300)
+    pauses = [after - before for before, after in pairwise(times)]
+    assert times[0] == 1
+    assert pauses == sorted(pauses)
+    assert pauses[:4] == [1, 2, 4, 8]
+    assert 60 <= pauses[-1] <= 61
+
+
+def test_a_reporter_that_lived_is_started_again_at_once_however_bad_it_was_before(
+    start: Start, clock: FakeClock
+) -> None:
+    supervisor = start("raise SystemExit(1)")
+    restarts_at(supervisor, clock, 8)
+    clock.move(3_600)
+    wait_for_end(supervisor)
+    assert supervisor.check()
+    clock.move(3_600)
+    wait_for_end(supervisor)
+    assert supervisor.check()
+
+
+def test_where_no_process_can_be_started_the_first_start_raises(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "gone"))
+    supervisor = Supervisor(channel, SETTINGS, "celery@box", 0)
+    with pytest.raises(OSError, match="gone"):
+        supervisor.start()
+    assert supervisor.pid is None
+    assert supervisor.check() is False
+    supervisor.stop()
+
+
+def test_where_it_cannot_be_started_again_that_is_logged_and_tried_later(
+    start: Start, clock: FakeClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    supervisor = start("raise SystemExit(1)")
+    wait_for_end(supervisor)
+    program = tmp_path / "python"
+    program.rename(tmp_path / "moved")
+    clock.move(100)
+    assert supervisor.check() is False
+    assert caplog.records[-1].levelno == logging.ERROR
+    assert "the reporter cannot be started" in caplog.records[-1].getMessage()
+    (tmp_path / "moved").rename(program)
+    clock.move(100)
+    assert supervisor.check() is True
+
+
+def test_a_reporter_that_ends_in_time_is_waited_for(start: Start) -> None:
+    supervisor = start("import time; time.sleep(0.05)")
+    supervisor.stop(60)
+    assert supervisor.pid is None
+
+
+def test_a_reporter_that_does_not_end_in_time_is_killed(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    supervisor = start("import time; time.sleep(600)")
+    supervisor.stop(0.05)
+    assert supervisor.pid is None
+    assert [record.getMessage() for record in caplog.records] == [
+        "otel_celery_memory: the reporter did not end in time and is killed"
+    ]

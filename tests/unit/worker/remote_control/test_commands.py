@@ -1,0 +1,296 @@
+"""Remote control: what is ordered, what is refused, and in which words."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otel_celery_memory.ipc.commands import Balance, Orders
+from otel_celery_memory.ipc.control_page import ControlPage
+from otel_celery_memory.ipc.status_page import STATUS_BYTES, StatusPage
+from otel_celery_memory.settings import Settings
+from otel_celery_memory.worker.remote_control import commands as remote
+from otel_celery_memory.worker.remote_control.validation import (
+    COMMANDS_AT_ONCE,
+    Controlled,
+    Rate,
+    begin_capture,
+    switch_tracing,
+)
+from tests.unit.fakes import FakeClock
+
+STATE: Any = None
+NOT_UP = {"error": "this worker is not instrumented by otel_celery_memory, or not up yet"}
+AMOUNTS = "is neither runs from 1 to 10000 nor seconds from 1s to 600s"
+ALLOWED = {"error": "max_added_latency is from 0.01 to 60 seconds"}
+
+
+@dataclass
+class Worker:
+    """A worker that remote control speaks to."""
+
+    settings: Settings = field(default_factory=Settings)
+    page: ControlPage = field(default_factory=ControlPage)
+    view: dict[str, Any] | None = None
+    running: bool = True
+    woken: int = 0
+
+    def attach(self) -> None:
+        remote.attach(
+            Controlled(
+                self.settings, self.page, lambda: self.view, lambda: self.running, self._wake
+            )
+        )
+
+    def _wake(self) -> None:
+        self.woken += 1
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    made = Worker()
+    made.attach()
+    yield made
+    remote.detach()
+
+
+def asked(worker: Worker) -> tuple[int, int, bool, float]:
+    """The capture that is ordered: number, runs, by signal, allowance."""
+    orders = worker.page.orders()
+    return orders.capture, orders.runs, orders.by_signal, orders.allowance_s
+
+
+def test_ten_runs_of_each_process_are_captured_where_nothing_else_is_said(worker: Worker) -> None:
+    assert remote.memory_capture(STATE) == {
+        "ok": "capture 1 begins: the next 10 runs of each process, within 120 s; no "
+        "capture_directory is set; `celery inspect memory` shows when it is complete"
+    }
+    assert (asked(worker), worker.woken) == ((1, 10, False, 1.0), 1)
+
+
+def test_what_runs_for_some_seconds_is_captured_and_written_where_the_user_said(
+    worker: Worker, tmp_path: Path
+) -> None:
+    directory = tmp_path / "captures"
+    worker.settings = Settings(capture_directory=str(directory))
+    worker.attach()
+    assert remote.memory_capture(STATE, "30s", 0.5) == {
+        "ok": f"capture 1 begins: what runs for 30 s; it will be written to {directory}; "
+        "`celery inspect memory` shows when it is complete"
+    }
+    assert (asked(worker), directory.is_dir()) == ((1, 0, False, 0.5), True)
+
+
+@pytest.mark.parametrize(
+    ("amount", "runs"),
+    [("1", 1), ("10000", 10_000), (" 7 ", 7), (5, 5), ("1s", 0), ("600S", 0), ("2.5s", 0)],
+)
+def test_amounts_that_can_be_captured(worker: Worker, amount: Any, runs: int) -> None:
+    assert "ok" in remote.memory_capture(STATE, amount)
+    assert worker.page.orders().runs == runs
+
+
+@pytest.mark.parametrize(
+    "amount",
+    [
+        *("0", "-1", "10001", "1.5", "", "s", "0.5s", "601s", "nans", "infs", "-5s", "ten", "1e3"),
+        *(None, [], {"a": 1}, 2.0, "9" * 6_000, "\0"),
+    ],
+)
+def test_amounts_that_cannot_are_refused_in_one_line(worker: Worker, amount: Any) -> None:
+    answer = remote.memory_capture(STATE, amount)
+    assert list(answer) == ["error"]
+    assert answer["error"].endswith(AMOUNTS)
+    assert len(answer["error"]) < 150
+    assert worker.page.orders() == Orders()
+
+
+@pytest.mark.parametrize("latency", [0, -1, 60.1, float("nan"), float("inf"), "much", None, [1]])
+def test_a_guard_that_is_no_guard_is_refused(worker: Worker, latency: Any) -> None:
+    assert remote.memory_capture(STATE, "10", latency) == ALLOWED
+    assert worker.page.orders() == Orders()
+
+
+def test_a_second_capture_is_refused_while_the_first_is_being_taken(worker: Worker) -> None:
+    remote.memory_capture(STATE, "30s")
+    answer = remote.memory_capture(STATE, "10")
+    assert answer == {"error": "capture 1 is being taken, for 30 s at most"}
+    assert (asked(worker)[0], worker.woken) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("captures", "number"),
+    [
+        ([{"number": 1, "state": "running"}], 1),
+        ([], 1),
+        ([{"number": 1, "state": "complete"}], 2),
+        ([{"number": 1, "state": "failed"}], 2),
+    ],
+)
+def test_the_next_capture_may_begin_when_the_reporter_says_that_one_is_complete(
+    worker: Worker, captures: list[dict[str, Any]], number: int
+) -> None:
+    remote.memory_capture(STATE, "30s")
+    worker.view = {"captures": captures}
+    remote.memory_capture(STATE, "30s")
+    assert asked(worker)[0] == number
+
+
+def test_the_next_capture_may_begin_when_the_time_of_one_is_over(worker: Worker) -> None:
+    worker.page.order(Orders("off", 6, 0, False, 1e-9, 1.0))
+    remote.memory_capture(STATE, "3")
+    assert worker.page.orders() == replace(
+        Orders("off", 7, 3, False, 0.0, 1.0), until_s=worker.page.orders().until_s
+    )
+
+
+def test_a_worker_that_is_shutting_down_begins_no_capture(worker: Worker) -> None:
+    worker.running = False
+    assert remote.memory_capture(STATE) == {"error": "the worker is shutting down"}
+    assert (worker.page.orders(), worker.woken) == (Orders(), 0)
+
+
+def test_a_directory_that_cannot_be_used_is_told_and_nothing_captured(
+    worker: Worker, tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    for name, why in {
+        "link": "is a symbolic link",
+        "open": "can be written to by others (mode 0777): chmod it to 0700",
+        "no/where": "cannot be made: the directory above it does not exist",
+    }.items():
+        worker.settings = Settings(capture_directory=f"{tmp_path}/{name}")
+        worker.attach()
+        error = f"capture directory '{tmp_path}/{name}' {why}"
+        assert remote.memory_capture(STATE) == {"error": error}
+    assert worker.page.orders() == Orders()
+
+
+@pytest.mark.parametrize("mode", ["budget", "off"])
+def test_the_mode_of_tracing_is_ordered_and_a_capture_goes_on(worker: Worker, mode: str) -> None:
+    remote.memory_capture(STATE)
+    before = worker.page.orders()
+    assert remote.memory_tracing(STATE, mode) == {
+        "ok": f"tracing is {mode} from each process's next task on"
+    }
+    assert worker.page.orders() == replace(before, mode=mode)
+
+
+@pytest.mark.parametrize(
+    ("before", "mode"), [("budget", "always"), ("always", "off"), ("always", "budget")]
+)
+def test_a_capture_of_runs_does_not_become_one_of_the_heap_nor_the_other_way_round(
+    worker: Worker, before: str, mode: str
+) -> None:
+    worker.settings = Settings(tracing=before)
+    worker.attach()
+    remote.memory_capture(STATE)
+    ordered = worker.page.orders()
+    why = f"capture 1 is being taken, for 120 s at most: switch from {before} to {mode} when it is"
+    assert remote.memory_tracing(STATE, mode) == {"error": f"{why} complete"}
+    assert worker.page.orders() == ordered
+    assert "ok" in remote.memory_tracing(STATE, before)
+    worker.view = {"captures": [{"number": 1, "state": "complete"}]}
+    assert "ok" in remote.memory_tracing(STATE, mode)
+    assert worker.page.orders() == replace(ordered, mode=mode)
+
+
+@pytest.mark.parametrize("mode", ["", "on", "ALWAYS", None, 3, ["off"]])
+def test_other_modes_are_refused(worker: Worker, mode: Any) -> None:
+    answer = remote.memory_tracing(STATE, mode)
+    assert answer == {"error": "the mode is one of budget, always, off"}
+    assert worker.page.orders() == Orders()
+
+
+def test_the_view_is_shown_as_text_and_as_data(worker: Worker) -> None:
+    assert remote.memory(STATE) == {
+        "error": "there is nothing to show yet: the reporter is starting"
+    }
+    tracing = {"mode": "budget", "task_seconds": 20.0, "spent_seconds": 0.1, "aborted": 2}
+    worker.view = {"tracing": tracing}
+    told = "tracing budget: 0.10 s of 20.0 s of task time in ten minutes"
+    assert remote.memory(STATE) == {"ok": f"{told}, 2 runs aborted", "memory": worker.view}
+    # One slowed run, 0.25 s, is less than 1 % of that.
+    tracing["task_seconds"] = 40.0
+    assert remote.memory(STATE)["ok"] == (
+        "tracing budget: 0.10 s of 40.0 s of task time in ten minutes (0.25%), 2 runs aborted"
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [remote.memory, remote.memory_capture, lambda state: remote.memory_tracing(state, "off")],
+    ids=["memory", "memory_capture", "memory_tracing"],
+)
+def test_nothing_is_answered_where_nothing_is_measured_or_the_user_does_not_want_it(
+    worker: Worker, command: Any
+) -> None:
+    worker.settings = Settings(remote_control=False)
+    worker.attach()
+    assert command(STATE) == {
+        "error": "remote control of otel_celery_memory is switched off (remote_control)"
+    }
+    remote.detach()
+    assert command(STATE) == NOT_UP
+    assert worker.page.orders() == Orders()
+
+
+def test_commands_that_come_too_often_are_refused_and_order_nothing(worker: Worker) -> None:
+    worker.view = {}
+    clock = FakeClock(100.0)
+    remote.attach(replace(remote._controlled[0], rate=Rate(clock_s=clock)))
+    answers = [remote.memory(STATE) for _ in range(COMMANDS_AT_ONCE)]
+    assert all("ok" in answer for answer in answers)
+    refused = {"error": "too many commands within a short time: ask again in a second"}
+    assert remote.memory(STATE) == refused
+    assert remote.memory_tracing(STATE, "always") == refused
+    assert remote.memory_capture(STATE) == refused
+    assert worker.page.orders() == Orders()
+    clock.move(1.0)
+    assert "ok" in remote.memory_tracing(STATE, "always")
+
+
+def test_what_is_answered_is_bounded_however_much_the_reporter_knows(worker: Worker) -> None:
+    page = StatusPage()
+    assert not page.write({"tasks": ["x" * STATUS_BYTES]})
+    row = {"slot": "0", "pid": 1, "rss": 1, "task": "t" * 512}
+    assert page.write({"processes": [row] * 200})
+    worker.view = page.read()
+    answer = remote.memory(STATE)
+    assert len(json.dumps(answer["memory"])) < 2 * STATUS_BYTES
+    assert len(answer["ok"].splitlines()) < 20
+
+
+def test_a_capture_changes_nobody_s_ledger(worker: Worker) -> None:
+    remote.memory_capture(STATE)
+    assert worker.page.load(0) == Balance()
+
+
+def test_orders_given_by_two_threads_at_once_are_both_obeyed(worker: Worker) -> None:
+    """The event loop obeys a command while a signal's thread begins a capture."""
+    controlled = remote._controlled[0]
+    read = worker.page.orders
+    meanwhile: list[threading.Thread] = []
+
+    def orders() -> Orders:
+        found = read()
+        if controlled.ordering.acquire(False):
+            controlled.ordering.release()
+        elif not meanwhile:
+            meanwhile.append(threading.Thread(target=switch_tracing, args=(controlled, "off")))
+            meanwhile[0].start()
+            meanwhile[0].join(0.05)
+        return found
+
+    worker.page.orders = orders  # type: ignore[method-assign]
+    begin_capture(controlled, 0, 30.0, 1.0, signal=True)
+    meanwhile[0].join()
+    assert (read().mode, read().capture) == ("off", 1)

@@ -1,0 +1,155 @@
+"""The reporter's view as a table for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from otel_celery_memory.worker.remote_control.commands import size_text, view_text
+
+VIEW: dict[str, Any] = {
+    "tracing": {
+        "mode": "budget",
+        "task_seconds": 1_704.9,
+        "spent_seconds": 10.809,
+        "overhead": 0.00634,
+        "aborted": 3,
+    },
+    "processes": [
+        {"slot": "main", "pid": 100, "rss": 52_428_800, "task": None},
+        {"slot": "0", "pid": 101, "rss": None, "task": "app.grow"},
+    ],
+    "tasks": [
+        {
+            "name": "app.grow",
+            "runs": 12_345,
+            "retained_per_run": 1_100,
+            "traced_runs": 40,
+            "traced_per_run": -3,
+        },
+        {
+            "name": "app.new",
+            "runs": 1,
+            "retained_per_run": None,
+            "traced_runs": 0,
+            "traced_per_run": None,
+        },
+    ],
+    "sites": [
+        {
+            "name": "app/feeds.py:41",
+            "function": "load",
+            "task": "app.grow",
+            "window": "run",
+            "size": 1_057,
+            "blocks": 1,
+            "runs": 40,
+            "rate": 1_048_576,
+        },
+        {
+            "name": "app/threads.py:9",
+            "function": None,
+            "task": None,
+            "window": "slice",
+            "size": 5_000,
+            "blocks": 1,
+            "runs": 1,
+            "rate": None,
+        },
+    ],
+    "captures": [
+        {"number": 3, "state": "running"},
+        {
+            "number": 2,
+            "state": "failed",
+            "kind": "runs",
+            "sites": 4,
+            "runs": 10,
+            "file": None,
+            "error": "the disk is full",
+        },
+        {
+            "number": 1,
+            "state": "complete",
+            "kind": "heap",
+            "sites": 9,
+            "runs": 0,
+            "file": "/var/captures/a.gz",
+            "error": None,
+        },
+    ],
+    "switched_off": [{"slot": "0", "part": "heap"}, {"slot": "reporter", "part": "limits"}],
+}
+
+TEXT = """\
+tracing budget: 10.81 s of 1,704.9 s of task time in ten minutes (0.63%), 3 runs aborted; switched \
+off: heap (0), limits (reporter)
+
+process  pid  RSS       task
+main     100  50.0 MiB  -
+0        101  -         app.grow
+
+task      runs    retained/run  traced runs  traced/run
+app.grow  12,345  1.1 KiB       40           -3 B
+app.new   1       -             0            -
+
+site              left/run  a minute  runs  of     task
+app/feeds.py:41   1.0 KiB   1.0 MiB   40    run    app.grow
+app/threads.py:9  4.9 KiB   -         1     slice  -
+
+capture  state     kind  sites  runs  file
+3        running   -     -      -     -
+2        failed    runs  4      10    the disk is full
+1        complete  heap  9      0     /var/captures/a.gz"""
+
+
+def test_a_view_becomes_this_text() -> None:
+    assert view_text(VIEW) == TEXT
+
+
+def test_of_nothing_there_is_one_line() -> None:
+    assert view_text({}) == "tracing ?: nothing measured in ten minutes, 0 runs aborted"
+
+
+@pytest.mark.parametrize(
+    ("task_s", "spent"),
+    [
+        (24.9, "1.00 s of 24.9 s of task time in ten minutes"),
+        (25.0, "1.00 s of 25.0 s of task time in ten minutes (4.00%)"),
+    ],
+)
+def test_the_cost_of_tracing_is_a_share_of_task_time_where_there_is_enough_of_it(
+    task_s: float, spent: str
+) -> None:
+    tracing = {"mode": "budget", "task_seconds": task_s, "spent_seconds": 1.0, "aborted": 0}
+    text = view_text({"tracing": tracing}, 25.0)
+    assert text == f"tracing budget: {spent}, 0 runs aborted"
+
+
+def test_what_the_page_had_no_room_for_is_told() -> None:
+    text = view_text({"left_out": {"sites": 95, "tasks": 1_000}})
+    assert text.endswith(", 0 runs aborted; no room for 95 sites, 1,000 tasks more")
+
+
+def test_of_long_lists_the_first_are_shown_and_the_rest_counted() -> None:
+    process = VIEW["processes"][0]
+    lines = view_text({"processes": [process] * 20}).splitlines()
+    assert (len(lines), lines[-1]) == (2 + 1 + 15 + 1, "... and 5 more")
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "text"),
+    [
+        (None, "-"),
+        (0, "0 B"),
+        (-1, "-1 B"),
+        (1_023, "1023 B"),
+        (1_024, "1.0 KiB"),
+        (-1_536, "-1.5 KiB"),
+        (5 << 20, "5.0 MiB"),
+        (3 << 40, "3072.0 GiB"),
+    ],
+)
+def test_sizes_have_a_unit_and_a_sign(size_bytes: int | None, text: str) -> None:
+    assert size_text(size_bytes) == text

@@ -1,0 +1,71 @@
+"""Plain runs that are let by: what they took is learned, and a capture inside one is ended."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterator
+
+import pytest
+
+from otel_celery_memory.ipc.commands import Balance, Orders
+from otel_celery_memory.worker.tracing import traced_run
+from tests.unit.worker.tracing.process_tracing import Tracing
+from tests.unit.worker.tracing.tracing_bench import wait_for_tracing
+
+TIMED = Orders("", 6, 0, False, 1_500.0, 1.0)
+
+
+@pytest.fixture
+def tracing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tracing]:
+    monkeypatch.setattr(traced_run, "LINGER_S", 3_600.0)
+    made = Tracing()
+    yield made
+    made.down()
+    assert not tracemalloc.is_tracing()
+
+
+def let_by(tracing: Tracing, times: int) -> int:
+    """Plain runs until one is not let by; how many were."""
+    for number in range(times):
+        if not tracing.tracing.passes("a", "1"):
+            return number
+        tracing.move(0.01)
+        tracing.tracing.passed()
+    return times
+
+
+def test_the_first_run_is_let_by_and_one_whose_turn_has_come_is_not(tracing: Tracing) -> None:
+    assert let_by(tracing, 10) == 1
+    assert tracing.run()
+    assert not tracing.tracing.passes("a", "1")
+    tracing.tracing.starting()
+    assert let_by(tracing, 2_000) > 5
+
+
+def test_what_plain_runs_took_is_earned(tracing: Tracing) -> None:
+    tracing.until_traced()
+    runs = let_by(tracing, 2_000)
+    tracing.tracing.settle()
+    assert tracing.page.load(0).task_s == pytest.approx((runs + 2) * 0.01)
+
+
+def test_while_a_capture_is_taken_none_is_let_by(tracing: Tracing) -> None:
+    tracing.tracing.obey(TIMED)
+    assert not tracing.tracing.passes("a", "1")
+
+
+def test_a_capture_that_begins_inside_one_ends_with_it(tracing: Tracing) -> None:
+    assert tracing.tracing.passes("a", "1")
+    tracing.tracing.obey(TIMED, now=True)
+    wait_for_tracing()
+    tracing.leak(4)
+    tracing.tracing.passed()
+    assert tracing.windows() == [("SLICE", "a", 6, 0, 4)]
+
+
+def test_without_a_budget_all_are_let_by_and_nothing_is_earned(tracing: Tracing) -> None:
+    tracing.tracing.budgeted = False
+    assert let_by(tracing, 100) == 100
+    tracing.tracing.settle()
+    kept = tracing.page.load(0)
+    assert kept == Balance(at_s=tracing.clock.now, asked_s=kept.asked_s, first_s=kept.first_s)
