@@ -125,7 +125,7 @@ class Named(NamedTuple):
             "gauge",
             "celery.memory.site.rate",
             "By/min",
-            "celery_memory_site_rate_bytes_per_minute",
+            "celery_memory_site_rate_bytes_per_min",
         ),
         Named(
             "gauge", "celery.memory.exhaustion.time", "s", "celery_memory_exhaustion_time_seconds"

@@ -85,7 +85,7 @@ def test_a_site_is_three_series_with_task_place_and_window(
     }
     assert {each.labels["__name__"]: each.value for each in found} == {
         "celery_memory_site_size_bytes": 4096,
-        "celery_memory_site_rate_bytes_per_minute": 81_920,
+        "celery_memory_site_rate_bytes_per_min": 81_920,
         "celery_memory_site_runs": 3,
     }
     assert [{**each.labels, "__name__": ""} for each in found] == [{**labels, "__name__": ""}] * 3

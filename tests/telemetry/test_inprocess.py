@@ -1,19 +1,20 @@
-"""Delivery in process that fails is switched off once, aloud, and the metrics say so."""
+"""Delivery in process: switched off once, aloud, where it fails; sites on any provider."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import NoReturn
 
 import pytest
 
 from otel_celery_memory import conventions as c
-from otel_celery_memory.inprocess import InProcessSink
+from otel_celery_memory.inprocess import InProcessSink, given_destination
 from otel_celery_memory.records import ProcessUp
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.telemetry.pipeline import Pipeline
 from tests.telemetry.payload import in_memory, points
-from tests.unit.examples import finished
+from tests.unit.examples import finished, site, window
 
 
 def test_delivery_that_fails_is_switched_off_and_told(
@@ -46,4 +47,42 @@ def test_delivery_that_fails_is_switched_off_and_told(
     )
     assert (len(asked), len(caplog.records)) == (1, 1)
     assert sink.view()["switched_off"] == [{"slot": "3", "part": "delivery"}]
+    telemetry.meters.shutdown()
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["a pipeline of its own", "given providers"])
+def test_sites_are_gauges_until_a_ranking_without_them(own: bool) -> None:
+    telemetry = in_memory(own_histograms=own)
+    destination = given_destination(telemetry.meters, None)
+    if own:
+        destination = replace(destination, site_gauges=telemetry.site_gauges)
+    now_s = 0.0
+    sink = InProcessSink(destination, Settings(sites_interval=1), lambda: now_s)
+    sink.send(window(os.getpid(), "app.grow", sites=1))
+    sink.send(site(300, 41, pid=os.getpid(), task="app.grow"))
+    found = []
+    for _ in range(2):
+        now_s += 1
+        sink.send(finished(os.getpid(), task="app.other"))
+        points = telemetry.metrics().get(c.SITE_SIZE_LEVEL.name, {"points": []})["points"]
+        found.append(
+            [(p["attributes"][c.TASK_NAME], p["attributes"][c.SITE_WINDOW]) for p in points]
+        )
+    assert found == [[("app.grow", "first")], []]
+    telemetry.meters.shutdown()
+
+
+def test_a_child_tells_nothing_of_the_sites_that_its_parent_ranked() -> None:
+    telemetry = in_memory(own_histograms=False)
+    now_s = 0.0
+    sink = InProcessSink(
+        given_destination(telemetry.meters, None), Settings(sites_interval=1), lambda: now_s
+    )
+    sink.send(window(os.getpid(), "app.grow", sites=1))
+    sink.send(site(300, 41, pid=os.getpid(), task="app.grow"))
+    now_s += 1
+    sink.send(finished(os.getpid(), task="app.grow"))
+    assert c.SITE_SIZE_LEVEL.name in telemetry.metrics()
+    sink._forked()
+    assert c.SITE_SIZE_LEVEL.name not in telemetry.metrics()
     telemetry.meters.shutdown()
