@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,8 @@ def _named(legend: str, labels: Mapping[str, str]) -> str:
 def _panel(panel: Mapping[str, Any], frame: Frame, series: Sequence[Series]) -> Iterator[str]:
     yield svg.box(frame.x, frame.y, frame.width, frame.height, svg.PANEL)
     yield svg.text(frame.x + 8, frame.y + 18, panel["title"], 13)
-    draw = {"table": _table, "logs": _logs, "heatmap": _heatmap}.get(panel["type"], _lines)
+    kind = panel["fieldConfig"]["defaults"].get("custom", {}).get("drawStyle", panel["type"])
+    draw = {"table": _table, "logs": _logs, "heatmap": _heatmap, "bars": _bars}.get(kind, _lines)
     inner = Frame(frame.x + 8, frame.y + 28, frame.width - 16, frame.height - 34)
     yield from draw(panel, inner, series)
 
@@ -81,23 +83,15 @@ def _panel(panel: Mapping[str, Any], frame: Frame, series: Sequence[Series]) -> 
 def _lines(panel: Mapping[str, Any], frame: Frame, series: Sequence[Series]) -> Iterator[str]:
     unit = panel["fieldConfig"]["defaults"]["unit"]
     right = {each["matcher"]["options"] for each in panel["fieldConfig"].get("overrides", ())}
-    legend = sorted(series, key=lambda each: -_last(each))[:LEGEND_MAX]
-    plot = Frame(frame.x + 62, frame.y, frame.width - 66, frame.height - 15 * len(legend) - 22)
     times = [at for each in series for at, _ in each.values]
     values = [float(v) for each in series if each.name not in right for _, v in each.values]
     if not times or not values:
         return
+    plot = _plot(frame, series)
     low, high = min(0.0, *values), max(values) or 1.0
     begin_s, end_s = min(times), max(*times, min(times) + 1)
-    for step in range(4):
-        value = low + (high - low) * step / 3
-        y = plot.y + plot.height * (1 - step / 3)
-        yield svg.box(plot.x, y, plot.width, 0.5, "#2c3235")
-        yield svg.text(plot.x - 5, y + 4, svg.shown(value, unit), 10, svg.FAINT, end=True)
-    yield svg.text(plot.x, plot.y + plot.height + 14, "0", 10, svg.FAINT)
-    minutes = f"{(end_s - begin_s) / 60:.0f} min"
-    yield svg.text(plot.x + plot.width, plot.y + plot.height + 14, minutes, 10, svg.FAINT, end=True)
-    for number, each in enumerate(sorted(series, key=lambda each: -_last(each))):
+    yield from _axes(plot, (low, high), end_s - begin_s, unit)
+    for number, each in enumerate(_ordered(series)):
         colour = svg.COLOURS[number % len(svg.COLOURS)]
         top = max(float(v) for _, v in each.values) or 1.0 if each.name in right else high
         floor = 0.0 if each.name in right else low
@@ -111,11 +105,62 @@ def _lines(panel: Mapping[str, Any], frame: Frame, series: Sequence[Series]) -> 
             ],
             colour,
         )
-        if number < LEGEND_MAX:
-            y = plot.y + plot.height + 30 + 15 * number
-            yield svg.box(frame.x, y - 8, 12, 3, colour)
-            shown = svg.shown(_last(each), "short" if each.name in right else unit)
-            yield svg.text(frame.x + 18, y - 3, f"{each.name}: {shown}")
+        yield from _legend(frame, plot, number, each, "short" if each.name in right else unit)
+
+
+def _bars(panel: Mapping[str, Any], frame: Frame, series: Sequence[Series]) -> Iterator[str]:
+    """One upon the other: a graph of counts."""
+    unit = panel["fieldConfig"]["defaults"]["unit"]
+    times = sorted({at for each in series for at, _ in each.values})
+    if not times:
+        return
+    sums = dict.fromkeys(times, 0.0)
+    for each in series:
+        for at, value in each.values:
+            sums[at] += float(value)
+    plot = _plot(frame, series)
+    high = max(sums.values()) or 1.0
+    step_s = min((after - at for at, after in pairwise(times)), default=1.0)
+    whole_s = times[-1] - times[0] + step_s
+    yield from _axes(plot, (0.0, high), whole_s, unit)
+    below = dict.fromkeys(times, 0.0)
+    for number, each in enumerate(_ordered(series)):
+        for at, value in each.values:
+            x = plot.x + plot.width * (at - times[0]) / whole_s
+            width, height = plot.width * step_s / whole_s, plot.height * float(value) / high
+            below[at] += height
+            y = plot.y + plot.height - below[at]
+            yield svg.box(x, y, 0.8 * width, height, svg.COLOURS[number % len(svg.COLOURS)])
+        yield from _legend(frame, plot, number, each, unit)
+
+
+def _plot(frame: Frame, series: Sequence[Series]) -> Frame:
+    """Where the graph itself goes, with room for the legend below."""
+    legends = min(len(series), LEGEND_MAX)
+    return Frame(frame.x + 62, frame.y, frame.width - 66, frame.height - 15 * legends - 22)
+
+
+def _axes(plot: Frame, span: tuple[float, float], whole_s: float, unit: str) -> Iterator[str]:
+    low, high = span
+    for step in range(4):
+        value = low + (high - low) * step / 3
+        y = plot.y + plot.height * (1 - step / 3)
+        yield svg.box(plot.x, y, plot.width, 0.5, "#2c3235")
+        yield svg.text(plot.x - 5, y + 4, svg.shown(value, unit), 10, svg.FAINT, end=True)
+    yield svg.text(plot.x, plot.y + plot.height + 14, "0", 10, svg.FAINT)
+    minutes = f"{whole_s / 60:.0f} min"
+    yield svg.text(plot.x + plot.width, plot.y + plot.height + 14, minutes, 10, svg.FAINT, end=True)
+
+
+def _legend(frame: Frame, plot: Frame, number: int, series: Series, unit: str) -> Iterator[str]:
+    if number < LEGEND_MAX:
+        y = plot.y + plot.height + 30 + 15 * number
+        yield svg.box(frame.x, y - 8, 12, 3, svg.COLOURS[number % len(svg.COLOURS)])
+        yield svg.text(frame.x + 18, y - 3, f"{series.name}: {svg.shown(_last(series), unit)}")
+
+
+def _ordered(series: Sequence[Series]) -> list[Series]:
+    return sorted(series, key=lambda each: -_last(each))
 
 
 def _last(series: Series) -> float:

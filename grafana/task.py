@@ -107,8 +107,8 @@ def _sites() -> Panel:
             "Which lines left memory alive?",
             "From traced runs, as told last: what each place left alive a run, how that changed "
             "within the time shown, and the estimate for all runs. Evidence, not a verdict: a "
-            "cache that fills up is here too. Places without a task were seen in a process as a "
-            "whole.",
+            "cache that fills up is here too. A place without a task was seen in processes as a "
+            "whole: there the first number is all that grew since they were warm.",
             "bytes",
             _UNTRACED,
         ),
@@ -189,6 +189,8 @@ def _runs() -> Panel:
 
 
 def _site_rates() -> Panel:
+    # What runs leave behind is in what their process grows by: the larger, not both.
+    rate = f"max by ({SITE}) (sum by ({SITE}, {WINDOW}) ({_SITE_RATE}))"
     return over_time(
         Question(
             ids.TASK_SITE_RATES,
@@ -198,7 +200,7 @@ def _site_rates() -> Panel:
             "bytes",
             _UNTRACED,
         ),
-        [Query(f"topk(10, sum by ({SITE}) ({_SITE_RATE}))", f"{{{{{SITE}}}}}")],
+        [Query(f"topk(10, {rate})", f"{{{{{SITE}}}}}")],
     )
 
 

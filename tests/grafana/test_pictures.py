@@ -8,7 +8,9 @@ from xml.etree import ElementTree
 import pytest
 
 from docs.pictures import picture
+from docs.svg import COLOURS
 from grafana.files import dashboards
+from grafana.ids import FLEET_LOSSES_BY_TASK
 
 PAGES = dashboards()
 SVG = "{http://www.w3.org/2000/svg}"
@@ -36,3 +38,29 @@ def test_a_line_is_drawn_with_its_name_and_last_value() -> None:
     drawn = words(picture(PAGES["victorialogs/worker"], answers))
     assert "w@1 0<1: 2 MiB" in drawn
     assert "1 min" in drawn
+
+
+def test_counts_are_bars_upon_one_another() -> None:
+    panel = next(
+        each
+        for each in PAGES["victorialogs/fleet"]["panels"]
+        if each["id"] == FLEET_LOSSES_BY_TASK.number
+    )
+    answers: dict[tuple[str, str], Any] = {
+        (panel["title"], "A"): [
+            {"labels": {"celery.task.name": "a"}, "values": [[0.0, "1"], [30.0, "3"]]},
+            {"labels": {"celery.task.name": "b"}, "values": [[30.0, "1"]]},
+        ]
+    }
+    drawn = picture({"panels": [panel]}, answers)
+    bars = [each for each in ElementTree.fromstring(drawn).iter(f"{SVG}rect") if _is_bar(each)]
+    first, last, upon = (float(each.attrib["height"]) for each in bars)
+    assert last == pytest.approx(3 * first, abs=0.2)
+    assert upon == pytest.approx(first, abs=0.2)
+    tops = [float(each.attrib["y"]) for each in bars]
+    assert tops[2] == pytest.approx(tops[1] - upon, abs=0.2)
+    assert words(drawn)[-2:] == ["a: 3", "b: 1"]
+
+
+def _is_bar(box: ElementTree.Element) -> bool:
+    return box.attrib["fill"] in COLOURS and float(box.attrib["height"]) > 3
