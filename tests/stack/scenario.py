@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+import requests
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.propagate import inject
 from opentelemetry.sdk.resources import Resource
@@ -186,10 +187,13 @@ def _kill_in_a_trace(worker: Worker, provider: TracerProvider) -> str:
 
 def _tracer_provider(stack: Stack) -> TracerProvider:
     """The spans of who sends tasks: they too go through the Collector."""
+    session = requests.Session()
+    session.trust_env = False  # where REQUESTS_CA_BUNDLE is set, it wins over the certificate
     exporter = OTLPSpanExporter(
         f"{stack.collector.otlp_http_endpoint}/v1/traces",
         certificate_file=str(stack.certificate.certificate),
         headers={"authorization": f"Bearer {TOKEN}"},
+        session=session,
     )
     provider = TracerProvider(resource=Resource.create({"service.name": "web"}))
     provider.add_span_processor(SimpleSpanProcessor(exporter))
