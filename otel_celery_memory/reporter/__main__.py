@@ -21,7 +21,7 @@ from pathlib import Path
 from selectors import DefaultSelector
 from typing import Any
 
-from otel_celery_memory.circuit_breaker import Containment
+from otel_celery_memory.circuit_breaker import CircuitBreaker
 from otel_celery_memory.ipc.codec import FrameDecoder
 from otel_celery_memory.ipc.control_page import NOTHING, ControlPage
 from otel_celery_memory.ipc.fifo import Rendezvous
@@ -82,7 +82,7 @@ def main(argv: list[str]) -> None:
         pipeline.send_events()
         pipeline.send_metrics()
 
-    containment = Containment(INDISPENSABLE)
+    containment = CircuitBreaker(INDISPENSABLE)
 
     def note_told(events: Sequence[Any]) -> None:
         for pid in lost_pids(events):

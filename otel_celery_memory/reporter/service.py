@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from selectors import EVENT_READ, BaseSelector
 from threading import Lock
 
-from otel_celery_memory.circuit_breaker import Containment
+from otel_celery_memory.circuit_breaker import CircuitBreaker
 from otel_celery_memory.ipc.codec import FrameDecoder
 from otel_celery_memory.ipc.journal import Journal
 from otel_celery_memory.ipc.records import MAIN_SLOT, ProcessExited, ProcessUp, Record
@@ -90,7 +90,7 @@ class ReporterService:
         held: InFlightTasks,
         oom_kills: Callable[[], int | None],
         send_events: Callable[[], None],
-        containment: Containment,
+        containment: CircuitBreaker,
         beat: Callable[[], None],
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -21,7 +21,7 @@ from otel_celery_memory.ipc.status_page import StatusPage
 from otel_celery_memory.probes.descriptors import moved_high, write
 
 
-class Sink(Protocol):
+class RecordSink(Protocol):
     """Takes records; must not raise and must not wait."""
 
     def send(self, record: Record) -> bool:
@@ -38,7 +38,7 @@ _PIPE_BYTES = (1 << 20, 1 << 18, 1 << 17)
 """Sizes to ask for: 1 MiB is Linux's default limit for the unprivileged (pipe(7))."""
 
 
-class Channel:
+class PipeWriter:
     """Both ends of the pipe, and the pages; inherited by the children of the pool."""
 
     def __init__(

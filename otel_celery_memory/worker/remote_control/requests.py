@@ -13,7 +13,7 @@ from billiard.process import current_process
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.measuring.task_recorder import TaskRecorder
-from otel_celery_memory.worker.pipe import Channel
+from otel_celery_memory.worker.pipe import PipeWriter
 from otel_celery_memory.worker.remote_control import capture_signal
 from otel_celery_memory.worker.remote_control import commands as remote
 from otel_celery_memory.worker.remote_control.validation import (
@@ -101,13 +101,13 @@ class WorkerRequests:
     def __init__(
         self,
         settings: Settings,
-        channel: Channel,
+        pipe: PipeWriter,
         children: Callable[[], Sequence[tuple[int, int]]],
         running: Callable[[], bool],
     ) -> None:
         """``children`` gives pid and slot of the pool's children now."""
         self._settings = settings
-        self._channel = channel
+        self._pipe = pipe
         self._children = children
         self._running = running
         self._recorder: TaskRecorder | None = None
@@ -116,8 +116,8 @@ class WorkerRequests:
         self._recorder = recorder
         controlled = Controlled(
             self._settings,
-            self._channel.page,
-            lambda: _with_pid(self._channel.status.read()),
+            self._pipe.page,
+            lambda: _with_pid(self._pipe.status.read()),
             self._running,
             self._wake,
         )

@@ -13,7 +13,7 @@ from selectors import DefaultSelector
 from threading import Thread
 from typing import Any
 
-from otel_celery_memory.circuit_breaker import Containment
+from otel_celery_memory.circuit_breaker import CircuitBreaker
 from otel_celery_memory.ipc.codec import FrameDecoder, encode
 from otel_celery_memory.ipc.journal import Journal, create_journal
 from otel_celery_memory.ipc.records import Record, TaskStarted
@@ -129,7 +129,7 @@ class Reporter:
         self.oom_kills: int | None = None
         self.sent: list[int] = []
         self.beats: list[bool] = []
-        self.containment = Containment(INDISPENSABLE)
+        self.containment = CircuitBreaker(INDISPENSABLE)
         self.service = ReporterService(
             Intake(self.read_fd, self.decoder, self.journal),
             main_pid,

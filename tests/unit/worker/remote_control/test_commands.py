@@ -19,7 +19,7 @@ from otel_celery_memory.worker.remote_control import commands as remote
 from otel_celery_memory.worker.remote_control.validation import (
     COMMANDS_AT_ONCE,
     Controlled,
-    Rate,
+    RateLimit,
     begin_capture,
     switch_tracing,
 )
@@ -246,7 +246,7 @@ def test_nothing_is_answered_where_nothing_is_measured_or_the_user_does_not_want
 def test_commands_that_come_too_often_are_refused_and_order_nothing(worker: Worker) -> None:
     worker.view = {}
     clock = FakeClock(100.0)
-    remote.attach(replace(remote._controlled[0], rate=Rate(clock_s=clock)))
+    remote.attach(replace(remote._controlled[0], rate=RateLimit(clock_s=clock)))
     answers = [remote.memory(STATE) for _ in range(COMMANDS_AT_ONCE)]
     assert all("ok" in answer for answer in answers)
     refused = {"error": "too many commands within a short time: ask again in a second"}
