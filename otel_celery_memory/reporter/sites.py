@@ -343,7 +343,7 @@ class SiteTotals:
         )
 
 
-class CodeNames:
+class Symbolizer:
     """Describes places, with paths relative to the first of `roots` that holds them."""
 
     def __init__(self, roots: Sequence[str] | None = None) -> None:

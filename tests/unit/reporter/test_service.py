@@ -190,7 +190,7 @@ def test_a_part_that_fails_is_switched_off_and_said_so_and_the_rest_goes_on(
         waits.append(timeout)
         return select(timeout)
 
-    monkeypatch.setattr(reporter.lookout, "look", broken)
+    monkeypatch.setattr(reporter.limit_watcher, "look", broken)
     off = reporter.containment.switched_off
     wait_until("it is switched off", lambda: off() == ["limits"], 30)
     monkeypatch.setattr(reporter.selector, "select", noting)

@@ -11,7 +11,7 @@ import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 
 from otel_celery_memory.ipc.codec import FrameDecoder, encode
-from otel_celery_memory.ipc.control_page import SLOTS, Dropped
+from otel_celery_memory.ipc.control_page import SLOTS, DropCounts
 from otel_celery_memory.ipc.records import TaskFinished
 from otel_celery_memory.worker.pipe import PipeWriter
 from tests.unit.examples import finished, started
@@ -38,7 +38,7 @@ def test_the_ends_of_tasks_are_counted_apart_however_they_are_sent(pipe: PipeWri
     pipe.send(finished(pid=2**63))
     for other in (START, started(pid=2**63)):
         pipe.send(other)
-    assert pipe.page.dropped.counts() == Dropped(task_ends=3, others=2, damaged=0)
+    assert pipe.page.dropped.counts() == DropCounts(task_ends=3, others=2, damaged=0)
 
 
 def test_what_arrives_and_what_is_counted_are_all_that_was_sent(pipe: PipeWriter) -> None:
