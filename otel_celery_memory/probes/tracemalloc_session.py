@@ -18,7 +18,7 @@ TRACE_BYTES = 50
 
 
 class TracedMemory(Protocol):
-    """What the meter asks of ``tracemalloc``."""
+    """What a task measurement asks of ``tracemalloc``."""
 
     @property
     def session(self) -> int:

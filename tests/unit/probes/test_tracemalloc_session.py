@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from otel_celery_memory.probes import tracemalloc_session as tracer_module
+from otel_celery_memory.probes import tracemalloc_session
 from otel_celery_memory.probes.tracemalloc_session import TracemallocSession, _mended
 
 MIB = 1 << 20
@@ -256,5 +256,5 @@ def test_which_pythons_can_stop_beside_threads_that_are_not_theirs(
 def test_stopping_is_safe_where_it_is_mended_or_all_threads_are_python_s(
     monkeypatch: pytest.MonkeyPatch, is_mended: bool, foreign: bool, safe: bool
 ) -> None:
-    monkeypatch.setattr(tracer_module, "_STOP_IS_MENDED", is_mended)
+    monkeypatch.setattr(tracemalloc_session, "_STOP_IS_MENDED", is_mended)
     assert TracemallocSession(1, lambda: foreign).can_stop_safely() is safe

@@ -12,7 +12,7 @@ from threading import Thread
 
 import pytest
 
-from otel_celery_memory.reporter import sites as code
+from otel_celery_memory.reporter import sites
 from otel_celery_memory.reporter.sites import CodePlace, Symbolizer, default_roots, function_at
 
 SOURCE = '''\
@@ -63,7 +63,7 @@ FUNCTIONS = {
 def nothing_remembered() -> Iterator[None]:
     yield
     function_at.cache_clear()
-    code._functions.cache_clear()
+    sites._functions.cache_clear()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from otel_celery_memory.circuit_breaker import Switches
 from otel_celery_memory.ipc.codec import FrameDecoder
 from otel_celery_memory.ipc.records import Record, TaskFinished, TaskStarted
 from otel_celery_memory.probes.own_memory import PAGE_BYTES
-from otel_celery_memory.worker.measuring import fast_path as fast_path_module
+from otel_celery_memory.worker.measuring import fast_path
 from otel_celery_memory.worker.measuring.fast_path import FastPath
 from otel_celery_memory.worker.measuring.in_flight import InFlightSlot
 from otel_celery_memory.worker.measuring.spans import ContainedSpans, TaskSpans
@@ -42,7 +42,7 @@ class FastPathBench:
             "time_ns": self._time_ns,
             "write": self._write,
         }.items():
-            monkeypatch.setattr(fast_path_module, name, fake)
+            monkeypatch.setattr(fast_path, name, fake)
         self.pipe = PipeWriter()
         self.pipe.slot = SLOT
         self.measurement = TaskMeasurement(self.memory, FakeTracer(), self._time_ns)

@@ -14,8 +14,7 @@ import pytest
 from otel_celery_memory.ipc.commands import Orders
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.pipe import PipeWriter
-from otel_celery_memory.worker.remote_control import capture_signal
-from otel_celery_memory.worker.remote_control import commands as remote
+from otel_celery_memory.worker.remote_control import capture_signal, commands
 from otel_celery_memory.worker.remote_control.requests import (
     ChildRequests,
     OwnRequests,
@@ -59,7 +58,7 @@ def pipe() -> Iterator[PipeWriter]:
     yield made
     wait_until("threads of signals are gone", lambda: _thread._count() <= threads, 30)
     made.close()
-    remote.detach()
+    commands.detach()
     capture_signal.release()
     assert signal.getsignal(signal.SIGURG) == signal.SIG_DFL
 
@@ -75,7 +74,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_a_process_that_runs_tasks_is_asked_itself(pipe: PipeWriter, sent: list[int]) -> None:
     tracing = Tracing()
     Worker(pipe, tracing, by_signal=True)
-    assert "ok" in remote.memory_capture(None)
+    assert "ok" in commands.memory_capture(None)
     assert (tracing.captures, sent) == (1, [])
 
 
@@ -84,7 +83,7 @@ def test_children_are_signalled_only_where_they_expect_it(
     pipe: PipeWriter, sent: list[int], by_signal: bool, pids: list[int]
 ) -> None:
     Worker(pipe, None, by_signal=by_signal)
-    assert "ok" in remote.memory_capture(None)
+    assert "ok" in commands.memory_capture(None)
     assert sent == pids
     assert callable(signal.getsignal(signal.SIGURG)) is by_signal
 
@@ -116,15 +115,15 @@ def test_a_signal_that_cannot_be_obeyed_is_told_in_the_log(
 
 def test_the_view_is_the_reporter_s_with_what_only_the_worker_knows(pipe: PipeWriter) -> None:
     Worker(pipe, Tracing(), by_signal=False)
-    assert "error" in remote.memory(None)
+    assert "error" in commands.memory(None)
     pipe.status.write({"tasks": []})
-    assert remote.memory(None)["memory"] == {"tasks": [], "main_pid": os.getpid()}
+    assert commands.memory(None)["memory"] == {"tasks": [], "main_pid": os.getpid()}
 
 
 def test_a_worker_that_ended_answers_no_more(pipe: PipeWriter) -> None:
     worker = Worker(pipe, Tracing(), by_signal=True)
     worker.requests.detach()
-    assert "not up yet" in remote.memory(None)["error"]
+    assert "not up yet" in commands.memory(None)["error"]
     assert signal.getsignal(signal.SIGURG) == signal.SIG_DFL
 
 
@@ -141,7 +140,7 @@ class Child:
 def test_a_child_answers_no_remote_control_that_it_was_forked_with(pipe: PipeWriter) -> None:
     Worker(pipe, None, by_signal=False)
     Child(pipe)
-    assert "not up yet" in remote.memory(None)["error"]
+    assert "not up yet" in commands.memory(None)["error"]
 
 
 def test_a_child_that_is_signalled_for_an_order_captures_what_it_runs(
@@ -169,11 +168,11 @@ def test_a_process_that_answers_for_itself_is_asked_and_shown_whole(pipe: PipeWr
     own = OwnRequests(Settings(), pipe.page, lambda: {"tasks": []})
     recorder: Any = Recording(child.tracing)
     own.attach(recorder)
-    assert "ok" in remote.memory_capture(None)
+    assert "ok" in commands.memory_capture(None)
     assert child.tracing.captures == 1
-    assert remote.memory(None)["memory"] == {"tasks": [], "main_pid": os.getpid()}
+    assert commands.memory(None)["memory"] == {"tasks": [], "main_pid": os.getpid()}
     own.detach()
-    assert "not up yet" in remote.memory(None)["error"]
+    assert "not up yet" in commands.memory(None)["error"]
 
 
 class Recording:
