@@ -20,14 +20,6 @@ from otel_celery_memory.ipc.records import MAIN_SLOT, Record, TaskFinished
 from otel_celery_memory.ipc.status_page import StatusPage
 from otel_celery_memory.probes.descriptors import moved_high, write
 
-
-class RecordSink(Protocol):
-    """Takes records; must not raise and must not wait."""
-
-    def send(self, record: Record) -> bool:
-        """Pass a record on, or drop and count it: ``False``."""
-
-
 try:
     import fcntl
 except ImportError:  # Windows, where Celery has no prefork either
@@ -36,6 +28,13 @@ except ImportError:  # Windows, where Celery has no prefork either
 _REOPEN_LIMIT = 100
 _PIPE_BYTES = (1 << 20, 1 << 18, 1 << 17)
 """Sizes to ask for: 1 MiB is Linux's default limit for the unprivileged (pipe(7))."""
+
+
+class RecordSink(Protocol):
+    """Takes records; must not raise and must not wait."""
+
+    def send(self, record: Record) -> bool:
+        """Pass a record on, or drop and count it: ``False``."""
 
 
 class PipeWriter:
