@@ -95,20 +95,20 @@ def _ours() -> Callable[[], None]:
     from otel_celery_memory.worker.measuring.signals import TaskSignals
     from otel_celery_memory.worker.measuring.spans import TaskSpans
     from otel_celery_memory.worker.measuring.task_recorder import TaskRecorder
-    from otel_celery_memory.worker.pipe import Channel
+    from otel_celery_memory.worker.pipe import PipeWriter
 
     os.environ.update(OTEL_METRICS_EXPORTER="none", OTEL_LOGS_EXPORTER="none")
     settings = Settings()
-    channel = Channel()
-    supervisor = Supervisor(channel, settings, "bench@h", 0)
+    pipe = PipeWriter()
+    supervisor = Supervisor(pipe, settings, "bench@h", 0)
     supervisor.start()
-    recorder = TaskRecorder(channel, settings, TaskSpans(), channel.page)
+    recorder = TaskRecorder(pipe, settings, TaskSpans(), pipe.page)
     recorder.begin(0)
     TaskSignals(recorder).connect()
 
     def stop() -> None:
-        dropped = channel.page.dropped.counts().total
-        channel.close()
+        dropped = pipe.page.dropped.counts().total
+        pipe.close()
         supervisor.stop()
         if dropped:
             print(f"{dropped} frames dropped", file=sys.stderr)

@@ -14,7 +14,7 @@ TRIES = 3
 TELL_AGAIN_S = 30.0
 
 
-class Containment:
+class CircuitBreaker:
     """Runs the parts of one process; nothing that one does wrong ends the others."""
 
     def __init__(

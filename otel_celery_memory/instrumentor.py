@@ -27,15 +27,12 @@ from otel_celery_memory.worker.measuring.signals import connect, disconnect, sig
 from otel_celery_memory.worker.measuring.spans import TaskSpans
 from otel_celery_memory.worker.remote_control.requests import OwnRequests
 
-logger = logging.getLogger(__name__)
-
-_PROVIDERS = ("meter_provider", "logger_provider", "tracer_provider")
-
-
 if TYPE_CHECKING:
     from otel_celery_memory.reporter.in_process import InProcessSink
 
 logger = logging.getLogger(__name__)
+
+_PROVIDERS = ("meter_provider", "logger_provider", "tracer_provider")
 
 
 class Wiring:

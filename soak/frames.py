@@ -22,7 +22,7 @@ from demo.receiver import Receiver
 from otel_celery_memory.ipc.records import NO_SPAN, ProcessUp, TaskFinished, TaskStarted
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.lifecycle.supervisor import Supervisor
-from otel_celery_memory.worker.pipe import Channel
+from otel_celery_memory.worker.pipe import PipeWriter
 
 CHILDREN = 4
 _BATCH_TASKS = 1_000
@@ -54,18 +54,18 @@ def feed(frames: int, names: int) -> Growth:
     tasks = frames // 2
     with Receiver() as receiver:
         os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = receiver.endpoint
-        channel = Channel()
-        supervisor = Supervisor(channel, Settings(export_interval=1.0), "frames@h", 0)
+        pipe = PipeWriter()
+        supervisor = Supervisor(pipe, Settings(export_interval=1.0), "frames@h", 0)
         supervisor.start()
         assert supervisor.pid is not None
         reporter = psutil.Process(supervisor.pid)
         first = max(tasks // _FIRST_PART, names)
-        _send(channel, range(first), names)
+        _send(pipe, range(first), names)
         early_bytes = _settled_rss(reporter)
-        _send(channel, range(first, tasks), names)
+        _send(pipe, range(first, tasks), names)
         end_bytes = _settled_rss(reporter)
-        dropped = channel.page.dropped.counts().total
-        channel.close()
+        dropped = pipe.page.dropped.counts().total
+        pipe.close()
         supervisor.stop()
     measured = receiver.received.latest("celery.task.memory.measured")
     total = sum(int(point.value) for point in measured)
@@ -77,19 +77,19 @@ def _settled_rss(reporter: psutil.Process) -> int:
     return int(reporter.memory_info().rss)
 
 
-def _send(channel: Channel, numbers: range, names: int) -> None:
+def _send(pipe: PipeWriter, numbers: range, names: int) -> None:
     """No faster than they are read: what is dropped would not weigh on the reporter."""
     for number in numbers:
         if number % _BATCH_TASKS == 0:
-            _wait_for_room(channel)
+            _wait_for_room(pipe)
         slot = number % CHILDREN
         pid, name = os.getpid(), f"shop.tasks.number_{number % names}"
         now_ns = time.time_ns()
         task_id = f"{number:036}"
         if number < CHILDREN:
-            channel.send(ProcessUp(pid, now_ns, slot, 50 << 20))
-        channel.send(TaskStarted(pid, now_ns, 50 << 20, 4096, 0, task_id, name, name))
-        channel.send(
+            pipe.send(ProcessUp(pid, now_ns, slot, 50 << 20))
+        pipe.send(TaskStarted(pid, now_ns, 50 << 20, 4096, 0, task_id, name, name))
+        pipe.send(
             TaskFinished(
                 *(pid, now_ns, now_ns, 50 << 20, number % 999, 1 << 20, None, None, None, 1, 0),
                 *(NO_SPAN, task_id, name, "SUCCESS", ""),
@@ -97,10 +97,10 @@ def _send(channel: Channel, numbers: range, names: int) -> None:
         )
 
 
-def _wait_for_room(channel: Channel) -> None:
+def _wait_for_room(pipe: PipeWriter) -> None:
     waiting = bytearray(4)
     while True:
-        fcntl.ioctl(channel.read_fd, termios.FIONREAD, waiting)
+        fcntl.ioctl(pipe.read_fd, termios.FIONREAD, waiting)
         if struct.unpack("i", waiting)[0] < 1 << 18:
             return
         time.sleep(_FULL_PAUSE_S)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from otel_celery_memory.ipc.control_page import ControlPage, Dropped
+from otel_celery_memory.ipc.control_page import ControlPage, DropCounts
 from otel_celery_memory.probes.procfs import read_start_ticks
 from tests.processes import Server, running
 from tests.worker.harness import ROOT, reporters_of
@@ -52,7 +52,7 @@ class SoakWorker:
         """Pids of the pool's children that are at work."""
         return [each.pid for each in psutil.Process(self.pid).children() if _works(each)]
 
-    def dropped(self) -> Dropped:
+    def dropped(self) -> DropCounts:
         """Frames dropped so far, from the control page itself."""
         reporter = self.reporter()
         if reporter is None:

@@ -45,7 +45,7 @@ _PIDS = struct.Struct(f"<{TOLD_MAX}q")
 TOLD_BYTES = _TOLD_COUNT.size + _PIDS.size
 
 
-class Dropped(NamedTuple):
+class DropCounts(NamedTuple):
     """How many frames did not arrive, by what they were."""
 
     task_ends: int
@@ -58,15 +58,15 @@ class Dropped(NamedTuple):
         """Of all kinds."""
         return min(sum(self), _COUNT_MAX)
 
-    def since(self, before: Dropped) -> Dropped:
+    def since(self, before: DropCounts) -> DropCounts:
         """What was dropped since then."""
-        return Dropped(*(now - then for now, then in zip(self, before, strict=True)))
+        return DropCounts(*(now - then for now, then in zip(self, before, strict=True)))
 
 
-NOTHING = Dropped(0, 0, 0)
+NOTHING = DropCounts(0, 0, 0)
 
 
-class DroppedFrames:
+class DropCounters:
     """A cell for each slot, which has one writer, and one for the reporter."""
 
     def __init__(self, page: mmap.mmap, at: int, slots: int, index: Callable[[int], int]) -> None:
@@ -89,19 +89,19 @@ class DroppedFrames:
         """More frames that the reporter could not read; kept here, where its successor finds it."""
         self._add(self._damaged_at, frames)
 
-    def counts(self) -> Dropped:
+    def counts(self) -> DropCounts:
         """Of all processes since the worker started."""
         cells = list(_CELL.iter_unpack(self._page[self._at : self._damaged_at]))
         (damaged,) = _COUNT.unpack_from(self._page, self._damaged_at)
         sums = (sum(ends for ends, _ in cells), sum(others for _, others in cells), damaged)
-        return Dropped(*(min(each, _COUNT_MAX) for each in sums))
+        return DropCounts(*(min(each, _COUNT_MAX) for each in sums))
 
     def _add(self, at: int, frames: int) -> None:
         (count,) = _COUNT.unpack_from(self._page, at)
         _COUNT.pack_into(self._page, at, (count + frames) % 2**64)
 
 
-class ToldEnds:
+class AcknowledgedExits:
     """A ring of pids; written by the reporter, read by the main process."""
 
     def __init__(self, page: mmap.mmap, at: int) -> None:
@@ -130,7 +130,7 @@ _CELL_BYTES = _LEDGER.size + _CAPTURED.size
 _CELLS_AT = ORDERED_BYTES
 _DROPPED_AT = _CELLS_AT + SLOTS * _CELL_BYTES
 _BEAT = struct.Struct("<d")
-_BEAT_AT = _DROPPED_AT + DroppedFrames.size_bytes(SLOTS)
+_BEAT_AT = _DROPPED_AT + DropCounters.size_bytes(SLOTS)
 _HELD_AT = 64 * 1024
 _PLACE_BYTES = 512
 _OWNER = struct.Struct("<q")
@@ -150,8 +150,8 @@ class ControlPage:
         self._clock_s = clock_s
         self._map = mmap.mmap(fd, PAGE_BYTES)
         self._ordered = Ordered(self._map, clock_s)
-        self.told = ToldEnds(self._map, _TOLD_AT)
-        self.dropped = DroppedFrames(self._map, _DROPPED_AT, SLOTS, _index)
+        self.told = AcknowledgedExits(self._map, _TOLD_AT)
+        self.dropped = DropCounters(self._map, _DROPPED_AT, SLOTS, _index)
 
     @classmethod
     def create(

@@ -27,7 +27,7 @@ _PEAK = b"\nVmHWM:"
 
 
 class ProcessProbe(Protocol):
-    """What the meter asks of this process."""
+    """What a task measurement asks of this process."""
 
     def rss_bytes(self) -> int:
         """Resident set size now."""

@@ -17,8 +17,8 @@ TRACE_BYTES = 50
 """What ``tracemalloc`` keeps for one live block: 48 to 59 bytes on CPython 3.10 to 3.13."""
 
 
-class Tracer(Protocol):
-    """What the meter asks of ``tracemalloc``."""
+class TracedMemory(Protocol):
+    """What a task measurement asks of ``tracemalloc``."""
 
     @property
     def session(self) -> int:
@@ -31,7 +31,7 @@ class Tracer(Protocol):
         """Traced bytes now, and the highest since `begin`."""
 
 
-class HeapTracer:
+class TracemallocSession:
     """Starts ``tracemalloc`` where it does not run, and stops only what it started.
 
     While it traces, ``tracemalloc.start`` is replaced: called by the user's code it would do

@@ -21,7 +21,7 @@ from pathlib import Path
 from selectors import DefaultSelector
 from typing import Any
 
-from otel_celery_memory.circuit_breaker import Containment
+from otel_celery_memory.circuit_breaker import CircuitBreaker
 from otel_celery_memory.ipc.codec import FrameDecoder
 from otel_celery_memory.ipc.control_page import NOTHING, ControlPage
 from otel_celery_memory.ipc.fifo import Rendezvous
@@ -30,19 +30,19 @@ from otel_celery_memory.ipc.records import slot_name
 from otel_celery_memory.ipc.status_page import StatusPage
 from otel_celery_memory.probes.limits import find_cgroup, identity, oom_kill_counter, read_limits
 from otel_celery_memory.probes.procfs import read_start_ticks
-from otel_celery_memory.reporter.capture_assembly import Captures, saver
+from otel_celery_memory.reporter.capture_assembly import CaptureAssembly, saver
 from otel_celery_memory.reporter.emitter import Emitter
-from otel_celery_memory.reporter.gauges import Surroundings
-from otel_celery_memory.reporter.last_state import Ledger, Memoirs, NoMemoirs
-from otel_celery_memory.reporter.limits import Headroom, Lookout
+from otel_celery_memory.reporter.gauges import ReporterContext
+from otel_celery_memory.reporter.last_state import LastState, LastStateFile, NoLastState
+from otel_celery_memory.reporter.limits import LimitUsage, LimitWatcher
 from otel_celery_memory.reporter.log_dedup import set_up_logging
 from otel_celery_memory.reporter.process_watcher import ProcessReadings, ProcessWatch
-from otel_celery_memory.reporter.service import INDISPENSABLE, Intake, ReporterService
-from otel_celery_memory.reporter.sites import CodeNames, SiteTotals
+from otel_celery_memory.reporter.service import INDISPENSABLE, RecordReader, ReporterService
+from otel_celery_memory.reporter.sites import SiteTotals, Symbolizer
 from otel_celery_memory.reporter.state.exits import OomKills
 from otel_celery_memory.reporter.state.totals import TracingShare
 from otel_celery_memory.reporter.state.worker_state import InFlightTasks, WorkerState
-from otel_celery_memory.reporter.view import Desk
+from otel_celery_memory.reporter.view import Inspector
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.telemetry.metrics import wants_delta
 from otel_celery_memory.telemetry.pipeline import Pipeline, open_pipeline, run_bounded
@@ -60,7 +60,7 @@ def main(argv: list[str]) -> None:
     set_up_logging(options.log_file)
     settings = Settings.load({}, os.environ, strict=False)
     state = WorkerState(OomKills(options.oom_kills))
-    intake = Intake(options.pipe, FrameDecoder(), Journal(options.journal))
+    record_reader = RecordReader(options.pipe, FrameDecoder(), Journal(options.journal))
     page = ControlPage(options.page)
     # What reporters before this one told: a cumulative sum goes on where it was, which Prometheus
     # reads without a gap; of deltas each is told once.
@@ -75,24 +75,24 @@ def main(argv: list[str]) -> None:
         }
         return {**found, "main": options.main_pid, "reporter": os.getpid()}
 
-    describe = CodeNames().describe
+    describe = Symbolizer().describe
     tracing = TracingShare(page.totals, from_zero=not options.restarts)
 
     def send_now() -> None:
         pipeline.send_events()
         pipeline.send_metrics()
 
-    containment = Containment(INDISPENSABLE)
+    containment = CircuitBreaker(INDISPENSABLE)
 
     def note_told(events: Sequence[Any]) -> None:
         for pid in lost_pids(events):
             page.told.add(pid)
 
     pipeline = open_pipeline(
-        options.worker, settings.export_interval, os.environ, note_told, intake
+        options.worker, settings.export_interval, os.environ, note_told, record_reader
     )
     max_memory_bytes = options.max_memory_kib * 1024 or None
-    headroom = Headroom(os.getpid(), max_memory_bytes)
+    limit_usage = LimitUsage(os.getpid(), max_memory_bytes)
     emitter = Emitter(
         pipeline.meter,
         pipeline.logger,
@@ -100,11 +100,13 @@ def main(argv: list[str]) -> None:
         pipeline.site_gauges,
         state,
         SiteTotals(describe, settings.sites_top),
-        Captures(options.worker, settings.frames, describe, saver(settings.capture_directory)),
-        Surroundings(
+        CaptureAssembly(
+            options.worker, settings.frames, describe, saver(settings.capture_directory)
+        ),
+        ReporterContext(
             processes=ProcessReadings(pids).read,
             limits=lambda: read_limits(options.main_pid),
-            limits_used=lambda: headroom.latest,
+            limits_used=lambda: limit_usage.latest,
             max_memory_per_child_bytes=max_memory_bytes,
             frames_dropped=lambda: page.dropped.counts().since(told_before),
             reporter_restarts=1 if delta and options.restarts else options.restarts,
@@ -115,15 +117,17 @@ def main(argv: list[str]) -> None:
     )
     selector = DefaultSelector()
     oom_kills = oom_kill_counter(os.getpid())
-    memoirs = _memoirs(options, settings, state)
+    last_state = _last_state(options, settings, state)
     watch = ProcessWatch(selector)
     service = ReporterService(
-        intake,
+        record_reader,
         options.main_pid,
         emitter,
         watch,
-        Lookout(watch.sizes, headroom, emitter, send_now, memoirs.note),
-        Desk(emitter, page, settings.tracing, tracing.seconds, StatusPage(options.status).write),
+        LimitWatcher(watch.sizes, limit_usage, emitter, send_now, last_state.note),
+        Inspector(
+            emitter, page, settings.tracing, tracing.seconds, StatusPage(options.status).write
+        ),
         selector,
         settings.sites_interval,
         page.dropped.count_damaged,
@@ -135,22 +139,22 @@ def main(argv: list[str]) -> None:
     )
     try:
         # A reporter that was started again finds what the one before it wrote of this worker.
-        for lost, seen_ns in [] if options.restarts else memoirs.found(oom_kills()):
+        for lost, seen_ns in [] if options.restarts else last_state.found(oom_kills()):
             emitter.lost(lost, seen_ns)
         if options.restarts and pipeline.marked:
             service.resume(page.told.pids())
         service.run()
     finally:
-        _flush(options, pipeline, memoirs)
+        _flush(options, pipeline, last_state)
 
 
-def _memoirs(options: argparse.Namespace, settings: Settings, state: WorkerState) -> NoMemoirs:
+def _last_state(options: argparse.Namespace, settings: Settings, state: WorkerState) -> NoLastState:
     """What an earlier worker left, and what this one leaves, where the user named a directory."""
     if not settings.state_directory:
-        return NoMemoirs()
+        return NoLastState()
     cgroup = find_cgroup(os.getpid())
-    return Memoirs(
-        Ledger(Path(settings.state_directory), options.worker),
+    return LastState(
+        LastStateFile(Path(settings.state_directory), options.worker),
         state,
         (options.main_pid, read_start_ticks(options.main_pid)),
         "" if cgroup is None else identity(cgroup),
@@ -158,10 +162,10 @@ def _memoirs(options: argparse.Namespace, settings: Settings, state: WorkerState
     )
 
 
-def _flush(options: argparse.Namespace, pipeline: Pipeline, memoirs: NoMemoirs) -> None:
+def _flush(options: argparse.Namespace, pipeline: Pipeline, last_state: NoLastState) -> None:
     """Send what there is, within a bounded time, and exit."""
     if run_bounded(pipeline.shutdown, FLUSH_TIMEOUT_S):
-        memoirs.close()
+        last_state.close()
     else:
         logger.warning("the last telemetry could not be sent within %.0f s", FLUSH_TIMEOUT_S)
     rendezvous = Rendezvous.named(os.environ)

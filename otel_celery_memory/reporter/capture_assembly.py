@@ -170,7 +170,7 @@ class TakenCapture:
         )
 
 
-class Captures:
+class CaptureAssembly:
     """One capture at a time; the last few are remembered for those who ask."""
 
     def __init__(

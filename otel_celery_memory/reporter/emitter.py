@@ -20,8 +20,8 @@ from otel_celery_memory.ipc.records import (
     TaskStarted,
     slot_name,
 )
-from otel_celery_memory.reporter.capture_assembly import Captures, TakenCapture
-from otel_celery_memory.reporter.gauges import Surroundings, levels_of, parts_off
+from otel_celery_memory.reporter.capture_assembly import CaptureAssembly, TakenCapture
+from otel_celery_memory.reporter.gauges import ReporterContext, levels_of, parts_off
 from otel_celery_memory.reporter.limits import Usage
 from otel_celery_memory.reporter.sites import SiteTotals
 from otel_celery_memory.reporter.state.exits import ProcessEnd, Recycling, Replacement
@@ -52,8 +52,8 @@ class Emitter:
         site_gauges: SiteGauges,
         state: WorkerState,
         sites: SiteTotals,
-        captures: Captures,
-        surroundings: Surroundings,
+        captures: CaptureAssembly,
+        context: ReporterContext,
         told: Callable[[int], None] = lambda pid: None,
     ) -> None:
         """``told`` is called with the pid of each process whose end was only to be counted."""
@@ -61,7 +61,7 @@ class Emitter:
         self._told = told
         self.sites = sites
         self.captures = captures
-        self._surroundings = surroundings
+        self._context = context
         self.tasks = TaskTotals()
         self._names = BoundedNames(c.TASK_NAMES_MAX)
         self._states = BoundedNames(c.TASK_STATES_MAX)
@@ -72,7 +72,7 @@ class Emitter:
         self._recycled = RecyclingMetrics(histogram)
         self._counts = Counts()
         self._held: dict[int, TaskStarted] = {}
-        observe_levels(meter, {**self._counts.levels(), **levels_of(surroundings, state)})
+        observe_levels(meter, {**self._counts.levels(), **levels_of(context, state)})
 
     def apply(self, record: Record) -> None:
         """Take in one record."""
@@ -171,7 +171,7 @@ class Emitter:
 
     def switched_off(self) -> list[tuple[str, str]]:
         """Slot and part, of each part of ours that failed where it still does not work."""
-        return sorted(parts_off(self._surroundings, self.state))
+        return sorted(parts_off(self._context, self.state))
 
     def forget(self) -> None:
         """Begin anew: after a fork, what the parent counted is the parent's to tell."""

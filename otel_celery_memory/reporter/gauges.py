@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from otel_celery_memory import conventions as c
-from otel_celery_memory.ipc.control_page import Dropped
+from otel_celery_memory.ipc.control_page import DropCounts
 from otel_celery_memory.ipc.records import slot_name
 from otel_celery_memory.probes.limits import Limits
 from otel_celery_memory.probes.procfs import ProcessReading
@@ -17,7 +17,7 @@ from otel_celery_memory.telemetry.metrics import Level
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class ReporterContext:
     """What the emitter asks of the world outside of the records, each when metrics are read."""
 
     processes: Callable[[], Mapping[str, ProcessReading]]
@@ -25,7 +25,7 @@ class Surroundings:
     limits_used: Callable[[], Sequence[Usage]]
     """How much of each limit is used, as the events of pressure have it."""
     max_memory_per_child_bytes: int | None
-    frames_dropped: Callable[[], Dropped]
+    frames_dropped: Callable[[], DropCounts]
     reporter_restarts: int
     tracing_share: Callable[[], float | None]
     switched_off: Callable[[], Iterable[str]] = tuple
@@ -35,19 +35,19 @@ class Surroundings:
 Levels = dict[c.Metric, Callable[[], Iterable[Level]]]
 
 
-def levels_of(surroundings: Surroundings, state: WorkerState) -> Levels:
+def levels_of(context: ReporterContext, state: WorkerState) -> Levels:
     """The levels that need nothing but a look at the world and at the state."""
 
     def of_processes(attribute: str) -> Callable[[], list[Level]]:
         return lambda: [
             (value, {c.SLOT: slot})
-            for slot, reading in surroundings.processes().items()
+            for slot, reading in context.processes().items()
             if (value := getattr(reading, attribute)) is not None
         ]
 
     def of_cgroup(attribute: str) -> Callable[[], list[Level]]:
         def read() -> list[Level]:
-            value = getattr(surroundings.limits(), attribute)
+            value = getattr(context.limits(), attribute)
             return [] if value is None else [(value, {})]
 
         return read
@@ -56,7 +56,7 @@ def levels_of(surroundings: Surroundings, state: WorkerState) -> Levels:
         return lambda: _heap_levels(state, attribute)
 
     def tracing_share() -> list[Level]:
-        share = surroundings.tracing_share()
+        share = context.tracing_share()
         return [] if share is None else [(share, {})]
 
     return {
@@ -68,23 +68,23 @@ def levels_of(surroundings: Surroundings, state: WorkerState) -> Levels:
         c.MEMORY_VIRTUAL: of_processes("virtual_bytes"),
         c.OPEN_FILES: of_processes("open_files"),
         c.OPEN_FILES_LIMIT: of_processes("open_files_limit"),
-        c.MEMORY_LIMIT: lambda: _limit_levels(surroundings),
-        c.LIMIT_UTILIZATION: lambda: _utilization_levels(surroundings.limits_used()),
+        c.MEMORY_LIMIT: lambda: _limit_levels(context),
+        c.LIMIT_UTILIZATION: lambda: _utilization_levels(context.limits_used()),
         c.MEMORY_CGROUP: of_cgroup("cgroup_used_bytes"),
         c.MEMORY_CGROUP_SWAP: of_cgroup("cgroup_swap_used_bytes"),
         c.HEAP_BLOCKS: of_heaps("blocks"),
         c.MALLOC_USED: of_heaps("malloc_used_bytes"),
         c.MALLOC_FREE: of_heaps("malloc_free_bytes"),
-        c.FRAMES_DROPPED: lambda: _dropped_levels(surroundings.frames_dropped()),
-        c.REPORTER_RESTARTS: lambda: [(surroundings.reporter_restarts, {})],
+        c.FRAMES_DROPPED: lambda: _dropped_levels(context.frames_dropped()),
+        c.REPORTER_RESTARTS: lambda: [(context.reporter_restarts, {})],
         c.PARTS_SWITCHED_OFF: lambda: [
             (count, {c.SLOT: slot, c.PART: part})
-            for (slot, part), count in parts_off(surroundings, state).items()
+            for (slot, part), count in parts_off(context, state).items()
         ],
     }
 
 
-def parts_off(surroundings: Surroundings, state: WorkerState) -> Counter[tuple[str, str]]:
+def parts_off(context: ReporterContext, state: WorkerState) -> Counter[tuple[str, str]]:
     """How many parts are switched off, by slot and part, of the processes that are there."""
     return Counter(
         [
@@ -93,11 +93,11 @@ def parts_off(surroundings: Surroundings, state: WorkerState) -> Counter[tuple[s
             if process.gone_ns is None
             for part in sorted(process.switched_off)
         ]
-        + [("reporter", part) for part in surroundings.switched_off()]
+        + [("reporter", part) for part in context.switched_off()]
     )
 
 
-def _dropped_levels(dropped: Dropped) -> list[Level]:
+def _dropped_levels(dropped: DropCounts) -> list[Level]:
     kinds = {
         c.FRAME_TASK_END: dropped.task_ends,
         c.FRAME_OTHER: dropped.others,
@@ -120,15 +120,15 @@ def _heap_levels(state: WorkerState, attribute: str) -> list[Level]:
     ]
 
 
-def _limit_levels(surroundings: Surroundings) -> list[Level]:
-    limits = surroundings.limits()
+def _limit_levels(context: ReporterContext) -> list[Level]:
+    limits = context.limits()
     kinds = {
         c.LIMIT_CGROUP: limits.cgroup_bytes,
         c.LIMIT_CGROUP_HIGH: limits.cgroup_high_bytes,
         c.LIMIT_CGROUP_SWAP: limits.cgroup_swap_bytes,
         c.LIMIT_AS: limits.rlimit_as_bytes,
         c.LIMIT_DATA: limits.rlimit_data_bytes,
-        c.LIMIT_MAX_MEMORY: surroundings.max_memory_per_child_bytes,
+        c.LIMIT_MAX_MEMORY: context.max_memory_per_child_bytes,
         c.LIMIT_HOST: limits.host_bytes,
     }
     return [(value, {c.LIMIT_KIND: kind}) for kind, value in kinds.items() if value is not None]

@@ -22,14 +22,14 @@ from otel_celery_memory.ipc.records import MAIN_SLOT, PartFailed, Record, slot_n
 from otel_celery_memory.probes.limits import read_limits
 from otel_celery_memory.probes.native_threads import is_patched, native_thread
 from otel_celery_memory.probes.procfs import ProcessReading, read_process, read_size
-from otel_celery_memory.reporter.capture_assembly import Captures, saver
+from otel_celery_memory.reporter.capture_assembly import CaptureAssembly, saver
 from otel_celery_memory.reporter.emitter import Emitter
-from otel_celery_memory.reporter.gauges import Surroundings
-from otel_celery_memory.reporter.limits import Headroom, Usage
-from otel_celery_memory.reporter.sites import CodeNames, SiteTotals
+from otel_celery_memory.reporter.gauges import ReporterContext
+from otel_celery_memory.reporter.limits import LimitUsage, Usage
+from otel_celery_memory.reporter.sites import SiteTotals, Symbolizer
 from otel_celery_memory.reporter.state.totals import TracingShare
 from otel_celery_memory.reporter.state.worker_state import WorkerState
-from otel_celery_memory.reporter.view import Desk
+from otel_celery_memory.reporter.view import Inspector
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.telemetry.metrics import observe_levels
 from otel_celery_memory.telemetry.pipeline import Pipeline, open_pipeline, run_bounded
@@ -38,7 +38,7 @@ from otel_celery_memory.telemetry.site_gauges import REMEMBERED_MAX, SiteGauges
 logger = logging.getLogger(__name__)
 
 _WAITING_MAX = 1_000
-_DESK_INTERVAL_S = 1.0
+_INSPECTION_INTERVAL_S = 1.0
 FLUSH_TIMEOUT_S = 2.0
 """A child that is being recycled holds its slot for as long as it flushes."""
 
@@ -100,7 +100,7 @@ class InProcessSink:
         self._state = WorkerState()
         self.page = ControlPage()
         self._mode = settings.tracing
-        describe = CodeNames().describe
+        describe = Symbolizer().describe
         share = TracingShare(self.page.totals)
         self._emitter = Emitter(
             destination.meter,
@@ -109,8 +109,8 @@ class InProcessSink:
             destination.site_gauges,
             self._state,
             SiteTotals(describe, settings.sites_top),
-            Captures("", settings.frames, describe, saver(settings.capture_directory)),
-            Surroundings(
+            CaptureAssembly("", settings.frames, describe, saver(settings.capture_directory)),
+            ReporterContext(
                 processes=self._processes,
                 limits=lambda: read_limits(os.getpid()),
                 limits_used=self._limits_used,
@@ -120,8 +120,10 @@ class InProcessSink:
                 tracing_share=share.share,
             ),
         )
-        self._desk = Desk(self._emitter, self.page, self._mode, share.seconds, lambda _: True)
-        self._desk_due_s = clock_s()
+        self._inspector = Inspector(
+            self._emitter, self.page, self._mode, share.seconds, lambda _: True
+        )
+        self._inspection_due_s = clock_s()
         # gevent's and eventlet's locks are for greenlets: what another thread of the kernel has
         # to tell waits until a greenlet tells something.
         self._thread = native_thread() if is_patched() else None
@@ -142,13 +144,13 @@ class InProcessSink:
                     self._emitter.apply(self._waiting.popleft())
                 self._emitter.apply(record)
                 now_s = self._clock_s()
-                if now_s >= self._desk_due_s:
-                    self._desk_due_s = now_s + _DESK_INTERVAL_S
-                    self._desk.tick()
+                if now_s >= self._inspection_due_s:
+                    self._inspection_due_s = now_s + _INSPECTION_INTERVAL_S
+                    self._inspector.tick()
                 if now_s - self._ranked_s >= self._interval_s:
                     self._emitter.emit_sites(now_s - self._ranked_s, time.time_ns())
                     self._ranked_s = now_s
-                    self._desk.ranked()
+                    self._inspector.ranked()
         except SoftTimeLimitExceeded:
             raise  # the task's time limit, which happened to hit us
         except Exception:
@@ -160,8 +162,8 @@ class InProcessSink:
     def view(self) -> dict[str, Any]:
         """This process as people who ask are shown it."""
         with self._lock:
-            self._desk.tick()
-            return self._desk.view(self.page.orders().mode or self._mode)
+            self._inspector.tick()
+            return self._inspector.view(self.page.orders().mode or self._mode)
 
     def end(self) -> None:
         """The process ends: what has been measured is sent, within a bounded time."""
@@ -173,7 +175,7 @@ class InProcessSink:
             self._state.gone(self._pid, now_ns)
             for end in self._state.judge(now_ns, all_now=True):
                 self._emitter.ended(end)
-            self._desk.finish()
+            self._inspector.finish()
             self._emitter.emit_sites(max(self._clock_s() - self._ranked_s, 0.001), now_ns)
         run_bounded(self._destination.shutdown, FLUSH_TIMEOUT_S)
 
@@ -195,4 +197,4 @@ class InProcessSink:
     def _limits_used(self) -> list[Usage]:
         pid = os.getpid()
         size = read_size(pid)
-        return Headroom(pid, None).usages({} if size is None else {pid: size}, {})
+        return LimitUsage(pid, None).usages({} if size is None else {pid: size}, {})

@@ -68,7 +68,7 @@ class KnownWorker:
     processes: tuple[KnownProcess, ...]
 
 
-class Ledger:
+class LastStateFile:
     """Reads, writes and takes away the file of one node."""
 
     def __init__(self, directory: Path, node_name: str) -> None:
@@ -166,7 +166,7 @@ def _text(value: object) -> str:
     return value[:_TEXT_MAX]
 
 
-class NoMemoirs:
+class NoLastState:
     """Where the user named no directory."""
 
     def found(self, oom_kills: int | None) -> list[tuple[LostProcess, int]]:
@@ -180,19 +180,19 @@ class NoMemoirs:
         """Nothing is there."""
 
 
-class Memoirs(NoMemoirs):
+class LastState(NoLastState):
     """Writes down what is known of a worker, and reads what an earlier one left."""
 
     def __init__(
         self,
-        ledger: Ledger,
+        file: LastStateFile,
         state: WorkerState,
         main: tuple[int, int | None],
         cgroup: str,
         started_of: Callable[[int], int | None],
     ) -> None:
         """``main`` is the main process's pid and start; ``started_of`` tells any process's."""
-        self._ledger = ledger
+        self._file = file
         self._state = state
         self._main = main
         self._cgroup = cgroup
@@ -200,7 +200,7 @@ class Memoirs(NoMemoirs):
 
     def found(self, oom_kills: int | None) -> list[tuple[LostProcess, int]]:
         """Processes of an earlier worker that nobody has told of, with the time they were seen."""
-        known = self._ledger.read()
+        known = self._file.read()
         if known is None or self._started_of(known.main_pid) == known.main_started:
             return []  # there still: two workers of one name
         same = known.cgroup != "" and known.cgroup == self._cgroup
@@ -215,7 +215,7 @@ class Memoirs(NoMemoirs):
     def note(self) -> None:
         """Write down how things are now."""
         pid, started = self._main
-        self._ledger.write(
+        self._file.write(
             KnownWorker(
                 time_ns=time.time_ns(),
                 main_pid=pid,
@@ -240,7 +240,7 @@ class Memoirs(NoMemoirs):
 
     def close(self) -> None:
         """All that is known has been told."""
-        self._ledger.remove()
+        self._file.remove()
 
 
 def _first_the_victim(process: KnownProcess) -> tuple[bool, int]:

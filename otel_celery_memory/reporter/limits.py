@@ -112,7 +112,7 @@ def _pause_s(episode: _Episode) -> float:
     return RECYCLING_PAUSE_S if episode[0] == c.LIMIT_MAX_MEMORY else 0.0
 
 
-class Headroom:
+class LimitUsage:
     """Reads the usage of all limits; keeps what rarely changes."""
 
     def __init__(
@@ -189,13 +189,13 @@ class PressureEmitter(Protocol):
         """A limit is near."""
 
 
-class Lookout:
+class LimitWatcher:
     """Notes the size of each process in the state, and begins an episode of pressure."""
 
     def __init__(
         self,
         sizes: Callable[[], Mapping[int, ProcessSize]],
-        headroom: Headroom,
+        limit_usage: LimitUsage,
         emitter: PressureEmitter,
         send_now: Callable[[], None],
         note: Callable[[], None],
@@ -204,7 +204,7 @@ class Lookout:
         """``send_now`` has what was emitted exported at once, and does not wait for that;
         ``note`` writes down what is known, for those who come after all of us."""
         self._sizes = sizes
-        self._headroom = headroom
+        self._limit_usage = limit_usage
         self._emitter = emitter
         self._send_now = send_now
         self._note = note
@@ -224,7 +224,7 @@ class Lookout:
                 if pid in processes:
                     processes[pid].saw_rss(size.rss_bytes)
             slots = {pid: process.slot for pid, process in processes.items()}
-            self.usages = self._headroom.usages(sizes, slots)
+            self.usages = self._limit_usage.usages(sizes, slots)
             begun = self._gauge.begun(self.usages, began_s)
             for usage in begun:
                 self._emitter.pressed(usage, time.time_ns())

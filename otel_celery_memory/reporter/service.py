@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterable, Iterator
 from selectors import EVENT_READ, BaseSelector
 from threading import Lock
 
-from otel_celery_memory.circuit_breaker import Containment
+from otel_celery_memory.circuit_breaker import CircuitBreaker
 from otel_celery_memory.ipc.codec import FrameDecoder
 from otel_celery_memory.ipc.journal import Journal
 from otel_celery_memory.ipc.records import MAIN_SLOT, ProcessExited, ProcessUp, Record
 from otel_celery_memory.reporter.emitter import Emitter
-from otel_celery_memory.reporter.limits import Lookout
+from otel_celery_memory.reporter.limits import LimitWatcher
 from otel_celery_memory.reporter.process_watcher import ProcessWatch
 from otel_celery_memory.reporter.state.worker_state import InFlightTasks
-from otel_celery_memory.reporter.view import Desk
+from otel_celery_memory.reporter.view import Inspector
 
 TICK_S = 1.0
 _MUCH_BYTES = 1 << 18
@@ -34,7 +34,7 @@ _HELD = "tasks_in_flight"
 INDISPENSABLE = ("records", "ticks")
 
 
-class Intake:
+class RecordReader:
     """Read by the reporter's loop; marked and released by who exports."""
 
     def __init__(self, pipe_fd: int, decoder: FrameDecoder, journal: Journal) -> None:
@@ -78,28 +78,28 @@ class ReporterService:
 
     def __init__(
         self,
-        intake: Intake,
+        record_reader: RecordReader,
         main_pid: int,
         emitter: Emitter,
         watch: ProcessWatch,
-        lookout: Lookout,
-        desk: Desk,
+        limit_watcher: LimitWatcher,
+        inspector: Inspector,
         selector: BaseSelector,
         sites_interval_s: float,
         damaged: Callable[[int], None],
         held: InFlightTasks,
         oom_kills: Callable[[], int | None],
         send_events: Callable[[], None],
-        containment: Containment,
+        containment: CircuitBreaker,
         beat: Callable[[], None],
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._intake = intake
+        self._record_reader = record_reader
         self._main_pid = main_pid
         self._emitter = emitter
         self._watch = watch
-        self._lookout = lookout
-        self._desk = desk
+        self._limit_watcher = limit_watcher
+        self._inspector = inspector
         self._selector = selector
         self._sites_interval_s = sites_interval_s
         self._damaged = damaged
@@ -114,8 +114,8 @@ class ReporterService:
 
     def resume(self, told: Iterable[int]) -> None:
         """Take in what an earlier reporter had read and nobody took; ``told`` are ends it told."""
-        with self._intake.applying:
-            for record in self._intake.left_behind():
+        with self._record_reader.applying:
+            for record in self._record_reader.left_behind():
                 self._contained("records", self._take, record)
         for pid in told:
             if not self._watch.add(pid):
@@ -123,11 +123,11 @@ class ReporterService:
 
     def run(self) -> None:
         """The whole life of the reporter, but for the last flush."""
-        self._selector.register(self._intake.fd, EVENT_READ, _PIPE)
+        self._selector.register(self._record_reader.fd, EVENT_READ, _PIPE)
         self._contained("oom_kills", self._look_at_oom_kills)
         self._meet(self._main_pid, MAIN_SLOT)
         next_tick_s = self._clock_s() + TICK_S
-        next_look_s = self._lookout.due_s
+        next_look_s = self._limit_watcher.due_s
         open_ended = True
         while open_ended and not self._overdue():
             self._beat()
@@ -141,9 +141,9 @@ class ReporterService:
             now_s = self._clock_s()
             if now_s >= next_look_s:
                 self._contained(_HELD, self._held.look)
-                self._contained("limits", self._lookout.look)
+                self._contained("limits", self._limit_watcher.look)
                 # One that is switched off says no more when the next is due.
-                due_s = self._lookout.due_s
+                due_s = self._limit_watcher.due_s
                 next_look_s = due_s if due_s > now_s else now_s + TICK_S
             if now_s >= next_tick_s:
                 next_tick_s = now_s + TICK_S
@@ -156,9 +156,9 @@ class ReporterService:
         """Take in what is in the pipe; ``False`` at its end."""
         # A pipe's worth and more, but no end of it: ticks must go on under a flood.
         for _ in range(4):
-            with self._intake.applying:
+            with self._record_reader.applying:
                 try:
-                    count, records = self._intake.read()
+                    count, records = self._record_reader.read()
                 except BlockingIOError:
                     return True
                 for record in records:
@@ -213,17 +213,17 @@ class ReporterService:
             self._contained("sending", self._send_events)
         if now_s - self._ranked_s >= self._sites_interval_s:
             self._rank(now_s, now_ns)
-        self._contained("requests", self._desk.tick)
+        self._contained("requests", self._inspector.tick)
         self._count_damaged()
 
     def _count_damaged(self) -> None:
-        if damaged := self._intake.bad_frames():
+        if damaged := self._record_reader.bad_frames():
             self._damaged(damaged)
 
     def _rank(self, now_s: float, now_ns: int) -> None:
         self._emitter.emit_sites(max(now_s - self._ranked_s, 0.001), now_ns)
         self._ranked_s = now_s
-        self._desk.ranked()
+        self._inspector.ranked()
 
     def _overdue(self) -> bool:
         return self._end_by_s is not None and self._clock_s() >= self._end_by_s
@@ -240,6 +240,6 @@ class ReporterService:
                 state.gone(pid, now_ns)
         for end in state.judge(now_ns, all_now=True):
             self._emitter.ended(end)
-        self._contained("requests", self._desk.finish)
+        self._contained("requests", self._inspector.finish)
         self._rank(self._clock_s(), now_ns)
         self._count_damaged()

@@ -29,16 +29,14 @@ from otel_celery_memory.telemetry.metrics import BoundedNames
 
 INTERVALS_KEPT = 10
 _SITES_MAX = 2_000
-
-SiteKey = tuple[str, str, int, str]
-"""Task, file, line, stack."""
-
-
-KeyOf = Callable[[SiteKey], SiteKey]
 _PROCESSES_MAX = 512
 _NAMES_MAX = 1_000
 _PAIRS_MAX = 10_000
 _SOURCE_MAX_BYTES = 2_000_000
+
+SiteKey = tuple[str, str, int, str]
+"""Task, file, line, stack."""
+KeyOf = Callable[[SiteKey], SiteKey]
 
 
 def site_of(site: SiteKey) -> SiteKey:
@@ -347,7 +345,7 @@ class SiteTotals:
         )
 
 
-class CodeNames:
+class Symbolizer:
     """Describes places, with paths relative to the first of `roots` that holds them."""
 
     def __init__(self, roots: Sequence[str] | None = None) -> None:

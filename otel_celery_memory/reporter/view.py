@@ -49,7 +49,7 @@ def write_what_fits(view: dict[str, Any], write: Callable[[dict[str, Any]], bool
     return False
 
 
-class Desk:
+class Inspector:
     """Looks at the orders, completes captures and writes the view, at each tick."""
 
     def __init__(

@@ -24,7 +24,7 @@ from otel_celery_memory.telemetry.metrics import TaskHistogram
 from otel_celery_memory.telemetry.site_gauges import CurrentGauge
 
 
-class Marks(Protocol):
+class Checkpoints(Protocol):
     """Who applies records."""
 
     applying: Lock
@@ -38,16 +38,16 @@ class Marks(Protocol):
 
 
 @dataclass(frozen=True)
-class MarkedMetrics(MetricsData):
+class CheckpointedMetrics(MetricsData):
     """A collection, with how far the records were."""
 
     mark: int = 0
 
 
-class MarkedExporter(MetricExporter):
+class CheckpointedExporter(MetricExporter):
     """An exporter before another one; tells of each collection that was taken."""
 
-    def __init__(self, exporter: MetricExporter, marks: Marks) -> None:
+    def __init__(self, exporter: MetricExporter, marks: Checkpoints) -> None:
         super().__init__(exporter._preferred_temporality, exporter._preferred_aggregation)
         self._exporter = exporter
         self._marks = marks
@@ -57,7 +57,7 @@ class MarkedExporter(MetricExporter):
     ) -> MetricExportResult:
         """As the other exporter does."""
         result = self._exporter.export(metrics_data, timeout_millis, **kwargs)
-        if result is MetricExportResult.SUCCESS and isinstance(metrics_data, MarkedMetrics):
+        if result is MetricExportResult.SUCCESS and isinstance(metrics_data, CheckpointedMetrics):
             self._marks.taken(metrics_data.mark)
         return result
 
@@ -79,7 +79,7 @@ class TaskHistogramReader(PeriodicExportingMetricReader):
         *args: Any,
         histograms: Sequence[TaskHistogram],
         gauges: Sequence[CurrentGauge] = (),
-        marks: Marks | None = None,
+        marks: Checkpoints | None = None,
         **kwargs: Any,
     ) -> None:
         self._task_histograms = histograms
@@ -87,7 +87,7 @@ class TaskHistogramReader(PeriodicExportingMetricReader):
         self._marks = marks
         # With marks, what was collected first is sent first: the newest counts arrive last.
         self._in_order = Lock()
-        marked = exporter if marks is None else MarkedExporter(exporter, marks)
+        marked = exporter if marks is None else CheckpointedExporter(exporter, marks)
         super().__init__(marked, *args, **kwargs)
 
     def collect(self, timeout_millis: float = 10_000) -> None:  # type: ignore[misc]
@@ -105,7 +105,7 @@ class TaskHistogramReader(PeriodicExportingMetricReader):
         if self._marks is None:
             super()._receive_metrics(data, *args, **kwargs)
             return
-        marked = MarkedMetrics(data.resource_metrics, self._marks.mark())
+        marked = CheckpointedMetrics(data.resource_metrics, self._marks.mark())
         # An endpoint may hang, and records come in meanwhile.
         self._marks.applying.release()
         try:

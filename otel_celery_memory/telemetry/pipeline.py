@@ -24,14 +24,14 @@ from opentelemetry.sdk.metrics.export import ConsoleMetricExporter
 from opentelemetry.sdk.resources import Resource
 
 from otel_celery_memory import conventions as c
-from otel_celery_memory.telemetry.export_checkpoints import Marks, TaskHistogramReader
+from otel_celery_memory.telemetry.export_checkpoints import Checkpoints, TaskHistogramReader
 from otel_celery_memory.telemetry.metrics import (
     TaskHistogram,
     wanted_exemplars,
     wants_delta,
     wants_sdk_histogram,
 )
-from otel_celery_memory.telemetry.retry_queue import KeptEvents
+from otel_celery_memory.telemetry.retry_queue import RetryQueue
 from otel_celery_memory.telemetry.site_gauges import CurrentGauge, SiteGauges
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def open_pipeline(
     export_interval_s: float,
     environ: Mapping[str, str] = os.environ,
     events_sent: Callable[[Sequence[Any]], None] = lambda events: None,
-    marks: Marks | None = None,
+    marks: Checkpoints | None = None,
 ) -> Pipeline:
     """Providers, exporters and the threads that drive them; nothing raises for a dead endpoint.
 
@@ -89,7 +89,7 @@ def open_pipeline(
     meters = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
     logs = sdk_logs.LoggerProvider(resource, shutdown_on_exit=False)
     for exporter in _exporters("LOGS", _console_log_exporter, environ):
-        kept: Any = KeptEvents(exporter, events_sent)
+        kept: Any = RetryQueue(exporter, events_sent)
         logs.add_log_record_processor(sdk_logs_export.BatchLogRecordProcessor(kept))
     meter = meters.get_meter(c.SCOPE, c.VERSION)
 

@@ -30,7 +30,7 @@ class _Batch:
     refused: int = 0
 
 
-class KeptEvents:
+class RetryQueue:
     """An exporter of log records before another one."""
 
     def __init__(

@@ -20,14 +20,6 @@ from otel_celery_memory.ipc.records import MAIN_SLOT, Record, TaskFinished
 from otel_celery_memory.ipc.status_page import StatusPage
 from otel_celery_memory.probes.descriptors import moved_high, write
 
-
-class Sink(Protocol):
-    """Takes records; must not raise and must not wait."""
-
-    def send(self, record: Record) -> bool:
-        """Pass a record on, or drop and count it: ``False``."""
-
-
 try:
     import fcntl
 except ImportError:  # Windows, where Celery has no prefork either
@@ -38,7 +30,14 @@ _PIPE_BYTES = (1 << 20, 1 << 18, 1 << 17)
 """Sizes to ask for: 1 MiB is Linux's default limit for the unprivileged (pipe(7))."""
 
 
-class Channel:
+class RecordSink(Protocol):
+    """Takes records; must not raise and must not wait."""
+
+    def send(self, record: Record) -> bool:
+        """Pass a record on, or drop and count it: ``False``."""
+
+
+class PipeWriter:
     """Both ends of the pipe, and the pages; inherited by the children of the pool."""
 
     def __init__(

@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 
 from otel_celery_memory import conventions as c
-from otel_celery_memory.ipc.control_page import Dropped
+from otel_celery_memory.ipc.control_page import DropCounts
 from otel_celery_memory.ipc.records import ProcessUp
 from otel_celery_memory.probes.limits import Limits
 from otel_celery_memory.probes.procfs import ProcessReading
-from otel_celery_memory.reporter.capture_assembly import Captures, TakenCapture
+from otel_celery_memory.reporter.capture_assembly import CaptureAssembly, TakenCapture
 from otel_celery_memory.reporter.emitter import Emitter
-from otel_celery_memory.reporter.gauges import Surroundings
+from otel_celery_memory.reporter.gauges import ReporterContext
 from otel_celery_memory.reporter.limits import Usage
 from otel_celery_memory.reporter.sites import CodePlace, SiteTotals
 from otel_celery_memory.reporter.state.exits import OomKills
@@ -73,8 +73,8 @@ def emitter_on(telemetry: Telemetry) -> Emitter:
         telemetry.site_gauges,
         WorkerState(oom_kills),
         SiteTotals(describe, 10),
-        Captures("shop@host", 1, describe, None),
-        Surroundings(
+        CaptureAssembly("shop@host", 1, describe, None),
+        ReporterContext(
             processes=lambda: {
                 "0": ProcessReading(11, 12, 0, 14, 15, 16, 17),
                 "main": ProcessReading(21),
@@ -86,7 +86,7 @@ def emitter_on(telemetry: Telemetry) -> Emitter:
                 Usage("host", None, 2, 8),
             ],
             max_memory_per_child_bytes=3_000,
-            frames_dropped=lambda: Dropped(7, 8, 9),
+            frames_dropped=lambda: DropCounts(7, 8, 9),
             reporter_restarts=2,
             tracing_share=lambda: 0.0075,
             switched_off=lambda: ["limits"],

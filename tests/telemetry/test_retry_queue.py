@@ -13,7 +13,7 @@ import pytest
 from demo.receiver import Receiver
 from otel_celery_memory import conventions as c
 from otel_celery_memory.telemetry import pipeline
-from otel_celery_memory.telemetry.retry_queue import KEPT_MAX, KeptEvents, lost_pids
+from otel_celery_memory.telemetry.retry_queue import KEPT_MAX, RetryQueue, lost_pids
 from tests.processes import wait_until
 
 NEVER_S = 3_600.0
@@ -46,7 +46,7 @@ class Endpoint:
 
 def test_what_is_taken_is_sent_once() -> None:
     endpoint, told = Endpoint(), list[Sequence[str]]()
-    events = KeptEvents(endpoint, told.append, NEVER_S)
+    events = RetryQueue(endpoint, told.append, NEVER_S)
     events.export(["a", "b"])
     events.export(["c"])
     assert (endpoint.taken, told) == (["a", "b", "c"], [["a", "b"], ["c"]])
@@ -54,7 +54,7 @@ def test_what_is_taken_is_sent_once() -> None:
 
 def test_what_an_outage_kept_follows_the_next_that_is_taken() -> None:
     endpoint, told = Endpoint(up=False), list[str]()
-    events = KeptEvents(endpoint, told.extend, NEVER_S)
+    events = RetryQueue(endpoint, told.extend, NEVER_S)
     events.export(["a"])
     events.export(["b"])
     assert told == []
@@ -68,7 +68,7 @@ def test_what_an_outage_kept_follows_the_next_that_is_taken() -> None:
 @pytest.mark.parametrize("raises", [False, True])
 def test_what_an_outage_kept_is_sent_without_another_event(raises: bool) -> None:
     endpoint = Endpoint(up=False, raises=raises)
-    events = KeptEvents(endpoint, retry_s=0.01)
+    events = RetryQueue(endpoint, retry_s=0.01)
     events.export(["a"])
     tries = endpoint.tries
     wait_until("it is tried again", lambda: endpoint.tries > tries, 30)
@@ -80,7 +80,7 @@ def test_what_an_outage_kept_is_sent_without_another_event(raises: bool) -> None
 
 def test_the_end_is_one_more_try() -> None:
     endpoint = Endpoint(up=False)
-    events = KeptEvents(endpoint, retry_s=NEVER_S)
+    events = RetryQueue(endpoint, retry_s=NEVER_S)
     events.export(["a"])
     endpoint.up = True
     events.shutdown()
@@ -89,7 +89,7 @@ def test_the_end_is_one_more_try() -> None:
 
 def test_what_alone_is_refused_is_given_up() -> None:
     endpoint = Endpoint(refused=("bad",))
-    events = KeptEvents(endpoint, retry_s=NEVER_S)
+    events = RetryQueue(endpoint, retry_s=NEVER_S)
     events.export(["bad"])
     for number in range(10):
         events.export([str(number)])
@@ -100,7 +100,7 @@ def test_what_alone_is_refused_is_given_up() -> None:
 
 def test_the_oldest_are_given_up_where_too_many_are_kept() -> None:
     endpoint = Endpoint(up=False)
-    events = KeptEvents(endpoint, retry_s=NEVER_S)
+    events = RetryQueue(endpoint, retry_s=NEVER_S)
     for number in range(KEPT_MAX + 2):
         events.export([str(number)])
     endpoint.up = True
@@ -114,7 +114,7 @@ def test_a_real_collector_gets_what_it_refused_and_the_process_is_known_as_told(
 ) -> None:
     told: list[int] = []
     # Two seconds in production.
-    monkeypatch.setattr(pipeline, "KeptEvents", partial(KeptEvents, retry_s=0.05))
+    monkeypatch.setattr(pipeline, "RetryQueue", partial(RetryQueue, retry_s=0.05))
     with Receiver(400) as receiver:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")

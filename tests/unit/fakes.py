@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from otel_celery_memory.ipc.records import Record
-from otel_celery_memory.worker.lifecycle.child_exits import ChildEnds
-from otel_celery_memory.worker.pipe import Sink
+from otel_celery_memory.worker.lifecycle.child_exits import ChildExits
+from otel_celery_memory.worker.pipe import RecordSink
 
 
 class FakeMemory:
@@ -101,6 +101,6 @@ class Places:
         self.by_slot.pop(slot, None)
 
 
-def ends_to(sink: Sink) -> ChildEnds:
+def ends_to(sink: RecordSink) -> ChildExits:
     """The ends of children that held nothing, told to this one."""
-    return ChildEnds(sink, Places())
+    return ChildExits(sink, Places())

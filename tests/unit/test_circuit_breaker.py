@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from otel_celery_memory.circuit_breaker import TRIES, Containment
+from otel_celery_memory.circuit_breaker import TRIES, CircuitBreaker
 
 
 class Part:
@@ -24,7 +24,7 @@ def test_a_part_that_raises_again_and_again_is_switched_off_with_two_lines(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     told: list[str] = []
-    contained, part = Containment(told=told.append), Part()
+    contained, part = CircuitBreaker(told=told.append), Part()
     for _ in range(10):
         contained.run("limits", part)
     assert (part.runs, contained.switched_off(), told) == (TRIES, ["limits"], ["limits"])
@@ -35,7 +35,7 @@ def test_a_part_that_raises_again_and_again_is_switched_off_with_two_lines(
 
 
 def test_a_part_that_works_again_in_between_is_not_switched_off() -> None:
-    contained, part = Containment(), Part()
+    contained, part = CircuitBreaker(), Part()
     for number in range(30):
         part.broken = number % TRIES != 0
         contained.run("limits", part)
@@ -43,14 +43,14 @@ def test_a_part_that_works_again_in_between_is_not_switched_off() -> None:
 
 
 def test_an_indispensable_part_is_said_to_be_off_and_goes_on() -> None:
-    contained, part = Containment(("records",)), Part()
+    contained, part = CircuitBreaker(("records",)), Part()
     for _ in range(10):
         contained.run("records", part)
     assert (part.runs, contained.switched_off()) == (10, ["records"])
 
 
 def test_one_part_s_failure_leaves_the_others_on() -> None:
-    contained, broken, whole = Containment(), Part(), Part()
+    contained, broken, whole = CircuitBreaker(), Part(), Part()
     whole.broken = False
     for _ in range(10):
         contained.run("limits", broken)

@@ -17,7 +17,7 @@ from celery import Celery, signals
 
 from otel_celery_memory import CeleryMemoryInstrumentor
 from otel_celery_memory.worker.lifecycle.supervisor import HANG_S, Supervisor
-from otel_celery_memory.worker.measuring import task_recorder as heap_sampling
+from otel_celery_memory.worker.measuring import task_recorder
 
 app = Celery("tests")
 app.conf.update(
@@ -42,7 +42,7 @@ def _broken() -> NoReturn:
 
 
 if "TEST_BROKEN_HEAP" in os.environ:
-    heap_sampling.__dict__["read_heap"] = _broken
+    task_recorder.__dict__["read_heap"] = _broken
 
 # A list that grows is allocated anew now and then, whole, at the line that made it grow; a deque
 # takes a little more at a time.

@@ -28,7 +28,7 @@ from opentelemetry.context import Context
 from otel_celery_memory.ipc.codec import Places, held_by
 from otel_celery_memory.ipc.records import NO_SPAN, ExitReason, ProcessExited, TaskInFlightAtExit
 from otel_celery_memory.worker.measuring.spans import span_bytes
-from otel_celery_memory.worker.pipe import Sink
+from otel_celery_memory.worker.pipe import RecordSink
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ class ClearedPlaces(Places, Protocol):
 
 
 @dataclass(frozen=True)
-class ChildEnd:
+class ChildExit:
     """A child that was reaped, and the task that it held, if any."""
 
     exited: ProcessExited
@@ -133,26 +133,26 @@ class ChildEnd:
         """Whether there is nothing to tell but that it ended."""
         return self.held is None and self.exited.exit_code in _ORDERLY
 
-    def tell(self, sink: Sink) -> bool:
+    def tell(self, sink: RecordSink) -> bool:
         """Send both, the task first: with its process's end it may be judged."""
         return (self.held is None or sink.send(self.held)) and sink.send(self.exited)
 
 
-class ChildEnds:
+class ChildExits:
     """Tells of each end, and keeps what was told lately and what the pipe had no room for."""
 
-    def __init__(self, sink: Sink, places: ClearedPlaces) -> None:
+    def __init__(self, sink: RecordSink, places: ClearedPlaces) -> None:
         self._sink = sink
         self._places = places
-        self._lost: deque[ChildEnd] = deque(maxlen=KEPT_MAX)
+        self._lost: deque[ChildExit] = deque(maxlen=KEPT_MAX)
         # Apart: of children that are recycled all the time there are many.
-        self._orderly: deque[ChildEnd] = deque(maxlen=KEPT_MAX)
-        self._unsent: deque[ChildEnd] = deque(maxlen=KEPT_MAX)
+        self._orderly: deque[ChildExit] = deque(maxlen=KEPT_MAX)
+        self._unsent: deque[ChildExit] = deque(maxlen=KEPT_MAX)
 
     def tell(self, exited: ProcessExited) -> None:
         """A child was reaped; called before its slot has another one, and looks at its place."""
         exited = exited._replace(idle=int(self._places.idle(exited.slot, exited.pid)))
-        end = ChildEnd(exited, self._held_by(exited))
+        end = ChildExit(exited, self._held_by(exited))
         (self._orderly if end.orderly else self._lost).append(end)
         if not end.tell(self._sink):
             self._unsent.append(end)
@@ -165,7 +165,7 @@ class ChildEnds:
         while self._unsent and self._unsent[0].tell(self._sink):
             self._unsent.popleft()
 
-    def since(self, time_ns: int) -> list[ChildEnd]:
+    def since(self, time_ns: int) -> list[ChildExit]:
         """The latest ends that were told at this time or later."""
         kept = [*self._lost, *self._orderly]
         return [end for end in kept if end.exited.time_ns >= time_ns]
@@ -178,7 +178,7 @@ class ChildEnds:
 class Reaper:
     """Stands before a billiard pool's ``on_process_down``."""
 
-    def __init__(self, ends: ChildEnds, traces: RunningTraces | None = None) -> None:
+    def __init__(self, ends: ChildExits, traces: RunningTraces | None = None) -> None:
         self.ends = ends
         self._traces = traces or RunningTraces()
         self._pool: Any = None

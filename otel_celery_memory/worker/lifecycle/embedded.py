@@ -29,7 +29,7 @@ from otel_celery_memory.worker.measuring.signals import (
 )
 from otel_celery_memory.worker.measuring.spans import TaskSpans
 from otel_celery_memory.worker.measuring.task_recorder import TaskRecorder
-from otel_celery_memory.worker.pipe import Channel, Sink
+from otel_celery_memory.worker.pipe import PipeWriter, RecordSink
 from otel_celery_memory.worker.remote_control.requests import ChildRequests, Requests
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class EmbeddedLifecycle:
 
     def __init__(
         self,
-        sink: Sink,
+        sink: RecordSink,
         end_sink: Callable[[], None],
         settings: Settings,
         spans: TaskSpans,
@@ -104,8 +104,8 @@ class EmbeddedLifecycle:
             self.end()
 
 
-class NamedChannel(Channel):
-    """The main process's side of a channel that children open by its name."""
+class NamedPipeWriter(PipeWriter):
+    """The main process's side of a pipe that children open by its name."""
 
     def __init__(self, max_memory_kib: int) -> None:
         """Raises `OSError` where there is no place for it."""
@@ -137,9 +137,9 @@ def _new_page(path: Path) -> ControlPage:
     return ControlPage.in_file(fd)
 
 
-def open_channel(worker: Any, max_memory_kib: int) -> Channel:
-    """The channel for a worker's pool; raises `OSError` where there is none to be had."""
-    return NamedChannel(max_memory_kib) if _spawns(worker) else Channel()
+def open_pipe(worker: Any, max_memory_kib: int) -> PipeWriter:
+    """The pipe for a worker's pool; raises `OSError` where there is none to be had."""
+    return NamedPipeWriter(max_memory_kib) if _spawns(worker) else PipeWriter()
 
 
 def _spawns(worker: Any) -> bool:
@@ -165,34 +165,34 @@ def joined(settings: Settings, spans: TaskSpans) -> EmbeddedLifecycle | None:
     if rendezvous is None or rendezvous.main_pid != os.getppid() or not rendezvous.is_private():
         return None
     try:
-        channel = _joined_channel(rendezvous)
+        pipe = _joined_pipe(rendezvous)
     except (OSError, ValueError) as error:
         logger.warning("otel_celery_memory: the reporter cannot be reached: %s", error)
         return None
     lifecycle = EmbeddedLifecycle(
-        channel,
-        channel.close,
+        pipe,
+        pipe.close,
         settings,
         spans,
-        channel.page,
-        ChildRequests(settings, channel.page, rendezvous.main_pid),
+        pipe.page,
+        ChildRequests(settings, pipe.page, rendezvous.main_pid),
         rendezvous.max_memory_kib,
     )
     lifecycle.begin()
     return lifecycle
 
 
-def _joined_channel(rendezvous: Rendezvous) -> Channel:
+def _joined_pipe(rendezvous: Rendezvous) -> PipeWriter:
     opened = [os.open(rendezvous.pipe, os.O_WRONLY | _OPEN)]
     try:
         if not stat.S_ISFIFO(os.fstat(opened[0]).st_mode):
             raise OSError("its pipe is none")
         page_fd = os.open(rendezvous.page, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         opened.append(moved_high(page_fd))
-        channel = Channel((-1, opened[0]), ControlPage(opened[1]), str(rendezvous.pipe))
+        pipe = PipeWriter((-1, opened[0]), ControlPage(opened[1]), str(rendezvous.pipe))
     except (OSError, ValueError):
         for fd in opened:
             os.close(fd)
         raise
-    channel.slot = int(getattr(current_process(), "index", MAIN_SLOT))
-    return channel
+    pipe.slot = int(getattr(current_process(), "index", MAIN_SLOT))
+    return pipe

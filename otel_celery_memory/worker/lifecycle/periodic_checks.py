@@ -13,11 +13,11 @@ from typing import Any
 
 from celery.worker import state
 
-from otel_celery_memory.circuit_breaker import Containment
+from otel_celery_memory.circuit_breaker import CircuitBreaker
 from otel_celery_memory.ipc.records import MAIN_SLOT, PartFailed, ProcessUp, TaskInFlight
-from otel_celery_memory.worker.lifecycle.child_exits import ChildEnds, Reaper
+from otel_celery_memory.worker.lifecycle.child_exits import ChildExits, Reaper
 from otel_celery_memory.worker.lifecycle.supervisor import CHECK_INTERVAL_S, Supervisor
-from otel_celery_memory.worker.pipe import Channel, Sink
+from otel_celery_memory.worker.pipe import PipeWriter, RecordSink
 
 UNTOLD_FOR_NS = 600_000_000_000
 """Ends that are older were told, or are on the way: a Collector may be away for that long."""
@@ -26,10 +26,10 @@ ROLL_CALL_CHECKS = 3
 
 
 def tell_again(
-    sink: Sink,
+    sink: RecordSink,
     main_pid: int,
     children: Sequence[tuple[int, int]],
-    ends: ChildEnds,
+    ends: ChildExits,
     told: Collection[int],
 ) -> None:
     """For a reporter that was started again: who is there, who has ended, what they run.
@@ -45,7 +45,7 @@ def tell_again(
     tell_tasks(sink, pids)
 
 
-def call_roll(sink: Sink, main_pid: int, children: Sequence[tuple[int, int]]) -> None:
+def call_roll(sink: RecordSink, main_pid: int, children: Sequence[tuple[int, int]]) -> None:
     """Tell the pid and slot of each process; any frame may have been dropped before."""
     now_ns = time.time_ns()
     sink.send(ProcessUp(main_pid, now_ns, MAIN_SLOT, 0))
@@ -54,7 +54,7 @@ def call_roll(sink: Sink, main_pid: int, children: Sequence[tuple[int, int]]) ->
 
 
 def tell_tasks(
-    sink: Sink, pids: Iterable[int], requests: Iterable[Any] = state.active_requests
+    sink: RecordSink, pids: Iterable[int], requests: Iterable[Any] = state.active_requests
 ) -> None:
     """Tell the tasks that run in these processes.
 
@@ -69,20 +69,20 @@ def tell_tasks(
             sink.send(TaskInFlight(pid, int(started_s * 1e9), str(request.id), str(task)))
 
 
-class Checks:
+class PeriodicChecks:
     """Runs on the worker's own timer."""
 
     def __init__(
-        self, worker: Any, channel: Channel, supervisor: Supervisor, reaper: Reaper
+        self, worker: Any, pipe: PipeWriter, supervisor: Supervisor, reaper: Reaper
     ) -> None:
         self._worker = worker
-        self._channel = channel
+        self._pipe = pipe
         self._supervisor = supervisor
         self._reaper = reaper
         self._main_pid = os.getpid()
         self._timer: Any = None
         self._done = 0
-        self._contained = Containment(told=self._switched_off)
+        self._contained = CircuitBreaker(told=self._switched_off)
 
     def begin(self) -> None:
         """From now on, every `CHECK_INTERVAL_S`."""
@@ -109,7 +109,7 @@ class Checks:
         self._contained.run("checks", self._look)
 
     def _switched_off(self, part: str) -> None:
-        self._channel.send(PartFailed(self._main_pid, time.time_ns(), MAIN_SLOT, part))
+        self._pipe.send(PartFailed(self._main_pid, time.time_ns(), MAIN_SLOT, part))
 
     def _look(self) -> None:
         self.follow_pool()
@@ -120,9 +120,9 @@ class Checks:
         if restarted:
             self._tell_again()
         elif self._done % ROLL_CALL_CHECKS == 0:
-            call_roll(self._channel, self._main_pid, self._reaper.children())
+            call_roll(self._pipe, self._main_pid, self._reaper.children())
 
     def _tell_again(self) -> None:
-        channel, reaper = self._channel, self._reaper
-        told = channel.page.told.pids()
-        tell_again(channel, self._main_pid, reaper.children(), reaper.ends, told)
+        pipe, reaper = self._pipe, self._reaper
+        told = pipe.page.told.pids()
+        tell_again(pipe, self._main_pid, reaper.children(), reaper.ends, told)

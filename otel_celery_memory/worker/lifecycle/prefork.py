@@ -25,12 +25,12 @@ from celery.utils.nodenames import node_format
 
 from otel_celery_memory.ipc.records import MAIN_SLOT, Goodbye, TaskOverdue, WorkerStopping
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.worker.lifecycle.child_exits import ChildEnds, Reaper
+from otel_celery_memory.worker.lifecycle.child_exits import ChildExits, Reaper
 from otel_celery_memory.worker.lifecycle.embedded import (
-    open_channel,
+    open_pipe,
     runs_tasks_in_children,
 )
-from otel_celery_memory.worker.lifecycle.periodic_checks import Checks
+from otel_celery_memory.worker.lifecycle.periodic_checks import PeriodicChecks
 from otel_celery_memory.worker.lifecycle.supervisor import Supervisor
 from otel_celery_memory.worker.measuring.signals import (
     TaskSignals,
@@ -41,7 +41,7 @@ from otel_celery_memory.worker.measuring.signals import (
 from otel_celery_memory.worker.measuring.spans import TaskSpans
 from otel_celery_memory.worker.measuring.task_recorder import TaskRecorder
 from otel_celery_memory.worker.measuring.time_limits import TimeLimits
-from otel_celery_memory.worker.pipe import Channel
+from otel_celery_memory.worker.pipe import PipeWriter
 from otel_celery_memory.worker.remote_control.requests import ChildRequests, WorkerRequests
 
 logger = logging.getLogger(__name__)
@@ -134,20 +134,20 @@ class WorkerLifecycle:
         self._spans = spans
         self._worker: Any = None
         self._step: type[bootsteps.StartStopStep] | None = None
-        self._channel: Channel | None = None
+        self._pipe: PipeWriter | None = None
         self._supervisor: Supervisor | None = None
         self._recorder: TaskRecorder | None = None
         self._signals: TaskSignals | None = None
         self._reaper: Reaper | None = None
         self._requests: WorkerRequests | None = None
         self._stopping = False
-        self._checks: Checks | None = None
+        self._checks: PeriodicChecks | None = None
         self._main_pid = 0
 
     @property
     def attached(self) -> bool:
         """Whether a worker is being measured."""
-        return self._channel is not None
+        return self._pipe is not None
 
     def attach(self, worker: Any) -> None:
         """Take part in the start of a worker; called while ``worker_init`` is sent.
@@ -158,16 +158,16 @@ class WorkerLifecycle:
             logger.warning("otel_celery_memory: one worker in a process is measured, not two")
             return
         max_memory_kib = int(getattr(worker, "max_memory_per_child", None) or 0)
-        self._channel = open_channel(worker, max_memory_kib)
+        self._pipe = open_pipe(worker, max_memory_kib)
         self._main_pid = os.getpid()
         self._stopping = False
         self._worker = worker
-        self._reaper = Reaper(ChildEnds(self._channel, self._channel.page))
+        self._reaper = Reaper(ChildExits(self._pipe, self._pipe.page))
         self._recorder = TaskRecorder(
-            self._channel,
+            self._pipe,
             self._settings,
             self._spans,
-            self._channel.page,
+            self._pipe.page,
             called_from=lines_of_send(),
         )
         self._recorder.time_limits = TimeLimits(
@@ -176,14 +176,14 @@ class WorkerLifecycle:
         self._recorder.max_memory_kib = max_memory_kib
         self._requests = WorkerRequests(
             self._settings,
-            self._channel,
+            self._pipe,
             self._reaper.children,
             lambda: not self._stopping,
         )
         self._supervisor = Supervisor(
-            self._channel, self._settings, worker.hostname, max_memory_kib, log_file_of(worker)
+            self._pipe, self._settings, worker.hostname, max_memory_kib, log_file_of(worker)
         )
-        self._checks = Checks(worker, self._channel, self._supervisor, self._reaper)
+        self._checks = PeriodicChecks(worker, self._pipe, self._supervisor, self._reaper)
         # Before the pool builds its tasks' tracers, which look for receivers once.
         self._signals = TaskSignals(self._recorder)
         self._signals.connect()
@@ -216,8 +216,8 @@ class WorkerLifecycle:
         """The worker ends: say goodbye, let the reporter send what it has, leave nothing."""
         if not self.attached or os.getpid() != self._main_pid:
             return
-        assert self._channel is not None and self._supervisor is not None
-        channel, self._channel = self._channel, None
+        assert self._pipe is not None and self._supervisor is not None
+        pipe, self._pipe = self._pipe, None
         if self._requests is not None:
             self._requests.detach()
             self._requests = None
@@ -231,8 +231,8 @@ class WorkerLifecycle:
         if self._recorder is not None:
             self._recorder.end(0)
             self._recorder.stop()
-        channel.send(Goodbye(os.getpid(), time.time_ns()))
-        channel.close()
+        pipe.send(Goodbye(os.getpid(), time.time_ns()))
+        pipe.close()
         self._supervisor.stop()
         atexit.unregister(self.detach)
 
@@ -261,12 +261,12 @@ class WorkerLifecycle:
 
     def _child_up(self, **_: object) -> None:
         # The solo pool sends this from the main process, which `start` announces.
-        if os.getpid() == self._main_pid or self._channel is None or self._recorder is None:
+        if os.getpid() == self._main_pid or self._pipe is None or self._recorder is None:
             return
-        self._channel.close_read_end()
-        self._channel.slot = int(getattr(current_process(), "index", 0))
-        self._recorder.begin(self._channel.slot)
-        ChildRequests(self._settings, self._channel.page, self._main_pid).attach(self._recorder)
+        self._pipe.close_read_end()
+        self._pipe.slot = int(getattr(current_process(), "index", 0))
+        self._recorder.begin(self._pipe.slot)
+        ChildRequests(self._settings, self._pipe.page, self._main_pid).attach(self._recorder)
 
     def _child_down(self, exitcode: int | None = None, **_: object) -> None:
         if os.getpid() != self._main_pid and self._recorder is not None:
@@ -275,8 +275,8 @@ class WorkerLifecycle:
     def _shutting_down(self, **_: object) -> None:
         """From now on children that are terminated in a task are so by the worker's will."""
         self._stopping = True
-        if self._channel is not None and os.getpid() == self._main_pid:
-            self._channel.send(WorkerStopping(self._main_pid, time.time_ns()))
+        if self._pipe is not None and os.getpid() == self._main_pid:
+            self._pipe.send(WorkerStopping(self._main_pid, time.time_ns()))
 
     def _worker_shutdown(self, **_: object) -> None:
         """Also sent where the worker fails before all its steps are up, and none is stopped."""
@@ -288,6 +288,6 @@ class WorkerLifecycle:
         """In the main process: a child is about to be killed, which cannot tell why."""
         if not isinstance(exception, TimeLimitExceeded):
             return
-        if os.getpid() == self._main_pid and self._channel is not None:
+        if os.getpid() == self._main_pid and self._pipe is not None:
             name = getattr(sender, "name", "")
-            self._channel.send(TaskOverdue(self._main_pid, time.time_ns(), str(task_id), name))
+            self._pipe.send(TaskOverdue(self._main_pid, time.time_ns(), str(task_id), name))

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from otel_celery_memory.probes.limits import oom_kill_counter
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.worker.pipe import Channel
+from otel_celery_memory.worker.pipe import PipeWriter
 
 logger = logging.getLogger(__name__)
 
@@ -40,14 +40,14 @@ class Supervisor:
 
     def __init__(
         self,
-        channel: Channel,
+        pipe: PipeWriter,
         settings: Settings,
         node_name: str,
         max_memory_kib: int,
         log_file: str = "",
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._channel = channel
+        self._pipe = pipe
         self._settings = settings
         self._node_name = node_name
         self._max_memory_kib = max_memory_kib
@@ -70,8 +70,8 @@ class Supervisor:
 
     def start(self) -> None:
         """Start the reporter; raises `OSError` where no process can be started."""
-        channel = self._channel
-        passed = (channel.read_fd, channel.page.fd, channel.status.fd, channel.journal_fd)
+        pipe = self._pipe
+        passed = (pipe.read_fd, pipe.page.fd, pipe.status.fd, pipe.journal_fd)
         self._started_s = self._looked_s = self._clock_s()
         self._silent_s = 0.0
         self._died_s = None
@@ -129,7 +129,7 @@ class Supervisor:
         return self._start_again()
 
     def _hangs(self) -> bool:
-        now_s, beat = self._clock_s(), self._channel.page.last_beat()
+        now_s, beat = self._clock_s(), self._pipe.page.last_beat()
         if beat != self._last_beat:
             self._last_beat, self._silent_s = beat, 0.0
         else:

@@ -36,7 +36,7 @@ from otel_celery_memory.probes.own_memory import PAGE_BYTES, LinuxProcessProbe, 
 from otel_celery_memory.worker.measuring.in_flight import InFlightSlot
 from otel_celery_memory.worker.measuring.spans import ContainedSpans, span_bytes
 from otel_celery_memory.worker.measuring.task_measurement import TaskMeasurement
-from otel_celery_memory.worker.tracing.allocation_tracer import SiteTracing
+from otel_celery_memory.worker.tracing.allocation_tracer import AllocationTracer
 
 with contextlib.suppress(ImportError):  # Windows, where there is no fast path
     from os import pread
@@ -51,10 +51,10 @@ class FastPath:
         in_flight: InFlightSlot,
         probe: LinuxProcessProbe,
         measurement: TaskMeasurement,
-        tracing: SiteTracing | None,
+        tracing: AllocationTracer | None,
         spans: ContainedSpans,
     ) -> None:
-        self._channel = in_flight.channel
+        self._pipe = in_flight.pipe
         self._statm, self._clear_refs = probe.statm, probe.clear_refs
         self._measurement = measurement
         self._tracing = tracing
@@ -138,7 +138,7 @@ class FastPath:
         )
         text = f"{task_id}\0{self._task}\0{state or TERMINATED}\0{self._previous}"
         frame = plain_frame(FINISHED, numbers, text)
-        self._channel.send_frame(encode(finished_record(numbers, text)) if frame is None else frame)
+        self._pipe.send_frame(encode(finished_record(numbers, text)) if frame is None else frame)
         # One that was ended by its process's signal may be asked for with the process's end.
         self._map[self._at] = IDLE if state else UNKNOWN
         self._measurement.previous = (self._task, start_bytes)
@@ -178,7 +178,7 @@ def open_fast_path(
     in_flight: InFlightSlot | None,
     probe: ProcessProbe,
     measurement: TaskMeasurement,
-    tracing: SiteTracing | None,
+    tracing: AllocationTracer | None,
     spans: ContainedSpans,
 ) -> FastPath | None:
     """That of a process that runs one task at a time and has a place of its own in the page."""

@@ -14,7 +14,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from otel_celery_memory.ipc.codec import encode, held_start
 from otel_celery_memory.ipc.control_page import HELD_BYTES, IDLE, UNKNOWN, has_place
 from otel_celery_memory.ipc.records import TaskInFlightAtExit, TaskStarted
-from otel_celery_memory.worker.pipe import Channel, Sink
+from otel_celery_memory.worker.pipe import PipeWriter, RecordSink
 
 _NAME_BYTES = 128
 """Of a name that does not fit: what is left beside the longest id."""
@@ -23,10 +23,10 @@ _NAME_BYTES = 128
 class InFlightSlot:
     """One slot's place in the page."""
 
-    def __init__(self, channel: Channel) -> None:
-        self.channel = channel
+    def __init__(self, pipe: PipeWriter) -> None:
+        self.pipe = pipe
         self._pid = os.getpid()
-        self.place = channel.page.held_at(channel.slot)
+        self.place = pipe.page.held_at(pipe.slot)
         """The page and where in it `HELD_BYTES` are, for who writes a frame of its own there."""
 
     def tell_of_predecessor(self) -> None:
@@ -36,8 +36,8 @@ class InFlightSlot:
         """
         held = self._held()
         if held is not None and held.pid != self._pid:
-            self.channel.send(TaskInFlightAtExit(*held))
-        self.channel.page.claim(self.channel.slot, self._pid)
+            self.pipe.send(TaskInFlightAtExit(*held))
+        self.pipe.page.claim(self.pipe.slot, self._pid)
 
     def send(self, started: TaskStarted) -> None:
         """Send a start, and hold it for a reporter that does not hear of it.
@@ -48,7 +48,7 @@ class InFlightSlot:
         page, at = self.place
         frame = _frame(started._replace(retained_bytes=None, previous_task=""))
         page[at : at + len(frame)] = frame
-        self.channel.send(started)
+        self.pipe.send(started)
 
     def ended(self, task_id: str, *, idle: bool) -> None:
         """The end of this task was told; ``idle``: by itself, and nothing else runs."""
@@ -78,12 +78,12 @@ class InFlightSlot:
             page[at] = UNKNOWN
 
     def _held(self) -> TaskStarted | None:
-        return held_start(self.channel.page.held(self.channel.slot))
+        return held_start(self.pipe.page.held(self.pipe.slot))
 
 
-def open_in_flight_slot(slot: int, sink: Sink) -> InFlightSlot | None:
+def open_in_flight_slot(slot: int, sink: RecordSink) -> InFlightSlot | None:
     """That of a process that has a place of its own in the page: a child, of the first 510."""
-    return InFlightSlot(sink) if has_place(slot) and isinstance(sink, Channel) else None
+    return InFlightSlot(sink) if has_place(slot) and isinstance(sink, PipeWriter) else None
 
 
 def _frame(started: TaskStarted) -> bytes:

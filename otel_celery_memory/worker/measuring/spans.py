@@ -22,6 +22,7 @@ from opentelemetry.trace import Span, SpanKind, TracerProvider
 
 from otel_celery_memory import conventions as c
 from otel_celery_memory.circuit_breaker import Switches
+from otel_celery_memory.conventions import VERSION
 from otel_celery_memory.ipc.records import NO_SPAN, TaskFinished
 
 FoundSpan = tuple[Span | None, bool]
@@ -77,7 +78,7 @@ class TaskSpans:
         if isinstance(provider, _NOT_SET):
             return None, False
         parent: Context = propagate.extract(task.request, getter=_GETTER)
-        span = provider.get_tracer(c.SCOPE, c.VERSION).start_span(
+        span = provider.get_tracer(c.SCOPE, VERSION).start_span(
             f"run/{task.name}", context=parent, kind=SpanKind.CONSUMER, start_time=started_ns
         )
         return (span, True) if span.is_recording() else (None, False)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from otel_celery_memory.ipc.records import NO_SPAN, TaskFinished, TaskStarted
 from otel_celery_memory.probes.own_memory import ProcessProbe
-from otel_celery_memory.probes.tracemalloc_session import Tracer
+from otel_celery_memory.probes.tracemalloc_session import TracedMemory
 
 
 class Run:
@@ -57,7 +57,7 @@ class TaskMeasurement:
     def __init__(
         self,
         probe: ProcessProbe,
-        tracer: Tracer,
+        tracer: TracedMemory,
         clock_ns: Callable[[], int] = time.time_ns,
         thread: Callable[[], int] | None = None,
         *,

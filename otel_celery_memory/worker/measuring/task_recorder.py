@@ -34,15 +34,15 @@ from otel_celery_memory.probes.own_memory import (
     open_process_probe,
 )
 from otel_celery_memory.probes.sites import SiteFilter, sign_generated_code
-from otel_celery_memory.probes.tracemalloc_session import HeapTracer
+from otel_celery_memory.probes.tracemalloc_session import TracemallocSession
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.measuring.fast_path import FastPath, open_fast_path
 from otel_celery_memory.worker.measuring.in_flight import InFlightSlot, open_in_flight_slot
 from otel_celery_memory.worker.measuring.spans import ContainedSpans, TaskSpans, span_bytes
 from otel_celery_memory.worker.measuring.task_measurement import TaskMeasurement
 from otel_celery_memory.worker.measuring.time_limits import SoftLimit, TimeLimits
-from otel_celery_memory.worker.pipe import Sink
-from otel_celery_memory.worker.tracing.allocation_tracer import SiteTracing
+from otel_celery_memory.worker.pipe import RecordSink
+from otel_celery_memory.worker.tracing.allocation_tracer import AllocationTracer
 
 logger = logging.getLogger(__name__)
 
@@ -71,14 +71,14 @@ def exit_reason(exit_code: int, max_memory_kib: int, probe: ProcessProbe | None)
 class HeapSampling:
     """Sends a sample at most every ``interval_s``, and keeps what tracing earned meanwhile."""
 
-    def __init__(self, sink: Sink, interval_s: float, switches: Switches) -> None:
+    def __init__(self, sink: RecordSink, interval_s: float, switches: Switches) -> None:
         self._sink = sink
         self._interval_ns = int(interval_s * 1e9)
         self._switches = switches
         self.due_ns = 0
         """When the next sample is to be taken; compared behind every task."""
 
-    def sample(self, pid: int, now_ns: int, tracing: SiteTracing | None) -> None:
+    def sample(self, pid: int, now_ns: int, tracing: AllocationTracer | None) -> None:
         """Take a sample, where that has not failed, and tell of what has."""
         self._switches.tell_again()
         if self._switches.is_off("heap"):
@@ -108,7 +108,7 @@ class TaskRecorder:
 
     def __init__(
         self,
-        sink: Sink,
+        sink: RecordSink,
         settings: Settings,
         spans: TaskSpans,
         page: ControlPage,
@@ -121,7 +121,7 @@ class TaskRecorder:
         self._page = page
         self._open_probe = open_probe
         self._called_from = called_from
-        self._tracer = HeapTracer(settings.frames)
+        self._tracer = TracemallocSession(settings.frames)
         self.time_limits = TimeLimits()
         self.slot = MAIN_SLOT
         self._runs_tasks = True
@@ -132,7 +132,7 @@ class TaskRecorder:
         self._fast_path: FastPath | None = None
         self._in_flight: InFlightSlot | None = None
         self._probe: ProcessProbe | None = None
-        self.tracing: SiteTracing | None = None
+        self.tracing: AllocationTracer | None = None
         self._reopened = 0
         self._switches = Switches(self._tell_failed)
         self._spans = ContainedSpans(spans, self._switches)
@@ -285,7 +285,7 @@ class TaskRecorder:
         self._measurement = TaskMeasurement(self._probe, self._tracer, keep_peak=keep_peak)
         self.tracing = None
         if self._runs_tasks and not self._switches.is_off("tracing"):
-            self.tracing = SiteTracing(
+            self.tracing = AllocationTracer(
                 self.slot,
                 self._sink,
                 self._settings,

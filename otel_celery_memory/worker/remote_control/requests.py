@@ -13,9 +13,8 @@ from billiard.process import current_process
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.measuring.task_recorder import TaskRecorder
-from otel_celery_memory.worker.pipe import Channel
-from otel_celery_memory.worker.remote_control import capture_signal
-from otel_celery_memory.worker.remote_control import commands as remote
+from otel_celery_memory.worker.pipe import PipeWriter
+from otel_celery_memory.worker.remote_control import capture_signal, commands
 from otel_celery_memory.worker.remote_control.validation import (
     ALLOWANCE_S,
     SIGNAL_CAPTURE_S,
@@ -59,13 +58,13 @@ class OwnRequests:
         )
         # A child of a pool hears no remote commands.
         if current_process().name == "MainProcess":
-            remote.attach(controlled)
+            commands.attach(controlled)
         if self._settings.capture_signal:
             capture_signal.handle(lambda: _capture_by_signal(controlled))
 
     def detach(self) -> None:
         self._running = False
-        remote.detach()
+        commands.detach()
         capture_signal.release()
 
 
@@ -78,7 +77,7 @@ class ChildRequests:
         self._main_pid = main_pid
 
     def attach(self, recorder: TaskRecorder) -> None:
-        remote.detach()  # what a fork left behind
+        commands.detach()  # what a fork left behind
         if not self._settings.capture_signal:
             return
 
@@ -101,13 +100,13 @@ class WorkerRequests:
     def __init__(
         self,
         settings: Settings,
-        channel: Channel,
+        pipe: PipeWriter,
         children: Callable[[], Sequence[tuple[int, int]]],
         running: Callable[[], bool],
     ) -> None:
         """``children`` gives pid and slot of the pool's children now."""
         self._settings = settings
-        self._channel = channel
+        self._pipe = pipe
         self._children = children
         self._running = running
         self._recorder: TaskRecorder | None = None
@@ -116,17 +115,17 @@ class WorkerRequests:
         self._recorder = recorder
         controlled = Controlled(
             self._settings,
-            self._channel.page,
-            lambda: _with_pid(self._channel.status.read()),
+            self._pipe.page,
+            lambda: _with_pid(self._pipe.status.read()),
             self._running,
             self._wake,
         )
-        remote.attach(controlled)
+        commands.attach(controlled)
         if self._settings.capture_signal:
             capture_signal.handle(lambda: _capture_by_signal(controlled))
 
     def detach(self) -> None:
-        remote.detach()
+        commands.detach()
         capture_signal.release()
 
     def _wake(self) -> None:

@@ -28,7 +28,7 @@ ALLOWANCE_S = 1.0
 """What a capture may add to one run: somebody asked for it, so more than the budget's."""
 
 
-class Rate:
+class RateLimit:
     """Lets `at_once` things pass, and from then on `per_s`; what it refuses costs nothing later."""
 
     def __init__(
@@ -69,7 +69,7 @@ class Controlled:
     running: Callable[[], bool]
     wake: Callable[[], None]
     """Have the capture include what is running now, where that can be."""
-    rate: Rate = field(default_factory=Rate)
+    rate: RateLimit = field(default_factory=RateLimit)
     ordering: NativeLock = field(default_factory=native_lock)
     """Held from looking at the orders to giving new ones, so that none is lost."""
 

@@ -1,7 +1,7 @@
 """How one process traces: off, always or within a budget, as the settings or a person want it now.
 
-The recorder calls it around each task; what it does is asked of `TaskTracing`, or of `SiteWindows`
-and `HeapBaseline` where tracing is always on.
+The recorder calls it around each task; what it does is asked of `SampledTracing`, or of `RunDiff`
+and `HeapDiff` where tracing is always on.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.ipc.records import TaskFinished, TaskStarted, WindowKind
 from otel_celery_memory.probes.allocators import give_back_free_memory
 from otel_celery_memory.probes.sites import SiteFilter, live_sites
-from otel_celery_memory.probes.tracemalloc_session import HeapTracer
+from otel_celery_memory.probes.tracemalloc_session import TracemallocSession
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.worker.pipe import Sink
-from otel_celery_memory.worker.tracing.always_on import HeapBaseline, SiteWindows
-from otel_celery_memory.worker.tracing.sampled import TaskTracing
+from otel_celery_memory.worker.pipe import RecordSink
+from otel_celery_memory.worker.tracing.always_on import HeapDiff, RunDiff
+from otel_celery_memory.worker.tracing.sampled import SampledTracing
 from otel_celery_memory.worker.tracing.site_records import left_alive, raised, window_records
 
 logger = logging.getLogger(__name__)
 
 
-class SiteTracing:
+class AllocationTracer:
     """The tracing of one process; ``mode`` is ``budget``, ``always`` or ``off``."""
 
     def __init__(
         self,
         slot: int,
-        sink: Sink,
+        sink: RecordSink,
         settings: Settings,
         page: ControlPage,
-        tracer: HeapTracer,
+        tracer: TracemallocSession,
         limit_s: Callable[[Any], float | None],
         chosen: SiteFilter,
     ) -> None:
@@ -47,9 +47,9 @@ class SiteTracing:
         self._page = page
         self._tracer = tracer
         self._chosen = chosen
-        self.tasks = TaskTracing(slot, sink, settings, tracer, page, limit_s, chosen)
-        self._windows: SiteWindows | None = None
-        self._baseline: HeapBaseline | None = None
+        self.tasks = SampledTracing(slot, sink, settings, tracer, page, limit_s, chosen)
+        self._run_diff: RunDiff | None = None
+        self._heap_diff: HeapDiff | None = None
         self._heap_capture = 0
         self._captured = 0
         self.seen = b""
@@ -70,13 +70,13 @@ class SiteTracing:
         """
         if self._page.orders_number() != self.seen:
             self._obey_what_is_ordered()
-        if self._windows is None:
+        if self._run_diff is None:
             return self.tasks.started(started.task_id, task, alone=alone)
         self._tracer.start()  # a task may have stopped it
-        for record in self._windows.task_starts(started.task, started.previous_task):
+        for record in self._run_diff.task_starts(started.task, started.previous_task):
             self._sink.send(record)
-        if self._baseline is not None:
-            for record in self._baseline.task_starts():
+        if self._heap_diff is not None:
+            for record in self._heap_diff.task_starts():
                 self._sink.send(record)
         if self._heap_capture:
             self._capture_heap()
@@ -84,15 +84,15 @@ class SiteTracing:
 
     def ended(self, finished: TaskFinished) -> None:
         """A task that is not nested has ended."""
-        if self._windows is None:
+        if self._run_diff is None:
             self.tasks.ended(finished)
         elif raised(finished.state):
-            self._windows.run_raised()
+            self._run_diff.run_raised()
 
     def capture_now(self) -> None:
         """Capture what is running; from a thread of its own, for signals."""
         orders = self._page.orders()
-        if self._windows is None:
+        if self._run_diff is None:
             self.tasks.obey(orders, now=True)
         elif self._heap_is_wanted(orders):
             self._capture_heap()
@@ -100,8 +100,8 @@ class SiteTracing:
     def down(self, previous_task: str) -> None:
         """The process ends after a run of `previous_task`."""
         self.tasks.down()
-        if self._windows is not None:
-            for record in self._windows.close(previous_task):
+        if self._run_diff is not None:
+            for record in self._run_diff.close(previous_task):
                 self._sink.send(record)
 
     def stop(self) -> None:
@@ -124,7 +124,7 @@ class SiteTracing:
 
     def _obey(self, orders: Orders) -> None:
         self._switch(orders.mode or self._settings.tracing)
-        if self._windows is None:
+        if self._run_diff is None:
             self.tasks.obey(orders)
         else:
             self._heap_is_wanted(orders)
@@ -146,7 +146,7 @@ class SiteTracing:
                 logger.warning("otel_celery_memory: tracing cannot be stopped safely; it stays on")
                 return
             self._tracer.stop()
-            self._windows = self._baseline = None
+            self._run_diff = self._heap_diff = None
         self.mode = mode
         self.tasks.budgeted = mode == "budget"
         self.tasks.always = mode == "always"
@@ -154,8 +154,8 @@ class SiteTracing:
         if mode == "always":
             self.tasks.down()
             self._tracer.start()
-            self._windows = SiteWindows(self._chosen)
-            self._baseline = HeapBaseline(self._chosen, self._settings.sites_interval)
+            self._run_diff = RunDiff(self._chosen)
+            self._heap_diff = HeapDiff(self._chosen, self._settings.sites_interval)
 
     def _capture_heap(self) -> None:
         """All that is traced and alive in this process."""

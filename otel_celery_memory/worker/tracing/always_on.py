@@ -29,7 +29,7 @@ _HEAP_REST_FACTOR = 50
 """A look that took t seconds is followed by at least 50 t without one."""
 
 
-class SiteWindows:
+class RunDiff:
     """Opens and closes windows at the starts of a process's tasks."""
 
     def __init__(
@@ -113,7 +113,7 @@ class SiteWindows:
         self._rest_until_s = max(self._rest_until_s, ended_s) + (ended_s - began_s) * _REST_FACTOR
 
 
-class HeapBaseline:
+class HeapDiff:
     """Looks at the live heap every `interval_s`, between tasks."""
 
     def __init__(

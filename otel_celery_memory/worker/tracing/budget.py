@@ -144,7 +144,7 @@ class _Step:
     spent_s: float
 
 
-class Spending:
+class RollingWindow:
     """Spendings of the last ten minutes; task time is counted from wherever the caller likes."""
 
     def __init__(self, budget: float, floor_s: float) -> None:
@@ -177,11 +177,11 @@ class Spending:
             self._steps.popleft()
 
 
-class Funds:
+class TokenBucket:
     """Of one process, which begins with what the one before in its slot left."""
 
     def __init__(
-        self, budget: float, least_s: float, lately: Spending, before: Balance, now_s: float
+        self, budget: float, least_s: float, lately: RollingWindow, before: Balance, now_s: float
     ) -> None:
         """``budget`` is the share of task time that is earned; at least ``least_s`` is."""
         self._budget = budget

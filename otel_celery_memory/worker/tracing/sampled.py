@@ -1,8 +1,9 @@
 """Which runs of a process's tasks are traced: the budget decides, a `TracedRun` traces.
 
 A capture that a person asked for goes before the budget and does not count against it. The budget
-is a sampler that guards' threads ask too, and its ledger. What is asked before and behind every
-plain run, `Sampler.due` and `Sampler.ran`, takes no lock and goes to the sampler itself.
+is a sampler that guards' threads ask too, and the balances that outlive a process. What is asked
+before and behind every plain run, `TracingSampler.due` and `TracingSampler.ran`, takes no lock and
+goes to the sampler itself.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.ipc.records import TaskFinished
 from otel_celery_memory.probes.native_threads import native_lock
 from otel_celery_memory.probes.sites import SiteFilter
-from otel_celery_memory.probes.tracemalloc_session import HeapTracer
+from otel_celery_memory.probes.tracemalloc_session import TracemallocSession
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.worker.pipe import Sink
-from otel_celery_memory.worker.tracing.sampler import Plan, Sampler
+from otel_celery_memory.worker.pipe import RecordSink
+from otel_celery_memory.worker.tracing.sampler import Plan, TracingSampler
 from otel_celery_memory.worker.tracing.site_records import SHARED_NAME, raised, run_records
 from otel_celery_memory.worker.tracing.traced_run import Traced, TracedRun
 
@@ -82,7 +83,7 @@ class CapturedRuns:
             self._tally.count_captured(self._slot, orders.capture)
 
 
-class Ledger(Protocol):
+class BalanceStore(Protocol):
     """Keeps what was earned and spent on tracing beyond the life of a process."""
 
     def load(self, slot: int) -> Balance:
@@ -99,8 +100,8 @@ class TracingBudget:
         self,
         slot: int,
         settings: Settings,
-        tracer: HeapTracer,
-        ledger: Ledger,
+        tracer: TracemallocSession,
+        balances: BalanceStore,
         limit_s: Callable[[Any], float | None],
         clock_s: Callable[[], float],
         cpu_s: Callable[[], float],
@@ -108,17 +109,17 @@ class TracingBudget:
     ) -> None:
         self._slot = slot
         self._tracer = tracer
-        self._ledger = ledger
+        self._balances = balances
         self._limit_s = limit_s
         self._clock_s = clock_s
         self._cpu_s = cpu_s
         self._lock = native_lock()
-        self.sampler = Sampler(
+        self.sampler = TracingSampler(
             settings.overhead_budget,
             settings.max_added_latency,
             clock_s(),
             chance,
-            ledger.load(slot),
+            balances.load(slot),
         )
         self.cpu_mark_s = cpu_s()
         """The process's CPU time up to which the work of its tasks is booked."""
@@ -198,10 +199,10 @@ class TracingBudget:
     def settle(self) -> None:
         """Keep what was earned and spent where a successor finds it."""
         with self._lock:
-            self._ledger.save(self._slot, self.sampler.balance(self._clock_s()))
+            self._balances.save(self._slot, self.sampler.balance(self._clock_s()))
 
 
-class TaskTracing:
+class SampledTracing:
     """Tracing within a budget, and captures, for the tasks of one process.
 
     ``starting``, ``started`` and ``ended`` are called for tasks that are not nested in another.
@@ -210,9 +211,9 @@ class TaskTracing:
     def __init__(
         self,
         slot: int,
-        sink: Sink,
+        sink: RecordSink,
         settings: Settings,
-        tracer: HeapTracer,
+        tracer: TracemallocSession,
         page: ControlPage,
         limit_s: Callable[[Any], float | None],
         chosen: SiteFilter,
@@ -317,7 +318,7 @@ class TaskTracing:
             return
         used_s = self._cpu_s() - self._budget.cpu_mark_s
         now_s = self._clock_s()
-        self._sampler.funds.task_s += used_s
+        self._sampler.bucket.task_s += used_s
         self._sampler.ran(running[0], used_s, now_s - self._budget.run_began_s, now_s)
 
     def obey(self, orders: Orders, *, now: bool = False) -> None:

@@ -5,7 +5,7 @@ its runs cost untraced and traced, in CPU time, and spends by three rules:
 
 - *The process*: what was spent on tracing, decaying over ten minutes, stays under
   ``overhead_budget`` of the task time that decayed alike; and no ten minutes cost more than theirs
-  (`Spending`).
+  (`RollingWindow`).
 - *The name*: each name that runs has an equal share of 85 % of that; a name that runs often cannot
   eat the others' share, and a rare one saves up for its turn. Waits are drawn at random, so that
   no rhythm of the tasks hides one from us.
@@ -31,9 +31,9 @@ from otel_celery_memory.ipc.commands import Balance
 from otel_celery_memory.worker.tracing.budget import (
     SLOWDOWN_AT_FIRST,
     TIME_CONSTANT_S,
-    Funds,
     KnownCosts,
-    Spending,
+    RollingWindow,
+    TokenBucket,
 )
 
 LEAST_COST_S = 0.003
@@ -117,7 +117,7 @@ class FirstRuns:
         return asked_s, run_s if untraced else self._run_s, self._least_s
 
 
-class Sampler:
+class TracingSampler:
     """Decides for the tasks of one process. Times are seconds; ``now_s`` is monotonic."""
 
     def __init__(
@@ -132,9 +132,9 @@ class Sampler:
         self._latency_s = max_added_latency_s
         self._chance = chance
         before = before or Balance()
-        lately = Spending(SPENT_SHARE * overhead_budget, WHOLE_SHARE * max_added_latency_s)
+        lately = RollingWindow(SPENT_SHARE * overhead_budget, WHOLE_SHARE * max_added_latency_s)
         earned = overhead_budget * (SUCCESSORS_SHARE if before.task_s > 0 else 1.0)
-        self.funds = Funds(earned, max_added_latency_s / 2, lately, before, now_s)
+        self.bucket = TokenBucket(earned, max_added_latency_s / 2, lately, before, now_s)
         self._known = KnownCosts(self._first_due_s)
         self._active = 1
         self._counted_s = now_s
@@ -145,7 +145,7 @@ class Sampler:
     def due(self, task: str, now_s: float) -> bool:
         """Whether it is worth asking for a `plan`: the one question before every run."""
         costs = self._known.of(task, now_s)
-        if self.funds.task_s + IDLE_SHARE * now_s < costs.due_s:
+        if self.bucket.task_s + IDLE_SHARE * now_s < costs.due_s:
             return False
         # A name's first run imports what it needs; where processes do not live long, it may be
         # the only one.
@@ -157,7 +157,7 @@ class Sampler:
 
     def worked(self, cpu_s: float) -> None:
         """Tasks have used so much more CPU time in this process, traced or not."""
-        self.funds.task_s += cpu_s
+        self.bucket.task_s += cpu_s
 
     def traced(
         self, task: str, cpu_s: float, extra_s: float, now_s: float, *, whole: bool, aborted: bool
@@ -180,7 +180,7 @@ class Sampler:
     def spend(self, spent_s: float, now_s: float) -> None:
         """Take `spent_s` out of the budget."""
         self._count_active(now_s)
-        self.funds.spend(spent_s, now_s)
+        self.bucket.spend(spent_s, now_s)
 
     def postpone(self, task: str, now_s: float) -> None:
         """A run that was planned could not be traced: ask again later."""
@@ -204,7 +204,7 @@ class Sampler:
         """What the next process in this slot begins with."""
         self._count_active(now_s)
         left = self._first.left(self._known, self._traced_runs, self._pace_s(now_s))
-        return self.funds.balance(now_s, left)
+        return self.bucket.balance(now_s, left)
 
     def plan(self, task: str, now_s: float, limit_s: float | None = None) -> Plan | None:
         """How the run of `task` that starts now is traced, if it is.
@@ -247,7 +247,7 @@ class Sampler:
 
     def _pace_s(self, now_s: float) -> float:
         """The clock by which names wait: task time, and a little of the time without any."""
-        return self.funds.task_s + IDLE_SHARE * now_s
+        return self.bucket.task_s + IDLE_SHARE * now_s
 
     def _wait_s(self, cost_s: float) -> float:
         """How long, on that clock, a name waits for its share to have earned `cost_s`."""
@@ -259,7 +259,7 @@ class Sampler:
 
     def _funds_s(self, now_s: float, share: float) -> float:
         self._count_active(now_s)
-        return self.funds.left_s(share, now_s)
+        return self.bucket.left_s(share, now_s)
 
     def _count_active(self, now_s: float) -> None:
         """The names that share the budget, counted now and then."""

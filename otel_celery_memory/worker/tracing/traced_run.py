@@ -26,7 +26,7 @@ from otel_celery_memory.probes.sites import (
     still_alive,
     take_traces,
 )
-from otel_celery_memory.probes.tracemalloc_session import HeapTracer
+from otel_celery_memory.probes.tracemalloc_session import TracemallocSession
 from otel_celery_memory.worker.tracing.sampler import Plan
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class TracingWindow:
 
     def __init__(
         self,
-        tracer: HeapTracer,
+        tracer: TracemallocSession,
         found: Callable[[Traced], None],
         cpu_s: Callable[[], float],
         *,
@@ -141,7 +141,7 @@ class TracedRun:
     def __init__(
         self,
         plan: Plan,
-        tracer: HeapTracer,
+        tracer: TracemallocSession,
         found: Callable[[Traced], None],
         next_slice: Callable[[], Plan | None],
         cpu_s: Callable[[], float] = time.process_time,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from otel_celery_memory.ipc.commands import Orders
-from otel_celery_memory.ipc.control_page import PAGE_BYTES, SLOTS, ControlPage, Dropped
+from otel_celery_memory.ipc.control_page import PAGE_BYTES, SLOTS, ControlPage, DropCounts
 from tests.unit.fakes import FakeClock
 from tests.unit.forks import in_a_fork
 
@@ -51,8 +51,8 @@ def test_the_ends_of_tasks_are_counted_apart(page: ControlPage) -> None:
         page.dropped.count(slot, task_end=task_end)
     page.dropped.count_damaged(4)
     assert (cells(page, ENDS), cells(page)) == ({1: 2, 8: 1}, {1: 1})
-    assert page.dropped.counts() == Dropped(task_ends=3, others=1, damaged=4)
-    assert page.dropped.counts().since(Dropped(1, 1, 0)) == Dropped(2, 0, 4)
+    assert page.dropped.counts() == DropCounts(task_ends=3, others=1, damaged=4)
+    assert page.dropped.counts().since(DropCounts(1, 1, 0)) == DropCounts(2, 0, 4)
 
 
 def test_slots_beyond_the_page_share_its_last_cell(page: ControlPage) -> None:

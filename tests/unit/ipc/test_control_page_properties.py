@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from otel_celery_memory.ipc import status_page as status
+from otel_celery_memory.ipc import status_page
 from otel_celery_memory.ipc.codec import FrameDecoder
 from otel_celery_memory.ipc.commands import (
     CAPTURE_RUNS_MAX,
@@ -68,7 +68,7 @@ def page() -> Iterator[ControlPage]:
 
 @pytest.fixture
 def view(monkeypatch: pytest.MonkeyPatch) -> Iterator[StatusPage]:
-    monkeypatch.setattr(status, "_WAIT_S", 0.0)
+    monkeypatch.setattr(status_page, "_WAIT_S", 0.0)
     made = StatusPage.create()
     yield made
     made.close()

@@ -13,7 +13,7 @@ from zlib import crc32
 
 import pytest
 
-from otel_celery_memory.ipc import status_page as status
+from otel_celery_memory.ipc import status_page
 from otel_celery_memory.ipc.status_page import STATUS_BYTES, StatusPage
 
 VIEW: dict[str, Any] = {"tasks": [{"name": "app.tâche", "runs": 3}], "overhead": None}
@@ -22,7 +22,7 @@ HEADER = struct.Struct("<QII")
 
 @pytest.fixture(autouse=True)
 def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status, "_WAIT_S", 0.0)
+    monkeypatch.setattr(status_page, "_WAIT_S", 0.0)
 
 
 @pytest.fixture

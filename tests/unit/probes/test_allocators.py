@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from otel_celery_memory.probes import allocators as heap
+from otel_celery_memory.probes import allocators
 from otel_celery_memory.probes.allocators import HeapReading, read_heap
 from otel_celery_memory.probes.own_memory import open_process_probe
 
@@ -22,7 +22,7 @@ def test_blocks_are_those_of_the_interpreter() -> None:
     assert 49_000 < with_them - read_heap().blocks < 51_000
 
 
-@pytest.mark.skipif(heap._mallinfo2 is None, reason="this libc has no mallinfo2")
+@pytest.mark.skipif(allocators._mallinfo2 is None, reason="this libc has no mallinfo2")
 def test_malloc_in_use_has_the_large_blocks_that_were_mapped() -> None:
     before = read_heap()
     block = bytearray(256 * MIB)
@@ -33,7 +33,7 @@ def test_malloc_in_use_has_the_large_blocks_that_were_mapped() -> None:
     assert len(block) == 256 * MIB
 
 
-@pytest.mark.skipif(heap._malloc_trim is None, reason="this libc has no malloc_trim")
+@pytest.mark.skipif(allocators._malloc_trim is None, reason="this libc has no malloc_trim")
 def test_free_memory_that_malloc_kept_is_given_back() -> None:
     libc = ctypes.CDLL(None)
     libc.malloc.restype = ctypes.c_void_p
@@ -45,19 +45,19 @@ def test_free_memory_that_malloc_kept_is_given_back() -> None:
         libc.free(block)
     with contextlib.closing(open_process_probe()) as probe:
         before = probe.rss_bytes()
-        heap.give_back_free_memory()
+        allocators.give_back_free_memory()
         after = probe.rss_bytes()
     libc.free(blocks[-1])
     assert before - after > 50 * MIB
 
 
 def test_a_libc_without_malloc_trim_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heap, "_malloc_trim", None)
-    heap.give_back_free_memory()
+    monkeypatch.setattr(allocators, "_malloc_trim", None)
+    allocators.give_back_free_memory()
 
 
 def test_a_libc_without_mallinfo2_leaves_malloc_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heap, "_mallinfo2", None)
+    monkeypatch.setattr(allocators, "_mallinfo2", None)
     reading = read_heap()
     assert reading == HeapReading(reading.blocks, None, None)
     assert reading.blocks == pytest.approx(sys.getallocatedblocks(), rel=0.01)

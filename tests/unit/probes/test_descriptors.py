@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from otel_celery_memory.probes import descriptors as descriptor
+from otel_celery_memory.probes import descriptors
 from otel_celery_memory.probes.descriptors import moved_high
 
 
@@ -77,6 +77,6 @@ def test_where_no_high_number_is_free_it_stays(fd: int) -> None:
 def test_where_the_platform_cannot_move_it_it_stays(
     fd: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(descriptor, "fcntl", None)
+    monkeypatch.setattr(descriptors, "fcntl", None)
     assert moved_high(fd) == fd
     os.close(fd)

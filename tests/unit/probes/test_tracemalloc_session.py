@@ -9,22 +9,22 @@ from typing import Any
 
 import pytest
 
-from otel_celery_memory.probes import tracemalloc_session as tracer_module
-from otel_celery_memory.probes.tracemalloc_session import HeapTracer, _mended
+from otel_celery_memory.probes import tracemalloc_session
+from otel_celery_memory.probes.tracemalloc_session import TracemallocSession, _mended
 
 MIB = 1 << 20
 PYTHON_S_START: Any = tracemalloc.start
 
 
 @pytest.fixture
-def tracer() -> Iterator[HeapTracer]:
-    made = HeapTracer(7)
+def tracer() -> Iterator[TracemallocSession]:
+    made = TracemallocSession(7)
     yield made
     made.stop()
     assert tracemalloc.start is PYTHON_S_START
 
 
-def test_it_traces_from_start_to_stop_with_its_frames(tracer: HeapTracer) -> None:
+def test_it_traces_from_start_to_stop_with_its_frames(tracer: TracemallocSession) -> None:
     assert (tracer.ours, tracer.session) == (False, 0)
     assert tracer.start()
     assert (tracer.ours, tracemalloc.get_traceback_limit()) == (True, 7)
@@ -32,12 +32,12 @@ def test_it_traces_from_start_to_stop_with_its_frames(tracer: HeapTracer) -> Non
     assert (tracer.ours, tracer.session, tracemalloc.is_tracing()) == (False, 0, False)
 
 
-def test_a_number_of_frames_may_be_given_for_once(tracer: HeapTracer) -> None:
+def test_a_number_of_frames_may_be_given_for_once(tracer: TracemallocSession) -> None:
     assert tracer.start(2)
     assert tracemalloc.get_traceback_limit() == 2
 
 
-def test_a_tracing_that_somebody_else_started_is_left_as_it_is(tracer: HeapTracer) -> None:
+def test_a_tracing_that_somebody_else_started_is_left_as_it_is(tracer: TracemallocSession) -> None:
     tracemalloc.start(3)
     assert not tracer.start()
     assert (tracer.ours, tracer.session > 0) == (False, True)
@@ -46,14 +46,14 @@ def test_a_tracing_that_somebody_else_started_is_left_as_it_is(tracer: HeapTrace
     tracemalloc.stop()
 
 
-def test_it_is_started_once(tracer: HeapTracer) -> None:
+def test_it_is_started_once(tracer: TracemallocSession) -> None:
     assert tracer.start()
     assert not tracer.start()
     tracer.stop()
     assert not tracemalloc.is_tracing()
 
 
-def test_every_tracing_is_another_session_whoever_began_it(tracer: HeapTracer) -> None:
+def test_every_tracing_is_another_session_whoever_began_it(tracer: TracemallocSession) -> None:
     sessions = []
     for _ in range(2):
         tracer.start()
@@ -66,7 +66,7 @@ def test_every_tracing_is_another_session_whoever_began_it(tracer: HeapTracer) -
 
 
 def test_somebody_who_starts_tracing_under_ours_has_his_own_and_keeps_it(
-    tracer: HeapTracer,
+    tracer: TracemallocSession,
 ) -> None:
     tracer.start()
     before = tracer.session
@@ -79,7 +79,7 @@ def test_somebody_who_starts_tracing_under_ours_has_his_own_and_keeps_it(
     tracemalloc.stop()
 
 
-def test_a_start_that_he_imported_under_ours_works_for_ever(tracer: HeapTracer) -> None:
+def test_a_start_that_he_imported_under_ours_works_for_ever(tracer: TracemallocSession) -> None:
     tracer.start()
     imported = tracemalloc.start
     tracer.stop()
@@ -92,20 +92,22 @@ def test_a_start_that_he_imported_under_ours_works_for_ever(tracer: HeapTracer) 
     tracemalloc.stop()
 
 
-def test_his_start_with_a_wrong_number_is_his_error_and_nobody_traces(tracer: HeapTracer) -> None:
+def test_his_start_with_a_wrong_number_is_his_error_and_nobody_traces(
+    tracer: TracemallocSession,
+) -> None:
     tracer.start()
     with pytest.raises(ValueError, match="frames"):
         tracemalloc.start(0)
     assert not tracemalloc.is_tracing()
 
 
-def test_a_start_of_ours_that_fails_leaves_python_s_in_place(tracer: HeapTracer) -> None:
+def test_a_start_of_ours_that_fails_leaves_python_s_in_place(tracer: TracemallocSession) -> None:
     with pytest.raises(ValueError, match="frames"):
         tracer.start(10**6)
     assert (tracer.ours, tracemalloc.is_tracing()) == (False, False)
 
 
-def test_another_s_replacement_of_start_is_not_undone(tracer: HeapTracer) -> None:
+def test_another_s_replacement_of_start_is_not_undone(tracer: TracemallocSession) -> None:
     def other(*_: object) -> None:
         raise AssertionError("not called")
 
@@ -118,7 +120,7 @@ def test_another_s_replacement_of_start_is_not_undone(tracer: HeapTracer) -> Non
 
 @pytest.mark.parametrize("begun", [True, False], ids=["under ours", "after ours"])
 def test_another_s_replacement_that_calls_what_it_replaced_starts_his_tracing_once(
-    tracer: HeapTracer, begun: bool
+    tracer: TracemallocSession, begun: bool
 ) -> None:
     tracer.start()
     replaced = tracemalloc.start
@@ -148,7 +150,7 @@ def test_another_s_replacement_that_calls_what_it_replaced_starts_his_tracing_on
 
 
 def test_a_replacement_of_ours_that_somebody_puts_back_too_late_works_as_python_s(
-    tracer: HeapTracer,
+    tracer: TracemallocSession,
 ) -> None:
     """As ``mock.patch`` does, begun in a traced run and ended after it."""
     tracer.start()
@@ -165,7 +167,9 @@ def test_a_replacement_of_ours_that_somebody_puts_back_too_late_works_as_python_
     tracemalloc.start = PYTHON_S_START
 
 
-def test_two_threads_that_take_over_at_once_both_find_his_tracing_on(tracer: HeapTracer) -> None:
+def test_two_threads_that_take_over_at_once_both_find_his_tracing_on(
+    tracer: TracemallocSession,
+) -> None:
     tracer.start()
     threads = [threading.Thread(target=tracemalloc.start, args=(frames,)) for frames in (3, 3)]
     for thread in threads:
@@ -177,7 +181,9 @@ def test_two_threads_that_take_over_at_once_both_find_his_tracing_on(tracer: Hea
     tracemalloc.stop()
 
 
-def test_a_tracing_of_ours_that_somebody_stopped_is_not_stopped_twice(tracer: HeapTracer) -> None:
+def test_a_tracing_of_ours_that_somebody_stopped_is_not_stopped_twice(
+    tracer: TracemallocSession,
+) -> None:
     tracer.start()
     tracemalloc.stop()
     assert (tracer.ours, tracer.session) == (True, 0)
@@ -185,7 +191,9 @@ def test_a_tracing_of_ours_that_somebody_stopped_is_not_stopped_twice(tracer: He
     assert tracer.start()
 
 
-def test_traced_memory_is_what_is_alive_and_its_peak_begins_anew(tracer: HeapTracer) -> None:
+def test_traced_memory_is_what_is_alive_and_its_peak_begins_anew(
+    tracer: TracemallocSession,
+) -> None:
     tracer.start()
     earlier = bytearray(8 * MIB)
     del earlier
@@ -202,7 +210,7 @@ def rows() -> int:
 
 
 def test_what_the_interpreter_keeps_for_its_next_objects_is_not_read_as_alive(
-    tracer: HeapTracer,
+    tracer: TracemallocSession,
 ) -> None:
     tracer.start()
     found = []
@@ -215,7 +223,7 @@ def test_what_the_interpreter_keeps_for_its_next_objects_is_not_read_as_alive(
     assert found[0] < 2_000 < found[1]
 
 
-def test_how_many_blocks_are_alive_is_told_within_a_third(tracer: HeapTracer) -> None:
+def test_how_many_blocks_are_alive_is_told_within_a_third(tracer: TracemallocSession) -> None:
     tracer.start(1)
     before = tracer.live_traces()
     kept = [bytes(100) for _ in range(100_000)]
@@ -248,5 +256,5 @@ def test_which_pythons_can_stop_beside_threads_that_are_not_theirs(
 def test_stopping_is_safe_where_it_is_mended_or_all_threads_are_python_s(
     monkeypatch: pytest.MonkeyPatch, is_mended: bool, foreign: bool, safe: bool
 ) -> None:
-    monkeypatch.setattr(tracer_module, "_STOP_IS_MENDED", is_mended)
-    assert HeapTracer(1, lambda: foreign).can_stop_safely() is safe
+    monkeypatch.setattr(tracemalloc_session, "_STOP_IS_MENDED", is_mended)
+    assert TracemallocSession(1, lambda: foreign).can_stop_safely() is safe

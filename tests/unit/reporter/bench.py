@@ -13,13 +13,13 @@ from selectors import DefaultSelector
 from threading import Thread
 from typing import Any
 
-from otel_celery_memory.circuit_breaker import Containment
+from otel_celery_memory.circuit_breaker import CircuitBreaker
 from otel_celery_memory.ipc.codec import FrameDecoder, encode
 from otel_celery_memory.ipc.journal import Journal, create_journal
 from otel_celery_memory.ipc.records import Record, TaskStarted
-from otel_celery_memory.reporter.limits import Headroom, Lookout
+from otel_celery_memory.reporter.limits import LimitUsage, LimitWatcher
 from otel_celery_memory.reporter.process_watcher import ProcessWatch
-from otel_celery_memory.reporter.service import INDISPENSABLE, Intake, ReporterService
+from otel_celery_memory.reporter.service import INDISPENSABLE, RecordReader, ReporterService
 from otel_celery_memory.reporter.state.exits import ProcessEnd
 from otel_celery_memory.reporter.state.worker_state import InFlightTasks, WorkerState
 from tests.processes import wait_until
@@ -113,30 +113,30 @@ class Reporter:
         options: dict[str, Any] = {} if clock is None else {"clock_s": clock}
         # No limits: a /proc and a cgroup mount that are not there.
         nowhere = Path("/nonexistent")
-        self.lookout = Lookout(
+        self.limit_watcher = LimitWatcher(
             self.watch.sizes,
-            Headroom(os.getpid(), None, nowhere, nowhere),
+            LimitUsage(os.getpid(), None, nowhere, nowhere),
             emitter,
             lambda: None,
             lambda: None,
             **options,
         )
-        self.desk = NotingDesk()
-        desk: Any = self.desk
+        self.inspector = NotingDesk()
+        inspector: Any = self.inspector
         self.damaged: list[int] = []
         self.places = Places()
         self.held = self.places.by_slot
         self.oom_kills: int | None = None
         self.sent: list[int] = []
         self.beats: list[bool] = []
-        self.containment = Containment(INDISPENSABLE)
+        self.containment = CircuitBreaker(INDISPENSABLE)
         self.service = ReporterService(
-            Intake(self.read_fd, self.decoder, self.journal),
+            RecordReader(self.read_fd, self.decoder, self.journal),
             main_pid,
             emitter,
             self.watch,
-            self.lookout,
-            desk,
+            self.limit_watcher,
+            inspector,
             self.selector,
             60.0,
             self.damaged.append,

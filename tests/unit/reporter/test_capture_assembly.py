@@ -13,7 +13,7 @@ from otel_celery_memory.captures.format import dump_capture, load_capture
 from otel_celery_memory.captures.model import Capture, CapturedProcess, CapturedSite, CaptureError
 from otel_celery_memory.ipc.commands import Orders
 from otel_celery_memory.ipc.records import WindowKind
-from otel_celery_memory.reporter.capture_assembly import EMPTY_S, GRACE_S, Captures
+from otel_celery_memory.reporter.capture_assembly import EMPTY_S, GRACE_S, CaptureAssembly
 from otel_celery_memory.reporter.sites import CodePlace
 from tests.unit.examples import site, window
 from tests.unit.fakes import FakeClock
@@ -32,7 +32,7 @@ class Gathering:
 
     def __init__(self, save: Callable[[Capture], object] | None = None) -> None:
         self.clock = FakeClock(1_000.0)
-        self.captures = Captures("celery@box", 3, describe, save, self.clock)
+        self.captures = CaptureAssembly("celery@box", 3, describe, save, self.clock)
 
     def send(self, pid: int, blocks: int = 1, task: str = "a", **changes: Any) -> None:
         """A window with one site."""

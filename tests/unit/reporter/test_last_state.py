@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from otel_celery_memory.ipc.records import MAIN_SLOT, ProcessDown, ProcessUp
-from otel_celery_memory.reporter.last_state import Ledger, Memoirs, NoMemoirs
+from otel_celery_memory.reporter.last_state import LastState, LastStateFile, NoLastState
 from otel_celery_memory.reporter.state.exits import OomKills
 from otel_celery_memory.reporter.state.worker_state import WorkerState
 from otel_celery_memory.telemetry.events import LostProcess, ProcessSnapshot
@@ -17,17 +17,17 @@ MAIN, CHILD, RECYCLED = 10, 11, 12
 CGROUP = "/sys/fs/cgroup:5"
 
 
-def memoirs(
+def last_state(
     directory: Path,
     state: WorkerState,
     *,
     main_started: int | None = 700,
     cgroup: str = CGROUP,
     there: dict[int, int] | None = None,
-) -> Memoirs:
+) -> LastState:
     """Of a worker whose main process has pid 10; `there`: the starts of processes that are."""
-    ledger = Ledger(directory, "celery@box")
-    return Memoirs(ledger, state, (MAIN, main_started), cgroup, (there or {}).get)
+    file = LastStateFile(directory, "celery@box")
+    return LastState(file, state, (MAIN, main_started), cgroup, (there or {}).get)
 
 
 def noted(directory: Path, *, main_started: int | None = 700) -> WorkerState:
@@ -40,12 +40,12 @@ def noted(directory: Path, *, main_started: int | None = 700) -> WorkerState:
     state.apply(ProcessUp(RECYCLED, 0, 1, 6_000))
     state.apply(started(CHILD, "id-1", time_ns=1_000_000_000, rss_bytes=6_500))
     state.apply(ProcessDown(RECYCLED, 0, 1, 155, 6_000, None, "max_tasks", ""))
-    memoirs(directory, state, main_started=main_started).note()
+    last_state(directory, state, main_started=main_started).note()
     return state
 
 
-def successor(directory: Path, **options: object) -> Memoirs:
-    return memoirs(directory, WorkerState(), **options)  # type: ignore[arg-type]
+def successor(directory: Path, **options: object) -> LastState:
+    return last_state(directory, WorkerState(), **options)  # type: ignore[arg-type]
 
 
 def reasons(found: list[tuple[LostProcess, int]]) -> list[tuple[str, str, int | None]]:
@@ -95,7 +95,7 @@ def test_the_kernel_s_kills_since_then_are_claimed_where_the_cgroup_is_the_same(
 
 def test_after_all_was_told_nothing_is_found(tmp_path: Path) -> None:
     state = noted(tmp_path)
-    memoirs(tmp_path, state).close()
+    last_state(tmp_path, state).close()
     assert successor(tmp_path).found(2) == []
 
 
@@ -115,7 +115,7 @@ def test_where_starts_cannot_be_read_the_worker_is_taken_to_be_gone(tmp_path: Pa
 
 
 def test_without_a_directory_nothing_is_kept(tmp_path: Path) -> None:
-    nothing = NoMemoirs()
+    nothing = NoLastState()
     nothing.note()
     nothing.close()
     assert (nothing.found(1), list(tmp_path.iterdir())) == ([], [])

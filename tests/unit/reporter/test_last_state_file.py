@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from otel_celery_memory.reporter.last_state import KnownProcess, KnownWorker, Ledger
+from otel_celery_memory.reporter.last_state import KnownProcess, KnownWorker, LastStateFile
 
 KNOWN = KnownWorker(
     time_ns=9,
@@ -28,61 +28,63 @@ KNOWN = KnownWorker(
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(tmp_path / "state", "celery@box")
+def file(tmp_path: Path) -> LastStateFile:
+    return LastStateFile(tmp_path / "state", "celery@box")
 
 
-def put(ledger: Ledger, content: bytes) -> None:
-    ledger.path.parent.mkdir(exist_ok=True)
-    ledger.path.write_bytes(content)
+def put(file: LastStateFile, content: bytes) -> None:
+    file.path.parent.mkdir(exist_ok=True)
+    file.path.write_bytes(content)
 
 
-def test_what_is_written_is_found_until_it_is_removed(ledger: Ledger) -> None:
-    assert ledger.read() is None
-    ledger.write(KNOWN)
-    ledger.write(replace(KNOWN, time_ns=10))
-    assert ledger.read() == replace(KNOWN, time_ns=10)
-    ledger.remove()
-    ledger.remove()
-    assert (ledger.read(), list(ledger.path.parent.iterdir())) == (None, [])
+def test_what_is_written_is_found_until_it_is_removed(file: LastStateFile) -> None:
+    assert file.read() is None
+    file.write(KNOWN)
+    file.write(replace(KNOWN, time_ns=10))
+    assert file.read() == replace(KNOWN, time_ns=10)
+    file.remove()
+    file.remove()
+    assert (file.read(), list(file.path.parent.iterdir())) == (None, [])
 
 
-def test_the_file_and_its_directory_are_the_user_s_alone(ledger: Ledger) -> None:
-    ledger.write(KNOWN)
-    assert ledger.path.stat().st_mode & 0o777 == 0o600
-    assert ledger.path.parent.stat().st_mode & 0o777 == 0o700
-    assert [path.name for path in ledger.path.parent.iterdir()] == [ledger.path.name]
+def test_the_file_and_its_directory_are_the_user_s_alone(file: LastStateFile) -> None:
+    file.write(KNOWN)
+    assert file.path.stat().st_mode & 0o777 == 0o600
+    assert file.path.parent.stat().st_mode & 0o777 == 0o700
+    assert [path.name for path in file.path.parent.iterdir()] == [file.path.name]
 
 
 @pytest.mark.parametrize("node", ["../../etc/x", "a/b", "..", "", "n\0l", "\udc80", "x" * 5_000])
 def test_no_node_name_leads_out_of_the_directory(tmp_path: Path, node: str) -> None:
-    ledger = Ledger(tmp_path, node)
-    ledger.write(KNOWN)
-    assert ledger.read() == KNOWN
+    file = LastStateFile(tmp_path, node)
+    file.write(KNOWN)
+    assert file.read() == KNOWN
     assert [path.parent for path in tmp_path.rglob("*")] == [tmp_path]
 
 
 def test_two_nodes_have_two_files(tmp_path: Path) -> None:
-    assert len({Ledger(tmp_path, name).path for name in ("a/b", "a_b", "A_b")}) == 3
+    assert len({LastStateFile(tmp_path, name).path for name in ("a/b", "a_b", "A_b")}) == 3
 
 
-def test_links_that_somebody_put_there_are_not_followed(ledger: Ledger, tmp_path: Path) -> None:
+def test_links_that_somebody_put_there_are_not_followed(
+    file: LastStateFile, tmp_path: Path
+) -> None:
     victim = tmp_path / "victim"
     victim.write_text(json.dumps({"format": 1, **asdict(KNOWN)}))
     before = victim.read_bytes()
-    ledger.path.parent.mkdir()
-    ledger.path.symlink_to(victim)
-    ledger.path.with_suffix(".new").symlink_to(victim)
-    assert ledger.read() is None
-    ledger.write(replace(KNOWN, time_ns=10))
-    assert ledger.read() == replace(KNOWN, time_ns=10)
-    assert (victim.read_bytes(), ledger.path.is_symlink()) == (before, False)
+    file.path.parent.mkdir()
+    file.path.symlink_to(victim)
+    file.path.with_suffix(".new").symlink_to(victim)
+    assert file.read() is None
+    file.write(replace(KNOWN, time_ns=10))
+    assert file.read() == replace(KNOWN, time_ns=10)
+    assert (victim.read_bytes(), file.path.is_symlink()) == (before, False)
 
 
-def test_a_pipe_in_its_place_is_not_waited_for(ledger: Ledger) -> None:
-    ledger.path.parent.mkdir()
-    os.mkfifo(ledger.path)
-    assert ledger.read() is None
+def test_a_pipe_in_its_place_is_not_waited_for(file: LastStateFile) -> None:
+    file.path.parent.mkdir()
+    os.mkfifo(file.path)
+    assert file.read() is None
 
 
 def changed(**values: Any) -> bytes:
@@ -119,22 +121,22 @@ GARBAGE = [
 
 @pytest.mark.parametrize("content", GARBAGE, ids=range(len(GARBAGE)))
 def test_what_was_not_written_by_us_is_logged_and_not_used(
-    ledger: Ledger, content: bytes, caplog: pytest.LogCaptureFixture
+    file: LastStateFile, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    put(ledger, content)
-    assert ledger.read() is None
+    put(file, content)
+    assert file.read() is None
     assert len(caplog.records) == 1
 
 
-def test_a_file_that_is_huge_is_read_in_part_and_so_not_used(ledger: Ledger) -> None:
-    put(ledger, b" " * (4 << 20) + changed())
-    assert ledger.read() is None
+def test_a_file_that_is_huge_is_read_in_part_and_so_not_used(file: LastStateFile) -> None:
+    put(file, b" " * (4 << 20) + changed())
+    assert file.read() is None
 
 
-def test_of_what_is_too_much_a_part_is_used(ledger: Ledger) -> None:
+def test_of_what_is_too_much_a_part_is_used(file: LastStateFile) -> None:
     process = {**asdict(KNOWN.processes[1]), "task": "t" * 600}
-    put(ledger, changed(processes=[process] * 1_500))
-    found = ledger.read()
+    put(file, changed(processes=[process] * 1_500))
+    found = file.read()
     assert found is not None
     assert (len(found.processes), found.processes[0].task) == (1_000, "t" * 512)
 
@@ -143,12 +145,12 @@ def test_where_it_cannot_be_written_that_is_said_once_and_tried_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").touch()
-    ledger = Ledger(tmp_path / "file" / "state", "celery@box")
+    file = LastStateFile(tmp_path / "file" / "state", "celery@box")
     with caplog.at_level(logging.WARNING):
-        ledger.write(KNOWN)
-        ledger.write(KNOWN)
+        file.write(KNOWN)
+        file.write(KNOWN)
     assert len(caplog.records) == 1
     (tmp_path / "file").unlink()
     (tmp_path / "file").mkdir()
-    ledger.write(KNOWN)
-    assert ledger.read() == KNOWN
+    file.write(KNOWN)
+    assert file.read() == KNOWN

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from otel_celery_memory.ipc.records import SLOTS_MAX
-from otel_celery_memory.reporter.last_state import KnownProcess, KnownWorker, Ledger
+from otel_celery_memory.reporter.last_state import KnownProcess, KnownWorker, LastStateFile
 from tests.unit.arbitrary import COUNT, JSON
 
 # Each example writes the file that it reads.
@@ -41,28 +41,28 @@ WORKERS = st.builds(
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(tmp_path / "state", "celery@box")
+def file(tmp_path: Path) -> LastStateFile:
+    return LastStateFile(tmp_path / "state", "celery@box")
 
 
 @on_one_file
 @given(known=WORKERS)
-def test_any_worker_is_found_as_it_was_written(ledger: Ledger, known: KnownWorker) -> None:
-    ledger.write(known)
-    assert ledger.read() == known
+def test_any_worker_is_found_as_it_was_written(file: LastStateFile, known: KnownWorker) -> None:
+    file.write(known)
+    assert file.read() == known
 
 
-def found(ledger: Ledger, content: bytes) -> KnownWorker | None:
-    ledger.path.parent.mkdir(exist_ok=True)
-    ledger.path.write_bytes(content)
-    return ledger.read()
+def found(file: LastStateFile, content: bytes) -> KnownWorker | None:
+    file.path.parent.mkdir(exist_ok=True)
+    file.path.write_bytes(content)
+    return file.read()
 
 
 @on_one_file
 @given(content=st.one_of(st.binary(max_size=200), JSON.map(lambda each: json.dumps(each).encode())))
 @example(content=b"[" * 100_000)
-def test_any_bytes_and_any_json_tell_of_no_worker(ledger: Ledger, content: bytes) -> None:
-    assert found(ledger, content) is None
+def test_any_bytes_and_any_json_tell_of_no_worker(file: LastStateFile, content: bytes) -> None:
+    assert found(file, content) is None
 
 
 FIELDS = [*KnownWorker.__dataclass_fields__, "format"]
@@ -77,18 +77,18 @@ FIELDS = [*KnownWorker.__dataclass_fields__, "format"]
     ),
 )
 def test_any_value_in_the_place_of_another_is_believed_only_where_it_makes_sense(
-    ledger: Ledger, known: KnownWorker, values: dict[str, Any], process: dict[str, Any]
+    file: LastStateFile, known: KnownWorker, values: dict[str, Any], process: dict[str, Any]
 ) -> None:
-    ledger.write(known)
-    data = {**json.loads(ledger.path.read_bytes()), **values}
+    file.write(known)
+    data = {**json.loads(file.path.read_bytes()), **values}
     if isinstance(data["processes"], list):
         data["processes"] = [
             {**each, **process} if isinstance(each, dict) else each for each in data["processes"]
         ]
-    worker = found(ledger, json.dumps(data).encode())
+    worker = found(file, json.dumps(data).encode())
     if worker is not None:
-        ledger.write(worker)
-        assert ledger.read() == worker
+        file.write(worker)
+        assert file.read() == worker
         numbers = [
             value
             for each in worker.processes

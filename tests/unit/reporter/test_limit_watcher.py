@@ -10,7 +10,7 @@ import pytest
 
 from otel_celery_memory.ipc.records import MAIN_SLOT, ProcessUp
 from otel_celery_memory.probes.procfs import ProcessSize
-from otel_celery_memory.reporter.limits import Headroom, Lookout, Usage
+from otel_celery_memory.reporter.limits import LimitUsage, LimitWatcher, Usage
 from otel_celery_memory.reporter.state.worker_state import WorkerState
 from tests.unit.fakes import FakeClock
 from tests.unit.probes.machine import MIB, Machine
@@ -35,8 +35,10 @@ def clock() -> FakeClock:
     return FakeClock(100.0)
 
 
-def headroom(machine: Machine, clock: FakeClock, max_memory_bytes: int | None = None) -> Headroom:
-    return Headroom(MAIN, max_memory_bytes, machine.proc, machine.cgroup, clock)
+def limit_usage(
+    machine: Machine, clock: FakeClock, max_memory_bytes: int | None = None
+) -> LimitUsage:
+    return LimitUsage(MAIN, max_memory_bytes, machine.proc, machine.cgroup, clock)
 
 
 def test_the_worker_s_cgroups_and_the_machine_are_used_by_all_of_it(
@@ -48,7 +50,7 @@ def test_the_worker_s_cgroups_and_the_machine_are_used_by_all_of_it(
     machine.v2("pod", 800 * MIB, 1_000 * MIB, stat=stat)
     machine.v2("pod/app", 700 * MIB, "max", high=900 * MIB, stat=stat)
     (machine.proc / "meminfo").write_text("MemTotal: 4000 kB\nMemAvailable: 1000 kB\n")
-    assert headroom(machine, clock).usages({}, {}) == [
+    assert limit_usage(machine, clock).usages({}, {}) == [
         Usage("cgroup_high", None, 600 * MIB, 900 * MIB),
         Usage("cgroup", None, 700 * MIB, 1_000 * MIB),
         Usage("host", None, 3_000 * 1024, 4_000 * 1024),
@@ -60,7 +62,7 @@ def test_each_process_has_rlimits_and_children_have_max_memory_per_child(
 ) -> None:
     machine.rlimits(address_space=400 * MIB, pid=MAIN)
     machine.rlimits(data=80 * MIB, pid=CHILD)
-    assert headroom(machine, clock, 100 * MIB).usages(SIZES, SLOTS) == [
+    assert limit_usage(machine, clock, 100 * MIB).usages(SIZES, SLOTS) == [
         Usage("rlimit_as", MAIN, 300 * MIB, 400 * MIB),
         Usage("rlimit_data", CHILD, 70 * MIB, 80 * MIB),
         Usage("max_memory_per_child", CHILD, 90 * MIB, 100 * MIB),
@@ -68,7 +70,7 @@ def test_each_process_has_rlimits_and_children_have_max_memory_per_child(
 
 
 def test_limits_that_change_are_seen_after_a_while(machine: Machine, clock: FakeClock) -> None:
-    room = headroom(machine, clock)
+    room = limit_usage(machine, clock)
     assert room.usages(SIZES, SLOTS) == []
     machine.rlimits(data=80 * MIB, pid=CHILD)
     assert room.usages(SIZES, SLOTS) == []
@@ -77,7 +79,7 @@ def test_limits_that_change_are_seen_after_a_while(machine: Machine, clock: Fake
 
 
 def test_a_machine_that_tells_nothing_has_no_limits(tmp_path: Path, clock: FakeClock) -> None:
-    room = Headroom(MAIN, None, tmp_path / "proc", tmp_path / "cgroup", clock)
+    room = LimitUsage(MAIN, None, tmp_path / "proc", tmp_path / "cgroup", clock)
     assert room.usages(SIZES, SLOTS) == []
 
 
@@ -95,13 +97,13 @@ class Scene:
     def pressed(self, usage: Usage, now_ns: int) -> None:
         self.told.append(usage)
 
-    def lookout(self) -> Lookout:
+    def limit_watcher(self) -> LimitWatcher:
         emitter: Any = self
         for pid, slot in SLOTS.items():
             assert slot is not None
             self.state.apply(ProcessUp(pid, 0, slot, 1))
-        room = headroom(self.machine, self.clock)
-        return Lookout(
+        room = limit_usage(self.machine, self.clock)
+        return LimitWatcher(
             lambda: SIZES,
             room,
             emitter,
@@ -115,41 +117,41 @@ def test_an_episode_is_told_and_sent_once_and_the_next_look_comes_sooner(
     machine: Machine, clock: FakeClock
 ) -> None:
     scene = Scene(machine, clock)
-    lookout = scene.lookout()
-    lookout.look()
-    assert (scene.told, scene.sent, lookout.due_s) == ([], [], 100.5)
+    limit_watcher = scene.limit_watcher()
+    limit_watcher.look()
+    assert (scene.told, scene.sent, limit_watcher.due_s) == ([], [], 100.5)
     assert scene.state.processes[CHILD].rss_bytes == 90 * MIB
     assert scene.noted == [100.0]
     machine.member_of("0::/app")
     machine.v2("app", 970 * MIB, 1_000 * MIB)
     clock.move(15)
     for _ in range(3):
-        lookout.look()
+        limit_watcher.look()
     usage = Usage("cgroup", None, 970 * MIB, 1_000 * MIB)
     assert (scene.told, scene.sent) == ([usage], [1])
-    assert lookout.due_s == pytest.approx(115.05)
+    assert limit_watcher.due_s == pytest.approx(115.05)
 
 
 def test_what_is_known_is_written_down_once_a_second_and_when_a_limit_comes_near(
     machine: Machine, clock: FakeClock
 ) -> None:
     scene = Scene(machine, clock)
-    lookout = scene.lookout()
+    limit_watcher = scene.limit_watcher()
     for _ in range(7):
-        lookout.look()
+        limit_watcher.look()
         clock.move(0.25)
     assert scene.noted == [100.0, 101.0]
     machine.rlimits(data=71 * MIB, pid=CHILD)
     clock.move(13.5)
     for _ in range(3):
-        lookout.look()
+        limit_watcher.look()
         clock.move(0.25)
     assert scene.noted == [100.0, 101.0, 115.25]
 
 
 def test_a_look_that_fails_is_followed_by_another(machine: Machine, clock: FakeClock) -> None:
     scene = Scene(machine, clock)
-    lookout = scene.lookout()
+    limit_watcher = scene.limit_watcher()
 
     def fail(usage: Usage, now_ns: int) -> None:
         raise RuntimeError("an emitter in trouble")
@@ -158,5 +160,5 @@ def test_a_look_that_fails_is_followed_by_another(machine: Machine, clock: FakeC
     machine.member_of("0::/app")
     machine.v2("app", 950 * MIB, 1_000 * MIB)
     with pytest.raises(RuntimeError, match="in trouble"):
-        lookout.look()
-    assert lookout.due_s > clock.now
+        limit_watcher.look()
+    assert limit_watcher.due_s > clock.now

@@ -11,7 +11,7 @@ import pytest
 from otel_celery_memory.ipc.codec import FrameDecoder, encode
 from otel_celery_memory.ipc.journal import Journal, create_journal
 from otel_celery_memory.ipc.records import Goodbye, ProcessDown, ProcessUp, Record
-from otel_celery_memory.reporter.service import Intake
+from otel_celery_memory.reporter.service import RecordReader
 from tests.unit.examples import finished, site, started, window
 from tests.unit.reporter.bench import Process, Reporter
 
@@ -27,8 +27,8 @@ def memory() -> Iterator[tuple[int, int, int]]:
         os.close(fd)
 
 
-def intake_on(memory: tuple[int, int, int]) -> Intake:
-    return Intake(memory[0], FrameDecoder(), Journal(memory[2]))
+def intake_on(memory: tuple[int, int, int]) -> RecordReader:
+    return RecordReader(memory[0], FrameDecoder(), Journal(memory[2]))
 
 
 def test_a_frame_that_was_read_in_part_is_whole_for_the_next(memory: Any) -> None:

@@ -21,7 +21,6 @@ from otel_celery_memory.ipc.records import (
     TaskStarted,
 )
 from otel_celery_memory.reporter import service
-from otel_celery_memory.reporter.state import processes as process
 from tests.processes import wait_until
 from tests.unit.examples import started
 from tests.unit.fakes import FakeClock
@@ -34,7 +33,7 @@ def quick_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "TICK_S", 0.05)
     monkeypatch.setattr(service, "_LINGER_S", 0.1)
     monkeypatch.setattr(service, "_PAUSE_S", 0.01)
-    monkeypatch.setattr(process, "JUDGE_AFTER_NS", 50_000_000)
+    monkeypatch.setattr("otel_celery_memory.reporter.state.processes.JUDGE_AFTER_NS", 50_000_000)
 
 
 @pytest.fixture
@@ -190,7 +189,7 @@ def test_a_part_that_fails_is_switched_off_and_said_so_and_the_rest_goes_on(
         waits.append(timeout)
         return select(timeout)
 
-    monkeypatch.setattr(reporter.lookout, "look", broken)
+    monkeypatch.setattr(reporter.limit_watcher, "look", broken)
     off = reporter.containment.switched_off
     wait_until("it is switched off", lambda: off() == ["limits"], 30)
     monkeypatch.setattr(reporter.selector, "select", noting)

@@ -12,8 +12,8 @@ from threading import Thread
 
 import pytest
 
-from otel_celery_memory.reporter import sites as code
-from otel_celery_memory.reporter.sites import CodeNames, CodePlace, default_roots, function_at
+from otel_celery_memory.reporter import sites
+from otel_celery_memory.reporter.sites import CodePlace, Symbolizer, default_roots, function_at
 
 SOURCE = '''\
 """A module."""
@@ -63,7 +63,7 @@ FUNCTIONS = {
 def nothing_remembered() -> Iterator[None]:
     yield
     function_at.cache_clear()
-    code._functions.cache_clear()
+    sites._functions.cache_clear()
 
 
 @pytest.fixture
@@ -116,14 +116,14 @@ def test_reading_a_source_that_python_would_warn_of_warns_nobody(tmp_path: Path)
 
 
 def test_a_place_is_named_by_its_path_below_the_first_root_that_holds_it(module: Path) -> None:
-    names = CodeNames([f"{module.parent}/"])
+    names = Symbolizer([f"{module.parent}/"])
     assert names.describe(str(module), 5) == CodePlace("module.py:5", "plain")
     assert names.describe("/elsewhere/x.py", 3) == CodePlace("/elsewhere/x.py:3", None)
     assert names.describe("<string>", 3) == CodePlace("<string>:3", None)
 
 
 def test_a_directory_whose_name_only_begins_like_a_root_is_not_below_it() -> None:
-    names = CodeNames(["/srv/app/"])
+    names = Symbolizer(["/srv/app/"])
     assert names.describe("/srv/app2/x.py", 1).name == "/srv/app2/x.py:1"
 
 
@@ -137,7 +137,7 @@ def test_the_roots_are_here_site_packages_and_the_library_the_longest_first() ->
 
 
 def test_by_default_the_standard_library_and_this_project_are_short() -> None:
-    names = CodeNames()
+    names = Symbolizer()
     assert names.describe(tracemalloc.__file__, 1).name == "tracemalloc.py:1"
     here = Path(__file__)
     assert names.describe(__file__, 1).name == f"{here.relative_to(Path.cwd())}:1"

@@ -11,11 +11,11 @@ import pytest
 from otel_celery_memory.ipc.commands import Orders
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.ipc.records import HeapSampled, ProcessUp, WindowKind
-from otel_celery_memory.reporter.capture_assembly import Captures, TakenCapture
+from otel_celery_memory.reporter.capture_assembly import CaptureAssembly, TakenCapture
 from otel_celery_memory.reporter.sites import CodePlace, SiteTotals
 from otel_celery_memory.reporter.state.totals import TaskTotals
 from otel_celery_memory.reporter.state.worker_state import WorkerState
-from otel_celery_memory.reporter.view import VIEW_INTERVAL_S, Desk
+from otel_celery_memory.reporter.view import VIEW_INTERVAL_S, Inspector
 from tests.unit.examples import site, started, window
 from tests.unit.fakes import FakeClock
 
@@ -30,7 +30,7 @@ class NotingEmitter:
     def __init__(self, clock: FakeClock) -> None:
         self.state = WorkerState()
         self.sites = SiteTotals(describe, 10)
-        self.captures = Captures("w", 1, describe, None, clock)
+        self.captures = CaptureAssembly("w", 1, describe, None, clock)
         self.tasks = TaskTotals()
         self.told: list[TakenCapture] = []
         self.off: list[tuple[str, str]] = []
@@ -56,7 +56,7 @@ class Bench:
         self.written: list[dict[str, Any]] = []
         self.room_bytes = 10**6
         emitter: Any = self.emitter
-        self.desk = Desk(
+        self.inspector = Inspector(
             emitter, self.page, "budget", lambda: self.tracing_s, self._write, self.clock
         )
 
@@ -88,7 +88,7 @@ def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None
     bench.emitter.tasks.retained("app.grow", 100)
     bench.emitter.sites.window(window(101, "app.grow", kind=WindowKind.SLICE))
     bench.emitter.sites.site(site(70, 41, pid=101, task="app.grow", kind=WindowKind.SLICE))
-    bench.desk.tick()
+    bench.inspector.tick()
     assert bench.written == [
         {
             "tracing": {
@@ -140,7 +140,7 @@ def test_no_two_rows_of_the_sites_are_the_same_however_deep_is_traced(bench: Ben
         bench.emitter.sites.site(
             site(7, 41, pid=101, task="app.grow", kind=WindowKind.SLICE, stack=stack)
         )
-    (row,) = bench.desk.view("budget")["sites"]
+    (row,) = bench.inspector.view("budget")["sites"]
     assert (row["name"], row["size"], row["blocks"]) == ("feeds.py:41", 140, 20)
 
 
@@ -148,13 +148,13 @@ def test_a_view_that_finds_no_room_is_written_with_less_in_it(bench: Bench) -> N
     for number in range(12):
         bench.emitter.tasks.finished(f"{number:02}" + "t" * 200, 1)
     bench.room_bytes = 2_500
-    bench.desk.tick()
+    bench.inspector.tick()
     assert (len(bench.written[0]["tasks"]), bench.written[0]["left_out"]) == (6, {"tasks": 6})
 
 
 def test_of_nothing_there_is_a_view_too(bench: Bench) -> None:
     bench.tracing_s = (0.0, 0.0)
-    assert bench.desk.view("off") == {
+    assert bench.inspector.view("off") == {
         "tracing": {
             "mode": "off",
             "task_seconds": 0.0,
@@ -172,7 +172,7 @@ def test_of_nothing_there_is_a_view_too(bench: Bench) -> None:
 
 def test_a_view_is_written_every_few_seconds_and_not_at_every_tick(bench: Bench) -> None:
     for _ in range(50):
-        bench.desk.tick()
+        bench.inspector.tick()
         bench.clock.move(1.0)
     assert len(bench.written) == 50 / VIEW_INTERVAL_S
 
@@ -181,23 +181,23 @@ def test_processes_that_are_gone_or_never_said_who_they_are_are_not_in_it(bench:
     bench.worker()
     bench.emitter.state.gone(101, 5)
     bench.emitter.state.apply(HeapSampled(999, 0, 1, None, None))
-    assert [p["pid"] for p in bench.desk.view("budget")["processes"]] == [100]
+    assert [p["pid"] for p in bench.inspector.view("budget")["processes"]] == [100]
 
 
 def test_the_mode_is_the_one_that_was_ordered(bench: Bench) -> None:
     bench.page.order(Orders("always"))
-    bench.desk.tick()
+    bench.inspector.tick()
     assert bench.written[0]["tracing"]["mode"] == "always"
 
 
 def test_an_ordered_capture_is_told_when_the_children_have_sent_it(bench: Bench) -> None:
     bench.worker()
     bench.page.order(Orders("", 3, 1, False, 1_100.0, 1.0))
-    bench.desk.tick()
+    bench.inspector.tick()
     assert bench.written[-1]["captures"] == [{"number": 3, "state": "running"}]
     sender = bench.emitter.state.processes[101].captured()
     bench.emitter.captures.window(window(101, "a", capture=3, sites=0), sender)
-    bench.desk.tick()
+    bench.inspector.tick()
     assert [(t.number, [p.pid for p in t.capture.processes]) for t in bench.emitter.told] == [
         (3, [101])
     ]
@@ -208,18 +208,18 @@ def test_an_ordered_capture_is_told_when_the_children_have_sent_it(bench: Bench)
 def test_without_children_the_main_process_is_the_one_that_is_captured(bench: Bench) -> None:
     bench.emitter.state.apply(ProcessUp(100, 0, -1, 1))
     bench.page.order(Orders("", 3, 1, False, 1_100.0, 1.0))
-    bench.desk.tick()
+    bench.inspector.tick()
     sender = bench.emitter.state.processes[100].captured()
     bench.emitter.captures.window(window(100, "a", capture=3, sites=0), sender)
-    bench.desk.tick()
+    bench.inspector.tick()
     assert [p.slot for p in bench.emitter.told[0].capture.processes] == ["main"]
 
 
 def test_when_the_worker_ends_a_capture_is_told_as_far_as_it_is(bench: Bench) -> None:
     bench.worker()
     bench.page.order(Orders("", 3, 10, False, 1_100.0, 1.0))
-    bench.desk.finish()
-    bench.desk.finish()
+    bench.inspector.finish()
+    bench.inspector.finish()
     assert [taken.number for taken in bench.emitter.told] == [3]
 
 
@@ -235,7 +235,7 @@ def test_very_many_of_everything_still_fit_on_the_page(bench: Bench) -> None:
         bench.emitter.sites.site(
             site(10**9, number, task=f"{number}" + "t" * 400, kind=WindowKind.SLICE)
         )
-    view = bench.desk.view("budget")
+    view = bench.inspector.view("budget")
     assert (len(view["processes"]), len(view["tasks"]), len(view["sites"])) == (200, 50, 10)
     assert page.write(view)
     page.close()

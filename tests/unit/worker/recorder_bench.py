@@ -13,7 +13,7 @@ from otel_celery_memory.probes.own_memory import ProcessProbe, open_process_prob
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.measuring.spans import TaskSpans
 from otel_celery_memory.worker.measuring.task_recorder import TaskRecorder
-from otel_celery_memory.worker.pipe import Channel
+from otel_celery_memory.worker.pipe import PipeWriter
 
 SLOT = 2
 PLAIN: list[type[Record]] = [TaskFinished]
@@ -31,13 +31,13 @@ class Child:
         probe: ProcessProbe | None = None,
         **settings: Any,
     ) -> None:
-        self.channel = Channel()
-        self.channel.slot = SLOT
+        self.pipe = PipeWriter()
+        self.pipe.slot = SLOT
         self.recorder = TaskRecorder(
-            self.channel,
+            self.pipe,
             Settings(**settings),
             spans or TaskSpans(),
-            self.channel.page,
+            self.pipe.page,
             open_process_probe if probe is None else lambda: probe,
         )
         self.recorder.begin(SLOT)
@@ -46,7 +46,7 @@ class Child:
     def told(self) -> list[Record]:
         """The records in the pipe since the last time."""
         try:
-            records = FrameDecoder().feed(os.read(self.channel.read_fd, 1 << 20))
+            records = FrameDecoder().feed(os.read(self.pipe.read_fd, 1 << 20))
         except BlockingIOError:
             return []
         return [record for record in records if not isinstance(record, HeapSampled)]
@@ -59,7 +59,7 @@ class Child:
 
     def held(self) -> list[TaskStarted]:
         """What the page holds for the reporter."""
-        records = FrameDecoder().feed(self.channel.page.held(SLOT))
+        records = FrameDecoder().feed(self.pipe.page.held(SLOT))
         return [record for record in records if isinstance(record, TaskStarted)]
 
     def held_ids(self) -> list[str]:
@@ -68,13 +68,13 @@ class Child:
 
     def idle(self) -> bool:
         """Whether the page says that all that it ran has ended."""
-        return self.channel.page.idle(SLOT, os.getpid())
+        return self.pipe.page.idle(SLOT, os.getpid())
 
     def close(self) -> None:
         """Give back what is held."""
         self.recorder.stop_tracing()
         self.recorder.stop()
-        self.channel.close()
+        self.pipe.close()
 
 
 def begin_the_general_way(child: Child, task: Any, task_id: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 from otel_celery_memory.ipc.codec import encode
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.ipc.records import NO_SPAN, ProcessExited, Record, TaskInFlightAtExit
-from otel_celery_memory.worker.lifecycle.child_exits import KEPT_MAX, ChildEnds
+from otel_celery_memory.worker.lifecycle.child_exits import KEPT_MAX, ChildExits
 from tests.unit.examples import started
 from tests.unit.fakes import ListSink, Places
 
@@ -34,7 +34,7 @@ class FullPipe(ListSink):
 
 def test_the_task_that_a_child_held_is_told_before_its_end_and_held_no_more() -> None:
     sink, places = ListSink(), Places({SLOT: encode(started(11, "of 11"))})
-    ChildEnds(sink, places).tell(reaped(11))
+    ChildExits(sink, places).tell(reaped(11))
     assert sink.records == [held(11), reaped(11)]
     assert places.by_slot == {}
 
@@ -42,14 +42,14 @@ def test_the_task_that_a_child_held_is_told_before_its_end_and_held_no_more() ->
 @pytest.mark.parametrize("frame", [b"", b"garbage", encode(started(99, "of 99"))])
 def test_what_is_no_task_of_that_child_is_left_where_it_is(frame: bytes) -> None:
     sink, places = ListSink(), Places({SLOT: frame})
-    ChildEnds(sink, places).tell(reaped(11))
+    ChildExits(sink, places).tell(reaped(11))
     assert (sink.records, places.by_slot) == ([reaped(11)], {SLOT: frame})
 
 
 def test_of_a_child_that_was_idle_that_is_told() -> None:
     sink, places = ListSink(), Places()
     places.idle_pids.add(11)
-    ends = ChildEnds(sink, places)
+    ends = ChildExits(sink, places)
     for pid in (11, 12):
         ends.tell(reaped(pid))
     assert sink.records == [reaped(11)._replace(idle=1), reaped(12)]
@@ -57,7 +57,7 @@ def test_of_a_child_that_was_idle_that_is_told() -> None:
 
 def test_in_the_page_what_was_told_is_held_no_more_and_says_nothing_of_the_next_child() -> None:
     sink, page = ListSink(), ControlPage()
-    ends = ChildEnds(sink, page)
+    ends = ChildExits(sink, page)
     page.claim(SLOT, 11)
     cells, at = page.held_at(SLOT)
     frame = encode(started(11, "of 11"))
@@ -75,7 +75,7 @@ def test_in_the_page_what_was_told_is_held_no_more_and_says_nothing_of_the_next_
 
 def test_the_tasks_of_all_who_died_in_one_slot_are_kept() -> None:
     places = Places()
-    ends = ChildEnds(ListSink(), places)
+    ends = ChildExits(ListSink(), places)
     pids = range(100, 200)
     for pid in pids:
         places.by_slot[SLOT] = encode(started(pid, f"of {pid}"))
@@ -85,7 +85,7 @@ def test_the_tasks_of_all_who_died_in_one_slot_are_kept() -> None:
 
 
 def test_a_death_is_kept_however_many_children_are_recycled_after_it() -> None:
-    ends = ChildEnds(ListSink(), Places())
+    ends = ChildExits(ListSink(), Places())
     ends.tell(reaped(1))
     for pid in range(2, 2 * KEPT_MAX):
         ends.tell(reaped(pid, 155))
@@ -95,7 +95,7 @@ def test_a_death_is_kept_however_many_children_are_recycled_after_it() -> None:
 
 def test_what_a_full_pipe_did_not_take_is_told_when_it_has_room() -> None:
     sink, places = FullPipe(), Places()
-    ends = ChildEnds(sink, places)
+    ends = ChildExits(sink, places)
     for pid in (11, 12):
         places.by_slot[SLOT] = encode(started(pid, f"of {pid}"))
         ends.tell(reaped(pid))

@@ -10,7 +10,7 @@ import pytest
 
 from otel_celery_memory.ipc.records import NO_SPAN, PartFailed, ProcessExited, ProcessUp, Record
 from otel_celery_memory.worker.lifecycle.child_exits import Reaper
-from otel_celery_memory.worker.lifecycle.periodic_checks import ROLL_CALL_CHECKS, Checks
+from otel_celery_memory.worker.lifecycle.periodic_checks import ROLL_CALL_CHECKS, PeriodicChecks
 from tests.unit.fakes import ListSink, ends_to
 
 REAPED = [ProcessExited(pid, 2**62, -9, 0, 0, NO_SPAN, "", "") for pid in (11, 12)]
@@ -32,7 +32,7 @@ class Worker:
         """Nothing is held."""
 
 
-class Channel(ListSink):
+class PipeWriter(ListSink):
     """A pipe that may be full, and a page on which the end of one process was told."""
 
     page = SimpleNamespace(told=SimpleNamespace(pids=lambda: frozenset((12,))))
@@ -69,23 +69,23 @@ class Bench:
 
     def __init__(self, reaper: Any = None) -> None:
         self.worker = Worker()
-        self.channel = Channel()
+        self.pipe = PipeWriter()
         self.supervisor = Supervisor()
-        ends = ends_to(self.channel)
+        ends = ends_to(self.pipe)
         self.reaper = reaper or Reaper(ends)
-        parts: list[Any] = [self.worker, self.channel, self.supervisor, self.reaper]
-        self.checks = Checks(*parts)
+        parts: list[Any] = [self.worker, self.pipe, self.supervisor, self.reaper]
+        self.checks = PeriodicChecks(*parts)
         self.checks.begin()
         self.reap = ends.tell
 
     def told(self) -> list[type[Record]]:
         """The kinds of what was told since the last time."""
-        told = [type(record) for record in self.channel.records]
-        self.channel.records.clear()
+        told = [type(record) for record in self.pipe.records]
+        self.pipe.records.clear()
         return told
 
     def exited(self) -> list[Record]:
-        return [record for record in self.channel.records if isinstance(record, ProcessExited)]
+        return [record for record in self.pipe.records if isinstance(record, ProcessExited)]
 
 
 @pytest.fixture
@@ -120,11 +120,11 @@ def test_a_reporter_that_is_dead_as_the_worker_ends_is_started_again_and_told(be
 
 def test_what_a_full_pipe_did_not_take_is_told_at_the_next_check() -> None:
     bench = Bench()
-    bench.channel.full = True
+    bench.pipe.full = True
     bench.reap(REAPED[0])
     bench.worker.check()
     assert bench.told() == []
-    bench.channel.full = False
+    bench.pipe.full = False
     bench.worker.check()
     bench.worker.check()
     assert bench.exited() == REAPED[:1]
@@ -136,6 +136,6 @@ def test_checks_that_fail_again_and_again_are_switched_off_and_told() -> None:
     for _ in range(10):
         bench.worker.check()
     bench.checks.end()
-    (failed,) = bench.channel.records
+    (failed,) = bench.pipe.records
     assert isinstance(failed, PartFailed)
     assert (failed.slot, failed.part, reaper.looks) == (-1, "checks", 3)

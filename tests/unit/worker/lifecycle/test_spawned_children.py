@@ -1,4 +1,4 @@
-"""The channel by name: frames of a child that inherited nothing, and what is not believed."""
+"""The pipe by name: frames of a child that inherited nothing, and what is not believed."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from otel_celery_memory.ipc.control_page import PAGE_BYTES
 from otel_celery_memory.ipc.fifo import VARIABLE, Rendezvous
 from otel_celery_memory.ipc.records import Goodbye, ProcessUp, Record
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.worker.lifecycle.embedded import NamedChannel, joined, open_channel
+from otel_celery_memory.worker.lifecycle.embedded import NamedPipeWriter, joined, open_pipe
 from otel_celery_memory.worker.measuring.spans import TaskSpans
-from otel_celery_memory.worker.pipe import Channel
+from otel_celery_memory.worker.pipe import PipeWriter
 
 
 @pytest.fixture(autouse=True)
@@ -28,9 +28,9 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def channel() -> Iterator[NamedChannel]:
+def pipe() -> Iterator[NamedPipeWriter]:
     """The main process's side."""
-    made = NamedChannel(2_048)
+    made = NamedPipeWriter(2_048)
     yield made
     made.close()
 
@@ -47,8 +47,8 @@ def as_parent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getppid", lambda: pid)
 
 
-def received(channel: Channel) -> list[Record]:
-    return FrameDecoder().feed(os.read(channel.read_fd, 1 << 20))
+def received(pipe: PipeWriter) -> list[Record]:
+    return FrameDecoder().feed(os.read(pipe.read_fd, 1 << 20))
 
 
 def join() -> object:
@@ -56,40 +56,40 @@ def join() -> object:
 
 
 def test_what_a_child_sends_arrives_and_its_drops_are_counted(
-    channel: NamedChannel, monkeypatch: pytest.MonkeyPatch
+    pipe: NamedPipeWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     as_parent(monkeypatch)
     child = joined(Settings(), TaskSpans(None))
     assert child is not None
     assert child._recorder.max_memory_kib == 2_048
     child.end()
-    first, *_, last = received(channel)
+    first, *_, last = received(pipe)
     assert isinstance(first, ProcessUp)
     assert (first.pid, last.pid) == (os.getpid(), os.getpid())
-    assert channel.page.dropped.counts().total == 0
+    assert pipe.page.dropped.counts().total == 0
 
 
-def test_the_main_process_s_side_is_a_pipe_like_any_other(channel: NamedChannel) -> None:
-    channel.send(Goodbye(1, 2))
-    assert received(channel) == [Goodbye(1, 2)]
-    assert os.fstat(channel.page.fd).st_size == PAGE_BYTES
+def test_the_main_process_s_side_is_a_pipe_like_any_other(pipe: NamedPipeWriter) -> None:
+    pipe.send(Goodbye(1, 2))
+    assert received(pipe) == [Goodbye(1, 2)]
+    assert os.fstat(pipe.page.fd).st_size == PAGE_BYTES
 
 
 def test_closing_takes_away_the_directory_and_the_variable(temporary: Path) -> None:
-    made = NamedChannel(0)
+    made = NamedPipeWriter(0)
     assert len(list(temporary.iterdir())) == 1
     made.close()
     made.close()
     assert (list(temporary.iterdir()), VARIABLE in os.environ) == ([], False)
 
 
-def test_another_worker_s_child_does_not_join(channel: NamedChannel) -> None:
+def test_another_worker_s_child_does_not_join(pipe: NamedPipeWriter) -> None:
     # The variable is inherited by all that a task starts; its parent is not the worker.
     assert join() is None
 
 
 def test_a_directory_that_others_may_enter_is_not_joined(
-    channel: NamedChannel, monkeypatch: pytest.MonkeyPatch
+    pipe: NamedPipeWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     as_parent(monkeypatch)
     directory = rendezvous().directory
@@ -101,7 +101,7 @@ def test_a_directory_that_others_may_enter_is_not_joined(
 @pytest.mark.parametrize("name", ["pipe", "page"])
 @pytest.mark.parametrize("instead", ["nothing", "link", "file"])
 def test_a_pipe_or_page_that_is_something_else_is_not_joined_and_not_written_to(
-    channel: NamedChannel,
+    pipe: NamedPipeWriter,
     monkeypatch: pytest.MonkeyPatch,
     temporary: Path,
     caplog: pytest.LogCaptureFixture,
@@ -140,9 +140,9 @@ def test_only_a_prefork_pool_that_spawns_needs_a_name() -> None:
         (replace(spawning, pool_start_method="fork"), False),
         (replace(spawning, pool_cls=Solo), False),
     ):
-        channel = open_channel(worker, 0)
-        channel.close()
-        assert isinstance(channel, NamedChannel) is named
+        pipe = open_pipe(worker, 0)
+        pipe.close()
+        assert isinstance(pipe, NamedPipeWriter) is named
 
 
 def test_where_there_is_no_place_for_it_nothing_is_left(
@@ -153,5 +153,5 @@ def test_where_there_is_no_place_for_it_nothing_is_left(
 
     monkeypatch.setattr(os, "ftruncate", refuse)
     with pytest.raises(OSError, match="no memory"):
-        NamedChannel(0)
+        NamedPipeWriter(0)
     assert (list(temporary.iterdir()), VARIABLE in os.environ) == ([], False)

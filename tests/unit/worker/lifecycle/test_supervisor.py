@@ -16,7 +16,7 @@ import pytest
 from otel_celery_memory.probes.limits import oom_kill_counter
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.lifecycle.supervisor import Supervisor
-from otel_celery_memory.worker.pipe import Channel
+from otel_celery_memory.worker.pipe import PipeWriter
 from tests.unit.fakes import FakeClock
 
 SETTINGS = Settings.load({"sites_top": 3, "sites_include": ["*/app/*"]}, {})
@@ -31,15 +31,15 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def channel() -> Iterator[Channel]:
-    made = Channel()
+def pipe() -> Iterator[PipeWriter]:
+    made = PipeWriter()
     yield made
     made.close()
 
 
 @pytest.fixture
 def start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, channel: Channel, clock: FakeClock
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pipe: PipeWriter, clock: FakeClock
 ) -> Iterator[Start]:
     """Starts a supervisor whose reporter is this Python code; what still runs is ended."""
     made: list[Supervisor] = []
@@ -50,7 +50,7 @@ def start(
         program.write_text(f'#!/bin/sh\nexec {PYTHON} {tmp_path}/reporter.py "$@"\n')
         program.chmod(0o755)
         monkeypatch.setattr(sys, "executable", str(program))
-        supervisor = Supervisor(channel, SETTINGS, "celery@box", 2_048, "/w.log", clock)
+        supervisor = Supervisor(pipe, SETTINGS, "celery@box", 2_048, "/w.log", clock)
         made.append(supervisor)
         supervisor.start()
         return supervisor
@@ -77,7 +77,7 @@ open(os.path.join(os.path.dirname(__file__), "seen.json"), "w").write(json.dumps
 
 
 def test_the_reporter_is_told_its_worker_and_given_pipe_and_pages_and_nothing_else(
-    start: Start, channel: Channel, tmp_path: Path
+    start: Start, pipe: PipeWriter, tmp_path: Path
 ) -> None:
     supervisor = start(TELL)
     wait_for_end(supervisor)
@@ -87,10 +87,10 @@ def test_the_reporter_is_told_its_worker_and_given_pipe_and_pages_and_nothing_el
         "otel_celery_memory.reporter",
         "--worker=celery@box",
         f"--main-pid={os.getpid()}",
-        f"--pipe={channel.read_fd}",
-        f"--page={channel.page.fd}",
-        f"--status={channel.status.fd}",
-        f"--journal={channel.journal_fd}",
+        f"--pipe={pipe.read_fd}",
+        f"--page={pipe.page.fd}",
+        f"--status={pipe.status.fd}",
+        f"--journal={pipe.journal_fd}",
         "--restarts=0",
         "--max-memory-kib=2048",
         "--log-file=/w.log",
@@ -98,9 +98,9 @@ def test_the_reporter_is_told_its_worker_and_given_pipe_and_pages_and_nothing_el
     ]
     assert (seen["pid"], seen["sid"]) == (supervisor.pid, supervisor.pid)
     assert (seen["stdin"], seen["frames"]) == ("/dev/null", "1")
-    pages = {channel.page.fd, channel.status.fd, channel.journal_fd}
-    assert {0, 1, 2, channel.read_fd, *pages} <= set(seen["open"])
-    assert channel.write_fd not in seen["open"]
+    pages = {pipe.page.fd, pipe.status.fd, pipe.journal_fd}
+    assert {0, 1, 2, pipe.read_fd, *pages} <= set(seen["open"])
+    assert pipe.write_fd not in seen["open"]
 
 
 def test_a_reporter_that_runs_is_left_alone(start: Start) -> None:
@@ -160,10 +160,10 @@ def test_a_reporter_that_lived_is_started_again_at_once_however_bad_it_was_befor
 
 
 def test_where_no_process_can_be_started_the_first_start_raises(
-    channel: Channel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    pipe: PipeWriter, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "gone"))
-    supervisor = Supervisor(channel, SETTINGS, "celery@box", 0)
+    supervisor = Supervisor(pipe, SETTINGS, "celery@box", 0)
     with pytest.raises(OSError, match="gone"):
         supervisor.start()
     assert supervisor.pid is None

@@ -10,7 +10,7 @@ import pytest
 
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.lifecycle.supervisor import HANG_S, Supervisor
-from otel_celery_memory.worker.pipe import Channel
+from otel_celery_memory.worker.pipe import PipeWriter
 from tests.processes import wait_until
 from tests.unit.fakes import FakeClock
 
@@ -20,15 +20,15 @@ class Bench:
 
     def __init__(self) -> None:
         self.clock = FakeClock(1_000.0)
-        self.channel = Channel()
-        self.supervisor = Supervisor(self.channel, Settings(), "celery@box", 0, clock_s=self.clock)
+        self.pipe = PipeWriter()
+        self.supervisor = Supervisor(self.pipe, Settings(), "celery@box", 0, clock_s=self.clock)
         self.supervisor.start()
         self.wait_for_beat()
 
     def wait_for_beat(self) -> None:
         """Return when the reporter's heart has beaten once more."""
-        before = self.channel.page.last_beat()
-        wait_until("it beats", lambda: self.channel.page.last_beat() != before, 60)
+        before = self.pipe.page.last_beat()
+        wait_until("it beats", lambda: self.pipe.page.last_beat() != before, 60)
 
     def stop_reporter(self) -> int:
         """Stop it as a debugger does; its pid."""
@@ -53,7 +53,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     made = Bench()
     yield made
     made.supervisor.stop(0)
-    made.channel.close()
+    made.pipe.close()
 
 
 def test_a_reporter_that_hangs_is_killed_and_started_again_and_that_is_counted(

@@ -12,12 +12,12 @@ from otel_celery_memory.circuit_breaker import Switches
 from otel_celery_memory.ipc.codec import FrameDecoder
 from otel_celery_memory.ipc.records import Record, TaskFinished, TaskStarted
 from otel_celery_memory.probes.own_memory import PAGE_BYTES
-from otel_celery_memory.worker.measuring import fast_path as fast_path_module
+from otel_celery_memory.worker.measuring import fast_path
 from otel_celery_memory.worker.measuring.fast_path import FastPath
 from otel_celery_memory.worker.measuring.in_flight import InFlightSlot
 from otel_celery_memory.worker.measuring.spans import ContainedSpans, TaskSpans
 from otel_celery_memory.worker.measuring.task_measurement import TaskMeasurement
-from otel_celery_memory.worker.pipe import Channel
+from otel_celery_memory.worker.pipe import PipeWriter
 from tests.unit.fakes import FakeMemory, FakeTracer
 
 SLOT = 3
@@ -42,15 +42,15 @@ class FastPathBench:
             "time_ns": self._time_ns,
             "write": self._write,
         }.items():
-            monkeypatch.setattr(fast_path_module, name, fake)
-        self.channel = Channel()
-        self.channel.slot = SLOT
+            monkeypatch.setattr(fast_path, name, fake)
+        self.pipe = PipeWriter()
+        self.pipe.slot = SLOT
         self.measurement = TaskMeasurement(self.memory, FakeTracer(), self._time_ns)
         self.spans = TaskSpans()
         probe: Any = SimpleNamespace(statm=1, clear_refs=2)
         contained = ContainedSpans(self.spans, Switches())
         self.fast_path = FastPath(
-            InFlightSlot(self.channel), probe, self.measurement, tracing, contained
+            InFlightSlot(self.pipe), probe, self.measurement, tracing, contained
         )
 
     def use(self, pages: int) -> None:
@@ -58,12 +58,12 @@ class FastPathBench:
 
     def held(self) -> list[Record]:
         """What the page holds for the reporter."""
-        return FrameDecoder().feed(self.channel.page.held(SLOT))
+        return FrameDecoder().feed(self.pipe.page.held(SLOT))
 
     def told(self) -> list[Record]:
         """The records in the pipe since the last time."""
         try:
-            return FrameDecoder().feed(os.read(self.channel.read_fd, 1 << 20))
+            return FrameDecoder().feed(os.read(self.pipe.read_fd, 1 << 20))
         except BlockingIOError:
             return []
 
@@ -85,7 +85,7 @@ class FastPathBench:
         return started, self.measurement.result(run, "SUCCESS")
 
     def close(self) -> None:
-        self.channel.close()
+        self.pipe.close()
 
     def _step(self, name: str) -> None:
         self.steps.append(name)

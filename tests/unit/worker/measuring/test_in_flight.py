@@ -24,7 +24,7 @@ from otel_celery_memory.ipc.records import (
 )
 from otel_celery_memory.reporter.state.worker_state import WorkerState
 from otel_celery_memory.worker.measuring.in_flight import InFlightSlot, open_in_flight_slot
-from otel_celery_memory.worker.pipe import Channel
+from otel_celery_memory.worker.pipe import PipeWriter
 from tests.unit.examples import started
 from tests.unit.fakes import FakeMemory
 from tests.unit.forks import in_a_fork
@@ -34,16 +34,16 @@ BEFORE = TaskStarted(4_000_000, 5, 6_000, -7, 0, "its-id", "app.its", "app.previ
 
 
 @pytest.fixture
-def channel() -> Iterator[Channel]:
-    made = Channel()
+def pipe() -> Iterator[PipeWriter]:
+    made = PipeWriter()
     made.slot = SLOT
     yield made
     made.close()
 
 
 @pytest.fixture
-def in_flight(channel: Channel) -> InFlightSlot:
-    made = open_in_flight_slot(SLOT, channel)
+def in_flight(pipe: PipeWriter) -> InFlightSlot:
+    made = open_in_flight_slot(SLOT, pipe)
     assert made is not None
     return made
 
@@ -153,10 +153,10 @@ def test_nothing_stays_held_after_a_run_in_which_tracing_failed_and_the_next_is_
 
 def test_what_the_process_before_held_when_it_died_is_told_by_its_successor(task: Any) -> None:
     child = Child()
-    place, at = child.channel.page.held_at(child.channel.slot)
+    place, at = child.pipe.page.held_at(child.pipe.slot)
     frame = encode(BEFORE)
     place[at : at + len(frame)] = frame
-    child.recorder.begin(child.channel.slot)
+    child.recorder.begin(child.pipe.slot)
     told = [record for record in child.told() if isinstance(record, TaskInFlightAtExit)]
     assert told == [TaskInFlightAtExit(*BEFORE)]
     assert child.held() == []
@@ -199,45 +199,45 @@ def test_a_name_that_cannot_be_sent_cannot_be_held_and_switches_nothing_off(
 
 
 def test_of_a_name_too_long_for_the_page_the_beginning_is_held(
-    channel: Channel, in_flight: InFlightSlot
+    pipe: PipeWriter, in_flight: InFlightSlot
 ) -> None:
     start = started(os.getpid(), "i" * 256)._replace(task="app." + "ñ" * 600)
     in_flight.send(start)
-    (found,) = FrameDecoder().feed(channel.page.held(SLOT))
+    (found,) = FrameDecoder().feed(pipe.page.held(SLOT))
     assert isinstance(found, TaskStarted)
     assert start.task.startswith(found.task)
     assert len(found.task) > 60
     assert found._replace(task="") == start._replace(task="")
 
 
-def test_another_task_s_end_leaves_what_is_held(channel: Channel, in_flight: InFlightSlot) -> None:
+def test_another_task_s_end_leaves_what_is_held(pipe: PipeWriter, in_flight: InFlightSlot) -> None:
     in_flight.send(started(os.getpid(), "a-task"))
     for other in ("another", "a-t", "app", ""):
         assert not in_flight.forget(other)
         in_flight.ended(other, idle=False)
-    assert channel.page.held(SLOT) != b""
+    assert pipe.page.held(SLOT) != b""
     assert in_flight.forget("a-task")
-    assert channel.page.held(SLOT) == b""
+    assert pipe.page.held(SLOT) == b""
     # What runs now nobody knows.
-    assert not channel.page.idle(SLOT, os.getpid())
+    assert not pipe.page.idle(SLOT, os.getpid())
 
 
 def test_a_start_is_held_before_it_is_sent(
-    channel: Channel, in_flight: InFlightSlot, monkeypatch: pytest.MonkeyPatch
+    pipe: PipeWriter, in_flight: InFlightSlot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[bool] = []
-    monkeypatch.setattr(channel, "send", lambda _: found.append(bool(channel.page.held(SLOT))))
+    monkeypatch.setattr(pipe, "send", lambda _: found.append(bool(pipe.page.held(SLOT))))
     in_flight.send(started(os.getpid(), "a"))
     assert found == [True]
 
 
 @pytest.mark.parametrize("slot", [MAIN_SLOT, 510])
-def test_who_has_no_place_of_its_own_holds_nothing(channel: Channel, slot: int) -> None:
-    assert open_in_flight_slot(slot, channel) is None
-    page, at = channel.page.held_at(slot)
-    channel.page.claim(slot, 11)
+def test_who_has_no_place_of_its_own_holds_nothing(pipe: PipeWriter, slot: int) -> None:
+    assert open_in_flight_slot(slot, pipe) is None
+    page, at = pipe.page.held_at(slot)
+    pipe.page.claim(slot, 11)
     assert page[at] == IDLE
-    assert not channel.page.idle(slot, 11)
+    assert not pipe.page.idle(slot, 11)
 
 
 def test_a_time_limit_is_the_task_s_where_it_strikes_as_a_start_is_held(

@@ -56,7 +56,7 @@ def test_nor_where_the_task_has_a_name_that_cannot_be_told(child: Child, task: A
 
 
 def test_it_says_nothing_for_another_process(child: Child) -> None:
-    assert not child.channel.page.idle(SLOT, os.getpid() + 1)
+    assert not child.pipe.page.idle(SLOT, os.getpid() + 1)
 
 
 @BOTH_WAYS
@@ -119,7 +119,7 @@ def test_the_end_of_a_task_that_a_time_limit_kept_from_being_told_is_counted_as_
         struck.setattr(spans, "of", strike)
         struck.setattr(spans, "search", strike)
         child.recorder.postrun("a", task, "SUCCESS")
-    assert child.channel.page.dropped.counts().task_ends == 1
+    assert child.pipe.page.dropped.counts().task_ends == 1
     assert (child.held(), child.idle()) == ([], False)
 
 

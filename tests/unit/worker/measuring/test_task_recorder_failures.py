@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 
-from otel_celery_memory import circuit_breaker as switches
+from otel_celery_memory import circuit_breaker
 from otel_celery_memory.ipc.records import PartFailed, TaskFinished, TaskStarted
 from tests.unit.worker.recorder_bench import EAGER
 from tests.unit.worker.recording import FailingMemory, FailingSpans, Recording
@@ -62,7 +62,7 @@ def test_what_is_switched_off_is_told_again_to_a_reporter_that_may_be_a_new_one(
     recording = Recording(FailingSpans())
     recording.recorder.begin(0)
     recording.run(task)
-    monkeypatch.setattr(switches, "TELL_AGAIN_S", -1.0)
+    monkeypatch.setattr(circuit_breaker, "TELL_AGAIN_S", -1.0)
     recording.recorder._heap.due_ns = 0
     assert failed(recording.run(task)) == [(0, "spans")]
 

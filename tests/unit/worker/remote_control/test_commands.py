@@ -15,11 +15,11 @@ from otel_celery_memory.ipc.commands import Balance, Orders
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.ipc.status_page import STATUS_BYTES, StatusPage
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.worker.remote_control import commands as remote
+from otel_celery_memory.worker.remote_control import commands
 from otel_celery_memory.worker.remote_control.validation import (
     COMMANDS_AT_ONCE,
     Controlled,
-    Rate,
+    RateLimit,
     begin_capture,
     switch_tracing,
 )
@@ -42,7 +42,7 @@ class Worker:
     woken: int = 0
 
     def attach(self) -> None:
-        remote.attach(
+        commands.attach(
             Controlled(
                 self.settings, self.page, lambda: self.view, lambda: self.running, self._wake
             )
@@ -57,7 +57,7 @@ def worker() -> Iterator[Worker]:
     made = Worker()
     made.attach()
     yield made
-    remote.detach()
+    commands.detach()
 
 
 def asked(worker: Worker) -> tuple[int, int, bool, float]:
@@ -67,7 +67,7 @@ def asked(worker: Worker) -> tuple[int, int, bool, float]:
 
 
 def test_ten_runs_of_each_process_are_captured_where_nothing_else_is_said(worker: Worker) -> None:
-    assert remote.memory_capture(STATE) == {
+    assert commands.memory_capture(STATE) == {
         "ok": "capture 1 begins: the next 10 runs of each process, within 120 s; no "
         "capture_directory is set; `celery inspect memory` shows when it is complete"
     }
@@ -80,7 +80,7 @@ def test_what_runs_for_some_seconds_is_captured_and_written_where_the_user_said(
     directory = tmp_path / "captures"
     worker.settings = Settings(capture_directory=str(directory))
     worker.attach()
-    assert remote.memory_capture(STATE, "30s", 0.5) == {
+    assert commands.memory_capture(STATE, "30s", 0.5) == {
         "ok": f"capture 1 begins: what runs for 30 s; it will be written to {directory}; "
         "`celery inspect memory` shows when it is complete"
     }
@@ -92,7 +92,7 @@ def test_what_runs_for_some_seconds_is_captured_and_written_where_the_user_said(
     [("1", 1), ("10000", 10_000), (" 7 ", 7), (5, 5), ("1s", 0), ("600S", 0), ("2.5s", 0)],
 )
 def test_amounts_that_can_be_captured(worker: Worker, amount: Any, runs: int) -> None:
-    assert "ok" in remote.memory_capture(STATE, amount)
+    assert "ok" in commands.memory_capture(STATE, amount)
     assert worker.page.orders().runs == runs
 
 
@@ -104,7 +104,7 @@ def test_amounts_that_can_be_captured(worker: Worker, amount: Any, runs: int) ->
     ],
 )
 def test_amounts_that_cannot_are_refused_in_one_line(worker: Worker, amount: Any) -> None:
-    answer = remote.memory_capture(STATE, amount)
+    answer = commands.memory_capture(STATE, amount)
     assert list(answer) == ["error"]
     assert answer["error"].endswith(AMOUNTS)
     assert len(answer["error"]) < 150
@@ -113,13 +113,13 @@ def test_amounts_that_cannot_are_refused_in_one_line(worker: Worker, amount: Any
 
 @pytest.mark.parametrize("latency", [0, -1, 60.1, float("nan"), float("inf"), "much", None, [1]])
 def test_a_guard_that_is_no_guard_is_refused(worker: Worker, latency: Any) -> None:
-    assert remote.memory_capture(STATE, "10", latency) == ALLOWED
+    assert commands.memory_capture(STATE, "10", latency) == ALLOWED
     assert worker.page.orders() == Orders()
 
 
 def test_a_second_capture_is_refused_while_the_first_is_being_taken(worker: Worker) -> None:
-    remote.memory_capture(STATE, "30s")
-    answer = remote.memory_capture(STATE, "10")
+    commands.memory_capture(STATE, "30s")
+    answer = commands.memory_capture(STATE, "10")
     assert answer == {"error": "capture 1 is being taken, for 30 s at most"}
     assert (asked(worker)[0], worker.woken) == (1, 1)
 
@@ -136,15 +136,15 @@ def test_a_second_capture_is_refused_while_the_first_is_being_taken(worker: Work
 def test_the_next_capture_may_begin_when_the_reporter_says_that_one_is_complete(
     worker: Worker, captures: list[dict[str, Any]], number: int
 ) -> None:
-    remote.memory_capture(STATE, "30s")
+    commands.memory_capture(STATE, "30s")
     worker.view = {"captures": captures}
-    remote.memory_capture(STATE, "30s")
+    commands.memory_capture(STATE, "30s")
     assert asked(worker)[0] == number
 
 
 def test_the_next_capture_may_begin_when_the_time_of_one_is_over(worker: Worker) -> None:
     worker.page.order(Orders("off", 6, 0, False, 1e-9, 1.0))
-    remote.memory_capture(STATE, "3")
+    commands.memory_capture(STATE, "3")
     assert worker.page.orders() == replace(
         Orders("off", 7, 3, False, 0.0, 1.0), until_s=worker.page.orders().until_s
     )
@@ -152,7 +152,7 @@ def test_the_next_capture_may_begin_when_the_time_of_one_is_over(worker: Worker)
 
 def test_a_worker_that_is_shutting_down_begins_no_capture(worker: Worker) -> None:
     worker.running = False
-    assert remote.memory_capture(STATE) == {"error": "the worker is shutting down"}
+    assert commands.memory_capture(STATE) == {"error": "the worker is shutting down"}
     assert (worker.page.orders(), worker.woken) == (Orders(), 0)
 
 
@@ -170,15 +170,15 @@ def test_a_directory_that_cannot_be_used_is_told_and_nothing_captured(
         worker.settings = Settings(capture_directory=f"{tmp_path}/{name}")
         worker.attach()
         error = f"capture directory '{tmp_path}/{name}' {why}"
-        assert remote.memory_capture(STATE) == {"error": error}
+        assert commands.memory_capture(STATE) == {"error": error}
     assert worker.page.orders() == Orders()
 
 
 @pytest.mark.parametrize("mode", ["budget", "off"])
 def test_the_mode_of_tracing_is_ordered_and_a_capture_goes_on(worker: Worker, mode: str) -> None:
-    remote.memory_capture(STATE)
+    commands.memory_capture(STATE)
     before = worker.page.orders()
-    assert remote.memory_tracing(STATE, mode) == {
+    assert commands.memory_tracing(STATE, mode) == {
         "ok": f"tracing is {mode} from each process's next task on"
     }
     assert worker.page.orders() == replace(before, mode=mode)
@@ -192,42 +192,42 @@ def test_a_capture_of_runs_does_not_become_one_of_the_heap_nor_the_other_way_rou
 ) -> None:
     worker.settings = Settings(tracing=before)
     worker.attach()
-    remote.memory_capture(STATE)
+    commands.memory_capture(STATE)
     ordered = worker.page.orders()
     why = f"capture 1 is being taken, for 120 s at most: switch from {before} to {mode} when it is"
-    assert remote.memory_tracing(STATE, mode) == {"error": f"{why} complete"}
+    assert commands.memory_tracing(STATE, mode) == {"error": f"{why} complete"}
     assert worker.page.orders() == ordered
-    assert "ok" in remote.memory_tracing(STATE, before)
+    assert "ok" in commands.memory_tracing(STATE, before)
     worker.view = {"captures": [{"number": 1, "state": "complete"}]}
-    assert "ok" in remote.memory_tracing(STATE, mode)
+    assert "ok" in commands.memory_tracing(STATE, mode)
     assert worker.page.orders() == replace(ordered, mode=mode)
 
 
 @pytest.mark.parametrize("mode", ["", "on", "ALWAYS", None, 3, ["off"]])
 def test_other_modes_are_refused(worker: Worker, mode: Any) -> None:
-    answer = remote.memory_tracing(STATE, mode)
+    answer = commands.memory_tracing(STATE, mode)
     assert answer == {"error": "the mode is one of budget, always, off"}
     assert worker.page.orders() == Orders()
 
 
 def test_the_view_is_shown_as_text_and_as_data(worker: Worker) -> None:
-    assert remote.memory(STATE) == {
+    assert commands.memory(STATE) == {
         "error": "there is nothing to show yet: the reporter is starting"
     }
     tracing = {"mode": "budget", "task_seconds": 20.0, "spent_seconds": 0.1, "aborted": 2}
     worker.view = {"tracing": tracing}
     told = "tracing budget: 0.10 s of 20.0 s of task time in ten minutes"
-    assert remote.memory(STATE) == {"ok": f"{told}, 2 runs aborted", "memory": worker.view}
+    assert commands.memory(STATE) == {"ok": f"{told}, 2 runs aborted", "memory": worker.view}
     # One slowed run, 0.25 s, is less than 1 % of that.
     tracing["task_seconds"] = 40.0
-    assert remote.memory(STATE)["ok"] == (
+    assert commands.memory(STATE)["ok"] == (
         "tracing budget: 0.10 s of 40.0 s of task time in ten minutes (0.25%), 2 runs aborted"
     )
 
 
 @pytest.mark.parametrize(
     "command",
-    [remote.memory, remote.memory_capture, lambda state: remote.memory_tracing(state, "off")],
+    [commands.memory, commands.memory_capture, lambda state: commands.memory_tracing(state, "off")],
     ids=["memory", "memory_capture", "memory_tracing"],
 )
 def test_nothing_is_answered_where_nothing_is_measured_or_the_user_does_not_want_it(
@@ -238,7 +238,7 @@ def test_nothing_is_answered_where_nothing_is_measured_or_the_user_does_not_want
     assert command(STATE) == {
         "error": "remote control of otel_celery_memory is switched off (remote_control)"
     }
-    remote.detach()
+    commands.detach()
     assert command(STATE) == NOT_UP
     assert worker.page.orders() == Orders()
 
@@ -246,16 +246,16 @@ def test_nothing_is_answered_where_nothing_is_measured_or_the_user_does_not_want
 def test_commands_that_come_too_often_are_refused_and_order_nothing(worker: Worker) -> None:
     worker.view = {}
     clock = FakeClock(100.0)
-    remote.attach(replace(remote._controlled[0], rate=Rate(clock_s=clock)))
-    answers = [remote.memory(STATE) for _ in range(COMMANDS_AT_ONCE)]
+    commands.attach(replace(commands._controlled[0], rate=RateLimit(clock_s=clock)))
+    answers = [commands.memory(STATE) for _ in range(COMMANDS_AT_ONCE)]
     assert all("ok" in answer for answer in answers)
     refused = {"error": "too many commands within a short time: ask again in a second"}
-    assert remote.memory(STATE) == refused
-    assert remote.memory_tracing(STATE, "always") == refused
-    assert remote.memory_capture(STATE) == refused
+    assert commands.memory(STATE) == refused
+    assert commands.memory_tracing(STATE, "always") == refused
+    assert commands.memory_capture(STATE) == refused
     assert worker.page.orders() == Orders()
     clock.move(1.0)
-    assert "ok" in remote.memory_tracing(STATE, "always")
+    assert "ok" in commands.memory_tracing(STATE, "always")
 
 
 def test_what_is_answered_is_bounded_however_much_the_reporter_knows(worker: Worker) -> None:
@@ -264,19 +264,19 @@ def test_what_is_answered_is_bounded_however_much_the_reporter_knows(worker: Wor
     row = {"slot": "0", "pid": 1, "rss": 1, "task": "t" * 512}
     assert page.write({"processes": [row] * 200})
     worker.view = page.read()
-    answer = remote.memory(STATE)
+    answer = commands.memory(STATE)
     assert len(json.dumps(answer["memory"])) < 2 * STATUS_BYTES
     assert len(answer["ok"].splitlines()) < 20
 
 
 def test_a_capture_changes_nobody_s_ledger(worker: Worker) -> None:
-    remote.memory_capture(STATE)
+    commands.memory_capture(STATE)
     assert worker.page.load(0) == Balance()
 
 
 def test_orders_given_by_two_threads_at_once_are_both_obeyed(worker: Worker) -> None:
     """The event loop obeys a command while a signal's thread begins a capture."""
-    controlled = remote._controlled[0]
+    controlled = commands._controlled[0]
     read = worker.page.orders
     meanwhile: list[threading.Thread] = []
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from otel_celery_memory.worker.remote_control.validation import Rate
+from otel_celery_memory.worker.remote_control.validation import RateLimit
 from tests.unit.fakes import FakeClock
 
 
-def passed(rate: Rate, asked: int) -> int:
+def passed(rate: RateLimit, asked: int) -> int:
     """How many of so many pass at one moment."""
     return sum(rate.allows() for _ in range(asked))
 
 
 def test_some_pass_at_once_and_then_so_many_a_second() -> None:
     clock = FakeClock(100.0)
-    rate = Rate(5, 2.0, clock)
+    rate = RateLimit(5, 2.0, clock)
     assert passed(rate, 100) == 5
     clock.move(1.0)
     assert passed(rate, 100) == 2
@@ -25,14 +25,14 @@ def test_some_pass_at_once_and_then_so_many_a_second() -> None:
 
 def test_after_a_long_silence_no_more_pass_at_once_than_at_first() -> None:
     clock = FakeClock(100.0)
-    rate = Rate(5, 2.0, clock)
+    rate = RateLimit(5, 2.0, clock)
     clock.move(1e9)
     assert passed(rate, 100) == 5
 
 
 def test_asking_too_often_does_not_make_one_wait_longer() -> None:
     clock = FakeClock(100.0)
-    rate = Rate(1, 1.0, clock)
+    rate = RateLimit(1, 1.0, clock)
     passed_at = []
     for step in range(40):
         if rate.allows():

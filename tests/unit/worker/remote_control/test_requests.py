@@ -13,9 +13,8 @@ import pytest
 
 from otel_celery_memory.ipc.commands import Orders
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.worker.pipe import Channel
-from otel_celery_memory.worker.remote_control import capture_signal
-from otel_celery_memory.worker.remote_control import commands as remote
+from otel_celery_memory.worker.pipe import PipeWriter
+from otel_celery_memory.worker.remote_control import capture_signal, commands
 from otel_celery_memory.worker.remote_control.requests import (
     ChildRequests,
     OwnRequests,
@@ -37,12 +36,12 @@ class Tracing:
 class Worker:
     """A main process, with children 7 and 8; or, with `tracing`, one that runs the tasks."""
 
-    def __init__(self, channel: Channel, tracing: Tracing | None, *, by_signal: bool) -> None:
-        self.channel, self.tracing = channel, tracing
+    def __init__(self, pipe: PipeWriter, tracing: Tracing | None, *, by_signal: bool) -> None:
+        self.pipe, self.tracing = pipe, tracing
         self.running = True
         fake: Any = self
         settings = Settings(capture_signal=by_signal)
-        self.requests = WorkerRequests(settings, channel, self.children, lambda: self.running)
+        self.requests = WorkerRequests(settings, pipe, self.children, lambda: self.running)
         self.requests.attach(fake)
 
     def children(self) -> list[tuple[int, int]]:
@@ -53,13 +52,13 @@ class Worker:
 
 
 @pytest.fixture
-def channel() -> Iterator[Channel]:
+def pipe() -> Iterator[PipeWriter]:
     threads = _thread._count()
-    made = Channel()
+    made = PipeWriter()
     yield made
     wait_until("threads of signals are gone", lambda: _thread._count() <= threads, 30)
     made.close()
-    remote.detach()
+    commands.detach()
     capture_signal.release()
     assert signal.getsignal(signal.SIGURG) == signal.SIG_DFL
 
@@ -72,108 +71,108 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return pids
 
 
-def test_a_process_that_runs_tasks_is_asked_itself(channel: Channel, sent: list[int]) -> None:
+def test_a_process_that_runs_tasks_is_asked_itself(pipe: PipeWriter, sent: list[int]) -> None:
     tracing = Tracing()
-    Worker(channel, tracing, by_signal=True)
-    assert "ok" in remote.memory_capture(None)
+    Worker(pipe, tracing, by_signal=True)
+    assert "ok" in commands.memory_capture(None)
     assert (tracing.captures, sent) == (1, [])
 
 
 @pytest.mark.parametrize(("by_signal", "pids"), [(True, [7, 8]), (False, [])])
 def test_children_are_signalled_only_where_they_expect_it(
-    channel: Channel, sent: list[int], by_signal: bool, pids: list[int]
+    pipe: PipeWriter, sent: list[int], by_signal: bool, pids: list[int]
 ) -> None:
-    Worker(channel, None, by_signal=by_signal)
-    assert "ok" in remote.memory_capture(None)
+    Worker(pipe, None, by_signal=by_signal)
+    assert "ok" in commands.memory_capture(None)
     assert sent == pids
     assert callable(signal.getsignal(signal.SIGURG)) is by_signal
 
 
 def test_a_signal_to_the_main_process_orders_a_capture_of_half_a_minute(
-    channel: Channel, sent: list[int]
+    pipe: PipeWriter, sent: list[int]
 ) -> None:
-    Worker(channel, None, by_signal=True)
+    Worker(pipe, None, by_signal=True)
     os.kill(os.getpid(), signal.SIGURG)
     wait_until("children are signalled", lambda: len(sent) == 2, 30)
-    orders = channel.page.orders()
+    orders = pipe.page.orders()
     assert (orders.capture, orders.runs, orders.by_signal, sent) == (1, 0, True, [7, 8])
 
 
 def test_a_signal_that_cannot_be_obeyed_is_told_in_the_log(
-    channel: Channel,
+    pipe: PipeWriter,
     sent: list[int],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    worker = Worker(channel, None, by_signal=True)
+    worker = Worker(pipe, None, by_signal=True)
     worker.running = False
     os.kill(os.getpid(), signal.SIGURG)
     wait_until("it is told", lambda: bool(caplog.records), 30)
     assert [r.getMessage() for r in caplog.records] == [
         "otel_celery_memory: SIGURG: the worker is shutting down"
     ]
-    assert (channel.page.orders(), sent) == (Orders(), [])
+    assert (pipe.page.orders(), sent) == (Orders(), [])
 
 
-def test_the_view_is_the_reporter_s_with_what_only_the_worker_knows(channel: Channel) -> None:
-    Worker(channel, Tracing(), by_signal=False)
-    assert "error" in remote.memory(None)
-    channel.status.write({"tasks": []})
-    assert remote.memory(None)["memory"] == {"tasks": [], "main_pid": os.getpid()}
+def test_the_view_is_the_reporter_s_with_what_only_the_worker_knows(pipe: PipeWriter) -> None:
+    Worker(pipe, Tracing(), by_signal=False)
+    assert "error" in commands.memory(None)
+    pipe.status.write({"tasks": []})
+    assert commands.memory(None)["memory"] == {"tasks": [], "main_pid": os.getpid()}
 
 
-def test_a_worker_that_ended_answers_no_more(channel: Channel) -> None:
-    worker = Worker(channel, Tracing(), by_signal=True)
+def test_a_worker_that_ended_answers_no_more(pipe: PipeWriter) -> None:
+    worker = Worker(pipe, Tracing(), by_signal=True)
     worker.requests.detach()
-    assert "not up yet" in remote.memory(None)["error"]
+    assert "not up yet" in commands.memory(None)["error"]
     assert signal.getsignal(signal.SIGURG) == signal.SIG_DFL
 
 
 class Child:
     """A child of the pool, with a main process of number 99."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, pipe: PipeWriter) -> None:
         self.tracing = Tracing()
-        self.requests = ChildRequests(Settings(capture_signal=True), channel.page, 99)
+        self.requests = ChildRequests(Settings(capture_signal=True), pipe.page, 99)
         fake: Any = self
         self.requests.attach(fake)
 
 
-def test_a_child_answers_no_remote_control_that_it_was_forked_with(channel: Channel) -> None:
-    Worker(channel, None, by_signal=False)
-    Child(channel)
-    assert "not up yet" in remote.memory(None)["error"]
+def test_a_child_answers_no_remote_control_that_it_was_forked_with(pipe: PipeWriter) -> None:
+    Worker(pipe, None, by_signal=False)
+    Child(pipe)
+    assert "not up yet" in commands.memory(None)["error"]
 
 
 def test_a_child_that_is_signalled_for_an_order_captures_what_it_runs(
-    channel: Channel, sent: list[int]
+    pipe: PipeWriter, sent: list[int]
 ) -> None:
-    child = Child(channel)
-    channel.page.order(Orders("", 1, 0, True, time.monotonic() + 30, 1.0))
+    child = Child(pipe)
+    pipe.page.order(Orders("", 1, 0, True, time.monotonic() + 30, 1.0))
     os.kill(os.getpid(), signal.SIGURG)
     wait_until("it captures", lambda: child.tracing.captures == 1, 30)
     assert sent == []
 
 
 def test_a_child_that_a_person_signals_has_its_main_process_give_the_order(
-    channel: Channel, sent: list[int]
+    pipe: PipeWriter, sent: list[int]
 ) -> None:
-    child = Child(channel)
-    channel.page.order(Orders("", 1, 0, True, time.monotonic() - 1, 1.0))
+    child = Child(pipe)
+    pipe.page.order(Orders("", 1, 0, True, time.monotonic() - 1, 1.0))
     os.kill(os.getpid(), signal.SIGURG)
     wait_until("the main process is signalled", lambda: sent == [99], 30)
     assert child.tracing.captures == 0
 
 
-def test_a_process_that_answers_for_itself_is_asked_and_shown_whole(channel: Channel) -> None:
-    child = Child(channel)
-    own = OwnRequests(Settings(), channel.page, lambda: {"tasks": []})
+def test_a_process_that_answers_for_itself_is_asked_and_shown_whole(pipe: PipeWriter) -> None:
+    child = Child(pipe)
+    own = OwnRequests(Settings(), pipe.page, lambda: {"tasks": []})
     recorder: Any = Recording(child.tracing)
     own.attach(recorder)
-    assert "ok" in remote.memory_capture(None)
+    assert "ok" in commands.memory_capture(None)
     assert child.tracing.captures == 1
-    assert remote.memory(None)["memory"] == {"tasks": [], "main_pid": os.getpid()}
+    assert commands.memory(None)["memory"] == {"tasks": [], "main_pid": os.getpid()}
     own.detach()
-    assert "not up yet" in remote.memory(None)["error"]
+    assert "not up yet" in commands.memory(None)["error"]
 
 
 class Recording:

@@ -10,10 +10,10 @@ from typing import Any
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.ipc.records import Site, SitesWindow, WindowKind
 from otel_celery_memory.probes.sites import SiteFilter
-from otel_celery_memory.probes.tracemalloc_session import HeapTracer
+from otel_celery_memory.probes.tracemalloc_session import TracemallocSession
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.measuring.time_limits import TimeLimits
-from otel_celery_memory.worker.tracing.sampled import TaskTracing
+from otel_celery_memory.worker.tracing.sampled import SampledTracing
 from tests.processes import wait_until
 from tests.unit.examples import finished
 from tests.unit.fakes import FakeClock, ListSink
@@ -22,18 +22,18 @@ BLOCK = 1_000
 
 
 class Tracing:
-    """`TaskTracing` of a process, whose clocks a test moves; a run takes 10 ms of CPU time."""
+    """`SampledTracing` of a process, whose clocks a test moves; a run takes 10 ms of CPU time."""
 
     def __init__(self, page: ControlPage | None = None, foreign_threads: bool = False) -> None:
         self.sink = ListSink()
         self.page = page or ControlPage()
-        self.tracer = HeapTracer(1, lambda: foreign_threads)
+        self.tracer = TracemallocSession(1, lambda: foreign_threads)
         self.clock, self.cpu = FakeClock(1_000.0), FakeClock()
         self.limits = TimeLimits()
         self.kept: list[Any] = [None] * 10_000
         self.count = 0
         self.threads = _thread._count()
-        self.tracing = TaskTracing(
+        self.tracing = SampledTracing(
             0,
             self.sink,
             Settings(),

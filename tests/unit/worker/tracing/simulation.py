@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from otel_celery_memory.ipc.commands import Balance
-from otel_celery_memory.worker.tracing.sampler import Sampler
+from otel_celery_memory.worker.tracing.sampler import TracingSampler
 
 STEP_S = 10
 WINDOW_STEPS = 60
@@ -110,7 +110,7 @@ class Worker:
         self._budget, self._latency_s = budget, latency_s
         self._tasks_per_child = tasks_per_child
         self._quiet_s = (quiet_hours[0] * HOUR_S, quiet_hours[1] * HOUR_S)
-        self._ledger: dict[int, Balance] = {}
+        self._balances: dict[int, Balance] = {}
         self._tasks = 0
         steps = int(self._end_s / STEP_S)
         self._day = Day([0.0] * steps, [0.0] * steps)
@@ -132,16 +132,16 @@ class Worker:
             if now_s >= self._end_s:
                 break
             if self._tasks_per_child and self._tasks >= self._tasks_per_child:
-                self._ledger[0] = sampler.balance(now_s)
+                self._balances[0] = sampler.balance(now_s)
                 sampler = self._process(now_s)
             self._tasks += 1
             now_s = self._run(sampler, kind, now_s)
         return self._day
 
-    def _process(self, now_s: float) -> Sampler:
+    def _process(self, now_s: float) -> TracingSampler:
         self._tasks = 0
         chance = random.Random(self._chance.random())
-        return Sampler(self._budget, self._latency_s, now_s, chance, self._ledger.get(0))
+        return TracingSampler(self._budget, self._latency_s, now_s, chance, self._balances.get(0))
 
     def _push(self, queue: list[tuple[float, int]], after_s: float, index: int) -> None:
         kind = self._kinds[index]
@@ -149,7 +149,7 @@ class Worker:
         if after_s + wait_s < min(kind.to_s, self._end_s):
             heapq.heappush(queue, (after_s + wait_s, index))
 
-    def _run(self, sampler: Sampler, kind: Kind, now_s: float) -> float:
+    def _run(self, sampler: TracingSampler, kind: Kind, now_s: float) -> float:
         """A run; the time at its end."""
         cpu_s = kind.cpu_s * self._chance.lognormvariate(0, kind.spread)
         wall_s = cpu_s + kind.wait_s
@@ -187,7 +187,7 @@ class Worker:
 
     def _slices(
         self,
-        sampler: Sampler,
+        sampler: TracingSampler,
         kind: Kind,
         cpu_s: float,
         wall_s: float,

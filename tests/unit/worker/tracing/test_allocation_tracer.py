@@ -16,10 +16,10 @@ from otel_celery_memory.ipc.commands import Orders
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.ipc.records import Record, SitesWindow, WindowKind
 from otel_celery_memory.probes.sites import SiteFilter
-from otel_celery_memory.probes.tracemalloc_session import HeapTracer
+from otel_celery_memory.probes.tracemalloc_session import TracemallocSession
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.tracing import traced_run
-from otel_celery_memory.worker.tracing.allocation_tracer import SiteTracing
+from otel_celery_memory.worker.tracing.allocation_tracer import AllocationTracer
 from tests.processes import wait_until
 from tests.unit.examples import finished, started
 from tests.unit.fakes import ListSink
@@ -32,9 +32,9 @@ class Process:
         self.sink = ListSink()
         self.page = page
         # A guard of the test before may still be on its way out of the kernel.
-        self.tracer = HeapTracer(1, lambda: False)
+        self.tracer = TracemallocSession(1, lambda: False)
         self.previous = ""
-        self.tracing = SiteTracing(
+        self.tracing = AllocationTracer(
             0,
             self.sink,
             Settings(tracing=mode),

@@ -6,7 +6,7 @@ import os
 
 from otel_celery_memory.ipc.records import Site, SitesWindow, WindowKind
 from otel_celery_memory.probes.sites import LiveSites, SiteFilter
-from otel_celery_memory.worker.tracing.always_on import WARM_UP_TASKS, HeapBaseline
+from otel_celery_memory.worker.tracing.always_on import WARM_UP_TASKS, HeapDiff
 from tests.unit.fakes import FakeClock
 
 PID = os.getpid()
@@ -21,7 +21,7 @@ class Heap:
         self.clock = FakeClock()
         self.sites: LiveSites = {((APP, 1),): (100, 1)}
         self.looks = self.settled = 0
-        self.baseline = HeapBaseline(SiteFilter(), 60.0, self._look, self._settle, self.clock)
+        self.baseline = HeapDiff(SiteFilter(), 60.0, self._look, self._settle, self.clock)
 
     def _look(self) -> LiveSites:
         self.looks += 1

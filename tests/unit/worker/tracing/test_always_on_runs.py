@@ -6,7 +6,7 @@ import os
 
 from otel_celery_memory.ipc.records import Record, Site, SitesWindow, WindowKind
 from otel_celery_memory.probes.sites import LiveSites, SiteFilter
-from otel_celery_memory.worker.tracing.always_on import SiteWindows
+from otel_celery_memory.worker.tracing.always_on import RunDiff
 from tests.unit.fakes import FakeClock
 
 PID = os.getpid()
@@ -22,9 +22,7 @@ class Heap:
         self.sites: LiveSites = {}
         self.looks = 0
         self.settled_after: list[int] = []
-        self.windows = SiteWindows(
-            SiteFilter(), self._look, settle=self._settle, clock_s=self.clock
-        )
+        self.windows = RunDiff(SiteFilter(), self._look, settle=self._settle, clock_s=self.clock)
 
     def _look(self) -> LiveSites:
         self.looks += 1

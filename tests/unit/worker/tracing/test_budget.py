@@ -6,22 +6,22 @@ import random
 
 import pytest
 
-from otel_celery_memory.worker.tracing.budget import Spending
+from otel_celery_memory.worker.tracing.budget import RollingWindow
 
 BUDGET, FLOOR_S = 0.01, 0.25
 
 
 @pytest.fixture
-def spending() -> Spending:
-    return Spending(BUDGET, FLOOR_S)
+def spending() -> RollingWindow:
+    return RollingWindow(BUDGET, FLOOR_S)
 
 
-def test_at_first_there_is_what_one_run_may_cost(spending: Spending) -> None:
+def test_at_first_there_is_what_one_run_may_cost(spending: RollingWindow) -> None:
     assert spending.left_s(0.0, 0.0) == FLOOR_S
     assert spending.left_s(1e6, 1e6) == FLOOR_S
 
 
-def test_what_was_spent_is_missing_until_tasks_have_worked_for_it(spending: Spending) -> None:
+def test_what_was_spent_is_missing_until_tasks_have_worked_for_it(spending: RollingWindow) -> None:
     spending.spend(0.2, 100.0, 50.0)
     assert spending.left_s(100.0, 50.0) == pytest.approx(0.05)
     assert spending.left_s(125.0, 70.0) == pytest.approx(0.05)
@@ -29,18 +29,20 @@ def test_what_was_spent_is_missing_until_tasks_have_worked_for_it(spending: Spen
     assert spending.left_s(200.0, 150.0) == FLOOR_S
 
 
-def test_after_ten_minutes_it_is_forgotten_whether_tasks_worked_or_not(spending: Spending) -> None:
+def test_after_ten_minutes_it_is_forgotten_whether_tasks_worked_or_not(
+    spending: RollingWindow,
+) -> None:
     spending.spend(0.2, 0.0, 0.0)
     assert spending.left_s(0.0, 600.0) == pytest.approx(0.05)
     assert spending.left_s(0.0, 600.1) == FLOOR_S
 
 
-def test_what_cost_more_than_it_may_leaves_less_than_nothing(spending: Spending) -> None:
+def test_what_cost_more_than_it_may_leaves_less_than_nothing(spending: RollingWindow) -> None:
     spending.spend(2.0, 0.0, 0.0)
     assert spending.left_s(100.0, 60.0) == pytest.approx(-1.0)
 
 
-def test_many_small_spendings_are_held_in_few_steps(spending: Spending) -> None:
+def test_many_small_spendings_are_held_in_few_steps(spending: RollingWindow) -> None:
     for number in range(60_000):
         spending.spend(0.0001, number * 0.01, number * 0.01)
     assert len(spending._steps) <= 61
@@ -51,7 +53,7 @@ def test_no_ten_minutes_cost_more_than_their_share_whenever_tasks_stop_and_go_on
     seed: int,
 ) -> None:
     chance = random.Random(seed)
-    spending = Spending(BUDGET, FLOOR_S)
+    spending = RollingWindow(BUDGET, FLOOR_S)
     now_s = task_s = 0.0
     spent: list[tuple[float, float, float]] = []
     for _ in range(3_000):

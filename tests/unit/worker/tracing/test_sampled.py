@@ -9,7 +9,7 @@ import pytest
 
 from otel_celery_memory.ipc.commands import Balance
 from otel_celery_memory.ipc.control_page import ControlPage
-from otel_celery_memory.probes import tracemalloc_session as tracer_module
+from otel_celery_memory.probes import tracemalloc_session
 from otel_celery_memory.worker.measuring.time_limits import TimeLimits
 from otel_celery_memory.worker.tracing import traced_run
 from tests.unit.worker.tracing.process_tracing import Tracing
@@ -85,7 +85,7 @@ def test_a_user_s_tracing_is_left_alone_and_none_of_ours_begins(tracing: Tracing
 def test_where_stopping_could_crash_the_process_nothing_is_traced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tracer_module, "_STOP_IS_MENDED", False)
+    monkeypatch.setattr(tracemalloc_session, "_STOP_IS_MENDED", False)
     tracing = Tracing(foreign_threads=True)
     assert not any(tracing.run() for _ in range(100))
     tracing.down()

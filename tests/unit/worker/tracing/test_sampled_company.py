@@ -6,7 +6,7 @@ import tracemalloc
 
 import pytest
 
-from otel_celery_memory.probes.tracemalloc_session import HeapTracer
+from otel_celery_memory.probes.tracemalloc_session import TracemallocSession
 from otel_celery_memory.worker.tracing import traced_run
 from otel_celery_memory.worker.tracing.traced_run import TracedRun
 from tests.unit.worker.tracing.process_tracing import Tracing
@@ -41,13 +41,13 @@ def test_a_limit_that_strikes_as_tracing_has_begun_leaves_nothing_traced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bench = RunBench()
-    start = HeapTracer.start
+    start = TracemallocSession.start
 
-    def struck(tracer: HeapTracer, frames: int | None = None) -> bool:
+    def struck(tracer: TracemallocSession, frames: int | None = None) -> bool:
         start(tracer, frames)
         raise Struck
 
-    monkeypatch.setattr(HeapTracer, "start", struck)
+    monkeypatch.setattr(TracemallocSession, "start", struck)
     with pytest.raises(Struck):
         bench.run.begin()
     assert tracemalloc.is_tracing()
@@ -61,10 +61,10 @@ def test_a_limit_that_strikes_as_a_window_closes_leaves_nothing_traced(
     bench = RunBench()
     assert bench.run.begin()
 
-    def struck(_: HeapTracer) -> bool:
+    def struck(_: TracemallocSession) -> bool:
         raise Struck
 
-    monkeypatch.setattr(HeapTracer, "ours", property(struck))
+    monkeypatch.setattr(TracemallocSession, "ours", property(struck))
     with pytest.raises(Struck):
         bench.run.end()
     assert not tracemalloc.is_tracing()

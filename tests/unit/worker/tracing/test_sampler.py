@@ -11,7 +11,7 @@ from otel_celery_memory.worker.tracing.sampler import (
     FIXED_COST_S,
     LEAST_SLICE_S,
     Plan,
-    Sampler,
+    TracingSampler,
 )
 
 BUDGET, LATENCY_S = 0.01, 0.25
@@ -24,7 +24,7 @@ class Process:
         self, budget: float = BUDGET, before: Balance | None = None, now_s: float = 1_000.0
     ) -> None:
         self.now_s = now_s
-        self.sampler = Sampler(budget, LATENCY_S, self.now_s, random.Random(7), before)
+        self.sampler = TracingSampler(budget, LATENCY_S, self.now_s, random.Random(7), before)
 
     def run(
         self, task: str = "a", cpu_s: float = 0.01, wait_s: float = 0.0, times: int = 1
@@ -52,10 +52,10 @@ class Process:
 
     def until_due(self, task: str = "a", cpu_s: float = 0.01) -> float:
         """Task time until the name's turn comes."""
-        began_s = self.sampler.funds.task_s
+        began_s = self.sampler.bucket.task_s
         while not self.due(task):
             self.run(task, cpu_s)
-        return self.sampler.funds.task_s - began_s
+        return self.sampler.bucket.task_s - began_s
 
 
 def test_the_first_run_of_a_name_is_not_traced_and_the_second_is() -> None:
@@ -129,9 +129,9 @@ def test_what_a_whole_run_cost_is_what_it_took_longer_and_a_quarter_at_least() -
     process = Process()
     process.run(cpu_s=0.01, times=50)
     for cpu_s, spent_s in ((0.05, 0.04), (0.01, 0.0025), (0.004, 0.001)):
-        before_s = process.sampler.funds.spent_s
+        before_s = process.sampler.bucket.spent_s
         process.traced(cpu_s=cpu_s)
-        assert process.sampler.funds.spent_s - before_s == pytest.approx(spent_s)
+        assert process.sampler.bucket.spent_s - before_s == pytest.approx(spent_s)
 
 
 @pytest.mark.parametrize(("whole", "aborted"), [(False, False), (True, True)])
@@ -141,7 +141,7 @@ def test_of_a_slice_or_an_aborted_run_all_of_it_is_taken_as_cost(
     process = Process()
     process.run(cpu_s=0.01, times=50)
     process.traced(cpu_s=0.08, whole=whole, aborted=aborted)
-    assert process.sampler.funds.spent_s == pytest.approx(0.08)
+    assert process.sampler.bucket.spent_s == pytest.approx(0.08)
 
 
 def test_a_run_that_was_stopped_is_sliced_next_time() -> None:
@@ -219,7 +219,7 @@ def test_a_slice_that_came_too_late_costs_the_guard_and_the_run_is_learned_from(
     for _ in range(200):
         process.run(cpu_s=0.001)
         process.sampler.watched_for_nothing(process.now_s)
-    assert 0 < process.sampler.funds.spent_s < 0.05
+    assert 0 < process.sampler.bucket.spent_s < 0.05
     process.run(times=10_000)
     plan = process.plan()
     assert plan is not None
@@ -262,7 +262,7 @@ def test_a_successor_begins_with_what_the_one_before_earned_and_spent() -> None:
     process.traced(cpu_s=0.2)
     balance = process.sampler.balance(process.now_s)
     assert balance.task_s == pytest.approx(10.2)
-    assert balance.spent_s == pytest.approx(process.sampler.funds.spent_s)
+    assert balance.spent_s == pytest.approx(process.sampler.bucket.spent_s)
     successor = Process(before=balance, now_s=process.now_s)
     assert successor.sampler.balance(process.now_s) == balance
 
@@ -271,7 +271,7 @@ def test_a_successor_s_names_are_new_to_it_only_and_wait_their_turn() -> None:
     first_due = []
     for seed in range(50):
         before = Balance(1_000.0, 1.0, 100.0, 0.1, 0.0, asked_s=1_000.0)
-        sampler = Sampler(BUDGET, LATENCY_S, 0.0, random.Random(seed), before)
+        sampler = TracingSampler(BUDGET, LATENCY_S, 0.0, random.Random(seed), before)
         first_due.append(sampler.due("a", 0.0))
         sampler.worked(30.0)
         first_due.append(sampler.due("b", 2.0))
@@ -284,7 +284,7 @@ def test_processes_that_run_one_task_each_trace_their_only_run_in_time() -> None
     balance, traced = Balance(), []
     now_s, cpu_s = 1_000.0, 0.01
     for child in range(5_000):
-        sampler = Sampler(BUDGET, LATENCY_S, now_s, random.Random(child), balance)
+        sampler = TracingSampler(BUDGET, LATENCY_S, now_s, random.Random(child), balance)
         plan = sampler.plan("a", now_s) if sampler.due("a", now_s) else None
         now_s += cpu_s
         sampler.worked(cpu_s)
@@ -301,7 +301,9 @@ def test_processes_that_run_one_task_each_trace_their_only_run_in_time() -> None
 
 
 def test_a_first_run_that_has_a_time_limit_is_left_alone() -> None:
-    sampler = Sampler(BUDGET, LATENCY_S, 0.0, random.Random(1), Balance(1_000.0, 0.0, 1_000.0))
+    sampler = TracingSampler(
+        BUDGET, LATENCY_S, 0.0, random.Random(1), Balance(1_000.0, 0.0, 1_000.0)
+    )
     assert sampler.due("a", 0.0)
     assert sampler.plan("a", 0.0, limit_s=3_600.0) is None
     assert not sampler.due("a", 0.0)

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from otel_celery_memory.worker.tracing import traced_run
-from otel_celery_memory.worker.tracing import traced_run as tracing_window
 from tests.unit.worker.tracing.tracing_bench import RunBench, flags, here
 
 BLOCK_BYTES = sys.getsizeof(bytes(1_000))
@@ -103,7 +102,7 @@ def test_the_next_task_does_not_wait_for_that_moment(
 def test_of_very_much_that_is_alive_one_look_is_enough(
     kept: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracing_window, "_SECOND_LOOK_MAX_TRACES", 100)
+    monkeypatch.setattr(traced_run, "_SECOND_LOOK_MAX_TRACES", 100)
     bench = RunBench()
     bench.task(lambda: leak(kept, 500))
     assert not tracemalloc.is_tracing()

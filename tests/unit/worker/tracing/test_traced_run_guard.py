@@ -10,7 +10,6 @@ import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 
 from otel_celery_memory.worker.tracing import traced_run
-from otel_celery_memory.worker.tracing import traced_run as tracing_window
 from otel_celery_memory.worker.tracing.sampler import Plan
 from tests.unit.forks import in_a_fork
 from tests.unit.worker.tracing.tracing_bench import RunBench, flags, here, plan, wait_for_tracing
@@ -182,7 +181,7 @@ def test_a_time_limit_that_strikes_while_we_look_leaves_nothing_traced(
     bench = RunBench(plan() if whole else SLICE)
     assert bench.run.begin()
     wait_for_tracing()
-    monkeypatch.setattr(tracing_window, "take_traces", struck)
+    monkeypatch.setattr(traced_run, "take_traces", struck)
     with pytest.raises(SoftTimeLimitExceeded):
         bench.run.task_ended()
     monkeypatch.undo()

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from otel_celery_memory.probes.sites import LiveSites
-from otel_celery_memory.probes.tracemalloc_session import HeapTracer
+from otel_celery_memory.probes.tracemalloc_session import TracemallocSession
 from otel_celery_memory.worker.tracing.sampler import Plan
 from otel_celery_memory.worker.tracing.traced_run import Traced, TracedRun
 from tests.processes import wait_until
@@ -19,10 +19,10 @@ WHOLE = Plan(allowance_s=10.0)
 
 
 class RunBench:
-    """Runs a body as a task: what tracing found of it, as `TaskTracing` would be told."""
+    """Runs a body as a task: what tracing found of it, as `SampledTracing` would be told."""
 
     def __init__(self, plan: Plan = WHOLE, frames: int = 1) -> None:
-        self.tracer = HeapTracer(frames)
+        self.tracer = TracemallocSession(frames)
         self.tracer.stop_in_forks()
         self.cpu = FakeClock()
         self.found: list[Traced] = []
