@@ -18,8 +18,8 @@ from otel_celery_memory.captures.directory import CaptureDirectory
 from otel_celery_memory.captures.format import INT64_MAX
 from otel_celery_memory.captures.model import (
     HEAP,
+    PARTIAL,
     RUNS,
-    SLICE,
     Capture,
     CapturedProcess,
     CapturedSite,
@@ -39,7 +39,7 @@ _SITES_MAX = 20_000
 GRACE_S = 2.0
 """After the time of a capture its last windows may still come."""
 _REMEMBERED = 5
-_KINDS = {WindowKind.RUN: RUNS, WindowKind.SLICE: SLICE, WindowKind.HEAP: HEAP}
+_KINDS = {WindowKind.COMPLETE: RUNS, WindowKind.PARTIAL: PARTIAL, WindowKind.HEAP: HEAP}
 
 
 class CapturedSlots:
@@ -285,8 +285,8 @@ class CaptureAssembly:
 
     def _capture(self, orders: Orders, processes: tuple[CapturedProcess, ...]) -> Capture:
         """Whole runs where there are any: slices say less, and the two do not add up."""
-        kinds = (WindowKind.HEAP, WindowKind.RUN, WindowKind.SLICE)
-        kind = next((kind for kind in kinds if kind in self._gathered), WindowKind.RUN)
+        kinds = (WindowKind.HEAP, WindowKind.COMPLETE, WindowKind.PARTIAL)
+        kind = next((kind for kind in kinds if kind in self._gathered), WindowKind.COMPLETE)
         gathered = self._gathered.get(kind, GatheredWindows())
         return Capture(
             kind=_KINDS[kind],

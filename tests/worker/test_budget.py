@@ -47,7 +47,7 @@ def test_a_line_that_leaks_a_kibibyte_a_run_is_named_first_by_default_within_a_m
         line_of("the line that leaks in churn_and_keep"),
     )
     assert first["celery.task.name"] == TASK
-    assert first["celery.memory.site.window"] == "run"
+    assert first["celery.memory.site.window"] == "complete"
     # The bytes, their bytearray, and now and then another block of the deque.
     assert LEAK_BYTES < first["celery.memory.site.size"] < 2 * LEAK_BYTES
     overhead = receiver.received.latest("celery.memory.tracing.overhead")
@@ -74,7 +74,7 @@ def test_a_line_that_leaks_is_named_where_each_child_runs_one_task(
         return [
             event
             for event in sites(receiver)
-            if event.attributes["celery.memory.site.window"] == "first"
+            if event.attributes["celery.memory.site.window"] == "first_run"
             and event.attributes["code.line.number"] == line_of("leaks in churn_and_keep")
         ]
 
@@ -86,7 +86,7 @@ def test_a_line_that_leaks_is_named_where_each_child_runs_one_task(
         for event in first()
     )
     windows = {event.attributes["celery.memory.site.window"] for event in sites(receiver)}
-    assert windows <= {"first", "slice"}
+    assert windows <= {"first_run", "partial"}
 
 
 def test_a_soft_time_limit_is_raised_in_the_task_with_the_capture_signal_on(

@@ -317,14 +317,14 @@ class TaskRecorder:
         self._measurement = None
         self._close_fast_path()
         if self._reopened > _REOPEN_LIMIT:
-            self._switches.switch_off("meter")
+            self._switches.switch_off("measurement")
             return
         logger.debug("otel_celery_memory: probes opened again", exc_info=True)
         self._probe = None  # its descriptors may be somebody else's by now: not closed
         try:
             self._open()
         except Exception:
-            self._switches.switch_off("meter")
+            self._switches.switch_off("measurement")
 
     def _close_fast_path(self) -> None:
         self._fast_path = None

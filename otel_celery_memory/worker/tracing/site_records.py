@@ -44,7 +44,7 @@ def run_records(
     whole = traced.whole and not traced.aborted and task != SHARED_NAME and not with_exception
     return window_records(
         pid,
-        WindowKind.RUN if whole else WindowKind.SLICE,
+        WindowKind.COMPLETE if whole else WindowKind.PARTIAL,
         task,
         left_alive(traced.sites, chosen),
         aborted=traced.whole and traced.aborted,

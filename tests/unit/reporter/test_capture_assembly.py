@@ -36,7 +36,7 @@ class Gathering:
 
     def send(self, pid: int, blocks: int = 1, task: str = "a", **changes: Any) -> None:
         """A window with one site."""
-        fields = {"kind": WindowKind.RUN, "capture": 5, **changes}
+        fields = {"kind": WindowKind.COMPLETE, "capture": 5, **changes}
         self.window(pid, task, **fields)
         self.captures.site(site(blocks * 100, 7, pid=pid, task=task, blocks=blocks, **fields))
 
@@ -190,7 +190,7 @@ def test_when_the_worker_ends_what_there_is_is_the_capture(gathering: Gathering)
 
 
 def test_whole_runs_go_before_slices_and_the_whole_heap_before_both(gathering: Gathering) -> None:
-    gathering.send(1, 50, kind=WindowKind.SLICE)
+    gathering.send(1, 50, kind=WindowKind.PARTIAL)
     gathering.send(1, 2)
     found = gathering.complete(all_now=True)
     assert found is not None

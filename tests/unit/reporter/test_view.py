@@ -86,8 +86,8 @@ def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None
     bench.emitter.tasks.finished("app.grow", 90)
     bench.emitter.tasks.retained("app.grow", 101)
     bench.emitter.tasks.retained("app.grow", 100)
-    bench.emitter.sites.window(window(101, "app.grow", kind=WindowKind.SLICE))
-    bench.emitter.sites.site(site(70, 41, pid=101, task="app.grow", kind=WindowKind.SLICE))
+    bench.emitter.sites.window(window(101, "app.grow", kind=WindowKind.PARTIAL))
+    bench.emitter.sites.site(site(70, 41, pid=101, task="app.grow", kind=WindowKind.PARTIAL))
     bench.inspector.tick()
     assert bench.written == [
         {
@@ -116,7 +116,7 @@ def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None
                     "name": "feeds.py:41",
                     "function": "load",
                     "task": "app.grow",
-                    "window": "slice",
+                    "window": "partial",
                     "size": 70,
                     "blocks": 1,
                     "runs": 1,
@@ -134,11 +134,11 @@ def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None
 
 
 def test_no_two_rows_of_the_sites_are_the_same_however_deep_is_traced(bench: Bench) -> None:
-    bench.emitter.sites.window(window(101, "app.grow", kind=WindowKind.SLICE))
+    bench.emitter.sites.window(window(101, "app.grow", kind=WindowKind.PARTIAL))
     for number in range(20):
         stack = "\n".join(f"caller.py:{number + depth}" for depth in range(25))
         bench.emitter.sites.site(
-            site(7, 41, pid=101, task="app.grow", kind=WindowKind.SLICE, stack=stack)
+            site(7, 41, pid=101, task="app.grow", kind=WindowKind.PARTIAL, stack=stack)
         )
     (row,) = bench.inspector.view("budget")["sites"]
     assert (row["name"], row["size"], row["blocks"]) == ("feeds.py:41", 140, 20)
@@ -231,9 +231,9 @@ def test_very_many_of_everything_still_fit_on_the_page(bench: Bench) -> None:
         bench.emitter.state.apply(ProcessUp(number + 1, 0, number, 10**12))
         bench.emitter.tasks.finished(f"{number}" + "t" * 400, 10**12)
     for number in range(500):
-        bench.emitter.sites.window(window(1, f"{number}" + "t" * 400, kind=WindowKind.SLICE))
+        bench.emitter.sites.window(window(1, f"{number}" + "t" * 400, kind=WindowKind.PARTIAL))
         bench.emitter.sites.site(
-            site(10**9, number, task=f"{number}" + "t" * 400, kind=WindowKind.SLICE)
+            site(10**9, number, task=f"{number}" + "t" * 400, kind=WindowKind.PARTIAL)
         )
     view = bench.inspector.view("budget")
     assert (len(view["processes"]), len(view["tasks"]), len(view["sites"])) == (200, 50, 10)

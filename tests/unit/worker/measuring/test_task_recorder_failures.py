@@ -37,7 +37,7 @@ def test_a_probe_that_fails_again_and_again_is_switched_off_with_one_line(
         recording.run(task)
     assert len(recording.probes.opened) == 4
     assert [(r.levelno, r.getMessage()) for r in caplog.records] == [
-        (logging.ERROR, "otel_celery_memory: meter failed and is switched off")
+        (logging.ERROR, "otel_celery_memory: measurement failed and is switched off")
     ]
 
 

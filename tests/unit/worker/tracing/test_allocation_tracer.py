@@ -100,14 +100,14 @@ def test_within_a_budget_it_is_on_only_in_a_traced_run(process: Process) -> None
     assert tracemalloc.is_tracing()
     process.tracing.starting()
     assert not tracemalloc.is_tracing()
-    assert process.windows() == [("RUN", "a", 0)]
+    assert process.windows() == [("COMPLETE", "a", 0)]
 
 
 def test_always_is_on_from_the_beginning_and_every_run_has_numbers(page: ControlPage) -> None:
     process = Process(page, "always")
     assert tracemalloc.is_tracing()
     assert process.run(times=3) == [True, True, True]
-    assert process.windows()[0] == ("RUN", "a", 0)
+    assert process.windows()[0] == ("COMPLETE", "a", 0)
     process.tracing.down("a")
     process.tracing.stop()
     assert not tracemalloc.is_tracing()
@@ -121,7 +121,7 @@ def test_always_a_run_that_raised_holds_its_exception_and_is_no_whole_run(
         process.start(name)
         process.tracing.ended(finished(task=name, state=state))
     process.start()
-    assert process.windows() == [("SLICE", "a", 0), ("SLICE", "b", 0), ("RUN", "c", 0)]
+    assert process.windows() == [("PARTIAL", "a", 0), ("PARTIAL", "b", 0), ("COMPLETE", "c", 0)]
     process.tracing.stop()
 
 
@@ -167,7 +167,7 @@ def test_a_child_that_is_up_in_the_middle_of_a_capture_takes_part_in_it(page: Co
     capture(page)
     process = Process(page, "off")
     assert process.run(times=4) == [True, True, False, False]
-    assert process.windows() == [("RUN", "a", 1)] * 2
+    assert process.windows() == [("COMPLETE", "a", 1)] * 2
     process.tracing.stop()
 
 

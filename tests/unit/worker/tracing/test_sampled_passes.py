@@ -60,7 +60,7 @@ def test_a_capture_that_begins_inside_one_ends_with_it(tracing: Tracing) -> None
     wait_for_tracing()
     tracing.leak(4)
     tracing.tracing.passed()
-    assert tracing.windows() == [("SLICE", "a", 6, 0, 4)]
+    assert tracing.windows() == [("PARTIAL", "a", 6, 0, 4)]
 
 
 def test_without_a_budget_all_are_let_by_and_nothing_is_earned(tracing: Tracing) -> None:
