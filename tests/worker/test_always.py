@@ -9,7 +9,7 @@ from tests.processes import wait_until
 from tests.worker.harness import Start
 from tests.worker.test_budget import sites
 
-HELD_BYTES = 100_000
+IN_FLIGHT_BYTES = 100_000
 FAILING = ("fail_holding", "retry_holding")
 
 
@@ -37,7 +37,7 @@ def test_what_a_failed_or_retried_run_holds_until_it_is_collected_is_no_leak_of_
 
         def told_of_all() -> bool:
             for name in FAILING * 20:
-                worker.send(name, HELD_BYTES).get(timeout=30, propagate=False)
+                worker.send(name, IN_FLIGHT_BYTES).get(timeout=30, propagate=False)
                 worker.run("noop")
             return {task for task, _ in told()} >= {*FAILING, "noop"}
 

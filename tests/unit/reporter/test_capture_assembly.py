@@ -11,14 +11,14 @@ import pytest
 
 from otel_celery_memory.captures.format import dump_capture, load_capture
 from otel_celery_memory.captures.model import Capture, CapturedProcess, CapturedSite, CaptureError
-from otel_celery_memory.ipc.commands import Orders
+from otel_celery_memory.ipc.commands import Commands
 from otel_celery_memory.ipc.records import WindowKind
 from otel_celery_memory.reporter.capture_assembly import EMPTY_S, GRACE_S, CaptureAssembly
 from otel_celery_memory.reporter.sites import CodePlace
 from tests.unit.examples import site, window
 from tests.unit.fakes import FakeClock
 
-ORDERS = Orders("", 5, 2, False, 1_120.0, 1.0)
+ORDERS = Commands("", 5, 2, False, 1_120.0, 1.0)
 FIRST, SECOND = CapturedProcess("0", 1, 1_000), CapturedProcess("1", 2, None)
 PATH = "/srv/app/feeds.py"
 
@@ -219,7 +219,7 @@ def test_the_same_order_seen_again_is_no_new_capture(gathering: Gathering) -> No
     assert gathering.states() == [(5, "running")]
     gathering.complete(all_now=True)
     gathering.captures.begin(ORDERS, "budget")
-    gathering.captures.begin(Orders(), "budget")
+    gathering.captures.begin(Commands(), "budget")
     assert gathering.states() == [(5, "complete")]
 
 

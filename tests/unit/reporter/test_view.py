@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from otel_celery_memory.ipc.commands import Orders
+from otel_celery_memory.ipc.commands import Commands
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.ipc.records import HeapSampled, ProcessUp, WindowKind
 from otel_celery_memory.reporter.capture_assembly import CaptureAssembly, TakenCapture
@@ -185,14 +185,14 @@ def test_processes_that_are_gone_or_never_said_who_they_are_are_not_in_it(bench:
 
 
 def test_the_mode_is_the_one_that_was_ordered(bench: Bench) -> None:
-    bench.page.order(Orders("always"))
+    bench.page.set_commands(Commands("always"))
     bench.inspector.tick()
     assert bench.written[0]["tracing"]["mode"] == "always"
 
 
 def test_an_ordered_capture_is_told_when_the_children_have_sent_it(bench: Bench) -> None:
     bench.worker()
-    bench.page.order(Orders("", 3, 1, False, 1_100.0, 1.0))
+    bench.page.set_commands(Commands("", 3, 1, False, 1_100.0, 1.0))
     bench.inspector.tick()
     assert bench.written[-1]["captures"] == [{"number": 3, "state": "running"}]
     sender = bench.emitter.state.processes[101].captured()
@@ -207,7 +207,7 @@ def test_an_ordered_capture_is_told_when_the_children_have_sent_it(bench: Bench)
 
 def test_without_children_the_main_process_is_the_one_that_is_captured(bench: Bench) -> None:
     bench.emitter.state.apply(ProcessUp(100, 0, -1, 1))
-    bench.page.order(Orders("", 3, 1, False, 1_100.0, 1.0))
+    bench.page.set_commands(Commands("", 3, 1, False, 1_100.0, 1.0))
     bench.inspector.tick()
     sender = bench.emitter.state.processes[100].captured()
     bench.emitter.captures.window(window(100, "a", capture=3, sites=0), sender)
@@ -217,7 +217,7 @@ def test_without_children_the_main_process_is_the_one_that_is_captured(bench: Be
 
 def test_when_the_worker_ends_a_capture_is_told_as_far_as_it_is(bench: Bench) -> None:
     bench.worker()
-    bench.page.order(Orders("", 3, 10, False, 1_100.0, 1.0))
+    bench.page.set_commands(Commands("", 3, 10, False, 1_100.0, 1.0))
     bench.inspector.finish()
     bench.inspector.finish()
     assert [taken.number for taken in bench.emitter.told] == [3]

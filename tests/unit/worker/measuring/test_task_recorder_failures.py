@@ -62,7 +62,7 @@ def test_what_is_switched_off_is_told_again_to_a_reporter_that_may_be_a_new_one(
     recording = Recording(FailingSpans())
     recording.recorder.begin(0)
     recording.run(task)
-    monkeypatch.setattr(circuit_breaker, "TELL_AGAIN_S", -1.0)
+    monkeypatch.setattr(circuit_breaker, "REPORT_AGAIN_S", -1.0)
     recording.recorder._heap.due_ns = 0
     assert failed(recording.run(task)) == [(0, "spans")]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from otel_celery_memory.ipc.commands import Orders
+from otel_celery_memory.ipc.commands import Commands
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.ipc.records import Record, SitesWindow, WindowKind
 from otel_celery_memory.probes.sites import SiteFilter
@@ -88,7 +88,7 @@ def process(page: ControlPage) -> Iterator[Process]:
 
 
 def order(page: ControlPage, **changes: Any) -> None:
-    page.order(replace(page.orders(), **changes))
+    page.set_commands(replace(page.commands(), **changes))
 
 
 def capture(page: ControlPage, number: int = 1, runs: int = 2) -> None:
@@ -223,7 +223,7 @@ def test_the_whole_heap_is_captured_once_in_a_slot_however_short_its_children_li
 def test_garbage_on_the_page_orders_nothing_and_the_order_before_holds(
     process: Process, page: ControlPage
 ) -> None:
-    page.order(Orders("off"))
+    page.set_commands(Commands("off"))
     process.run()
     page._map[8:64] = b"\xff" * 56
     page._map[0:8] = b"\x77" * 8
@@ -235,7 +235,7 @@ def test_garbage_on_the_page_orders_nothing_and_the_order_before_holds(
 def test_an_order_that_was_being_written_is_obeyed_at_the_task_behind(
     process: Process, page: ControlPage
 ) -> None:
-    page.order(Orders("off"))
+    page.set_commands(Commands("off"))
     whole = page._map[:64]
     page._map[56:64] = bytes(8)
     process.run()

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from otel_celery_memory.ipc.commands import Orders
+from otel_celery_memory.ipc.commands import Commands
 from otel_celery_memory.worker.tracing import traced_run
 from tests.unit.worker.tracing.process_tracing import Tracing
 from tests.unit.worker.tracing.tracing_bench import wait_for_tracing
 
-RUNS = Orders("", 5, 3, False, 1_100.0, 1.0)
+RUNS = Commands("", 5, 3, False, 1_100.0, 1.0)
 TIMED = replace(RUNS, capture=6, runs=0, until_s=1_001.0)
 
 

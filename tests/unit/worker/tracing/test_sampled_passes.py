@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from otel_celery_memory.ipc.commands import Balance, Orders
+from otel_celery_memory.ipc.commands import Balance, Commands
 from otel_celery_memory.worker.tracing import traced_run
 from tests.unit.worker.tracing.process_tracing import Tracing
 from tests.unit.worker.tracing.tracing_bench import wait_for_tracing
 
-TIMED = Orders("", 6, 0, False, 1_500.0, 1.0)
+TIMED = Commands("", 6, 0, False, 1_500.0, 1.0)
 
 
 @pytest.fixture
