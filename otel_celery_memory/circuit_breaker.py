@@ -1,4 +1,4 @@
-"""A part that raises is logged once and switched off, at once or when it goes on raising."""
+"""A part that raises is logged once and switched off, at once or after some failures in a row."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from collections.abc import Callable
 logger = logging.getLogger(__name__)
 
 TRIES = 3
-"""So often in a row a part raises before it is switched off: a file may be missing for a moment."""
+"""A part is switched off when it fails so often in a row: a file may be missing for a moment."""
 REPORT_AGAIN_S = 30.0
 
 
 class CircuitBreaker:
-    """Runs the parts of one process; nothing that one does wrong ends the others."""
+    """Runs the parts of one process: a failure of one part does not stop the others."""
 
     def __init__(
         self,
         indispensable: tuple[str, ...] = (),
         on_switched_off: Callable[[str], None] = lambda part: None,
     ) -> None:
-        """``indispensable`` parts are said to be off as well, and go on: without them nothing does.
+        """``indispensable`` parts go on after failures, because nothing works without them.
 
-        ``told`` is called once with each part that is switched off.
+        They are reported as switched off all the same. ``on_switched_off`` is called once with each
+        part that is switched off.
         """
         self._indispensable = indispensable
         self._on_switched_off = on_switched_off
@@ -33,7 +34,7 @@ class CircuitBreaker:
         self._off: set[str] = set()
 
     def run(self, part: str, function: Callable[..., None], *arguments: object) -> None:
-        """Have a part do something, unless it is switched off; never raises."""
+        """Calls `function` for a part unless the part is switched off; never raises."""
         if part in self._off and part not in self._indispensable:
             return
         try:
@@ -44,13 +45,13 @@ class CircuitBreaker:
             self._failures.pop(part, None)
 
     def switched_off(self) -> list[str]:
-        """The parts that raised again and again."""
+        """The parts that failed `TRIES` times in a row, sorted."""
         return sorted(self._off)
 
     def _failed(self, part: str) -> None:
         if part not in self._logged:
             self._logged.add(part)
-            logger.exception("otel_celery_memory: %s failed; this is told once", part)
+            logger.exception("otel_celery_memory: %s failed; further failures are not logged", part)
         self._failures[part] += 1
         if self._failures[part] >= TRIES and part not in self._off:
             self._off.add(part)
@@ -59,36 +60,36 @@ class CircuitBreaker:
 
 
 class PartSwitches:
-    """Parts are on until they are switched off."""
+    """The parts of a process that are switched off at their first failure."""
 
     def __init__(self, report: Callable[[str], None] = lambda part: None) -> None:
-        """``tell`` is told of each part that is off."""
+        """``report`` is called with each part that is switched off."""
         self._off: set[str] = set()
         self._report = report
         self._reported_s = 0.0
 
     def switch_off(self, part: str) -> None:
-        """A part failed; called while its exception is handled."""
+        """Switches off a part that failed; to be called while its exception is handled."""
         if part not in self._off:
             self._off.add(part)
             logger.exception("otel_celery_memory: %s failed and is switched off", part)
             self.report()
 
     def report_again(self) -> None:
-        """Now and then: a frame may have been dropped, or a reporter have died."""
+        """Reports again every `REPORT_AGAIN_S`: a frame may be dropped, a reporter be restarted."""
         if self._off and time.monotonic() - self._reported_s > REPORT_AGAIN_S:
             self.report()
 
     def report(self) -> None:
-        """Tell of all that is off."""
+        """Reports all parts that are switched off."""
         self._reported_s = time.monotonic()
         for part in self.switched_off():
             self._report(part)
 
     def is_off(self, part: str) -> bool:
-        """Whether it failed."""
+        """Whether this part is switched off."""
         return part in self._off
 
     def switched_off(self) -> list[str]:
-        """All that failed."""
+        """All parts that are switched off, sorted."""
         return sorted(self._off)

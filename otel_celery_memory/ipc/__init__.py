@@ -1,10 +1,10 @@
-"""What crosses between a worker's processes and its reporter, and how it lies in memory.
+"""What crosses between a worker's processes and its reporter, and its layout in memory.
 
-`records` says what happened, one record a fact, and `codec` puts records into frames of a pipe and
-finds them again. `journal` keeps what was read until an endpoint has it. `control_page` is the
-memory that all of them share: `commands` that people gave, what each slot runs, what was spent on
-tracing, what was dropped and which exits were acknowledged. `status_page` carries the view for
-people back to the worker. `fifo` is where spawned children meet their worker. All bytes that come
+`records` are the facts, one record a fact; `codec` encodes records as frames of a pipe and decodes
+them. `journal` keeps the bytes that were read until an endpoint acknowledges them. `control_page`
+is the memory that all processes share: `commands` from people, the task in flight of each slot, the
+cost of allocation tracing, drop counters and acknowledged exits. `status_page` carries the
+reporter's view back to the worker. `fifo` lets spawned children find their worker. Bytes that come
 from another process are checked before they are used.
 """
 

@@ -1,13 +1,12 @@
-"""How a record becomes a frame in the pipe, and frames become records again.
+"""Encodes records as frames of the pipe, and decodes frames to records.
 
-A frame is at most ``PIPE_BUF`` bytes, so the kernel never interleaves two writers (pipe(7)):
-magic, version, kind, length of the payload, CRC-32 of version, kind and
-payload; then the payload: the
-record's numbers packed little-endian, then its strings in UTF-8, separated by NUL. ``struct``
-and not ``marshal``, which is as fast but may crash the reader on bytes it did not write
-("never unmarshal data received from an untrusted source").
+A frame is at most ``PIPE_BUF`` bytes, so the kernel never interleaves two writers (pipe(7)). Its
+header is magic, version, kind, length of the payload, and CRC-32 of version, kind and payload. The
+payload is the record's numbers, packed little-endian, then its strings in UTF-8, separated by NUL.
+The codec uses ``struct`` and not ``marshal``: ``marshal`` is as fast, but bytes that it did not
+write may crash the reader ("never unmarshal data received from an untrusted source").
 
-A reader finds whole frames among the bytes of the pipe; what is none is skipped and counted.
+The decoder finds complete frames among the bytes of the pipe. It skips and counts other bytes.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ from otel_celery_memory.ipc.records import Record, TaskStarted
 MAGIC = b"\xce\x4d"
 VERSION = 2
 MAX_FRAME_BYTES = 4096
-"""Linux's ``PIPE_BUF``. POSIX asks for 512 only; macOS has 512 and may tear larger frames there,
-which the decoder then skips and counts."""
+"""Linux's ``PIPE_BUF``. POSIX asks for 512 only; macOS has 512 and may tear larger frames,
+which the decoder skips and counts."""
 
 HEADER = struct.Struct("<2sBBHI")
 KIND_AT = 3
-"""Which byte of a frame says what it is."""
+"""Offset of the byte that gives a frame's kind."""
 _pack_header = HEADER.pack
 _new = tuple.__new__
 _ABSENT = -(2**63)
@@ -39,11 +38,11 @@ _SMALLEST_LIMIT_BYTES = min(_STRING_LIMIT_BYTES.values())
 
 
 class Layout:
-    """Where a record type's numbers, bytes and strings lie."""
+    """The layout of one record type: its numbers and bytes, then its strings."""
 
     def __init__(self, kind: int, record_type: type[Record]) -> None:
         self.kind = kind
-        # The checksum covers what the header says of the payload too.
+        # The checksum covers the header's version and kind too.
         self.seed = crc32(bytes((VERSION, kind)))
         self.type = record_type
         hints = typing.get_type_hints(record_type)
@@ -69,15 +68,15 @@ _LAYOUTS = [
 ]
 _BY_TYPE = {layout.type: layout for layout in _LAYOUTS}
 LAYOUTS = {layout.kind: layout for layout in _LAYOUTS}
-"""By the kind that a header names."""
+"""By the kind in a frame's header."""
 STARTED = _BY_TYPE[records.TaskStarted]
 FINISHED = _BY_TYPE[records.TaskFinished]
 ABSENT = _ABSENT
-"""What stands for ``None`` in a frame."""
+"""The number that encodes ``None`` in a frame."""
 
 
 def encode(record: Record) -> bytes:
-    """The frame of a record: never more than `MAX_FRAME_BYTES`, over-long strings are clipped."""
+    """The frame of a record, at most `MAX_FRAME_BYTES` long; clips strings that are too long."""
     layout = _BY_TYPE[type(record)]
     count = layout.number_count
     numbers: typing.Any = record[:count]
@@ -88,7 +87,8 @@ def encode(record: Record) -> bytes:
                 numbers[index] = _ABSENT
     text: str = "\0".join(record[count:])  # type: ignore[arg-type]
     body = text.encode("utf-8", "replace")
-    # Clipped or not must not depend on the other strings: a start and its end name one id.
+    # Whether a string is clipped must not depend on the others: a task's start and its end must
+    # carry the same id.
     if len(body) > _SMALLEST_LIMIT_BYTES or text.count("\0") != layout.separators:
         body = _clipped(layout, typing.cast("tuple[str, ...]", record[count:]))
     payload = layout.pack(*numbers) + body
@@ -99,20 +99,20 @@ def encode(record: Record) -> bytes:
 
 
 def finished_record(numbers: tuple[int | bytes, ...], text: str) -> records.TaskFinished:
-    """The record of such parts of a `TaskFinished`."""
+    """A `TaskFinished` from its numbers, `ABSENT` for ``None``, and its joined strings."""
     present: typing.Any = list(numbers)
     for index in FINISHED.optional:
         if present[index] == _ABSENT:
             present[index] = None
-    # A name may hold a NUL; what is left over goes with the last string and is clipped there.
+    # A name may contain a NUL; what follows it goes into the last string and is clipped there.
     strings = text.split("\0", FINISHED.separators)
     return records.TaskFinished(*present, *strings)
 
 
 def plain_frame(layout: Layout, numbers: tuple[int | bytes, ...], text: str) -> bytes | None:
-    """`encode` for hot paths, of a record's numbers, `ABSENT` for ``None``, and its joined strings.
+    """`encode` for hot paths, from a record's numbers, `ABSENT` for ``None``, and joined strings.
 
-    ``None`` where a string may have to be clipped: that is left to `encode`.
+    ``None`` if a string may have to be clipped: only `encode` does that.
     """
     body = text.encode("utf-8", "replace")
     if len(body) > _SMALLEST_LIMIT_BYTES or text.count("\0") != layout.separators:
@@ -130,16 +130,16 @@ def _clipped(layout: Layout, strings: tuple[str, ...]) -> bytes:
         limit = _STRING_LIMIT_BYTES.get(name, _STRING_LIMIT_DEFAULT_BYTES)
         encoded = value.replace("\0", "").encode("utf-8", "replace")
         if name == "stack" and len(encoded) > limit:
-            # The most recent calls come last and say most; a place cut in two says nothing.
+            # The most recent calls come last and are the most useful; half a line is of no use.
             encoded = encoded[-limit:].partition(b"\n")[2] or encoded[-limit:]
         encoded = encoded[:limit]
-        # A cut in the middle of a character leaves bytes that are no UTF-8: drop them.
+        # A cut inside a character leaves bytes that are not UTF-8: drop them.
         parts.append(encoded.decode("utf-8", "ignore").encode())
     return b"\0".join(parts)
 
 
 def decode(kind: int, payload: bytes) -> Record | None:
-    """The record of one payload, or ``None`` where it is not one of ours."""
+    """The record of one payload; ``None`` if the payload does not fit the kind."""
     layout = LAYOUTS.get(kind)
     if layout is None or len(payload) < layout.numbers.size:
         return None
@@ -159,15 +159,15 @@ def decode(kind: int, payload: bytes) -> Record | None:
             return None
     if len(strings) != len(layout.strings):
         return None
-    # As the type's own constructor, which is a function around this, with three checks of its own.
+    # Faster than the type's own constructor, which wraps this call with three checks.
     return _new(layout.type, (*numbers, *strings))
 
 
 class FrameDecoder:
-    """Turns the bytes of a pipe into records; skips and counts what is not a frame.
+    """Decodes the bytes of a pipe; skips and counts bytes that are not a frame.
 
-    ``bad_frames`` counts runs of bytes that were skipped, not the bytes. Never raises, and keeps
-    less than one frame between calls.
+    ``bad_frames`` counts runs of skipped bytes, not bytes. Never raises, and keeps less than one
+    frame between calls.
     """
 
     def __init__(self) -> None:
@@ -176,7 +176,7 @@ class FrameDecoder:
         self._in_garbage = False
 
     def feed(self, data: bytes) -> list[Record]:
-        """Records that are complete with `data` appended to what came before."""
+        """The records that `data` completes, after the bytes of the calls before."""
         buffer = self._rest + data if self._rest else data
         found: list[Record] = []
         at, end = 0, len(buffer)
@@ -203,11 +203,11 @@ class FrameDecoder:
 
     @property
     def incomplete_bytes(self) -> int:
-        """How much of what was fed is no whole frame yet."""
+        """How many of the bytes fed so far are not a complete frame yet."""
         return len(self._rest)
 
     def finish(self) -> list[Record]:
-        """The stream has ended: what is left is no frame's beginning, but may hide whole ones."""
+        """The last records of a stream: an incomplete frame may contain complete ones."""
         found: list[Record] = []
         while len(self._rest) >= HEADER.size:
             at = self._skip(self._rest, 0)
@@ -219,34 +219,34 @@ class FrameDecoder:
         return found
 
     def _skip(self, buffer: bytes, at: int) -> int:
-        """The next place where a frame may begin; counts a run of garbage once."""
+        """The next offset at which a frame may begin; counts a run of skipped bytes once."""
         if not self._in_garbage:
             self._in_garbage = True
             self.bad_frames += 1
         following = buffer.find(MAGIC, at + 1)
         if following >= 0:
             return following
-        # The last byte may be the first half of the magic.
+        # The last byte may be the first half of the magic number.
         return max(at + 1, len(buffer) - len(MAGIC) + 1)
 
 
 class InFlightTable(Protocol):
-    """Where processes say what they run: the control page."""
+    """Where each process writes its task in flight: the control page."""
 
     def in_flight(self, slot: int) -> bytes:
-        """What the process in this slot holds; empty where it holds nothing."""
+        """The frame of the task in flight in this slot; empty if there is none."""
 
     def idle(self, slot: int, pid: int) -> bool:
-        """Whether this process says that all that it ran has ended."""
+        """Whether this process has written that all its tasks have ended."""
 
 
 def task_in_flight(table: InFlightTable, slot: int, pid: int) -> TaskStarted | None:
-    """The start that this process holds; another one may have its slot by now."""
-    held = decode_in_flight(table.in_flight(slot))
-    return held if held is not None and held.pid == pid else None
+    """The start of this process's task in flight; another process may have its slot by now."""
+    started = decode_in_flight(table.in_flight(slot))
+    return started if started is not None and started.pid == pid else None
 
 
-def decode_in_flight(held: bytes) -> TaskStarted | None:
-    """The start that a process holds in the control page; ``None`` where there is no whole one."""
-    found = FrameDecoder().feed(held)
+def decode_in_flight(frame: bytes) -> TaskStarted | None:
+    """The start in a slot's area of the control page; ``None`` if it has no complete frame."""
+    found = FrameDecoder().feed(frame)
     return next((record for record in found if isinstance(record, TaskStarted)), None)

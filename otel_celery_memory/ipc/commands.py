@@ -1,8 +1,9 @@
-"""What the main process orders those that run tasks to do, and how orders lie in shared memory.
+"""The commands that the main process gives to the processes that run tasks, in shared memory.
 
-The main process alone gives orders; the others read them whole or not at all. No lock is between
-them, and a number of eight bytes may be half written when it is read: a checksum over all of it
-tells. What processes keep of tracing for those that come after them is here too.
+Only the main process writes commands. Readers take no lock, so commands may be half written when
+they are read, even inside a number of eight bytes. A checksum over all of them shows that; the
+reader then keeps the commands it has until the next task. `Balance` is here too: what a process
+leaves to its successor about the cost of allocation tracing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ TRACING_MODES = ("budget", "always", "off")
 CAPTURE_RUNS_MAX = 10_000
 CAPTURE_SECONDS_MAX = 600.0
 _CAPTURE_MAX = 2**63 - 1
-"""What a record can carry."""
+"""The largest capture number that a record can carry."""
 _BODY = struct.Struct("<QQQQQdd")
 _CHECKSUM = struct.Struct("<Q")
 COMMANDS_BYTES = _BODY.size + _CHECKSUM.size
@@ -25,12 +26,13 @@ COMMANDS_BYTES = _BODY.size + _CHECKSUM.size
 
 @dataclass(frozen=True)
 class Balance:
-    """What the process in a slot earned and spent: seconds of task time and of tracing.
+    """What a slot earned and spent: seconds of task time and of allocation tracing.
 
-    ``recent_*`` have decayed until ``at_s`` on the monotonic clock; ``task_s`` and ``spent_s`` are
-    totals since the worker started. ``asked_s`` is when it was last asked whether a run is traced,
-    on the clock of the sampler's waits; ``run_s`` is how long a run took lately, of any task, and
-    ``first_s`` the least that a first run may cost to be seen whole, as the last one traced shows.
+    ``task_s`` and ``spent_s`` are totals since the worker started. ``recent_*`` are decayed totals,
+    as of ``at_s`` on the monotonic clock. ``asked_s`` is when the sampler last decided whether to
+    trace a run, on the clock of the sampler's waits. ``run_s`` is how long a recent run took, of
+    any task. ``first_s`` is the least that tracing a complete first run may cost, as measured in
+    the last one traced.
     """
 
     task_s: float = 0.0
@@ -45,12 +47,12 @@ class Balance:
 
 @dataclass(frozen=True)
 class Commands:
-    """What the main process wants of those that run tasks.
+    """The mode of allocation tracing and the last capture that people asked for.
 
-    ``mode`` is empty where the settings' is meant. A capture is of the next ``runs`` runs in each
-    process, or of those that begin until ``until_s`` on the monotonic clock where ``runs`` is 0;
-    none of them is slowed by more than ``allowance_s``. ``capture`` is 0 where there is none.
-    ``by_signal`` says who asked for it.
+    ``mode`` is one of `TRACING_MODES`, or empty for the mode of the settings. ``capture`` is the
+    number of the capture, 0 if there is none. It covers the next ``runs`` runs in each process or,
+    if ``runs`` is 0, the runs that begin before ``until_s`` on the monotonic clock. It slows no
+    run by more than ``allowance_s`` seconds. ``by_signal`` is true if a signal began it.
     """
 
     mode: str = ""
@@ -62,18 +64,18 @@ class Commands:
 
 
 class CommandArea:
-    """The orders at the head of a page; ``clock_s`` is monotonic."""
+    """The commands at the head of a page; ``clock_s`` is monotonic."""
 
     def __init__(self, memory: mmap.mmap, clock_s: Callable[[], float]) -> None:
         self._map = memory
         self._clock_s = clock_s
 
     def version(self) -> bytes:
-        """Changes with each order; compared before every task, so it is not even decoded."""
+        """Changes with each write. It is compared before every task, so it is not decoded."""
         return self._map[:8]
 
     def write(self, commands: Commands) -> None:
-        """Give orders; one thread of one process at a time may."""
+        """Replaces the commands; one thread of one process at a time may call it."""
         number = (int.from_bytes(self.version(), "little") + 1) % 2**64
         body = _BODY.pack(
             number,
@@ -87,7 +89,7 @@ class CommandArea:
         self._map[:COMMANDS_BYTES] = body + _CHECKSUM.pack(crc32(body))
 
     def read(self) -> Commands | None:
-        """The orders; none are given where they make no sense, ``None`` while they are written."""
+        """The commands; ``None`` during a write, the default if a value is impossible."""
         found = self._map[:COMMANDS_BYTES]
         if found == bytes(COMMANDS_BYTES):
             return Commands()
@@ -104,5 +106,5 @@ class CommandArea:
             or not 0 <= until_s <= self._clock_s() + CAPTURE_SECONDS_MAX
         ):
             return Commands()
-        ordered = TRACING_MODES[mode - 1] if mode else ""
-        return Commands(ordered, capture, runs, bool(signal), until_s, allowance_s)
+        mode_name = TRACING_MODES[mode - 1] if mode else ""
+        return Commands(mode_name, capture, runs, bool(signal), until_s, allowance_s)

@@ -1,17 +1,30 @@
 """The control page: memory that the worker's processes and the reporter share.
 
-First what the main process orders (`commands.py`): a number that changes with each order, the mode
-of tracing, and the last capture asked for. Then a cell for each slot: what its process has earned
-and spent on tracing and has sent of a capture, with which its successor goes on. Then the frames
-that were dropped, and the reporter's heartbeat.
-Then for each slot the frame of the task that its process is running: it is there for as long as
-the task runs, and where the task takes its process with it, it stays until that has been told. Its
-first byte says whether one runs at all. At the end are the ends that were told. A slot
-has one process at a time, and the main process lets one thread give orders: nothing has two
-writers, and no lock is shared between processes.
+From its beginning the page has:
 
-What is read here is checked before it is used: a task that writes where it should not must not
-make us trace for ever.
+1. the commands of the main process (`commands.py`);
+2. a cell for each slot: the balance of allocation tracing and the windows sent of a capture. A slot
+   outlives its processes, and a child may live for one run, so its successor continues from there;
+3. the counters of dropped frames, and the reporter's heartbeat;
+4. an area for each slot with the frame of the task in flight. It stays for as long as the task runs
+   and, if the process dies in the task, until that has been reported. Its first byte says whether
+   a task runs at all;
+5. the acknowledged exits.
+
+A slot has one process at a time, and in the main process one thread writes commands. So nothing has
+two writers, and processes share no lock. Values are checked before they are used: a task that
+writes to this memory by mistake must not make us trace for ever.
+
+Dropped ends of tasks are counted apart from other dropped frames, by the process that drops them:
+tasks measured, lost in flight and dropped add up to exactly the tasks that started. A child writes
+`IDLE` into its area when all its tasks have ended; if it is killed then, it is lost in no task,
+whichever frames were dropped. It does not write that after a task that the process's own signal
+ended: that task is reported with its process and also measured, or dropped. What remains
+uncovered is a SIGKILL in the few lines between a drop and that write.
+
+The reporter adds a lost process to the acknowledged exits when an endpoint has acknowledged its
+event, and any other exit when it is counted. A reporter that is started again is sent all exits
+that are not among them.
 """
 
 from __future__ import annotations
@@ -37,29 +50,29 @@ from otel_celery_memory.ipc.shared_memory import new_memory, page_in
 _COUNT = struct.Struct("<Q")
 _CELL = struct.Struct("<QQ")
 _COUNT_MAX = 2**63 - 1
-"""What OTLP can carry."""
+"""The largest count that OTLP can carry."""
 ACKNOWLEDGED_EXITS_MAX = 4_096
-"""More than end in an interval of exports: a successor takes in once more what it brought."""
+"""More than the processes that end between two exports: only those are applied once more."""
 _EXIT_COUNT = struct.Struct("<Q")
 _PIDS = struct.Struct(f"<{ACKNOWLEDGED_EXITS_MAX}q")
 _EXITS_BYTES = _EXIT_COUNT.size + _PIDS.size
 
 
 class DropCounts(NamedTuple):
-    """How many frames did not arrive, by what they were."""
+    """How many frames did not reach the reporter, by kind."""
 
     task_ends: int
     others: int
     damaged: int
-    """Runs of bytes that were no frame any more: of what is not known."""
+    """Runs of bytes that were no valid frame, of unknown kind."""
 
     @property
     def total(self) -> int:
-        """Of all kinds."""
+        """All kinds together."""
         return min(sum(self), _COUNT_MAX)
 
     def since(self, before: DropCounts) -> DropCounts:
-        """What was dropped since then."""
+        """What was dropped since `before`."""
         return DropCounts(*(now - then for now, then in zip(self, before, strict=True)))
 
 
@@ -67,10 +80,10 @@ NO_DROPS = DropCounts(0, 0, 0)
 
 
 class DropCounters:
-    """A cell for each slot, which has one writer, and one for the reporter."""
+    """Counts dropped frames: a cell for each slot, with one writer, and one for the reporter."""
 
     def __init__(self, page: mmap.mmap, at: int, slots: int, index: Callable[[int], int]) -> None:
-        """``index`` says which cell is a slot's."""
+        """``index`` gives the number of a slot's cell."""
         self._page = page
         self._at = at
         self._index = index
@@ -78,19 +91,19 @@ class DropCounters:
 
     @staticmethod
     def size_bytes(slots: int) -> int:
-        """What so many slots take of a page."""
+        """The size of the counters of so many slots."""
         return slots * _CELL.size + _COUNT.size
 
     def count(self, slot: int, *, task_end: bool = False) -> None:
-        """One more frame dropped by the process in this slot (main is -1)."""
+        """Counts one more frame dropped by the process in this slot (main is -1)."""
         self._add(self._at + self._index(slot) * _CELL.size + (0 if task_end else _COUNT.size), 1)
 
     def count_damaged(self, frames: int) -> None:
-        """More frames that the reporter could not read; kept here, where its successor finds it."""
+        """Counts frames that the reporter could not decode; its successor finds the count here."""
         self._add(self._damaged_at, frames)
 
     def counts(self) -> DropCounts:
-        """Of all processes since the worker started."""
+        """The counts of all processes since the worker started."""
         cells = list(_CELL.iter_unpack(self._page[self._at : self._damaged_at]))
         (damaged,) = _COUNT.unpack_from(self._page, self._damaged_at)
         sums = (sum(ends for ends, _ in cells), sum(others for _, others in cells), damaged)
@@ -102,7 +115,7 @@ class DropCounters:
 
 
 class AcknowledgedExits:
-    """A ring of pids; written by the reporter, read by the main process."""
+    """A ring of pids, written by the reporter and read by the main process."""
 
     def __init__(self, page: mmap.mmap, at: int) -> None:
         self._page = page
@@ -110,7 +123,7 @@ class AcknowledgedExits:
         self._lock = Lock()
 
     def add(self, pid: int) -> None:
-        """The end of this process has been told; called by the loop and by who sends events."""
+        """Adds an exit; called by the reporter's loop and by the thread that sends events."""
         with self._lock:
             (count,) = _EXIT_COUNT.unpack_from(self._page, self._at)
             place = self._at + _EXIT_COUNT.size + 8 * (count % ACKNOWLEDGED_EXITS_MAX)
@@ -118,7 +131,7 @@ class AcknowledgedExits:
             _EXIT_COUNT.pack_into(self._page, self._at, (count + 1) % 2**64)
 
     def pids(self) -> frozenset[int]:
-        """The processes whose ends were told last."""
+        """The pids of the last `ACKNOWLEDGED_EXITS_MAX` exits."""
         found = _PIDS.unpack_from(self._page, self._at + _EXIT_COUNT.size)
         return frozenset(pid for pid in found if pid > 0)
 
@@ -136,16 +149,16 @@ _AREA_BYTES = 512
 _OWNER = struct.Struct("<q")
 IN_FLIGHT_BYTES = _AREA_BYTES - _OWNER.size
 UNKNOWN, IDLE = 0, 1
-"""First bytes of a slot's place: nobody says what its process runs; all that it ran has ended."""
+"""First byte of a slot's area if it has no frame: not known what the process runs; no task runs."""
 _EXITS_AT = _IN_FLIGHT_AT + SLOTS * _AREA_BYTES
 PAGE_BYTES = _EXITS_AT + _EXITS_BYTES
 
 
 class ControlPage:
-    """The page, mapped; made by `create` in the main process, opened by descriptor elsewhere."""
+    """The mapped page. The main process creates it; others open it by its descriptor."""
 
     def __init__(self, fd: int = -1, clock_s: Callable[[], float] = time.monotonic) -> None:
-        """Without a descriptor it is this process's, and that of those it forks."""
+        """Without a descriptor, only this process and its forks share the page."""
         self.fd = fd
         self._clock_s = clock_s
         self._map = mmap.mmap(fd, PAGE_BYTES)
@@ -161,63 +174,64 @@ class ControlPage:
     ) -> ControlPage:
         """A new page, zeroed, in memory only; `place` may move its descriptor.
 
-        Raises `OSError` where there is no room for it.
+        Raises `OSError` if there is not enough memory.
         """
         fd = place(new_memory("otel_celery_memory"))
         return page_in(fd, PAGE_BYTES, lambda fd: cls(fd, clock_s), "control page")
 
     @classmethod
     def in_file(cls, fd: int) -> ControlPage:
-        """A new page in an empty file; raises `OSError` where there is no room for it."""
+        """A new page in an empty file; raises `OSError` if there is no space for it."""
         return page_in(fd, PAGE_BYTES, cls, "control page")
 
     def commands_version(self) -> bytes:
-        """Changes with each order."""
+        """Changes with each `set_commands`."""
         return self._commands.version()
 
     def set_commands(self, commands: Commands) -> None:
-        """Give orders; the main process alone does, one thread at a time."""
+        """Replaces the commands; only the main process does, one thread at a time."""
         self._commands.write(commands)
 
     def read_commands(self) -> Commands | None:
-        """The orders as they are now; ``None`` while they are being written, or damaged."""
+        """The commands now; ``None`` while they are being written, or if they are damaged."""
         return self._commands.read()
 
     def commands(self) -> Commands:
-        """The orders as they are now; none where they are not whole or make no sense."""
+        """The commands now; the default if they cannot be read or have an impossible value."""
         return self._commands.read() or Commands()
 
     def in_flight_area(self, slot: int) -> tuple[mmap.mmap, int]:
-        """Where the process in this slot holds the frame of its task: `IN_FLIGHT_BYTES` from there.
+        """The map and the offset of this slot's area, `IN_FLIGHT_BYTES` long.
 
-        It writes the whole frame, and `IDLE` in its first byte when the task has ended.
+        The process writes the frame of its task's start there, and `IDLE` into the first byte when
+        the task has ended.
         """
         return self._map, _in_flight_at(slot)
 
     def claim(self, slot: int, pid: int) -> None:
-        """This process has the slot from now on, and has run nothing yet."""
+        """Makes this process the owner of the slot; it has run no task yet."""
         at = _in_flight_at(slot)
         self._map[at] = UNKNOWN
         _OWNER.pack_into(self._map, at + IN_FLIGHT_BYTES, pid)
         self._map[at] = IDLE
 
     def in_flight(self, slot: int) -> bytes:
-        """What the process in this slot holds; to be decoded, which tells whether it is whole."""
+        """The frame in this slot's area, to be decoded and checked; empty if there is none."""
         at = _in_flight_at(slot)
         return self._map[at : at + IN_FLIGHT_BYTES] if self._map[at] > IDLE else b""
 
     def idle(self, slot: int, pid: int) -> bool:
-        """Whether this process says that all that it ran has ended."""
+        """Whether this process owns the slot and has written that all its tasks have ended."""
         at = _in_flight_at(slot)
-        said = has_in_flight_area(slot) and self._map[at] == IDLE
-        return said and _OWNER.unpack_from(self._map, at + IN_FLIGHT_BYTES) == (pid,)
+        idle = has_in_flight_area(slot) and self._map[at] == IDLE
+        return idle and _OWNER.unpack_from(self._map, at + IN_FLIGHT_BYTES) == (pid,)
 
     def clear_in_flight(self, slot: int) -> None:
-        """Nothing is held: what its process had held when it died has been told."""
+        """Removes the frame of a process that died: its task in flight has been sent."""
         self._map[_in_flight_at(slot)] = UNKNOWN
 
     def save(self, slot: int, balance: Balance) -> None:
-        """Keep what the process in this slot earned and spent."""
+        """Stores the balance of this slot."""
         _BALANCE.pack_into(
             self._map,
             _cell(slot),
@@ -232,7 +246,7 @@ class ControlPage:
         )
 
     def load(self, slot: int) -> Balance:
-        """What the process before earned and spent; nothing where that makes no sense."""
+        """The balance that the predecessor left; zeros if a value is impossible."""
         found = _BALANCE.unpack_from(self._map, _cell(slot))
         if not all(math.isfinite(value) and 0 <= value < 1e12 for value in found):
             return Balance()
@@ -241,39 +255,39 @@ class ControlPage:
     def captured(self, slot: int, capture: int) -> int:
         """How many windows of this capture the processes in this slot have sent.
 
-        Not known where slots share a cell.
+        0 if it is not known, because slots share a cell.
         """
         number, windows = _CAPTURED.unpack_from(self._map, _cell(slot) + _BALANCE.size)
         known = number == capture and _index(slot) < SLOTS - 1
         return min(windows, CAPTURE_RUNS_MAX) if known else 0
 
     def count_captured(self, slot: int, capture: int) -> None:
-        """One more window of this capture has been sent from this slot."""
+        """Counts one more window of this capture that this slot has sent."""
         windows = self.captured(slot, capture) + 1
         _CAPTURED.pack_into(self._map, _cell(slot) + _BALANCE.size, capture, windows)
 
     def totals(self) -> tuple[float, float]:
-        """Seconds of task time and of tracing, of all slots since the worker started."""
+        """Seconds of task time and of allocation tracing, of all slots since the worker started."""
         balances = [self.load(slot) for slot in range(-1, SLOTS - 1)]
         return sum(b.task_s for b in balances), sum(b.spent_s for b in balances)
 
     def beat(self) -> None:
-        """The reporter is at work: the time, at each turn of its loop."""
+        """Writes the reporter's heartbeat; called at each turn of its loop."""
         _BEAT.pack_into(self._map, _BEAT_AT, self._clock_s())
 
     def last_beat(self) -> bytes:
-        """Changes with each beat; not decoded, so that nothing that is written here can mislead."""
+        """Changes with each heartbeat. It is compared only, so no written value can mislead."""
         return self._map[_BEAT_AT : _BEAT_AT + _BEAT.size]
 
     def close(self) -> None:
-        """Give back the mapping and the descriptor."""
+        """Unmaps the memory and closes the descriptor."""
         self._map.close()
         if self.fd >= 0:
             os.close(self.fd)
 
 
 def has_in_flight_area(slot: int) -> bool:
-    """Whether the process in this slot holds its task in a place of its own: a child's does."""
+    """Whether this slot has an area of its own: slots of the pool have one, main does not."""
     return 0 <= slot < SLOTS - 2
 
 
@@ -286,5 +300,5 @@ def _cell(slot: int) -> int:
 
 
 def _index(slot: int) -> int:
-    # Slots beyond the page share its last cell.
+    # Slots beyond the last cell share it.
     return min(max(slot + 1, 0), SLOTS - 1)

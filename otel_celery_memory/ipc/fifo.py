@@ -1,8 +1,8 @@
-"""Where spawned children, which inherit no descriptors, meet their worker.
+"""How spawned children, which inherit no descriptors, find their worker.
 
-A private directory, named in the environment, has a FIFO and the control page. A child believes
-the variable only where it names its own parent, and the directory only where it is its user's
-alone.
+A private directory, named in the environment, contains a FIFO and the control page. A child uses
+the variable only if it names the child's parent process, and the directory only if it belongs to
+the child's user and nobody else can access it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class FifoDirectory:
 
     @classmethod
     def create(cls, max_memory_kib: int) -> FifoDirectory:
-        """A new directory with a FIFO; raises `OSError` where there is no place for it."""
+        """A new directory with a FIFO; raises `OSError` if either cannot be created."""
         if not hasattr(os, "mkfifo"):
             raise OSError("this system has no FIFOs")
         directory = Path(tempfile.mkdtemp(prefix="otel-celery-memory-"))
@@ -42,7 +42,7 @@ class FifoDirectory:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> FifoDirectory | None:
-        """What the environment names; ``None`` where it names nothing of that form."""
+        """The directory that `VARIABLE` names; ``None`` if it is missing or malformed."""
         pid, _, rest = environ.get(VARIABLE, "").partition(":")
         kib, _, directory = rest.partition(":")
         digits = pid + kib
@@ -53,20 +53,20 @@ class FifoDirectory:
 
     @property
     def pipe(self) -> Path:
-        """The FIFO."""
+        """Path of the FIFO."""
         return self.directory / "pipe"
 
     @property
     def page(self) -> Path:
-        """The control page."""
+        """Path of the control page."""
         return self.directory / "page"
 
     def environ_value(self) -> str:
-        """The variable's value."""
+        """The value of `VARIABLE`."""
         return f"{self.main_pid}:{self.max_memory_kib}:{self.directory}"
 
     def is_private(self) -> bool:
-        """Whether the directory is one, and nobody else's."""
+        """Whether it is a directory of this user that nobody else can access."""
         try:
             found = self.directory.lstat()
         except OSError:
@@ -75,7 +75,7 @@ class FifoDirectory:
         return own and stat.S_ISDIR(found.st_mode)
 
     def remove(self) -> None:
-        """Take away what `create` made; what somebody else put there stays."""
+        """Removes what `create` made; other files in the directory stay."""
         if not self.is_private():
             return
         with contextlib.suppress(OSError):

@@ -1,13 +1,20 @@
-"""What a reporter has read from the pipe and no endpoint has taken yet: it outlives the reporter.
+"""The bytes that a reporter read from the pipe and no endpoint has acknowledged yet.
 
-The pipe is read straight into this memory, which the main process holds. A reporter that is killed
-leaves it to its successor, which takes in once more what the last export that was taken did not
-tell. Positions count all bytes that were ever read. The header has two copies, of which one is
-always whole.
+The reporter reads the pipe directly into this memory, which the main process keeps open, so it
+outlives the reporter. If a reporter is killed, its successor applies once more the records that no
+acknowledged export contains. So a record must either be exported as metrics or be harmless when it
+is applied twice: parts of captures are left out, and exits that were acknowledged are not
+classified again.
 
-A reporter may be killed in the system call that reads, or before it has noted what that brought. So
-each read is announced with its length, and the place it goes to is filled with what no frame begins
-with: where that is gone, the bytes have come.
+At most 4 MiB wait. After a longer outage a successor gets only the last 4 MiB. Telemetry is
+exported twice if the reporter is killed between an export's success and its acknowledgement here.
+No measurement is lost, because each read is announced before it happens. Exits that were classified
+since the last export may be missing in the counts: their frames were acknowledged before.
+
+A reporter may be killed inside the system call that reads, or before it has noted the result. So
+each read is announced with its length, and its destination is filled with bytes that begin no
+frame. If a successor finds them overwritten, the read has happened. Positions count all bytes ever
+read. The header has two copies, one of which is always complete.
 """
 
 from __future__ import annotations
@@ -24,8 +31,8 @@ from zlib import crc32
 from otel_celery_memory.ipc.shared_memory import new_memory
 
 JOURNAL_BYTES = 4 << 20
-"""Some 16,000 ends of tasks between two exports that are taken; where more come, those before them
-are given up: they are lost if the reporter is killed before the next one."""
+"""Enough for about 16,000 ends of tasks between two acknowledged exports. If more come, the oldest
+are dropped from the journal: they are lost if the reporter is killed before the next export."""
 _READ_BYTES = JOURNAL_BYTES // 4
 _HEADER = struct.Struct("<QQQQQ")
 _CHECKED = struct.Struct("<QQQQQI")
@@ -35,7 +42,7 @@ _DATA_AT = 4096
 
 
 def create_journal(place: Callable[[int], int] = int) -> int:
-    """The descriptor of memory for a journal; raises `OSError` where there is no room for it."""
+    """The descriptor of memory for a journal; raises `OSError` if there is not enough memory."""
     fd = place(new_memory("otel_celery_memory_journal"))
     try:
         os.ftruncate(fd, _DATA_AT + JOURNAL_BYTES)
@@ -46,27 +53,27 @@ def create_journal(place: Callable[[int], int] = int) -> int:
 
 
 class Journal:
-    """The memory, mapped; read into by the reporter's loop, released by who sends metrics."""
+    """The mapped memory. The reporter's loop reads into it; the exporting thread acknowledges."""
 
     def __init__(self, fd: int) -> None:
         self._map = mmap.mmap(fd, _DATA_AT + JOURNAL_BYTES)
         self._lock = Lock()
         self._number, self._base, self._acknowledged, self.read_to, announced = self._found()
-        if self._has_come(announced):
+        if self._was_read(announced):
             self.read_to += announced
         self._announced = 0
 
     def unacknowledged(self) -> bytes:
-        """What was read and not taken: by this reporter or by the one before it."""
+        """The bytes that this reporter or its predecessor read and no endpoint acknowledged."""
         return self._map[self._place(self._acknowledged) : self._place(self.read_to)]
 
     def read(self, fd: int) -> bytes:
-        """What can be read now, empty at the end; raises `BlockingIOError` as `os.read` does."""
+        """Reads what the pipe has, empty at its end; raises `BlockingIOError` as `os.read` does."""
         with self._lock:
             self._make_room()
             at = self._place(self.read_to)
-            # Nothing else reads from the pipe: what is there now is what comes. A byte, to hear
-            # of its end.
+            # Nothing else reads from the pipe, so the bytes that are there now are the bytes that
+            # will be read. At least one, to notice the end of the pipe.
             self._announce(min(_bytes_in(fd), _READ_BYTES) or 1)
             try:
                 with memoryview(self._map) as whole, whole[at : at + self._announced] as room:
@@ -79,14 +86,14 @@ class Journal:
             return self._map[at : at + count]
 
     def acknowledge(self, position: int) -> None:
-        """An endpoint has what was told of all up to here."""
+        """An endpoint has acknowledged all telemetry of the bytes up to `position`."""
         with self._lock:
             if self._acknowledged < position <= self.read_to:
                 self._acknowledged = position
                 self._write()
 
     def close(self) -> None:
-        """Give back the mapping."""
+        """Unmaps the memory."""
         self._map.close()
 
     def _make_room(self) -> None:
@@ -97,7 +104,8 @@ class Journal:
         if self._place(self.read_to) + _READ_BYTES <= len(self._map):
             return
         if left <= self._acknowledged - self._base:
-            # Beside where it is: who dies meanwhile leaves it whole.
+            # Source and destination do not overlap: a reporter killed meanwhile leaves the source
+            # complete.
             self._map.move(_DATA_AT, self._place(self._acknowledged), left)
             self._base = self._acknowledged
         else:
@@ -113,7 +121,7 @@ class Journal:
         self._announced = count
         self._write()
 
-    def _has_come(self, announced: int) -> bool:
+    def _was_read(self, announced: int) -> bool:
         at, filling = self._place(self.read_to), _NOT_READ[:announced]
         return self._map[at : at + len(filling)] != filling
 

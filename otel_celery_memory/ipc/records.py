@@ -1,9 +1,8 @@
-"""The records that leave a process which runs tasks: what happened, when, in which process.
+"""The records that the worker's processes send: what happened, when, in which process.
 
-They are named tuples and not dataclasses because two are made in every task: immutable all the
-same, and made in a third of the time. Sizes are in bytes, ``None`` is "could not be measured",
-times are nanoseconds since the epoch. How they are written to the pipe is the business of
-:mod:`otel_celery_memory.ipc.codec`.
+They are named tuples and not dataclasses because every task makes two: a named tuple is immutable
+too, and is made in a third of the time. Sizes are in bytes, times are nanoseconds since the epoch,
+and ``None`` means "could not be measured". :mod:`otel_celery_memory.ipc.codec` encodes them.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ MAIN_SLOT = -1
 """The slot number of a worker's main process; children of the pool count from 0."""
 
 SLOTS_MAX = 10_000
-"""Slot numbers from here on are no slots, but a damaged record's."""
+"""A slot number from here on comes from a damaged record."""
 
 TERMINATED = "TERMINATED"
-"""The state of a task that its process's end ended: Celery's postrun has none for it."""
+"""The state of a task that its process's end terminated: Celery's postrun has none for it."""
 
 NO_SPAN = bytes(25)
-"""The ``span`` of a record that belongs to no span."""
+"""The ``span`` of a record without one."""
 
 
 class ExitReason(str, Enum):
@@ -39,7 +38,7 @@ class ExitReason(str, Enum):
 
 
 class ProcessUp(NamedTuple):
-    """A process that runs tasks, or the worker's main process, is ready."""
+    """A process that runs tasks, or the worker's main process, is ready or still there."""
 
     pid: int
     time_ns: int
@@ -48,10 +47,10 @@ class ProcessUp(NamedTuple):
 
 
 class ProcessDown(NamedTuple):
-    """A process ends in an orderly way; says what its last task left behind.
+    """A process ends in an orderly way.
 
     ``retained_bytes`` is RSS now less RSS at the start of the last task, whose name is
-    ``previous_task``: without it a child that runs one task would never tell.
+    ``previous_task``: without it, a child that runs one task would never report what it retained.
     """
 
     pid: int
@@ -65,10 +64,11 @@ class ProcessDown(NamedTuple):
 
 
 class TaskStarted(NamedTuple):
-    """A task begins; says what the one before it in this process left behind.
+    """A task starts.
 
-    ``retained_bytes`` is RSS at this start less RSS at the start of ``previous_task``; ``None``
-    where there was none, or where tasks overlapped so that growth belongs to nobody.
+    ``retained_bytes`` is RSS at this start less RSS at the start of ``previous_task``, the task
+    before it in this process; ``None`` if there was none, or if tasks overlapped, so that the
+    growth belongs to no single task.
     """
 
     pid: int
@@ -82,14 +82,14 @@ class TaskStarted(NamedTuple):
 
 
 class TaskFinished(NamedTuple):
-    """A task ended, with what it did to its process's memory.
+    """A task ended; how it changed the memory of its process.
 
-    ``rss_delta_bytes`` is RSS at the end less RSS at the start (negative when memory was given
-    back); ``rss_peak_bytes`` and ``traced_peak_bytes`` are highest values above the start.
-    ``exclusive`` is 0 where another task ran in the process meanwhile. ``span`` is the trace id
-    (16 bytes), span id (8) and trace flags (1) of the task's span, zero where there is none.
-    Where no `TaskStarted` was sent, because the start was held in the control page, what that
-    would have said of ``previous_task`` is said here.
+    ``rss_delta_bytes`` is RSS at the end less RSS at the start, negative if memory was released.
+    ``rss_peak_bytes`` and ``traced_peak_bytes`` are the highest values, above the start.
+    ``exclusive`` is 0 if another task ran in the process meanwhile. ``span`` is the trace id (16
+    bytes), span id (8) and trace flags (1) of the task's span, `NO_SPAN` if there is none. The
+    start of a plain run is written to the control page and not sent as a `TaskStarted`; then
+    ``retained_bytes`` and ``previous_task`` are here.
     """
 
     pid: int
@@ -128,11 +128,12 @@ class WindowKind(int, Enum):
 
 
 class SitesWindow(NamedTuple):
-    """Traced memory was examined; ``sites`` records of kind `Site` follow.
+    """Traced memory was examined; ``sites`` records of type `Site` follow.
 
-    ``runs`` is how many runs of the task it covers, ``aborted`` 1 where a run should have been
-    seen whole and was not, ``capture`` the number of the capture it is part of, 0 for none.
-    ``other_bytes`` and ``other_blocks`` are of the sites for which there was no room.
+    ``runs`` is how many runs of the task the window covers. ``aborted`` is 1 if a complete run
+    should have been traced and was not. ``capture`` is the number of the capture that the window is
+    part of, 0 for none. ``other_bytes`` and ``other_blocks`` are the sum of the sites that do not
+    follow, for lack of room.
     """
 
     pid: int
@@ -148,11 +149,11 @@ class SitesWindow(NamedTuple):
 
 
 class Site(NamedTuple):
-    """A place in the code that allocated what a window found.
+    """A file and line that allocated memory of a window.
 
-    ``kind`` and ``capture`` are the window's. ``size_bytes`` and ``blocks`` are negative where
-    more was freed than allocated. ``path`` and ``line`` are the site's owner; ``stack`` has one
-    ``file:line`` a line, most recent call last, and is empty where one frame was traced.
+    ``kind`` and ``capture`` are the window's. ``size_bytes`` and ``blocks`` are negative if more
+    was freed than allocated. ``path`` and ``line`` are the site's owner. ``stack`` has one
+    ``file:line`` a line, most recent call last, and is empty if one frame was traced.
     """
 
     pid: int
@@ -167,7 +168,7 @@ class Site(NamedTuple):
 
 
 class HeapSampled(NamedTuple):
-    """What the interpreter and malloc say of one process's heap."""
+    """A sample of one process's heap, from the interpreter and malloc."""
 
     pid: int
     time_ns: int
@@ -177,7 +178,7 @@ class HeapSampled(NamedTuple):
 
 
 class TaskOverdue(NamedTuple):
-    """The main process ends a child because its task ran into the hard time limit."""
+    """The main process terminates a child because its task exceeded the hard time limit."""
 
     pid: int
     time_ns: int
@@ -188,11 +189,11 @@ class TaskOverdue(NamedTuple):
 class ProcessExited(NamedTuple):
     """The main process has reaped a child; ``exit_code`` is negative for a signal, as in POSIX.
 
-    ``reason`` is ``autoscale`` or ``terminated`` where the main process itself ended it, to shrink
-    the pool or to revoke its task, and empty otherwise. ``span`` is the one that the message of
-    its last task came from, where that is in a sampled trace: ``task_id`` is this task's then.
-    ``idle`` is 1 where the child had said in the control page that it ran no task: the end of the
-    last one may have been dropped. It is 0 where it ran one, or that is not known.
+    ``reason`` is ``autoscale`` or ``terminated`` if the main process itself terminated it, to
+    shrink the pool or to revoke its task, and empty otherwise. ``span`` is the span that sent the
+    message of its last task, if that is in a sampled trace; ``task_id`` is that task's id then.
+    ``idle`` is 1 if the child had written to the control page that it ran no task; the end of its
+    last task may have been dropped. It is 0 if the child ran a task, or if that is not known.
     """
 
     pid: int
@@ -206,10 +207,10 @@ class ProcessExited(NamedTuple):
 
 
 class TaskInFlightAtExit(NamedTuple):
-    """A process died in this task: what it held in the control page.
+    """A process died in this task, as the control page shows.
 
-    Sent by the main process as it reaps a child, or by the next child in its slot, whose own tasks
-    are written over it. The fields are those of `TaskStarted`.
+    The main process sends it when it reaps a child. The next child in the slot sends it too, before
+    its own tasks overwrite the area. The fields are those of `TaskStarted`.
     """
 
     pid: int
@@ -223,7 +224,7 @@ class TaskInFlightAtExit(NamedTuple):
 
 
 class TaskInFlight(NamedTuple):
-    """The main process says what a process runs: for a reporter that did not hear it start."""
+    """A task that a process runs, sent by the main process to a reporter that was started again."""
 
     pid: int
     time_ns: int
@@ -232,7 +233,7 @@ class TaskInFlight(NamedTuple):
 
 
 class WorkerStopping(NamedTuple):
-    """The main process was asked to shut down, warm or cold."""
+    """The main process begins a shutdown, warm or cold."""
 
     pid: int
     time_ns: int
@@ -246,10 +247,10 @@ class Goodbye(NamedTuple):
 
 
 class PartFailed(NamedTuple):
-    """A part of ours raised in this process and is switched off there, for as long as it lives.
+    """A part of the instrumentation raised and is switched off in this process until it ends.
 
-    Told again now and then, for a reporter that did not hear it. ``part`` is one of the
-    conventions' ``PARTS``.
+    Sent again from time to time, as a frame may be dropped or the reporter started again. ``part``
+    is one of ``conventions.PARTS``.
     """
 
     pid: int
@@ -277,7 +278,7 @@ Record = (
 
 
 def slot_name(slot: int | None) -> str:
-    """The value of ``celery.worker.slot`` for a slot number; ``_other`` for one not known."""
+    """The value of ``celery.worker.slot`` for a slot number; ``_other`` if it is not known."""
     if slot is None or not MAIN_SLOT <= slot < SLOTS_MAX:
         return "_other"
     return "main" if slot == MAIN_SLOT else str(slot)

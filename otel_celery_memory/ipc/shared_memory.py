@@ -1,4 +1,4 @@
-"""Memory that processes share by its descriptor: made, given its size, and mapped by a page."""
+"""Memory that processes share by its descriptor."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _Page = TypeVar("_Page")
 
 
 def new_memory(name: str) -> int:
-    """The descriptor of new memory, which is in no file; `OSError` where there is none."""
+    """The descriptor of new memory that has no name in a file system; raises `OSError`."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create(name, os.MFD_CLOEXEC)
     with tempfile.TemporaryFile() as file:
@@ -19,9 +19,9 @@ def new_memory(name: str) -> int:
 
 
 def page_in(fd: int, size_bytes: int, make: Callable[[int], _Page], what: str) -> _Page:
-    """The page that `make` maps, in memory of so many bytes, zeroed; ``what`` it is for errors.
+    """The page that `make` maps in `size_bytes` zeroed bytes; errors call it ``what``.
 
-    Raises `OSError` where there is no room for it; the descriptor is closed then.
+    Raises `OSError` if there is not enough memory, after closing the descriptor.
     """
     try:
         os.ftruncate(fd, size_bytes)

@@ -1,7 +1,7 @@
-"""The status page: the reporter's view of its worker, for the main process to read at any time.
+"""The status page: the reporter's view of its worker, which the main process reads at any time.
 
-Written by one process, read by another, with no lock between them: a number that is odd while
-something is being written, and the same before and after a reading that is whole.
+One process writes, another reads, without a lock. A version number is odd during a write, and is
+the same before and after a read that saw one complete view.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ _WAIT_S = 0.001
 
 
 class StatusPage:
-    """The page, mapped; made by `create` in the main process, opened by descriptor elsewhere."""
+    """The mapped page. The main process creates it; others open it by its descriptor."""
 
     def __init__(self, fd: int = -1) -> None:
-        """Without a descriptor it is this process's alone."""
+        """Without a descriptor, the page is private to this process."""
         self.fd = fd
         self._map = mmap.mmap(fd, STATUS_BYTES)
 
     @classmethod
     def create(cls, place: Callable[[int], int] = int) -> StatusPage:
-        """A new page, in memory only; raises `OSError` where there is no room for it."""
+        """A new page, in memory only; raises `OSError` if there is not enough memory."""
         fd = place(new_memory("otel_celery_memory_status"))
         return page_in(fd, STATUS_BYTES, cls, "status page")
 
     def write(self, view: Mapping[str, Any]) -> bool:
-        """Put a view in place of the one before; ``False`` where it is too large."""
+        """Replaces the view; ``False`` if the new one is too large."""
         data = json.dumps(view, separators=(",", ":")).encode()
         if len(data) > STATUS_BYTES - _HEADER.size:
             return False
@@ -50,7 +50,7 @@ class StatusPage:
         return True
 
     def read(self) -> dict[str, Any] | None:
-        """The last view; ``None`` where there is none, or none that is whole."""
+        """The last view; ``None`` if there is none, or no attempt read a complete one."""
         for attempt in range(_READ_ATTEMPTS):
             if attempt:
                 time.sleep(_WAIT_S)
@@ -71,7 +71,7 @@ class StatusPage:
         return None
 
     def close(self) -> None:
-        """Give back the mapping and the descriptor."""
+        """Unmaps the memory and closes the descriptor."""
         self._map.close()
         if self.fd >= 0:
             os.close(self.fd)

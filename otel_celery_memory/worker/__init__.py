@@ -1,8 +1,9 @@
-"""The part inside the Celery worker: measure, write a record, never wait.
+"""The part inside the Celery worker: it measures, writes records and never waits.
 
-From the top: `lifecycle` is when things begin and end, `remote_control` is what people ask,
-`measuring` turns each run of a task into records, and `tracing` finds the lines that allocated.
-All of them send through the `pipe`; these two are for the worker's own rooms.
+From the top: `lifecycle` starts and stops everything with the worker, `remote_control` carries out
+people's commands, `measuring` turns each run of a task into records, and `tracing` finds the lines
+that allocated. All of them send records through `pipe`. Only rooms of the worker use `tracing` and
+`pipe`.
 """
 
 __all__ = ["lifecycle", "measuring", "remote_control"]

@@ -29,7 +29,7 @@ def test_a_part_that_raises_again_and_again_is_switched_off_with_two_lines(
         contained.run("limits", part)
     assert (part.runs, contained.switched_off(), told) == (TRIES, ["limits"], ["limits"])
     assert [(r.levelname, r.getMessage(), bool(r.exc_info)) for r in caplog.records] == [
-        ("ERROR", "otel_celery_memory: limits failed; this is told once", True),
+        ("ERROR", "otel_celery_memory: limits failed; further failures are not logged", True),
         ("ERROR", "otel_celery_memory: limits failed again and is switched off", False),
     ]
 

@@ -1,8 +1,8 @@
-"""When things begin and end in a worker: its reporter, its children, its goodbyes.
+"""Starts and stops the measurement, the reporter and the children's part with the worker.
 
-`prefork` follows a worker with a reporter from its bootstep to its end; `supervisor` starts the
-reporter and starts it again. `embedded` is a process that measures itself: without a reporter, or
-spawned. Inside are the exits of the pool's children and what is checked now and then.
+`prefork` is a worker with a reporter, from its bootstep to its end. `supervisor` starts the
+reporter and starts it again. `embedded` is a process that measures itself: one without a reporter,
+or a spawned child. Inside are the exits of the pool's children and the periodic checks.
 """
 
 __all__ = ["embedded", "prefork", "supervisor"]

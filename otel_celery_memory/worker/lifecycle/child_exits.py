@@ -1,13 +1,23 @@
-"""How the pool's children ended and what they ran, from the one who reaps them: the main process.
+"""Exits of the pool's children and the tasks in flight in them, seen from the main process.
 
-``task_failure`` tells of a dead child ten seconds late, and not at all of an idle one or where
-the task is put back into the queue. billiard calls ``on_process_down`` for each as it reaps it, and
-starts its successor after that: what the child held in the control page is still there. Each end is
-told until the pipe takes it. The last ends are kept, for a reporter that is started again: the one
-before it may have read of them and told nobody.
+Celery's ``task_failure`` comes ten seconds after a child's death, and not at all if the child was
+idle or the task is requeued. billiard calls ``on_process_down`` for each child that it reaps, and
+starts the successor after that, so the child's task in flight is still on the control page. A
+reporter that reads the page itself would be too late: a killed child is replaced faster than it
+looks. A page with eight areas for each slot did not suffice either, under a storm of kills. A
+successor that still finds a task there sends it too (`worker/measuring/in_flight.py`), and the
+reporter ignores what it knows.
 
-A task that takes its process with it takes its span too, which nobody sends then. Its message's
-trace context is in the main process: the processes that run tasks do nothing for it.
+Each exit is sent until the pipe accepts it. The last exits are kept for a reporter that is started
+again, because its predecessor may have read them and exported nothing.
+
+A child that gets SIGTERM ends in an orderly way, whoever sent the signal: only the main process
+knows whether it was itself (`ProcessExited.reason`). billiard may take five seconds to reap such a
+child. While the broker is away it reaps none, and the reporter reads the zombie's exit code from
+``/proc``.
+
+If a process dies in a task, nobody exports the task's span. The trace context of the task's message
+is in the main process, so the processes that run tasks need to do nothing for it.
 """
 
 from __future__ import annotations
@@ -34,18 +44,18 @@ logger = logging.getLogger(__name__)
 
 KEPT_MAX = 256
 _ORDERLY = (EX_OK, EX_RECYCLE)
-"""Exit codes of children that shut down, or reached a per-child limit."""
+"""Exit codes of children that shut down or reached a per-child limit."""
 
 
 class TaskTraceContext(NamedTuple):
-    """A task and the span that its message came from, `NO_SPAN` where it is in no sampled trace."""
+    """A task and the span that sent its message, `NO_SPAN` if that is in no sampled trace."""
 
     task_id: str = ""
     span: bytes = NO_SPAN
 
 
 class ChildTraceContexts:
-    """What each child of the pool runs; asked when one has ended."""
+    """The trace context of the task that each child of the pool runs."""
 
     def __init__(self, requests: Iterable[Any] = state.active_requests) -> None:
         self._requests = requests
@@ -55,9 +65,9 @@ class ChildTraceContexts:
         self._before: Callable[[Any, int], None] | None = None
 
     def follow(self, pool: Any) -> None:
-        """Be called by billiard's pool for the task of a child that is gone.
+        """Hooks into billiard's pool, to read the request of a child that died.
 
-        Celery's pool strikes that task off before it tells of the child.
+        Celery's pool removes the request before it reports the child's exit.
         """
         before = getattr(pool, "on_job_process_down", None)
         if before is None or before is self._ours:
@@ -72,21 +82,21 @@ class ChildTraceContexts:
         pool.on_job_process_down = job_process_down
 
     def release(self) -> None:
-        """Put back what was there."""
+        """Restores the callback that was there before."""
         if self._pool is not None and self._pool.on_job_process_down is self._ours:
             self._pool.on_job_process_down = self._before
         self._pool = self._ours = self._before = None
 
     def remember(self, pids: Iterable[int]) -> None:
-        """Remember what the pool's children run; called now and then.
+        """Remembers the tasks that these children run; called periodically.
 
-        A task that is revoked or overdue is struck off long before its process has ended.
+        Celery removes the request of a revoked or overdue task long before its process ends.
         """
         running = self._running()
         self._known = {pid: self._trace(pid, running) for pid in pids}
 
     def of(self, pid: int) -> TaskTraceContext:
-        """What this process runs, or was last seen to."""
+        """The task that this process runs or, if it runs none, the last one remembered."""
         return self._trace(pid, self._running())
 
     def _running(self) -> dict[int, Any]:
@@ -100,73 +110,73 @@ class ChildTraceContexts:
 
 
 def message_span(headers: dict[str, Any]) -> bytes:
-    """The span that a message names in its headers, where that is sampled.
+    """The span in a message's headers, `NO_SPAN` if it is not sampled or cannot be read.
 
-    By the propagators that are set for the process (``OTEL_PROPAGATORS``).
+    Uses the propagators that are set for the process (``OTEL_PROPAGATORS``).
     """
     try:
         span = trace.get_current_span(propagate.extract(headers, Context()))
         context = span.get_span_context()
         return span_bytes(span) if context.is_valid and context.trace_flags.sampled else NO_SPAN
     except Exception:
-        # Headers are anybody's: what cannot be understood is no trace.
-        logger.debug("otel_celery_memory: trace context not understood", exc_info=True)
+        # Anybody can write headers: headers that cannot be read carry no trace context.
+        logger.debug("otel_celery_memory: a trace context cannot be read", exc_info=True)
         return NO_SPAN
 
 
 class ClearableInFlightTable(InFlightTable, Protocol):
-    """The same, for who reaps the processes."""
+    """The same, for the process that reaps the others."""
 
     def clear_in_flight(self, slot: int) -> None:
-        """It holds nothing any more."""
+        """Removes the task in flight of this slot."""
 
 
 @dataclass(frozen=True)
 class ChildExit:
-    """A child that was reaped, and the task that it held, if any."""
+    """A child that was reaped, and its task in flight, if any."""
 
     exited: ProcessExited
     in_flight: TaskInFlightAtExit | None
 
     @property
     def orderly(self) -> bool:
-        """Whether there is nothing to tell but that it ended."""
+        """Whether it ended by itself, with no task in flight."""
         return self.in_flight is None and self.exited.exit_code in _ORDERLY
 
     def send(self, sink: RecordSink) -> bool:
-        """Send both, the task first: with its process's end it may be judged."""
+        """Sends both, the task first: the reporter may classify the exit as soon as it reads it."""
         return (self.in_flight is None or sink.send(self.in_flight)) and sink.send(self.exited)
 
 
 class ChildExits:
-    """Tells of each end, and keeps what was told lately and what the pipe had no room for."""
+    """Sends each exit, and keeps the latest ones and those that a full pipe did not accept."""
 
     def __init__(self, sink: RecordSink, table: ClearableInFlightTable) -> None:
         self._sink = sink
         self._table = table
         self._lost: deque[ChildExit] = deque(maxlen=KEPT_MAX)
-        # Apart: of children that are recycled all the time there are many.
+        # Separate, because recycled children are many.
         self._orderly: deque[ChildExit] = deque(maxlen=KEPT_MAX)
         self._unsent: deque[ChildExit] = deque(maxlen=KEPT_MAX)
 
     def record(self, exited: ProcessExited) -> None:
-        """A child was reaped; called before its slot has another one, and looks at its place."""
+        """Sends the exit of a child that was reaped; must be called before its successor starts."""
         exited = exited._replace(idle=int(self._table.idle(exited.slot, exited.pid)))
         end = ChildExit(exited, self._in_flight_of(exited))
         (self._orderly if end.orderly else self._lost).append(end)
         if not end.send(self._sink):
             self._unsent.append(end)
         elif end.in_flight is not None:
-            # Who is in this slot much later would take it for news.
+            # Or a later process in this slot would send it once more.
             self._table.clear_in_flight(exited.slot)
 
     def retry_unsent(self) -> None:
-        """Once more what a full pipe did not take; called by one thread."""
+        """Sends the exits that a full pipe did not accept once more; called by one thread."""
         while self._unsent and self._unsent[0].send(self._sink):
             self._unsent.popleft()
 
     def since(self, time_ns: int) -> list[ChildExit]:
-        """The latest ends that were told at this time or later."""
+        """The exits of this time or later, among the latest ones."""
         kept = [*self._lost, *self._orderly]
         return [end for end in kept if end.exited.time_ns >= time_ns]
 
@@ -176,7 +186,7 @@ class ChildExits:
 
 
 class ChildExitObserver:
-    """Stands before a billiard pool's ``on_process_down``."""
+    """Hooks into a billiard pool's ``on_process_down``, and sends each child's exit."""
 
     def __init__(self, exits: ChildExits, traces: ChildTraceContexts | None = None) -> None:
         self.exits = exits
@@ -187,7 +197,7 @@ class ChildExitObserver:
         self._last_seen: object = None
 
     def follow(self, task_pool: Any) -> None:
-        """Be called for the children of Celery's pool; again after a reconnect undid that."""
+        """Hooks into Celery's pool; to be called again, as a reconnect removes the hook."""
         pool = getattr(task_pool, "_pool", None)
         # Pools of threads and greenlets have no such thing.
         if pool is None or not hasattr(pool, "on_process_down"):
@@ -198,30 +208,30 @@ class ChildExitObserver:
             return
 
         def process_down(process: Any) -> None:
-            # Somebody may keep this one for good: we follow until we release.
+            # Other code may keep this function for good: it acts only until `release`.
             if self._pool is pool:
                 self._record(process)
             if before is not None:
                 before(process)
 
-        # Each has its own successor: somebody who stands between two of ours is passed through.
+        # Each hook calls the one before it, so other hooks between two of ours are called too.
         self._pool, self._before, self._ours = pool, before, process_down
         pool.on_process_down = process_down
 
     def release(self) -> None:
-        """Put back what was there."""
+        """Restores the callback that was there before."""
         if self._pool is not None and self._pool.on_process_down is self._ours:
             self._pool.on_process_down = self._before
         self._pool = self._ours = self._before = None
         self._traces.release()
 
     def children(self) -> list[tuple[int, int]]:
-        """(pid, slot) of the pool's children now."""
+        """The pid and slot of each child in the pool now."""
         processes = getattr(self._pool, "_pool", None) or []
         return [(process.pid, int(getattr(process, "index", 0))) for process in processes]
 
     def refresh_traces(self) -> None:
-        """Now and then, at what the children run."""
+        """Remembers what the children run; called periodically."""
         if self._pool is not None:
             self._traces.remember([pid for pid, _ in self.children()])
 
@@ -239,20 +249,20 @@ class ChildExitObserver:
                     time.time_ns(),
                     int(code),
                     slot,
-                    0,  # to be looked up
+                    0,  # `ChildExits.record` sets it
                     ran.span,
-                    _wanted(process),
+                    _reason_of(process),
                     "" if ran.span == NO_SPAN else ran.task_id,
                 )
                 self.exits.record(exited)
         except Exception:
-            logger.exception("otel_celery_memory: the end of a child was not understood")
+            logger.exception("otel_celery_memory: the exit of a child could not be recorded")
 
 
-def _wanted(process: Any) -> str:
-    """Why the main process ended a child by a signal; empty where it did not.
+def _reason_of(process: Any) -> str:
+    """Why the main process terminated a child by a signal; empty if it did not.
 
-    billiard notes it on the process: ``terminate_job`` for a revoked task (or one that is
+    billiard sets it on the process: ``terminate_job`` for a revoked task (or one that is
     cancelled because the broker was lost), ``terminate_controlled`` alone for a smaller pool.
     """
     if getattr(process, "_job_terminated", False):

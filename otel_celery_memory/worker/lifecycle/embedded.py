@@ -1,7 +1,6 @@
-"""A process that measures itself: one without a reporter, or a child that was spawned.
+"""A process that measures itself: one without a reporter, or a spawned child.
 
-Children that are spawned inherit no descriptors: they open their worker's pipe and control page by
-name.
+Spawned children inherit no descriptors, so they open their worker's pipe and control page by name.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ _OPEN = os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class EmbeddedLifecycle:
-    """Begins at once, follows the pool's forks into its children, ends with the process."""
+    """Measures one process from now to its end, and the children that a pool forks from it."""
 
     def __init__(
         self,
@@ -58,7 +57,7 @@ class EmbeddedLifecycle:
         self._pid = 0
 
     def begin(self) -> None:
-        """Measure the tasks of this process from now on."""
+        """Starts measuring the tasks of this process."""
         self._signals.connect()
         for signal, receiver in self._receivers():
             connect(signal, receiver)
@@ -66,7 +65,7 @@ class EmbeddedLifecycle:
         self._requests.attach(self._recorder)
 
     def end(self) -> None:
-        """Measure no more; send what has been measured."""
+        """Stops measuring, and sends what has been measured."""
         self._requests.detach()
         self._signals.disconnect()
         for signal, receiver in self._receivers():
@@ -83,7 +82,7 @@ class EmbeddedLifecycle:
         ]
 
     def stop_tracing(self) -> None:
-        """For ``uninstrument()``: leave no tracing on in this process."""
+        """Stops allocation tracing in this process, for ``uninstrument()``."""
         self._recorder.stop_tracing()
 
     def _announce(self) -> None:
@@ -105,14 +104,14 @@ class EmbeddedLifecycle:
 
 
 class NamedPipeWriter(PipeWriter):
-    """The main process's side of a pipe that children open by its name."""
+    """The main process's end of a pipe that children open by its name."""
 
     def __init__(self, max_memory_kib: int) -> None:
-        """Raises `OSError` where there is no place for it."""
+        """Raises `OSError` if the directory, the FIFO or the page cannot be created."""
         self._fifo_directory = FifoDirectory.create(max_memory_kib)
         opened: list[int] = []
         try:
-            # A FIFO's reader first: a writer that does not wait is refused without one.
+            # Open the reading end first: without a reader, opening a FIFO for writing fails.
             opened.append(os.open(self._fifo_directory.pipe, os.O_RDONLY | _OPEN))
             opened.append(os.open(self._fifo_directory.pipe, os.O_WRONLY | _OPEN))
             page = _new_page(self._fifo_directory.page)
@@ -138,21 +137,23 @@ def _new_page(path: Path) -> ControlPage:
 
 
 def open_pipe(worker: Any, max_memory_kib: int) -> PipeWriter:
-    """The pipe for a worker's pool; raises `OSError` where there is none to be had."""
+    """The pipe for a worker's pool; raises `OSError` if it cannot be created."""
     return NamedPipeWriter(max_memory_kib) if _spawns(worker) else PipeWriter()
 
 
 def _spawns(worker: Any) -> bool:
-    """Celery 5.7 has a setting; billiard spawns by default where fork is not safe (macOS)."""
+    """Whether the pool spawns: a setting of Celery 5.7, the default if fork is unsafe (macOS)."""
     from billiard import get_start_method
 
-    ways = (getattr(worker, "pool_start_method", None), get_start_method(allow_none=True))
-    return runs_tasks_in_children(worker) and any(way not in (None, "fork") for way in ways)
+    methods = (getattr(worker, "pool_start_method", None), get_start_method(allow_none=True))
+    return runs_tasks_in_children(worker) and any(
+        method not in (None, "fork") for method in methods
+    )
 
 
 def runs_tasks_in_children(worker: Any) -> bool:
     """Whether the worker's pool is prefork."""
-    # Not at import, which may come before gevent or eventlet patches what this brings in.
+    # Not at the top: gevent or eventlet may have to patch what this imports first.
     from celery.concurrency.prefork import TaskPool as PreforkPool
 
     pool = worker.pool_cls
@@ -160,7 +161,7 @@ def runs_tasks_in_children(worker: Any) -> bool:
 
 
 def join_worker(settings: Settings, spans: TaskSpans) -> EmbeddedLifecycle | None:
-    """Measure this spawned child and tell its worker's reporter; ``None`` where none is named."""
+    """Measures this spawned child for its worker's reporter; ``None`` if there is no reporter."""
     directory = FifoDirectory.from_environ(os.environ)
     if directory is None or directory.main_pid != os.getppid() or not directory.is_private():
         return None
@@ -186,7 +187,7 @@ def _open_worker_pipe(directory: FifoDirectory) -> PipeWriter:
     opened = [os.open(directory.pipe, os.O_WRONLY | _OPEN)]
     try:
         if not stat.S_ISFIFO(os.fstat(opened[0]).st_mode):
-            raise OSError("its pipe is none")
+            raise OSError("its pipe is not a FIFO")
         page_fd = os.open(directory.page, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         opened.append(moved_high(page_fd))
         pipe = PipeWriter((-1, opened[0]), ControlPage(opened[1]), str(directory.pipe))

@@ -1,6 +1,8 @@
-"""What the main process looks at now and then: the reporter, the pool's children, the roll call.
+"""What the main process checks periodically: the reporter, the pool's children, and resync.
 
-A reporter that was started again has met nobody: it is told who is there and what they run.
+A reporter that was started again knows no processes, and any frame may be dropped. So the main
+process sends the pid and slot of each process every few seconds, and after a restart also what they
+run and which have just ended.
 """
 
 from __future__ import annotations
@@ -20,9 +22,9 @@ from otel_celery_memory.worker.lifecycle.supervisor import CHECK_INTERVAL_S, Sup
 from otel_celery_memory.worker.pipe import PipeWriter, RecordSink
 
 UNACKNOWLEDGED_FOR_NS = 600_000_000_000
-"""Ends that are older were told, or are on the way: a Collector may be away for that long."""
+"""Older exits are not sent again; a Collector may be unreachable for that long."""
 RESYNC_CHECKS = 3
-"""Every so many checks the reporter is told who is there."""
+"""Every so many checks the processes are sent."""
 
 
 def resync(
@@ -32,9 +34,9 @@ def resync(
     exits: ChildExits,
     acknowledged: Collection[int],
 ) -> None:
-    """For a reporter that was started again: who is there, who has ended, what they run.
+    """Sends the processes, the recent exits and the tasks in flight, after a reporter's restart.
 
-    ``told`` are the processes whose ends the one before it has told: they are not told twice.
+    ``acknowledged`` are the pids whose exits its predecessor exported: they are not sent again.
     """
     send_processes(sink, main_pid, children)
     recent = exits.since(time.time_ns() - UNACKNOWLEDGED_FOR_NS)
@@ -46,7 +48,7 @@ def resync(
 
 
 def send_processes(sink: RecordSink, main_pid: int, children: Sequence[tuple[int, int]]) -> None:
-    """Tell the pid and slot of each process; any frame may have been dropped before."""
+    """Sends the pid and slot of each process; any earlier frame may have been dropped."""
     now_ns = time.time_ns()
     sink.send(ProcessUp(main_pid, now_ns, MAIN_SLOT, 0))
     for pid, slot in children:
@@ -56,21 +58,21 @@ def send_processes(sink: RecordSink, main_pid: int, children: Sequence[tuple[int
 def send_tasks_in_flight(
     sink: RecordSink, pids: Iterable[int], requests: Iterable[Any] = state.active_requests
 ) -> None:
-    """Tell the tasks that run in these processes.
+    """Sends the tasks that run in these processes.
 
-    A reporter that died has read of their starts and told nobody.
+    A reporter that died may have read their starts and exported nothing.
     """
     known = set(pids)
     for request in list(requests):
         pid, started_s = request.worker_pid, request.time_start
         if pid in known and started_s:
-            # Its name may be another one for people ("shadow"); its type is the task's.
+            # Its name may be replaced for display ("shadow"); its type is the task's name.
             task = getattr(request, "type", None) or request.name
             sink.send(TaskInFlight(pid, int(started_s * 1e9), str(request.id), str(task)))
 
 
 class PeriodicChecks:
-    """Runs on the worker's own timer."""
+    """Runs the checks on the worker's own timer."""
 
     def __init__(
         self,
@@ -89,33 +91,33 @@ class PeriodicChecks:
         self._breaker = CircuitBreaker(on_switched_off=self._switched_off)
 
     def begin(self) -> None:
-        """From now on, every `CHECK_INTERVAL_S`."""
+        """Starts a check every `CHECK_INTERVAL_S`."""
         if self._timer is None:
             self._timer = self._worker.timer.call_repeatedly(CHECK_INTERVAL_S, self._check)
 
     def end(self) -> None:
-        """No more; the timer may have ended before. A reporter that died is started once more."""
+        """Stops the checks. A reporter that died is started once more."""
         timer, self._timer = self._timer, None
         if timer is not None:
             with contextlib.suppress(Exception):
                 timer.cancel()
-        # What is in the pipe, and who has ended lately, would be told by nobody.
+        # Or nobody would export what is in the pipe and the latest exits.
         if self._supervisor.restart_if_dead():
             self._resync()
 
     def follow_pool(self) -> None:
-        """Hear of the pool's children as they are reaped; the pool may be a new one."""
+        """Observes the exits of the pool's children; the pool may be a new one."""
         self._exit_observer.follow(self._worker.pool)
 
     def _check(self) -> None:
         if self._timer is None:
-            return  # where the timer is a thread, this one may come after the end
-        self._breaker.run("checks", self._look)
+            return  # a timer that is a thread may call once more after `end`
+        self._breaker.run("checks", self._run_checks)
 
     def _switched_off(self, part: str) -> None:
         self._pipe.send(PartFailed(self._main_pid, time.time_ns(), MAIN_SLOT, part))
 
-    def _look(self) -> None:
+    def _run_checks(self) -> None:
         self.follow_pool()
         self._exit_observer.refresh_traces()
         restarted = self._supervisor.check()

@@ -1,11 +1,17 @@
-"""When things begin and end in a worker: its bootstep, its children's signals, its goodbyes.
+"""Starts and stops everything in a worker with a reporter: bootstep, signals, orderly ends.
 
-Celery 5.5 and later send ``worker_shutting_down`` in a cold shutdown when they are done with the
-tasks and the pool, which takes as long as the longest task that does not obey. By then the
-children that did obey would have been told as lost: we hear of a cold shutdown before it begins.
+**First to start, last to stop.** Celery orders bootsteps that do not require one another by hash
+seed. `_MemoryStep.include` puts our step first, so the pool's children have sent their ends before
+the reporter is asked to end.
 
-A worker that was detached has ``/dev/null`` for standard error, and so would its reporter: it logs
-to the worker's log file.
+**A cold shutdown.** Celery 5.5 and later send ``worker_shutting_down`` in a cold shutdown only when
+they have waited for the tasks and the pool, which takes as long as the longest task that ignores
+the request. By then the children that ended at once would have been reported as lost. So we hook
+into the beginning of a cold shutdown (`on_cold_shutdown`).
+
+**The reporter's log is the worker's.** The reporter inherits standard error, which in a detached
+worker is ``/dev/null``. So `log_file_of` finds the worker's log file for it, and
+`reporter/log_dedup.py` follows that file's rotation.
 """
 
 from __future__ import annotations
@@ -48,19 +54,19 @@ logger = logging.getLogger(__name__)
 
 
 def log_file_of(worker: Any) -> str:
-    """The absolute path of ``--logfile`` as the main process has it; empty where there is none."""
+    """The absolute path of ``--logfile`` in the main process; empty if there is none."""
     named = getattr(worker, "logfile", None)
-    # Celery takes open files too.
+    # Celery accepts open files too.
     if not isinstance(named, str) or not named:
         return ""
     return str(Path(node_format(named, worker.hostname)).absolute())
 
 
 def on_cold_shutdown(worker: Any, begins: Callable[[], None]) -> None:
-    """Call ``begins`` when the worker begins a cold shutdown, if its Celery has a soft one.
+    """Calls ``begins`` when the worker begins a cold shutdown, if its Celery has a soft one.
 
-    ``WorkController.wait_for_soft_shutdown`` is the first that a cold shutdown calls, whether or
-    not there is anything to wait for.
+    A cold shutdown first calls ``WorkController.wait_for_soft_shutdown``, even if there is nothing
+    to wait for.
     """
     wait = getattr(worker, "wait_for_soft_shutdown", None)
     if wait is None:
@@ -74,16 +80,16 @@ def on_cold_shutdown(worker: Any, begins: Callable[[], None]) -> None:
 
 
 class Lifecycle(Protocol):
-    """What the step drives."""
+    """What the bootstep calls."""
 
     def start(self, worker: Any) -> None:
-        """The worker starts."""
+        """Called when the worker starts."""
 
     def follow_pool(self) -> None:
-        """The pool has made its callbacks."""
+        """Called when the pool has set its callbacks."""
 
     def detach(self) -> None:
-        """The worker ends."""
+        """Called when the worker ends."""
 
 
 class _MemoryStep(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -93,8 +99,8 @@ class _MemoryStep(bootsteps.StartStopStep):  # type: ignore[misc]
     lifecycle: Lifecycle
 
     def include(self, parent: Any) -> bool:
-        # The order of steps that do not require one another changes with the hash seed. First to
-        # start is last to stop: the pool's children have said goodbye by then.
+        # The order of steps that do not require one another depends on the hash seed. The first
+        # step to start is the last to stop: the pool's children have ended by then.
         self.obj = self
         parent.steps.insert(0, self)
         return True
@@ -103,7 +109,7 @@ class _MemoryStep(bootsteps.StartStopStep):  # type: ignore[misc]
         try:
             self.lifecycle.start(parent)
         except OSError as error:
-            # The pool is not forked yet: its children begin without us and help themselves.
+            # The pool is not forked yet: its children will measure and export by themselves.
             logger.warning("otel_celery_memory: no reporter (%s), delivery is in process", error)
             self.lifecycle.detach()
         except Exception:
@@ -111,7 +117,7 @@ class _MemoryStep(bootsteps.StartStopStep):  # type: ignore[misc]
             self.lifecycle.detach()
 
     def register_with_event_loop(self, parent: Any, hub: Any) -> None:
-        # Called after the pool, which makes its callbacks anew whenever it is called.
+        # Called after the pool, which sets its callbacks again whenever it is called.
         self.lifecycle.follow_pool()
 
     def stop(self, parent: Any) -> None:
@@ -122,12 +128,12 @@ class _MemoryStep(bootsteps.StartStopStep):  # type: ignore[misc]
 
 
 def step_of(lifecycle: Lifecycle) -> type[bootsteps.StartStopStep]:
-    """A step class of its own: Celery makes the instance and passes it nothing of ours."""
+    """A class for this lifecycle: Celery makes the instance, and can pass it nothing of ours."""
     return type("MemoryStep", (_MemoryStep,), {"lifecycle": lifecycle, "name": "Memory"})
 
 
 class WorkerLifecycle:
-    """The worker side with a reporter, for one worker of this process at a time."""
+    """The lifecycle of a worker with a reporter, one worker of this process at a time."""
 
     def __init__(self, settings: Settings, spans: TaskSpans) -> None:
         self._settings = settings
@@ -150,12 +156,12 @@ class WorkerLifecycle:
         return self._pipe is not None
 
     def attach(self, worker: Any) -> None:
-        """Take part in the start of a worker; called while ``worker_init`` is sent.
+        """Prepares the measurement of a worker; called while ``worker_init`` is sent.
 
-        Raises `OSError` where there is no pipe or no memory for it: nothing is attached then.
+        Raises `OSError` if the pipe or its memory cannot be created: nothing is attached then.
         """
         if self.attached:
-            logger.warning("otel_celery_memory: one worker in a process is measured, not two")
+            logger.warning("otel_celery_memory: a second worker in one process is not measured")
             return
         max_memory_kib = int(getattr(worker, "max_memory_per_child", None) or 0)
         self._pipe = open_pipe(worker, max_memory_kib)
@@ -184,7 +190,7 @@ class WorkerLifecycle:
             self._pipe, self._settings, worker.hostname, max_memory_kib, log_file_of(worker)
         )
         self._checks = PeriodicChecks(worker, self._pipe, self._supervisor, self._exit_observer)
-        # Before the pool builds its tasks' tracers, which look for receivers once.
+        # Before the pool builds its tasks' tracers: they check for receivers only once.
         self._signals = TaskSignals(self._recorder)
         self._signals.connect()
         for signal, receiver in self._receivers():
@@ -195,7 +201,7 @@ class WorkerLifecycle:
         worker.app.steps["worker"].add(self._step)
 
     def start(self, worker: Any) -> None:
-        """The worker starts: the reporter first, so that it sees all."""
+        """Starts the reporter first, so that it misses nothing."""
         assert self._recorder is not None and self._supervisor is not None
         assert self._requests is not None
         self._supervisor.start()
@@ -203,17 +209,17 @@ class WorkerLifecycle:
         self._requests.attach(self._recorder)
 
     def _worker_ready(self, **_: object) -> None:
-        """The pool has been forked: with some brokers the timer is a thread from its first use."""
+        """Starts the checks after the fork: with some brokers the timer's first use starts a thread."""
         if self._checks is not None:
             self._checks.begin()
 
     def follow_pool(self) -> None:
-        """Hear of the pool's children as they are reaped."""
+        """Observes the exits of the pool's children."""
         if self._checks is not None:
             self._checks.follow_pool()
 
     def detach(self, *_: object) -> None:
-        """The worker ends: say goodbye, let the reporter send what it has, leave nothing."""
+        """Sends `Goodbye`, lets the reporter export what it has, and leaves nothing behind."""
         if not self.attached or os.getpid() != self._main_pid:
             return
         assert self._pipe is not None and self._supervisor is not None
@@ -237,7 +243,7 @@ class WorkerLifecycle:
         atexit.unregister(self.detach)
 
     def stop_tracing(self) -> None:
-        """For ``uninstrument()``: leave no tracing on in this process."""
+        """Stops allocation tracing in this process, for ``uninstrument()``."""
         if self._recorder is not None:
             self._recorder.stop_tracing()
 
@@ -260,7 +266,7 @@ class WorkerLifecycle:
         ]
 
     def _child_up(self, **_: object) -> None:
-        # The solo pool sends this from the main process, which `start` announces.
+        # The solo pool sends this from the main process, which `start` has begun already.
         if os.getpid() == self._main_pid or self._pipe is None or self._recorder is None:
             return
         self._pipe.close_read_end()
@@ -273,19 +279,19 @@ class WorkerLifecycle:
             self._recorder.end(exitcode or 0)
 
     def _shutting_down(self, **_: object) -> None:
-        """From now on children that are terminated in a task are so by the worker's will."""
+        """From now on the worker itself terminates children in their tasks."""
         self._stopping = True
         if self._pipe is not None and os.getpid() == self._main_pid:
             self._pipe.send(WorkerStopping(self._main_pid, time.time_ns()))
 
     def _worker_shutdown(self, **_: object) -> None:
-        """Also sent where the worker fails before all its steps are up, and none is stopped."""
+        """Also sent if the worker fails before all its steps have started, and none is stopped."""
         self.detach()
 
     def _task_failed(
         self, sender: Any = None, task_id: str = "", exception: object = None, **_: object
     ) -> None:
-        """In the main process: a child is about to be killed, which cannot tell why."""
+        """Sends the time limit for which the main process will kill a child: the child cannot."""
         if not isinstance(exception, TimeLimitExceeded):
             return
         if os.getpid() == self._main_pid and self._pipe is not None:

@@ -1,9 +1,7 @@
-"""Starts the reporter, starts it again when it died or hangs, and ends it.
+"""Starts the reporter from the main process, starts it again if it dies or hangs, and stops it.
 
-From the worker's main process.
-
-The reporter is started with exec and never forked from: it has the only OpenTelemetry SDK state
-of ours, which does not survive a fork.
+The reporter is started with exec and never forks: it has our only OpenTelemetry SDK state, which
+does not survive a fork.
 """
 
 from __future__ import annotations
@@ -24,9 +22,9 @@ logger = logging.getLogger(__name__)
 
 CHECK_INTERVAL_S = 1.0
 STOP_TIMEOUT_S = 8.0
-"""Longer than the reporter allows itself for its last flush."""
+"""Longer than the reporter's own limit for its last flush."""
 HANG_S = 30.0
-"""A reporter whose loop stands still for so long is replaced; at work it turns twice a second."""
+"""A reporter is replaced if its loop stands still for so long; normally it turns twice a second."""
 _QUICK_DEATH_S = 10.0
 _LONGEST_PAUSE_S = 60.0
 _AUTO_INSTRUMENTATION = "opentelemetry/instrumentation/auto_instrumentation"
@@ -59,20 +57,20 @@ class Supervisor:
         self._died_s: float | None = None
         self._pause_s = 0.0
         self._last_beat = b""
-        self._looked_s = 0.0
+        self._checked_s = 0.0
         self._silent_s = 0.0
         self.restarts = 0
 
     @property
     def pid(self) -> int | None:
-        """The reporter's pid, ``None`` where none runs."""
+        """The reporter's pid, ``None`` if it was not started."""
         return None if self._process is None else self._process.pid
 
     def start(self) -> None:
-        """Start the reporter; raises `OSError` where no process can be started."""
+        """Starts the reporter; raises `OSError` if no process can be started."""
         pipe = self._pipe
         passed = (pipe.read_fd, pipe.page.fd, pipe.status.fd, pipe.journal_fd)
-        self._started_s = self._looked_s = self._clock_s()
+        self._started_s = self._checked_s = self._clock_s()
         self._silent_s = 0.0
         self._died_s = None
         self._process = subprocess.Popen(  # noqa: S603
@@ -94,24 +92,25 @@ class Supervisor:
             env=reporter_environ(os.environ, self._settings),
             stdin=subprocess.DEVNULL,
             pass_fds=passed,
-            # Signals to the worker's process group are not meant for it: it ends at the end of
-            # the pipe.
+            # Signals to the worker's process group are not meant for the reporter: it ends at the
+            # end of the pipe.
             start_new_session=True,
         )
 
     def check(self) -> bool:
-        """Start the reporter again if it died; called every `CHECK_INTERVAL_S`.
+        """Starts the reporter again if it died, and kills it if it hangs.
 
-        One that hangs is killed first. Says whether it was started again.
+        To be called every `CHECK_INTERVAL_S`. Returns whether the reporter was started again.
         """
         if self._process is None:
             return False
         if self._process.poll() is None:
             if self._hangs():
                 logger.warning(
-                    "otel_celery_memory: the reporter hangs since %.0f s and is killed", self.hang_s
+                    "otel_celery_memory: the reporter has hung for %.0f s and is killed",
+                    self.hang_s,
                 )
-                self._process.kill()  # reaped by a later check: nobody waits here
+                self._process.kill()  # a later check reaps it: this one must not wait
             return False
         now_s = self._clock_s()
         if self._died_s is None:
@@ -123,7 +122,7 @@ class Supervisor:
         else:
             self._pause_s = 0.0
         logger.warning(
-            "otel_celery_memory: the reporter ended (exit code %s), it is started again",
+            "otel_celery_memory: the reporter ended (exit code %s) and is started again",
             self._process.returncode,
         )
         return self._start_again()
@@ -133,14 +132,14 @@ class Supervisor:
         if beat != self._last_beat:
             self._last_beat, self._silent_s = beat, 0.0
         else:
-            # Whatever kept this process from looking (a task of the solo pool, a container that
-            # was paused) may have kept the reporter from working too.
-            self._silent_s += min(now_s - self._looked_s, 2 * CHECK_INTERVAL_S)
-        self._looked_s = now_s
+            # What kept this process from checking (a task of the solo pool, a paused container) may
+            # have kept the reporter from working too.
+            self._silent_s += min(now_s - self._checked_s, 2 * CHECK_INTERVAL_S)
+        self._checked_s = now_s
         return self._silent_s >= self.hang_s
 
     def restart_if_dead(self) -> bool:
-        """Start a reporter that died once more, whatever its pause; whether that was done."""
+        """Starts a dead reporter once more without a pause; returns whether it did."""
         dead = self._process is not None and self._process.poll() is not None
         return dead and self._start_again()
 
@@ -155,7 +154,7 @@ class Supervisor:
         return True
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
-        """Wait for the reporter to send what it has and end; kill it when it takes too long."""
+        """Waits until the reporter has exported what it has and ended; kills it after `timeout_s`."""
         if self._process is None:
             return
         try:
@@ -168,17 +167,17 @@ class Supervisor:
 
 
 def can_start_again() -> bool:
-    """Whether this interpreter can be started with ``-m``: not so in frozen applications."""
+    """Whether this interpreter can be started with ``-m``: frozen applications cannot."""
     return bool(sys.executable) and not getattr(sys, "frozen", False)
 
 
 def reporter_environ(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
-    """The reporter's environment: the worker's, with our settings and the worker's import path.
+    """The worker's environment, with our settings and the worker's import path, for the reporter.
 
-    OpenTelemetry's auto-instrumentation lives on ``PYTHONPATH`` as a ``sitecustomize``; in the
-    reporter it would instrument the reporter.
+    OpenTelemetry's auto-instrumentation is on ``PYTHONPATH`` as a ``sitecustomize``. It is left
+    out, as it would instrument the reporter.
     """
-    # Last, where it adds nothing if it is there: before the standard library it would shadow it.
+    # Our own path comes last: before the standard library it could shadow that.
     path = [*sys.path, str(Path(__file__).resolve().parents[3])]
     kept = {key: value for key, value in environ.items() if key != "PYTHONTRACEMALLOC"}
     return {
@@ -191,6 +190,6 @@ def reporter_environ(environ: Mapping[str, str], settings: Settings) -> dict[str
                 if entry and not Path(entry).as_posix().endswith(_AUTO_INSTRUMENTATION)
             )
         ),
-        # The working directory is on the path only where the worker had it there (3.11).
+        # The working directory is on the path only if the worker had it there (Python 3.11).
         "PYTHONSAFEPATH": "1",
     }

@@ -1,8 +1,8 @@
-"""What people ask of a running worker: a view, a capture, another mode of tracing.
+"""Commands from people to a running worker: a view, a capture, a mode of allocation tracing.
 
-`requests` is who listens in which process: the main process to ``celery inspect`` and ``celery
-control``, any to SIGURG where that is switched on. Inside, commands are validated and limited in
-rate before they are written to the control page.
+`requests` decides which process receives what: the main process receives ``celery inspect`` and
+``celery control``, every process receives SIGURG if ``capture_signal`` is on. Inside, commands are
+validated and limited in rate before they are written to the control page.
 """
 
 __all__ = ["requests"]

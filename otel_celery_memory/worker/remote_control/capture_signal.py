@@ -1,8 +1,7 @@
 """SIGURG begins a capture, for workers whose broker cannot be reached.
 
-Not SIGUSR1, which is a prefork child's soft time limit, nor SIGUSR2, which Celery and billiard
-replace: SIGURG is left alone by both, and ignored by default. Off unless the setting
-``capture_signal`` is on.
+SIGUSR1 is a prefork child's soft time limit, and Celery and billiard replace SIGUSR2. Neither uses
+SIGURG, which is ignored by default. It is handled only if the setting ``capture_signal`` is on.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ _handlers: list[Callable[..., None]] = []
 
 
 def handle(do: Callable[[], None]) -> bool:
-    """Call `do` in a thread of its own at each SIGURG; ``False`` where that cannot be.
+    """Calls `do` in a new thread at each SIGURG; ``False`` if the signal cannot be handled here.
 
-    In a thread, because the signal may strike inside our own code, which holds locks.
+    In a thread, because the signal may interrupt our own code while it holds locks.
     """
     if not hasattr(signal, "SIGURG") or threading.current_thread() is not threading.main_thread():
         return False
 
-    def contained() -> None:
+    def run() -> None:
         try:
             do()
         except Exception:
@@ -39,21 +38,21 @@ def handle(do: Callable[[], None]) -> bool:
 
     def handler(*_: object) -> None:
         if os.getpid() != pid:
-            return  # inherited: a child that does not listen yet, or that a task forked
+            return  # inherited by a child that does not listen yet, or that a task forked
         try:
-            start_native_thread(contained)
+            start_native_thread(run)
         except RuntimeError:
-            logger.warning("otel_celery_memory: no thread for a capture")
+            logger.warning("otel_celery_memory: no thread can be started for a capture")
 
     signal.signal(signal.SIGURG, handler)
     _handlers[:] = [handler]
-    # The task's system calls go on as if nothing had happened.
+    # The signal must not interrupt the task's system calls.
     signal.siginterrupt(signal.SIGURG, False)
     return True
 
 
 def release() -> None:
-    """Leave SIGURG to its default again, which is to be ignored, if it is still handled here."""
+    """Resets SIGURG to its default, which is to be ignored, if it is still handled here."""
     if not _handlers or signal.getsignal(signal.SIGURG) is not _handlers.pop():
         return
     with contextlib.suppress(ValueError):  # not in the main thread
@@ -61,7 +60,7 @@ def release() -> None:
 
 
 def send(pids: list[int]) -> None:
-    """Signal these processes; those that are gone are gone."""
+    """Sends SIGURG to these processes; those that have ended are passed over."""
     for pid in pids:
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGURG)

@@ -1,13 +1,13 @@
 """``celery inspect memory``, ``celery control memory_capture`` and ``memory_tracing``.
 
-Celery's own remote control: the functions here are registered where this module is imported, in
-the worker and in the command line alike. They run in the main process's event loop, so they only
-read a page and write a page. Whoever reaches the broker can call them: answers hold sizes, names
-and places in code, nothing of theirs is a path to write to, one capture runs at a time, and they
-are obeyed so many times a second only.
+These are commands of Celery's remote control. Importing this module registers them, in the worker
+and in the command line alike. They run in the main process's event loop, so they only read one page
+and write another. Anybody who reaches the broker can call them. So answers contain only sizes,
+names and places in code, no argument is a path to write to, one capture runs at a time, and the
+rate of commands is limited.
 
 Celery before 5.7 fixes the names that ``celery inspect`` and ``celery control`` accept when it
-starts, before it loads the app that brings these commands with it: its command line is told.
+starts, before it loads the app that imports this module: `accept` adds ours to its command line.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _attached: list[WorkerControl] = []
 
 
 def accept(inspect: tuple[str, ...], control: tuple[str, ...]) -> None:
-    """Have these names accepted, if this process is that command line."""
+    """Adds these names to the accepted ones, if this process is Celery's command line."""
     module: Any = sys.modules.get("celery.bin.control")
     for group, names in (("inspect", inspect), ("control", control)):
         for parameter in getattr(getattr(module, group, None), "params", ()):
@@ -44,9 +44,9 @@ def accept(inspect: tuple[str, ...], control: tuple[str, ...]) -> None:
 
 
 def view_text(view: Mapping[str, Any], share_from_s: float = 0.0) -> str:
-    """Tracing, processes, tasks, sites and captures; the largest of each.
+    """The view as tables: allocation tracing, and the largest processes, tasks, sites and captures.
 
-    What tracing cost is told as a share of task time where that is `share_from_s` or more.
+    The cost of tracing is also given as a share, from `share_from_s` seconds of task time on.
     """
     tracing = view.get("tracing", {})
     spent = _spent_text(tracing, share_from_s)
@@ -119,7 +119,7 @@ def _spent_text(tracing: Mapping[str, Any], share_from_s: float) -> str:
 
 
 def size_text(size_bytes: int | None) -> str:
-    """A size for people, with its sign: ``1.5 KiB``; ``-`` where it is not known."""
+    """A size for people, with its sign: ``1.5 KiB``; ``-`` if it is not known."""
     if size_bytes is None:
         return "-"
     size = float(size_bytes)
@@ -144,12 +144,12 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def attach(control: WorkerControl) -> None:
-    """Answer for this worker from now on."""
+    """Answers commands for this worker from now on."""
     _attached[:] = [control]
 
 
 def detach() -> None:
-    """Answer for none."""
+    """Answers commands for no worker."""
     _attached.clear()
 
 
@@ -163,7 +163,7 @@ def memory(state: Any) -> dict[str, Any]:
     view = control.view()
     if view is None:
         return {"error": "there is nothing to show yet: the reporter is starting"}
-    # With less task time one slowed run may cost more than the budget: its share says nothing.
+    # With less task time, one slowed run may cost more than the budget, so a share would mislead.
     settings = control.settings
     share_from_s = settings.max_added_latency / settings.overhead_budget
     return {"ok": view_text(view, share_from_s), "memory": view}
@@ -190,7 +190,7 @@ def memory_capture(
     args=[("mode", str)], signature="budget|always|off"
 )
 def memory_tracing(state: Any, mode: str = "") -> dict[str, Any]:
-    """Trace within the budget, always or not at all, from each process's next task on."""
+    """Trace allocations within the budget, always or never, from each process's next task on."""
     try:
         control = _answering()
         if mode not in TRACING_MODES:
@@ -205,7 +205,9 @@ accept(inspect=("memory",), control=("memory_capture", "memory_tracing"))
 
 def _answering() -> WorkerControl:
     if not _attached:
-        raise RefusedError("this worker is not instrumented by otel_celery_memory, or not up yet")
+        raise RefusedError(
+            "this worker is not instrumented by otel_celery_memory, or not ready yet"
+        )
     if not _attached[0].settings.remote_control:
         raise RefusedError("remote control of otel_celery_memory is switched off (remote_control)")
     if not _attached[0].rate.allows():

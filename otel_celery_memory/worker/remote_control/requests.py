@@ -1,4 +1,4 @@
-"""What people ask of a worker, by remote command or by signal, and which process hears it."""
+"""Which process receives what people ask of a worker, by remote command or by signal."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ logger = logging.getLogger(__name__)
 
 
 class Requests(Protocol):
-    """Hears what people ask of one process."""
+    """Receives commands and signals for one process."""
 
     def attach(self, recorder: TaskRecorder) -> None:
-        """Listen from now on, for what `recorder` measures."""
+        """Starts to receive, for the runs that `recorder` measures."""
 
     def detach(self) -> None:
-        """Listen no more."""
+        """Stops receiving."""
 
 
 class OwnRequests:
-    """Of a process that answers for itself: delivery in process."""
+    """For a process that answers for itself: delivery in process."""
 
     def __init__(
         self, settings: Settings, page: ControlPage, view: Callable[[], dict[str, Any] | None]
@@ -56,7 +56,7 @@ class OwnRequests:
             lambda: self._running,
             lambda: _capture_now(recorder),
         )
-        # A child of a pool hears no remote commands.
+        # A child of a pool receives no remote commands.
         if current_process().name == "MainProcess":
             commands.attach(control)
         if self._settings.capture_signal:
@@ -69,7 +69,7 @@ class OwnRequests:
 
 
 class ChildRequests:
-    """Of a child of the pool: its main process gives the orders, and hears of signals."""
+    """For a child of the pool: its main process receives commands and writes them to the page."""
 
     def __init__(self, settings: Settings, page: ControlPage, main_pid: int) -> None:
         self._settings = settings
@@ -77,7 +77,7 @@ class ChildRequests:
         self._main_pid = main_pid
 
     def attach(self, recorder: TaskRecorder) -> None:
-        commands.detach()  # what a fork left behind
+        commands.detach()  # inherited by the fork
         if not self._settings.capture_signal:
             return
 
@@ -95,7 +95,7 @@ class ChildRequests:
 
 
 class WorkerRequests:
-    """Of a worker with a reporter, in its main process."""
+    """For the main process of a worker with a reporter."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class WorkerRequests:
         children: Callable[[], Sequence[tuple[int, int]]],
         running: Callable[[], bool],
     ) -> None:
-        """``children`` gives pid and slot of the pool's children now."""
+        """``children`` returns the pid and slot of each child in the pool now."""
         self._settings = settings
         self._pipe = pipe
         self._children = children
@@ -129,7 +129,7 @@ class WorkerRequests:
         capture_signal.release()
 
     def _wake(self) -> None:
-        """Children learn of orders at their next task; by signal of what they run now too."""
+        """Children read commands at their next task; a signal makes them capture the current one too."""
         if self._recorder is not None and self._recorder.tracing is not None:
             _capture_now(self._recorder)
         elif self._settings.capture_signal:
@@ -143,12 +143,12 @@ def _capture_now(recorder: TaskRecorder) -> None:
 
 def _capture_by_signal(control: WorkerControl) -> None:
     try:
-        said = begin_capture(control, 0, SIGNAL_CAPTURE_S, ALLOWANCE_S, signal=True)
+        message = begin_capture(control, 0, SIGNAL_CAPTURE_S, ALLOWANCE_S, signal=True)
     except RefusedError as why:
-        said = f"SIGURG: {why}"
-    logger.warning("otel_celery_memory: %s", said)
+        message = f"SIGURG: {why}"
+    logger.warning("otel_celery_memory: %s", message)
 
 
 def _with_pid(view: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The view, with this process's pid."""
+    """The view, with this process's pid as ``main_pid``."""
     return None if view is None else {**view, "main_pid": os.getpid()}

@@ -20,16 +20,16 @@ from otel_celery_memory.settings import Settings
 
 COMMANDS_AT_ONCE = 20
 COMMANDS_PER_S = 2.0
-"""An answer costs the main process's event loop a millisecond or so: at this rate nothing."""
+"""An answer takes about a millisecond of the main process's event loop: negligible at this rate."""
 RUNS_WITHIN_S = 120.0
-"""A capture of so many runs waits no longer for them."""
+"""The longest that a capture of a number of runs waits for them."""
 SIGNAL_CAPTURE_S = 30.0
 ALLOWANCE_S = 1.0
-"""What a capture may add to one run: somebody asked for it, so more than the budget's."""
+"""What a capture may add to one run: more than the budget's, as somebody asked for it."""
 
 
 class RateLimit:
-    """Lets `at_once` things pass, and from then on `per_s`; what it refuses costs nothing later."""
+    """Allows `at_once` commands, then `per_s` a second; a refused one does not count."""
 
     def __init__(
         self,
@@ -41,14 +41,14 @@ class RateLimit:
         self._per_s = per_s
         self._clock_s = clock_s
         self._left = float(at_once)
-        self._asked_s = clock_s()
+        self._checked_s = clock_s()
 
     def allows(self) -> bool:
-        """Whether one more may pass now."""
+        """Whether one more command is allowed now."""
         now_s = self._clock_s()
-        passed = max(now_s - self._asked_s, 0.0) * self._per_s
+        passed = max(now_s - self._checked_s, 0.0) * self._per_s
         self._left = min(self._left + passed, float(self._at_once))
-        self._asked_s = now_s
+        self._checked_s = now_s
         if self._left < 1.0:
             return False
         self._left -= 1.0
@@ -56,28 +56,28 @@ class RateLimit:
 
 
 class RefusedError(Exception):
-    """Why a command is not carried out, in one line."""
+    """A command is refused; the message says why, in one line."""
 
 
 @dataclass(frozen=True)
 class WorkerControl:
-    """The worker of this process, as those who give it orders see it."""
+    """What commands need of the worker of this process."""
 
     settings: Settings
     page: ControlPage
     view: Callable[[], dict[str, Any] | None]
     running: Callable[[], bool]
     wake: Callable[[], None]
-    """Have the capture include what is running now, where that can be."""
+    """Makes a capture include the runs that have begun already, if possible."""
     rate: RateLimit = field(default_factory=RateLimit)
     lock: NativeLock = field(default_factory=native_lock)
-    """Held from looking at the orders to giving new ones, so that none is lost."""
+    """Held from reading the commands to replacing them, so that none is lost."""
 
 
 def begin_capture(
     control: WorkerControl, runs: int, seconds: float, allowance_s: float, *, signal: bool = False
 ) -> str:
-    """Order a capture; what was ordered, in words. Raises `RefusedError`."""
+    """Begins a capture and returns a message for people. Raises `RefusedError`."""
     if not control.running():
         raise RefusedError("the worker is shutting down")
     complete = _complete(control)
@@ -112,10 +112,10 @@ def begin_capture(
 
 
 def switch_tracing(control: WorkerControl, mode: str) -> str:
-    """Order another mode of tracing; what was ordered, in words. Raises `RefusedError`.
+    """Changes the mode of allocation tracing; returns a message for people. Raises `RefusedError`.
 
-    A capture is of runs, or of the whole heap where tracing is always on: one that had begun as the
-    one would end as the other.
+    A capture is of runs or, if tracing is always on, of the whole heap. So the mode cannot change
+    between these while a capture is being taken.
     """
     complete = _complete(control)
     with control.lock:
@@ -138,6 +138,6 @@ def _refuse_while_one_is_taken(commands: Commands, complete: set[int], then: str
 
 
 def _complete(control: WorkerControl) -> set[int]:
-    """Captures that are no more being taken. Asked without the lock: a view may take a while."""
+    """The captures that have ended. Read without the lock, as a view may take a while."""
     captures = (control.view() or {}).get("captures", [])
     return {found["number"] for found in captures if found.get("state") != "running"}
