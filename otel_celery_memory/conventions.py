@@ -1,7 +1,7 @@
-"""Every metric, attribute and event this package sends, as data: the contract with its users.
+"""Every metric, attribute and event that this package emits, as data: the contract with its users.
 
-The README's tables are generated from here, and a test compares. Sizes are integers in bytes
-(unit ``By``).
+The README's tables and the registry of semantic conventions are generated from here, and tests
+compare them. Sizes are integers in bytes (unit ``By``).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 SCOPE = "otel_celery_memory"
 VERSION = "0.1.0"
-"""Of the instrumentation scope, and of the wheel."""
+"""The version of the instrumentation scope, and of the wheel."""
 
 # Attributes
 TASK_NAME = "celery.task.name"
@@ -93,17 +93,17 @@ reporter."""
 
 GROW, SHRINK = "grow", "shrink"
 OTHER = "_other"
-"""The name of what did not fit in a bounded set."""
+"""The attribute value of everything that did not fit into a bounded set."""
 
 TASK_NAMES_MAX = 200
 TASK_STATES_MAX = 32
 BUCKET_BOUNDS_BYTES = tuple(64 * 1024 * 4**power for power in range(9))
-"""64 Ki to 4 Gi in powers of 4: the SDK's default bounds end at 10,000, useless for bytes."""
+"""64 KiB to 4 GiB in powers of 4: the SDK's default bounds end at 10,000, useless for bytes."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One instrument: ``kind`` is the instrument's name in OpenTelemetry's API."""
+    """One instrument; ``kind`` is its type in OpenTelemetry, ``bounds`` are a histogram's buckets."""
 
     name: str
     kind: str
@@ -111,12 +111,11 @@ class Metric:
     attributes: tuple[str, ...]
     meaning: str
     bounds: tuple[float, ...] = BUCKET_BOUNDS_BYTES
-    """Of a histogram's buckets."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """One log event: ``when`` it is sent, at which ``severity``, with which attributes."""
+    """One log event; ``when`` says when it is emitted and what it is about."""
 
     name: str
     severity: str
@@ -160,7 +159,7 @@ TRACED_DELTA = Metric(
     "Histogram",
     "By",
     (TASK_NAME, DIRECTION),
-    "Traced memory still held at the end of a traced task",
+    "Traced memory still allocated at the end of a traced task",
 )
 TRACED_PEAK = Metric(
     "celery.task.memory.traced.peak",
@@ -180,14 +179,18 @@ TASK_METRICS = (RSS_DELTA, RSS_PEAK, RSS_RETAINED, TRACED_DELTA, TRACED_PEAK, ME
 
 MEMORY = Metric("celery.worker.memory", "UpDownCounter", "By", (SLOT,), "RSS")
 MEMORY_UNIQUE = Metric(
-    "celery.worker.memory.unique", "UpDownCounter", "By", (SLOT,), "Memory no other process shares"
+    "celery.worker.memory.unique",
+    "UpDownCounter",
+    "By",
+    (SLOT,),
+    "Memory that no other process shares",
 )
 MEMORY_PROPORTIONAL = Metric(
     "celery.worker.memory.proportional",
     "UpDownCounter",
     "By",
     (SLOT,),
-    "Memory with shared pages divided among those who share them",
+    "Memory, with each shared page divided among the processes that share it",
 )
 MEMORY_SWAP = Metric("celery.worker.memory.swap", "UpDownCounter", "By", (SLOT,), "Swapped out")
 MEMORY_VIRTUAL = Metric(
@@ -207,19 +210,23 @@ LIMIT_UTILIZATION = Metric(
     "Gauge",
     "1",
     (LIMIT_KIND,),
-    "Share of a limit that is used: of a cgroup what the kernel could not reclaim at once, of the "
-    "fullest level; of a limit that each process has, by the fullest process; of the host what is "
-    "not available to anybody",
+    "Share of a limit that is used: of a cgroup, what the kernel could not reclaim at once, at the "
+    "fullest level; of a limit of each process, in the fullest process; of the host, what is not "
+    "available",
 )
 MEMORY_CGROUP = Metric(
-    "celery.worker.memory.cgroup", "UpDownCounter", "By", (), "What the worker's cgroup is charged"
+    "celery.worker.memory.cgroup",
+    "UpDownCounter",
+    "By",
+    (),
+    "Memory charged to the worker's cgroup",
 )
 MEMORY_CGROUP_SWAP = Metric(
     "celery.worker.memory.cgroup.swap",
     "UpDownCounter",
     "By",
     (),
-    "Swap that the worker's cgroup is charged",
+    "Swap charged to the worker's cgroup",
 )
 OPEN_FILES = Metric(
     "celery.worker.open_files", "UpDownCounter", "{file}", (SLOT,), "Descriptors in use"
@@ -270,7 +277,7 @@ RECYCLING_GAP = Metric(
     "Histogram",
     "s",
     (EXIT_REASON,),
-    "Time that a place in the pool had no process: from a child's end to its successor's readiness",
+    "Time that a slot of the pool had no process: from a child's end to its successor's readiness",
     _BOUNDS_S,
 )
 RECYCLING_FREED = Metric(
@@ -308,7 +315,7 @@ SITE_SIZE_LEVEL = Metric(
     "Gauge",
     "By",
     _OF_A_SITE,
-    "Left alive by a traced run at each of the `sites_top` places that grow fastest, as in the "
+    "Left alive by a traced run at each of the `sites_top` sites that grow fastest, as in the "
     "last `celery.memory.allocation_site` events",
 )
 SITE_RATE_LEVEL = Metric(
@@ -316,15 +323,15 @@ SITE_RATE_LEVEL = Metric(
     "Gauge",
     "By/min",
     _OF_A_SITE,
-    "Left alive a minute at each of these places, estimated from all runs of the task; none of a "
-    "part of a run",
+    "Left alive a minute at each of these sites, estimated from all runs of the task; none for "
+    "window `partial`",
 )
 SITE_RUNS_LEVEL = Metric(
     "celery.memory.site.runs",
     "Gauge",
     "{run}",
     _OF_A_SITE,
-    "Traced runs, or parts of runs, that the size is of",
+    "Traced runs, or parts of runs, that the size is a mean of",
 )
 SITE_METRICS = (SITE_SIZE_LEVEL, SITE_RATE_LEVEL, SITE_RUNS_LEVEL)
 
@@ -333,8 +340,8 @@ FRAMES_DROPPED = Metric(
     "Counter",
     "{frame}",
     (FRAME_KIND,),
-    "Records that did not reach the reporter, as the pipe was full: ends of tasks (task_end), "
-    "which are missing in what was measured, and others (other); and what arrived damaged",
+    "Frames that did not reach the reporter because the pipe was full: ends of tasks (task_end), "
+    "which are missing in the measurements, and others (other); and frames that arrived damaged",
 )
 REPORTER_RESTARTS = Metric(
     "celery.memory.reporter.restarts",
@@ -348,15 +355,15 @@ TRACING_OVERHEAD = Metric(
     "Gauge",
     "1",
     (),
-    "Share of the tasks' CPU time that tracing within the budget cost in the last ten minutes, "
-    "estimated from above",
+    "Share of the tasks' CPU time that allocation tracing within the budget cost in the last ten "
+    "minutes, an upper estimate",
 )
 TRACING_ABORTED = Metric(
     "celery.memory.tracing.aborted",
     "Counter",
     "{task}",
     (TASK_NAME,),
-    "Runs whose tracing was stopped before their end, as it would have cost too much",
+    "Runs whose allocation tracing was stopped before their end, as it would have cost too much",
 )
 PARTS_SWITCHED_OFF = Metric(
     "celery.memory.parts.switched_off",
@@ -364,7 +371,7 @@ PARTS_SWITCHED_OFF = Metric(
     "{part}",
     (PART, SLOT),
     "Parts of the instrumentation that raised and are switched off in that process until it ends; "
-    "the reporter's `records` and `ticks` go on all the same",
+    "the reporter's `records` and `ticks` continue to run",
 )
 SELF_METRICS = (
     FRAMES_DROPPED,
@@ -416,8 +423,8 @@ PRESSURE = Event(
         TASK_AGE,
         SPAN_RSS_START,
     ),
-    "Usage passes 90 % of a limit (again after it fell below 80 %), exported at once: one for each "
-    "process of the worker, or for the one process that the limit holds for",
+    "Usage exceeds 90 % of a limit (again after it fell below 80 %); exported at once, one event "
+    "for each process of the worker, or for the one process that has the limit",
 )
 PROCESS_LOST = Event(
     "celery.worker.process_lost",
@@ -436,14 +443,14 @@ PROCESS_LOST = Event(
         CGROUP_OOM_KILLS,
         EXIT_RECOVERED,
     ),
-    "A process of the worker ended otherwise than by shutdown, recycling or shrinking; with the "
-    "trace and span id that the message of the task in flight came with, where it was sampled",
+    "A process of the worker ended otherwise than by shutdown, recycling or shrinking of the pool; "
+    "with the trace and span id in the message of its task in flight, if that trace is sampled",
 )
 SNAPSHOT = Event(
     "celery.memory.snapshot",
     "INFO",
     (SNAPSHOT_KIND, SNAPSHOT_REASON, SNAPSHOT_SITES, SNAPSHOT_RUNS, SNAPSHOT_SIZE, SNAPSHOT_FILE),
-    "A capture that was asked for is complete",
+    "A capture is complete",
 )
 EVENTS = (ALLOCATION_SITE, PRESSURE, PROCESS_LOST, SNAPSHOT)
 

@@ -1,8 +1,8 @@
-"""`CeleryMemoryInstrumentor`, which a user calls, and which way a process is measured then.
+"""`CeleryMemoryInstrumentor`, which a user calls, and the choice of delivery.
 
-That depends on where `instrument` was called: with a reporter beside the worker, or in process: for
-providers of the caller's, in a child that was instrumented by itself, and where no reporter can be
-started.
+Where and how `instrument` is called decides the delivery. The normal one is a reporter beside the
+worker. Delivery is in process if the caller passes providers, if a child is instrumented by itself,
+or if no reporter can be started.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _PROVIDERS = ("meter_provider", "logger_provider", "tracer_provider")
 
 
 class Wiring:
-    """What `instrument` connected, and how to undo it."""
+    """Connects a process's signals as the settings say, and disconnects them."""
 
     def __init__(self, settings: Settings, providers: dict[str, Any]) -> None:
         self._settings = settings
@@ -49,30 +49,30 @@ class Wiring:
         self._node_name = ""
 
     def connect(self) -> None:
-        """Begin at once where the caller says so or it is late, else wait for a worker."""
+        """Measures at once with given providers or in a child; otherwise waits for a worker."""
         if any(self._providers.values()):
-            self._embed(self._given())
+            self._embed(self._to_providers())
             return
         sent, sender = signal_being_sent() or (None, None)
         if sent is signals.worker_process_init:
-            self._warn_of_place("worker_process_init")
+            self._warn_of_call_in("worker_process_init")
             self._node_name = sender if isinstance(sender, str) else ""
-            self._embed(self._best())
+            self._embed(self._to_default())
             return
         if sent is signals.worker_ready:
             logger.warning(
-                "otel_celery_memory: instrument() was called when the worker was up already: "
+                "otel_celery_memory: instrument() was called when the worker had started already: "
                 "it is not measured; call it in the module that makes the Celery app"
             )
         connect(signals.worker_init, self._worker_init)
         connect(signals.worker_process_init, self._process_init)
         connect(signals.worker_ready, self._worker_ready)
         if sent is signals.worker_init:
-            # The receivers of this very sending are chosen already.
+            # Celery has already chosen the receivers of the signal that it is sending.
             self._worker_init(sender)
 
     def disconnect(self) -> None:
-        """Leave no receiver, step, descriptor or process."""
+        """Leaves no receiver, step, descriptor or process behind."""
         disconnect(signals.worker_init, self._worker_init)
         disconnect(signals.worker_process_init, self._process_init)
         disconnect(signals.worker_ready, self._worker_ready)
@@ -89,7 +89,7 @@ class Wiring:
         self._saw_worker = True
         self._node_name = sender.hostname
         if not self._has_reporter:
-            # Once, before the fork: children have four seconds to come up.
+            # Import it once, before the fork: children must be up within four seconds.
             importlib.import_module("otel_celery_memory.reporter.in_process")
             return
         try:
@@ -101,25 +101,25 @@ class Wiring:
             logger.warning("otel_celery_memory: no reporter (%s), delivery is in process", error)
 
     def _process_init(self, sender: Any = None, **_: object) -> None:
-        """In a child of the pool, or in the solo pool's only process."""
+        """Called in a child of the pool, or in the solo pool's only process."""
         if isinstance(sender, str):
             self._node_name = sender
         if self._worker.attached or self._embedded is not None:
             return
-        # A spawned child has imported us by itself; any other knows of its worker's start.
+        # A spawned child has imported us anew; any other child has inherited `_saw_worker`.
         if self._saw_worker or os.environ.get("FORKED_BY_MULTIPROCESSING"):
             self._embedded = join_worker(self._settings, self._spans)
             if self._embedded is None:
-                self._embed(self._best())
+                self._embed(self._to_default())
 
     def _worker_ready(self, sender: Any = None, **_: object) -> None:
-        """Threads, gevent and eventlet run tasks in the main process."""
+        """Measures the main process, where threads, gevent and eventlet run tasks."""
         from celery.concurrency.prefork import TaskPool as PreforkPool
 
         pool = getattr(sender, "pool", None)
         if self._worker.attached or self._embedded or isinstance(pool, PreforkPool):
             return
-        self._embed(self._best())
+        self._embed(self._to_default())
 
     def _embed(self, sink: InProcessSink) -> None:
         self._embedded = EmbeddedLifecycle(
@@ -132,51 +132,51 @@ class Wiring:
         )
         self._embedded.begin()
 
-    # The SDK is imported where this process needs it itself, not in every one that imports us.
+    # Only a process that exports by itself imports the SDK.
 
-    def _given(self) -> InProcessSink:
-        """To the caller's providers."""
+    def _to_providers(self) -> InProcessSink:
+        """Delivers to the caller's providers."""
         from otel_celery_memory.reporter.in_process import InProcessSink, given_destination
 
-        given = given_destination(
+        destination = given_destination(
             self._providers["meter_provider"], self._providers["logger_provider"]
         )
-        return InProcessSink(given, self._settings)
+        return InProcessSink(destination, self._settings)
 
-    def _best(self) -> InProcessSink:
-        """To the global SDK providers, else to a pipeline of our own."""
+    def _to_default(self) -> InProcessSink:
+        """Delivers to the global SDK providers or, if there are none, to a pipeline of our own."""
         from otel_celery_memory.reporter.in_process import InProcessSink, best_destination
 
-        # One writer a stream: children that export by themselves are instances of their own.
+        # A metric stream has one writer: each child that exports by itself is its own instance.
         slot = getattr(current_process(), "index", None)
         node_name = self._node_name or default_nodename(None)
         instance = node_name if slot is None else f"{node_name}/{slot}"
-        best = best_destination(instance, self._settings.export_interval)
-        return InProcessSink(best, self._settings)
+        destination = best_destination(instance, self._settings.export_interval)
+        return InProcessSink(destination, self._settings)
 
     @staticmethod
-    def _warn_of_place(signal_name: str) -> None:
+    def _warn_of_call_in(signal_name: str) -> None:
         logger.warning(
             "otel_celery_memory: instrument() was called in %s, so every child measures and "
-            "exports by itself and what it has not sent is lost when it is killed; call it in "
+            "exports by itself, and loses what it has not exported if it is killed; call it in "
             "the module that makes the Celery app to have one reporter for the worker",
             signal_name,
         )
 
 
 class CeleryMemoryInstrumentor(BaseInstrumentor):  # type: ignore[misc]
-    """Measures the memory of Celery tasks and tells it over OTLP.
+    """Measures the memory of Celery tasks and exports it over OTLP.
 
-    ``instrument()`` belongs in the module that makes the Celery app. It starts nothing there:
-    the web application imports that module too. A worker that starts is measured, by default
-    with a reporter process beside it. Keywords are the settings of `Settings`; with
-    ``meter_provider``, ``logger_provider`` or ``tracer_provider`` the telemetry goes to these,
-    in this process, and eager tasks are measured too.
+    Call ``instrument()`` in the module that makes the Celery app. It starts nothing there, because
+    the web application imports that module too. When a worker starts, it is measured, by default
+    with a reporter process beside it. The keywords are those of `Settings`. With
+    ``meter_provider``, ``logger_provider`` or ``tracer_provider`` this process delivers the
+    telemetry to these providers, and eager tasks are measured too.
 
-    Raises `SettingError` for a setting that cannot be used, but under auto-instrumentation.
+    Raises `SettingError` if a setting cannot be used, except under auto-instrumentation.
     """
 
-    # BaseInstrumentor is a singleton whose __init__ runs at every construction: class attributes.
+    # Class attributes: BaseInstrumentor is a singleton, its __init__ runs at every construction.
     _wiring: Wiring | None = None
     _strict = True
 
@@ -184,7 +184,7 @@ class CeleryMemoryInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         return ("celery >= 5.3, < 6",)
 
     def instrument(self, **kwargs: Any) -> None:
-        # Auto-instrumentation is the one caller that skips this check; nobody could catch there.
+        # Only auto-instrumentation skips this check, and nobody can catch an error there.
         self._strict = not kwargs.get("skip_dep_check", False)
         super().instrument(**kwargs)
 
@@ -193,7 +193,7 @@ class CeleryMemoryInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             return
         settings = Settings.load(kwargs, os.environ, strict=self._strict)
         for unknown in kwargs.keys() - {item.name for item in fields(Settings)} - {*_PROVIDERS}:
-            logger.warning("otel_celery_memory: %s is no setting, it is ignored", unknown)
+            logger.warning("otel_celery_memory: %s is not a setting and is ignored", unknown)
         providers = {name: kwargs.get(name) for name in _PROVIDERS}
         for name, provider in providers.items():
             method = f"get_{name.removesuffix('_provider')}"

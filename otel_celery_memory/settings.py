@@ -1,7 +1,7 @@
 """The settings: one frozen dataclass, read from keywords of ``instrument()`` and the environment.
 
-A keyword wins over ``OTEL_CELERY_MEMORY_<NAME>``, which wins over the default. A value that a
-setting may not have is refused with `ValueError` or `TypeError`.
+A keyword overrides ``OTEL_CELERY_MEMORY_<NAME>``, which overrides the default. The parsers here
+raise `ValueError` or `TypeError` for a value that a setting may not have.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ENVIRONMENT_PREFIX = "OTEL_CELERY_MEMORY_"
 
 
 def choice(*allowed: str) -> Callable[[object], str]:
-    """One of these words."""
+    """A parser of one of these words."""
 
     def parse(value: object) -> str:
         if value in allowed:
@@ -31,7 +31,7 @@ def choice(*allowed: str) -> Callable[[object], str]:
 
 
 def integer(low: int, high: int) -> Callable[[object], int]:
-    """A whole number within these bounds."""
+    """A parser of a whole number within these bounds."""
 
     def parse(value: object) -> int:
         if isinstance(value, (bool, float)):
@@ -45,7 +45,7 @@ def integer(low: int, high: int) -> Callable[[object], int]:
 
 
 def number(low: float, high: float) -> Callable[[object], float]:
-    """A number within these bounds."""
+    """A parser of a number within these bounds."""
 
     def parse(value: object) -> float:
         if isinstance(value, bool):
@@ -59,7 +59,7 @@ def number(low: float, high: float) -> Callable[[object], float]:
 
 
 def boolean(value: object) -> bool:
-    """True or false, in any case, or 1 or 0."""
+    """Parses true or false, in any case, or 1 or 0."""
     found = {"true": True, "1": True, "false": False, "0": False}.get(str(value).strip().lower())
     if found is None:
         raise ValueError
@@ -67,7 +67,7 @@ def boolean(value: object) -> bool:
 
 
 def directory(value: object) -> str:
-    """An absolute path; empty is none. Whether it can be written to is seen where it is."""
+    """Parses an absolute path, empty for none. Whether it is writable shows when it is used."""
     path = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(path, str) or "\0" in path or not (path == "" or path.startswith("/")):
         raise ValueError
@@ -75,11 +75,11 @@ def directory(value: object) -> str:
 
 
 def patterns(value: object) -> tuple[str, ...]:
-    """File patterns: a comma-separated string, or a sequence of strings."""
+    """Parses file patterns: a comma-separated string, or a sequence of strings."""
     parts = value.split(",") if isinstance(value, str) else value
     if not isinstance(parts, (list, tuple)) or not all(isinstance(part, str) for part in parts):
         raise ValueError
-    # A comma separates everywhere: the reporter is told its patterns as one string.
+    # A comma separates in sequences too: the reporter gets the patterns as one string.
     found = tuple(word.strip() for part in parts for word in part.split(",") if word.strip())
     for pattern in found:
         if "\0" in pattern or len(pattern) > 1_000:
@@ -92,7 +92,7 @@ def patterns(value: object) -> tuple[str, ...]:
 
 
 class SettingError(ValueError):
-    """A value that cannot be used; the message names the setting, the value and what is allowed."""
+    """A setting has an invalid value; the message gives its name, the value and what is allowed."""
 
     def __init__(self, name: str, value: object, allowed: str) -> None:
         super().__init__(f"otel_celery_memory: {name}={value!r} cannot be used: {allowed}")
@@ -108,7 +108,7 @@ def _setting(
 
 @dataclass(frozen=True)
 class Settings:
-    """What a user can set, each with its unit, its bounds and its meaning in ``metadata``."""
+    """The settings of a user, each with its unit, bounds and meaning in ``metadata``."""
 
     tracing: str = _setting(
         "budget",
@@ -143,21 +143,21 @@ class Settings:
         "time between allocation site events",
     )
     sites_top: int = _setting(
-        10, integer(1, 100), "sites", "an integer from 1 to 100", "sites told at each interval"
+        10, integer(1, 100), "sites", "an integer from 1 to 100", "sites reported at each interval"
     )
     sites_include: tuple[str, ...] = _setting(
         (),
         patterns,
         "",
         "comma-separated file patterns, such as */app/*",
-        "files whose sites are told; empty is all",
+        "files whose sites are reported; empty is all",
     )
     sites_exclude: tuple[str, ...] = _setting(
         (),
         patterns,
         "",
         "comma-separated file patterns, such as */site-packages/*",
-        "files whose sites are not told",
+        "files whose sites are not reported",
     )
     export_interval: float = _setting(
         15.0, number(0.1, 3_600), "s", "a number from 0.1 to 3600", "time between metric exports"
@@ -167,15 +167,15 @@ class Settings:
         choice("reporter", "inprocess"),
         "",
         "one of reporter, inprocess",
-        "who talks OTLP: a process beside the worker, or the process that runs the tasks",
+        "which process exports: one beside the worker, or the one that runs the tasks",
     )
     state_directory: str = _setting(
         "",
         directory,
         "",
         "an absolute path",
-        "where the last known processes and tasks are kept, for the next start of the same node "
-        "to tell when all of this one was killed; empty is nowhere",
+        "where the last known processes and tasks are saved; if worker and reporter are killed, "
+        "the next start of the same node reports them; empty is nowhere",
     )
 
     remote_control: bool = _setting(
@@ -190,7 +190,7 @@ class Settings:
         boolean,
         "",
         "true or false",
-        "whether SIGURG to the worker or a child begins a capture, for when no broker is reached",
+        "whether SIGURG to the worker or a child begins a capture, if the broker is unreachable",
     )
     capture_directory: str = _setting(
         "",
@@ -204,10 +204,10 @@ class Settings:
     def load(
         cls, keywords: Mapping[str, object], environ: Mapping[str, str], *, strict: bool = True
     ) -> Settings:
-        """Settings from keywords and environment.
+        """The settings from keywords and environment.
 
-        Raises `SettingError` for a value that cannot be used. With ``strict=False``, as under
-        auto-instrumentation where nobody could catch it, such a value from the environment is
+        Raises `SettingError` for an invalid value. With ``strict=False``, as under
+        auto-instrumentation, where nobody could catch it, an invalid value in the environment is
         logged and the default is used.
         """
         values: dict[str, Any] = {}
@@ -228,7 +228,7 @@ class Settings:
         return cls(**values)
 
     def to_environ(self) -> dict[str, str]:
-        """The environment from which `load` makes the same settings again."""
+        """The environment variables from which `load` makes the same settings."""
         return {
             ENVIRONMENT_PREFIX + item.name.upper(): _text(getattr(self, item.name))
             for item in fields(self)

@@ -103,4 +103,4 @@ def test_with_few_descriptors_ours_are_high_and_a_task_that_takes_all_harms_no_m
     assert exits(receiver.received) == {"shutdown": 1}
     assert losses(receiver.received) == []
     (restarted,) = OURS.findall(worker.log())
-    assert "the reporter ended (exit code -9), it is started again" in restarted
+    assert "the reporter ended (exit code -9) and is started again" in restarted

@@ -111,7 +111,7 @@ def test_a_reporter_that_hangs_is_replaced_and_no_task_is_missing(
         wait_restarted(worker, reporter, receiver.received)
         wait_measured(receiver.received, {"noop": 20})
         worker.stop()
-    assert "the reporter hangs since 2 s and is killed" in worker.log()
+    assert "the reporter has hung for 2 s and is killed" in worker.log()
     assert measured(receiver.received) == {"noop": 20}
 
 

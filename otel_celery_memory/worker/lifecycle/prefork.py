@@ -209,7 +209,7 @@ class WorkerLifecycle:
         self._requests.attach(self._recorder)
 
     def _worker_ready(self, **_: object) -> None:
-        """Starts the checks after the fork: with some brokers the timer's first use starts a thread."""
+        """Starts the checks after the fork: with some brokers the timer is a thread."""
         if self._checks is not None:
             self._checks.begin()
 

@@ -154,7 +154,7 @@ class Supervisor:
         return True
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
-        """Waits until the reporter has exported what it has and ended; kills it after `timeout_s`."""
+        """Waits for the reporter's last export and its end; kills it after `timeout_s`."""
         if self._process is None:
             return
         try:

@@ -129,7 +129,7 @@ class WorkerRequests:
         capture_signal.release()
 
     def _wake(self) -> None:
-        """Children read commands at their next task; a signal makes them capture the current one too."""
+        """Makes a capture include current runs: children read commands only at their next task."""
         if self._recorder is not None and self._recorder.tracing is not None:
             _capture_now(self._recorder)
         elif self._settings.capture_signal:

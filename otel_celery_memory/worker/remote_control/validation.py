@@ -1,7 +1,7 @@
-"""Commands that people may give a worker: what is refused, and what is written to the control page.
+"""Validates the commands that people give a worker, and writes them to the control page.
 
-Remote commands come in the main process's event loop, signals in a thread of their own. Commands
-are obeyed some at once, then so many a second.
+Remote commands run in the main process's event loop, signals in a thread of their own. `RateLimit`
+accepts some commands at once, then so many a second.
 """
 
 from __future__ import annotations

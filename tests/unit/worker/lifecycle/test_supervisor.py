@@ -119,7 +119,7 @@ def test_a_reporter_that_died_is_started_again_and_told_how_often(
     wait_for_end(supervisor)
     assert "--restarts=1" in json.loads((tmp_path / "seen.json").read_text())["argv"]
     assert [record.getMessage() for record in caplog.records] == [
-        "otel_celery_memory: the reporter ended (exit code 3), it is started again"
+        "otel_celery_memory: the reporter ended (exit code 3) and is started again"
     ]
 
 

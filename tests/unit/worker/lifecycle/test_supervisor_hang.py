@@ -69,8 +69,8 @@ def test_a_reporter_that_hangs_is_killed_and_started_again_and_that_is_counted(
     assert (bench.supervisor.restarts, bench.supervisor.pid != stopped) == (1, True)
     bench.wait_for_beat()
     assert [record.getMessage() for record in caplog.records] == [
-        "otel_celery_memory: the reporter hangs since 30 s and is killed",
-        "otel_celery_memory: the reporter ended (exit code -9), it is started again",
+        "otel_celery_memory: the reporter has hung for 30 s and is killed",
+        "otel_celery_memory: the reporter ended (exit code -9) and is started again",
     ]
 
 

@@ -90,7 +90,7 @@ def test_without_a_thread_for_it_nothing_is_done(
     capture_signal.send([os.getpid()])
     wait_until("it is logged", lambda: bool(caplog.records), 30)
     assert [r.getMessage() for r in caplog.records] == [
-        "otel_celery_memory: no thread for a capture"
+        "otel_celery_memory: no thread can be started for a capture"
     ]
 
 

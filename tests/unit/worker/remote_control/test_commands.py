@@ -26,7 +26,7 @@ from otel_celery_memory.worker.remote_control.validation import (
 from tests.unit.fakes import FakeClock
 
 STATE: Any = None
-NOT_UP = {"error": "this worker is not instrumented by otel_celery_memory, or not up yet"}
+NOT_UP = {"error": "this worker is not instrumented by otel_celery_memory, or not ready yet"}
 AMOUNTS = "is neither runs from 1 to 10000 nor seconds from 1s to 600s"
 ALLOWED = {"error": "max_added_latency is from 0.01 to 60 seconds"}
 
