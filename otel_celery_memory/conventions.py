@@ -103,7 +103,7 @@ BUCKET_BOUNDS_BYTES = tuple(64 * 1024 * 4**power for power in range(9))
 
 @dataclass(frozen=True)
 class Metric:
-    """One instrument; ``kind`` is its type in OpenTelemetry, ``bounds`` are a histogram's buckets."""
+    """One instrument; ``kind`` is its type in OpenTelemetry, ``bounds`` a histogram's buckets."""
 
     name: str
     kind: str

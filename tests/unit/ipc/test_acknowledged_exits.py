@@ -1,4 +1,4 @@
-"""The ends that were told: the last ones, seen by who has the page, none in garbage."""
+"""Acknowledged exits: the latest ones, read by every process that has the page."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def page() -> Iterator[ControlPage]:
     made.close()
 
 
-def test_nothing_has_been_told_on_a_new_page(page: ControlPage) -> None:
+def test_a_new_page_has_no_acknowledged_exits(page: ControlPage) -> None:
     assert page.acknowledged_exits.pids() == frozenset()
 
 
-def test_what_was_told_is_seen_by_who_maps_the_same_page(page: ControlPage) -> None:
+def test_a_process_that_maps_the_same_page_reads_the_exits(page: ControlPage) -> None:
     page.acknowledged_exits.add(11)
     other = ControlPage(os.dup(page.fd))
     other.acknowledged_exits.add(12)
@@ -29,20 +29,20 @@ def test_what_was_told_is_seen_by_who_maps_the_same_page(page: ControlPage) -> N
     assert page.acknowledged_exits.pids() == {11, 12}
 
 
-def test_the_oldest_make_room(page: ControlPage) -> None:
+def test_new_exits_overwrite_the_oldest(page: ControlPage) -> None:
     for pid in range(1, ACKNOWLEDGED_EXITS_MAX + 3):
         page.acknowledged_exits.add(pid)
     assert page.acknowledged_exits.pids() == set(range(3, ACKNOWLEDGED_EXITS_MAX + 3))
 
 
-def test_garbage_tells_of_nobody_and_does_not_stop_what_is_told_next(page: ControlPage) -> None:
+def test_garbage_is_no_exit_and_the_next_exit_is_added(page: ControlPage) -> None:
     os.pwrite(page.fd, b"\xff" * PAGE_BYTES, 0)
     assert page.acknowledged_exits.pids() == frozenset()
     page.acknowledged_exits.add(11)
     assert page.acknowledged_exits.pids() == {11}
 
 
-def test_what_is_told_lies_beside_what_is_counted_and_held(page: ControlPage) -> None:
+def test_exits_overwrite_no_counter_and_no_task_in_flight(page: ControlPage) -> None:
     for pid in range(1, 2 * ACKNOWLEDGED_EXITS_MAX):
         page.acknowledged_exits.add(pid)
     assert (page.drop_counters.counts().total, page.in_flight(510), page.commands_version()) == (

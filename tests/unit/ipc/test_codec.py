@@ -1,4 +1,4 @@
-"""Frames: every record comes back as it was, and whatever else is in the pipe is passed over."""
+"""Frames: every record is decoded as it was encoded, and other bytes in the pipe are skipped."""
 
 from __future__ import annotations
 

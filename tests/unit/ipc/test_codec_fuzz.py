@@ -1,4 +1,4 @@
-"""The decoder under seeded random damage: it never raises or hoards, and finds what is whole."""
+"""The decoder under seeded random damage: never raises, keeps little, finds complete frames."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _HEADER_BYTES = 10
 
 
 def damaged(frame: bytes, how: str, chance: random.Random) -> bytes:
-    """Something that is no frame any more, or never was one."""
+    """Bytes that are no valid frame."""
     if how == "torn":
         return frame[: chance.randrange(1, len(frame))]
     if how == "beheaded":
@@ -31,7 +31,7 @@ def damaged(frame: bytes, how: str, chance: random.Random) -> bytes:
 
 
 def flipped(frame: bytes, bit: int) -> bytes:
-    """The frame with one bit the other way."""
+    """The frame with one bit inverted."""
     changed = bytearray(frame)
     changed[bit // 8] ^= 1 << bit % 8
     return bytes(changed)

@@ -1,4 +1,4 @@
-"""Frames by property: any record survives, any bytes are read, in any pieces, within bounds."""
+"""Properties of frames: any record survives; any bytes, in any pieces, are read within bounds."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LIMITS_BYTES = {"task_id": 256, "stack": 2_048, "path": 1_024}
 
 
 def as_sent(record: Record) -> Record:
-    """What of a record is to arrive: what stands for ``None`` is, and strings are clipped."""
+    """The record that should be decoded: `ABSENT` becomes ``None``, and strings are clipped."""
     hints = typing.get_type_hints(type(record))
     values: dict[str, typing.Any] = {}
     for name, value in record._asdict().items():
@@ -56,7 +56,7 @@ def clipped(text: str, limit_bytes: int, *, lines: bool) -> str:
     return data.decode("utf-8", "ignore")
 
 
-def told(decoder: FrameDecoder, pieces: list[bytes]) -> list[Record]:
+def decoded(decoder: FrameDecoder, pieces: list[bytes]) -> list[Record]:
     """All records of a stream, of which never more than a frame is kept."""
     found: list[Record] = []
     for piece in pieces:
@@ -68,10 +68,10 @@ def told(decoder: FrameDecoder, pieces: list[bytes]) -> list[Record]:
 
 
 @given(RECORDS)
-def test_any_record_arrives_as_it_was_but_for_what_is_clipped(record: Record) -> None:
+def test_any_record_is_decoded_as_it_was_encoded_except_for_clipped_strings(record: Record) -> None:
     frame = encode(record)
     assert len(frame) <= MAX_FRAME_BYTES
-    assert told(FrameDecoder(), [frame]) == [as_sent(record)]
+    assert decoded(FrameDecoder(), [frame]) == [as_sent(record)]
 
 
 @given(RECORDS, BEYOND_INT64, st.data())
@@ -85,7 +85,7 @@ def test_a_number_of_more_than_64_bits_makes_no_frame_wherever_it_stands(
 
 
 @given(st.tuples(*[INT64] * 11), st.binary(min_size=25, max_size=25), st.lists(TEXT, max_size=6))
-def test_the_short_way_makes_the_same_frame_or_none(
+def test_plain_frame_returns_the_same_frame_as_encode_or_none(
     numbers: tuple[int, ...], span: bytes, strings: list[str]
 ) -> None:
     assume("".join(strings).count("\0") + len(strings) > 3)
@@ -98,14 +98,14 @@ def test_the_short_way_makes_the_same_frame_or_none(
 @given(st.binary(max_size=300).flatmap(cut))
 def test_any_bytes_in_any_pieces_are_read_and_counted(pieces: list[bytes]) -> None:
     decoder = FrameDecoder()
-    found = told(decoder, pieces)
+    found = decoded(decoder, pieces)
     assert (found, decoder.bad_frames) == ([], 1 if any(pieces) else 0)
 
 
 @given(st.integers(0, 255), st.binary(max_size=300))
 def test_any_payload_of_any_kind_is_a_record_or_none(kind: int, payload: bytes) -> None:
     record = decode(kind, payload)
-    # What is believed can be told again: no more than the frame had.
+    # A decoded record can be encoded again, in no more bytes.
     assert record is None or len(encode(record)) <= HEADER.size + len(payload)
 
 
@@ -143,7 +143,7 @@ def test_between_whatever_garbage_whole_frames_are_found_and_each_run_of_it_is_c
 ) -> None:
     stream = b"".join(garbage + b"".join(map(encode, records)) for garbage, records in parts)
     decoder = FrameDecoder()
-    found = told(decoder, data.draw(cut(stream + tail)))
+    found = decoded(decoder, data.draw(cut(stream + tail)))
     assert found == [as_sent(record) for _, records in parts for record in records]
     assert decoder.bad_frames == len(parts) + 1
 
@@ -158,7 +158,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("how", HOSTILE)
-def test_what_is_held_of_endless_garbage_is_the_piece_that_is_looked_at(how: str) -> None:
+def test_of_endless_garbage_only_the_current_piece_is_kept(how: str) -> None:
     piece = HOSTILE[how] * (16 * KIB // len(HOSTILE[how]))
     decoder = FrameDecoder()
     tracemalloc.start()

@@ -1,4 +1,4 @@
-"""The control page's counts: one cell a slot, seen by everybody who has its descriptor."""
+"""The control page's counters: one cell a slot, read by every process with its descriptor."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_each_slot_counts_in_a_cell_of_its_own(page: ControlPage) -> None:
     assert page.drop_counters.counts().total == 6
 
 
-def test_the_ends_of_tasks_are_counted_apart(page: ControlPage) -> None:
+def test_ends_of_tasks_are_counted_apart(page: ControlPage) -> None:
     for slot, task_end in ((0, True), (0, True), (0, False), (7, True)):
         page.drop_counters.count(slot, task_end=task_end)
     page.drop_counters.count_damaged(4)
@@ -67,7 +67,7 @@ def test_a_count_wraps_and_does_not_raise(page: ControlPage) -> None:
     assert cells(page) == {}
 
 
-def test_each_beat_changes_what_the_main_process_sees_and_counts_as_nothing_else() -> None:
+def test_each_heartbeat_changes_only_the_heartbeat() -> None:
     clock = FakeClock(100.0)
     page = ControlPage.create(clock_s=clock)
     seen = [page.last_beat()]
@@ -83,20 +83,20 @@ def test_each_beat_changes_what_the_main_process_sees_and_counts_as_nothing_else
     page.close()
 
 
-def test_frames_that_the_reporter_could_not_read_are_counted_too(page: ControlPage) -> None:
+def test_damaged_frames_are_counted_too(page: ControlPage) -> None:
     page.drop_counters.count(0)
     page.drop_counters.count_damaged(5)
     assert (page.drop_counters.counts().total, cells(page)) == (6, {1: 1})
 
 
-def test_what_is_told_of_a_page_full_of_garbage_is_no_more_than_can_be_sent(
+def test_counts_of_a_page_full_of_garbage_fit_into_otlp(
     page: ControlPage,
 ) -> None:
     os.pwrite(page.fd, b"\xff" * PAGE_BYTES, 0)
     assert page.drop_counters.counts().total == 2**63 - 1
 
 
-def test_who_maps_the_descriptor_sees_the_same_counts(page: ControlPage) -> None:
+def test_a_process_that_maps_the_descriptor_reads_the_same_counts(page: ControlPage) -> None:
     other = ControlPage(os.dup(page.fd))
     other.drop_counters.count(3)
     page.drop_counters.count(3)
@@ -109,5 +109,5 @@ def test_a_forked_child_s_counts_are_seen_by_its_parent(page: ControlPage) -> No
     assert cells(page) == {1: 1}
 
 
-def test_the_page_is_not_handed_to_programs_that_a_task_starts(page: ControlPage) -> None:
+def test_programs_that_a_task_starts_do_not_inherit_the_page(page: ControlPage) -> None:
     assert os.get_inheritable(page.fd) is False

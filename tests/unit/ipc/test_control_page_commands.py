@@ -1,4 +1,4 @@
-"""The control page's orders and ledger: read as they were written, and never believed blindly."""
+"""The control page's commands and balances: read as they were written, and checked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from otel_celery_memory.ipc.commands import CAPTURE_RUNS_MAX, TRACING_MODES, Bal
 from otel_celery_memory.ipc.control_page import PAGE_BYTES, SLOTS, ControlPage
 from tests.unit.forks import in_a_fork
 
-ORDERS = Commands("always", 7, 20, True, 123.5, 0.75)
+COMMANDS = Commands("always", 7, 20, True, 123.5, 0.75)
 BALANCE = Balance(1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5, 8.5)
 NOW_S = 100.0
 
@@ -26,7 +26,7 @@ def page() -> Iterator[ControlPage]:
     made.close()
 
 
-def test_a_new_page_orders_nothing_and_has_earned_nothing(page: ControlPage) -> None:
+def test_a_new_page_has_no_commands_and_empty_balances(page: ControlPage) -> None:
     assert (page.commands(), page.load(-1), page.load(3)) == (
         Commands(),
         Balance(),
@@ -36,29 +36,33 @@ def test_a_new_page_orders_nothing_and_has_earned_nothing(page: ControlPage) -> 
 
 
 @pytest.mark.parametrize("mode", ["", *TRACING_MODES])
-def test_orders_are_read_as_they_were_given(page: ControlPage, mode: str) -> None:
-    orders = replace(ORDERS, mode=mode)
-    page.set_commands(orders)
-    assert page.commands() == orders
+def test_commands_are_read_as_they_were_written(page: ControlPage, mode: str) -> None:
+    commands = replace(COMMANDS, mode=mode)
+    page.set_commands(commands)
+    assert page.commands() == commands
 
 
-def test_each_order_changes_the_number_and_nothing_else_does(page: ControlPage) -> None:
+def test_each_write_of_commands_changes_the_version_and_nothing_else_does(
+    page: ControlPage,
+) -> None:
     numbers = [page.commands_version()]
     for _ in range(3):
-        page.set_commands(ORDERS)
+        page.set_commands(COMMANDS)
         page.save(0, BALANCE)
         page.drop_counters.count(-1)
         numbers.append(page.commands_version())
     assert len(set(numbers)) == 4
 
 
-def test_the_number_wraps_and_does_not_raise(page: ControlPage) -> None:
+def test_the_version_wraps_and_does_not_raise(page: ControlPage) -> None:
     os.pwrite(page.fd, b"\xff" * 8, 0)
-    page.set_commands(ORDERS)
-    assert (page.commands_version(), page.commands()) == (bytes(8), ORDERS)
+    page.set_commands(COMMANDS)
+    assert (page.commands_version(), page.commands()) == (bytes(8), COMMANDS)
 
 
-def test_orders_are_seen_in_a_forked_child_and_by_who_has_the_descriptor(page: ControlPage) -> None:
+def test_a_forked_child_and_a_process_with_the_descriptor_read_the_commands(
+    page: ControlPage,
+) -> None:
     other = ControlPage(os.dup(page.fd))
     in_a_fork(lambda: other.set_commands(Commands("off")))
     assert (page.commands(), other.commands()) == (Commands("off"), Commands("off"))
@@ -86,26 +90,26 @@ def test_a_page_of_one_process_is_shared_with_those_it_forks() -> None:
     ],
     ids=str,
 )
-def test_orders_that_make_no_sense_are_none(page: ControlPage, field: dict[str, float]) -> None:
-    page.set_commands(replace(ORDERS, **field))  # type: ignore[arg-type]
+def test_commands_with_an_impossible_value_are_the_default(
+    page: ControlPage, field: dict[str, float]
+) -> None:
+    page.set_commands(replace(COMMANDS, **field))  # type: ignore[arg-type]
     assert page.commands() == Commands()
 
 
 @pytest.mark.parametrize("at", [8, 32], ids=["mode", "signal"])
-def test_a_mode_or_a_flag_that_nobody_writes_makes_the_orders_none(
-    page: ControlPage, at: int
-) -> None:
-    page.set_commands(ORDERS)
+def test_commands_with_an_unknown_mode_or_flag_are_the_default(page: ControlPage, at: int) -> None:
+    page.set_commands(COMMANDS)
     body = bytearray(os.pread(page.fd, 56, 0))
     body[at] = 4
     os.pwrite(page.fd, body + crc32(body).to_bytes(8, "little"), 0)
     assert page.read_commands() == Commands()
 
 
-def test_an_order_that_is_half_written_is_no_order_wherever_it_was_torn(page: ControlPage) -> None:
-    page.set_commands(ORDERS)
+def test_half_written_commands_are_not_read_wherever_they_are_torn(page: ControlPage) -> None:
+    page.set_commands(COMMANDS)
     before = os.pread(page.fd, 64, 0)
-    page.set_commands(replace(ORDERS, mode="off", capture=8, until_s=NOW_S + 30))
+    page.set_commands(replace(COMMANDS, mode="off", capture=8, until_s=NOW_S + 30))
     after = os.pread(page.fd, 64, 0)
     whole = {before, after}
     for torn in range(1, 64):
@@ -115,15 +119,17 @@ def test_an_order_that_is_half_written_is_no_order_wherever_it_was_torn(page: Co
             assert found in whole or page.commands() == Commands()
 
 
-def test_orders_given_all_the_time_are_read_whole_or_not_at_all(page: ControlPage) -> None:
+def test_commands_that_change_all_the_time_are_read_complete_or_not_at_all(
+    page: ControlPage,
+) -> None:
     given = {
         number: Commands(TRACING_MODES[number % 3], number, number, False, NOW_S + number, 1.0)
         for number in range(1, 500)
     }
     pid = os.fork()
     if pid == 0:
-        for orders in [*given.values()] * 20:
-            page.set_commands(orders)
+        for commands in [*given.values()] * 20:
+            page.set_commands(commands)
         os._exit(0)
     seen = set()
     while os.waitpid(pid, os.WNOHANG) == (0, 0):
@@ -135,15 +141,15 @@ def test_orders_given_all_the_time_are_read_whole_or_not_at_all(page: ControlPag
     assert seen
 
 
-def test_random_garbage_is_never_an_error_and_never_an_order_out_of_bounds(
+def test_random_garbage_is_never_an_error_and_never_a_command_out_of_bounds(
     page: ControlPage,
 ) -> None:
     chance = random.Random(3)
     for _ in range(300):
         os.pwrite(page.fd, chance.randbytes(PAGE_BYTES), 0)
-        orders = page.commands()
-        assert orders.runs <= CAPTURE_RUNS_MAX
-        assert orders.until_s <= NOW_S + 600
+        commands = page.commands()
+        assert commands.runs <= CAPTURE_RUNS_MAX
+        assert commands.until_s <= NOW_S + 600
         balance = page.load(chance.randrange(SLOTS))
         assert 0 <= balance.spent_s < 1e12
         task_s, spent_s = page.totals()
@@ -151,7 +157,7 @@ def test_random_garbage_is_never_an_error_and_never_an_order_out_of_bounds(
         assert 0 <= spent_s < 1e15
 
 
-def test_each_slot_has_a_ledger_of_its_own_and_the_totals_are_of_all(page: ControlPage) -> None:
+def test_each_slot_has_its_own_balance_and_the_totals_are_of_all(page: ControlPage) -> None:
     page.save(-1, BALANCE)
     page.save(0, replace(BALANCE, task_s=10.0, spent_s=0.25))
     assert (page.load(-1), page.load(1)) == (BALANCE, Balance())
@@ -161,12 +167,14 @@ def test_each_slot_has_a_ledger_of_its_own_and_the_totals_are_of_all(page: Contr
 
 @pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf"), 1e13])
 @pytest.mark.parametrize("name", [field.name for field in fields(Balance)])
-def test_a_ledger_that_makes_no_sense_is_empty(page: ControlPage, name: str, value: float) -> None:
+def test_a_balance_with_an_impossible_value_is_empty(
+    page: ControlPage, name: str, value: float
+) -> None:
     page.save(2, replace(BALANCE, **{name: value}))
     assert page.load(2) == Balance()
 
 
-def test_ledgers_and_counts_of_a_slot_do_not_touch(page: ControlPage) -> None:
+def test_balance_and_counters_of_a_slot_do_not_overlap(page: ControlPage) -> None:
     for slot in (-1, 0, 1, SLOTS - 2):
         page.save(slot, BALANCE)
         page.drop_counters.count(slot)
@@ -177,7 +185,7 @@ def test_ledgers_and_counts_of_a_slot_do_not_touch(page: ControlPage) -> None:
     assert page.commands() == Commands()
 
 
-def test_what_a_slot_has_sent_of_a_capture_is_its_own_and_of_the_last_capture(
+def test_captured_windows_are_counted_for_each_slot_and_the_last_capture(
     page: ControlPage,
 ) -> None:
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""The pages by property: what was written is read, and whatever else is there misleads nobody."""
+"""Properties of the pages: written values are read; any other content is rejected."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.unit.arbitrary import INT64, JSON, TEXT
 
 NOW_S = 100.0
 HEADER = struct.Struct("<QII")
-ORDERS = st.builds(
+COMMANDS = st.builds(
     Commands,
     st.sampled_from(["", *TRACING_MODES]),
     st.integers(0, 2**63 - 1),
@@ -38,7 +38,7 @@ ORDERS = st.builds(
     st.floats(0, CAPTURE_SECONDS_MAX),
 )
 BALANCES = st.builds(Balance, *[st.floats(0, 1e12, exclude_max=True)] * 5)
-# Each example writes over all of the page that it looks at.
+# Each example overwrites everything that it reads.
 on_one_page = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -76,34 +76,34 @@ def view(monkeypatch: pytest.MonkeyPatch) -> Iterator[StatusPage]:
 
 @on_one_page
 @given(
-    orders=ORDERS,
+    commands=COMMANDS,
     at=st.integers(1, _ORDER_CELLS - 1),
     cell=st.one_of(INT64.map(struct.Struct("<q").pack), st.floats().map(struct.Struct("<d").pack)),
 )
-def test_orders_in_which_one_value_has_changed_are_sane_or_none(
-    page: ControlPage, orders: Commands, at: int, cell: bytes
+def test_commands_with_one_damaged_value_are_within_bounds_or_the_default(
+    page: ControlPage, commands: Commands, at: int, cell: bytes
 ) -> None:
-    page.set_commands(orders)
+    page.set_commands(commands)
     os.pwrite(page.fd, cell, 8 * at)
-    assert_sane(page.commands())
+    assert_within_bounds(page.commands())
 
 
-def assert_sane(orders: Commands) -> None:
-    """Nothing that is out of bounds, whoever ordered it."""
-    assert orders.mode in ("", *TRACING_MODES)
-    assert 0 <= orders.capture < 2**63
-    assert 0 <= orders.runs <= CAPTURE_RUNS_MAX
-    assert 0 <= orders.until_s <= NOW_S + CAPTURE_SECONDS_MAX
-    assert 0 <= orders.allowance_s <= CAPTURE_SECONDS_MAX
+def assert_within_bounds(commands: Commands) -> None:
+    """All values are within bounds."""
+    assert commands.mode in ("", *TRACING_MODES)
+    assert 0 <= commands.capture < 2**63
+    assert 0 <= commands.runs <= CAPTURE_RUNS_MAX
+    assert 0 <= commands.until_s <= NOW_S + CAPTURE_SECONDS_MAX
+    assert 0 <= commands.allowance_s <= CAPTURE_SECONDS_MAX
 
 
 @on_one_page
 @given(content=PAGES, slot=INT64)
-def test_whatever_a_control_page_holds_is_read_as_something_sane(
+def test_any_content_of_a_control_page_is_read_within_bounds(
     page: ControlPage, content: bytes, slot: int
 ) -> None:
     os.pwrite(page.fd, content, 0)
-    assert_sane(page.commands())
+    assert_within_bounds(page.commands())
     assert all(0 <= value < 1e12 for value in vars(page.load(slot)).values())
     assert all(0 <= total < 1e15 for total in page.totals())
     assert 0 <= page.drop_counters.counts().total < 2**63
@@ -116,30 +116,30 @@ def test_whatever_a_control_page_holds_is_read_as_something_sane(
 @on_one_page
 @given(
     content=PAGES,
-    orders=ORDERS,
+    commands=COMMANDS,
     balance=BALANCES,
     slot=st.integers(-1, 510),
     pid=st.integers(1, 2**22),
 )
-def test_what_is_written_on_whatever_was_there_is_read_as_it_was_written(
-    page: ControlPage, content: bytes, orders: Commands, balance: Balance, slot: int, pid: int
+def test_values_written_over_any_content_are_read_as_written(
+    page: ControlPage, content: bytes, commands: Commands, balance: Balance, slot: int, pid: int
 ) -> None:
     os.pwrite(page.fd, content, 0)
     before = page.commands_version()
-    page.set_commands(orders)
+    page.set_commands(commands)
     page.save(slot, balance)
     page.drop_counters.count(slot)
     page.drop_counters.count_damaged(1)
     page.acknowledged_exits.add(pid)
     assert page.commands_version() != before
-    assert (page.commands(), page.load(slot)) == (orders, balance)
+    assert (page.commands(), page.load(slot)) == (commands, balance)
     assert pid in page.acknowledged_exits.pids()
 
 
 @on_one_page
 @given(content=st.binary(max_size=400))
 @example(b"\xff" * 400)
-def test_whatever_a_status_page_holds_is_no_view(view: StatusPage, content: bytes) -> None:
+def test_any_content_of_a_status_page_is_no_view(view: StatusPage, content: bytes) -> None:
     os.pwrite(view.fd, content + bytes(400 - len(content)), 0)
     assert view.read() is None
 
@@ -149,7 +149,7 @@ def test_whatever_a_status_page_holds_is_no_view(view: StatusPage, content: byte
     data=st.one_of(JSON.map(lambda value: json.dumps(value).encode()), st.binary(max_size=300)),
     number=st.integers(0, 2**64 - 1),
 )
-def test_what_passes_for_whole_on_a_status_page_is_a_view_only_where_it_is_an_object(
+def test_valid_json_on_a_status_page_is_a_view_only_if_it_is_an_object(
     view: StatusPage, data: bytes, number: int
 ) -> None:
     os.pwrite(view.fd, HEADER.pack(number, len(data), crc32(data)) + data, 0)

@@ -1,4 +1,4 @@
-"""The directory where spawned children meet their worker: named, private, taken away."""
+"""The directory through which spawned children find their worker."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_it_is_made_for_one_user_with_a_fifo_and_taken_away_again(temporary: Path) -> None:
+def test_create_makes_a_private_directory_with_a_fifo_and_remove_removes_it(
+    temporary: Path,
+) -> None:
     made = FifoDirectory.create(2_048)
     assert stat.S_IMODE(made.directory.stat().st_mode) == 0o700
     assert stat.S_ISFIFO(made.pipe.stat().st_mode)
@@ -31,7 +33,7 @@ def test_it_is_made_for_one_user_with_a_fifo_and_taken_away_again(temporary: Pat
     assert list(temporary.iterdir()) == []
 
 
-def test_what_is_named_is_found() -> None:
+def test_from_environ_reads_environ_value() -> None:
     made = FifoDirectory.create(2_048)
     assert FifoDirectory.from_environ({VARIABLE: made.environ_value()}) == made
     assert (made.main_pid, made.max_memory_kib) == (os.getpid(), 2_048)
@@ -41,7 +43,7 @@ BAD = ["", ":", "::", "1:2:", "1:2:relative", "x:2:/a", "1:-2:/a", "1::/a", ":2:
 
 
 @pytest.mark.parametrize("text", [*BAD, f"{BAD[-1]}:1:/a"])
-def test_another_form_names_nothing(text: str) -> None:
+def test_a_malformed_variable_names_no_directory(text: str) -> None:
     assert FifoDirectory.from_environ({VARIABLE: text}) is None
     assert FifoDirectory.from_environ({}) is None
 
@@ -52,7 +54,7 @@ def test_a_path_may_contain_anything() -> None:
 
 
 @pytest.mark.parametrize("mode", [0o701, 0o710, 0o777])
-def test_a_directory_that_others_may_enter_is_not_private_and_not_touched(
+def test_a_directory_that_others_can_access_is_not_private_and_not_removed(
     temporary: Path, mode: int
 ) -> None:
     made = FifoDirectory.create(0)
@@ -62,7 +64,7 @@ def test_a_directory_that_others_may_enter_is_not_private_and_not_touched(
     assert made.pipe.exists()
 
 
-def test_a_link_or_what_is_not_there_is_not_private(temporary: Path) -> None:
+def test_a_link_or_a_missing_directory_is_not_private(temporary: Path) -> None:
     made = FifoDirectory.create(0)
     link = temporary / "link"
     link.symlink_to(made.directory)
@@ -70,14 +72,14 @@ def test_a_link_or_what_is_not_there_is_not_private(temporary: Path) -> None:
     assert FifoDirectory(temporary / "nothing", 1, 0).is_private() is False
 
 
-def test_what_somebody_else_put_there_stays(temporary: Path) -> None:
+def test_remove_leaves_other_files(temporary: Path) -> None:
     made = FifoDirectory.create(0)
     (made.directory / "theirs").touch()
     made.remove()
     assert [path.name for path in made.directory.iterdir()] == ["theirs"]
 
 
-def test_where_no_fifo_can_be_made_nothing_is_left(
+def test_if_no_fifo_can_be_created_nothing_is_left(
     temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(path: object, mode: int) -> None:

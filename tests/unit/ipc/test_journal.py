@@ -1,4 +1,4 @@
-"""What was read and not taken outlives the reporter that read it."""
+"""Bytes that were read and not acknowledged outlive the reporter that read them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def pipe() -> Iterator[Pipe]:
         os.close(fd)
 
 
-def test_what_is_read_is_left_to_the_next_until_it_is_taken(pipe: Pipe) -> None:
+def test_bytes_that_were_read_are_kept_until_they_are_acknowledged(pipe: Pipe) -> None:
     journal = Journal(pipe.memory)
     pipe.write(b"one")
     assert journal.read(pipe.ends[0]) == b"one"
@@ -61,7 +61,7 @@ def test_an_empty_pipe_raises_and_one_that_has_ended_is_empty(pipe: Pipe) -> Non
     pipe.ends = (pipe.ends[0], os.dup(pipe.ends[0]))
 
 
-def test_a_mark_that_is_older_or_not_yet_read_changes_nothing(pipe: Pipe) -> None:
+def test_an_older_position_or_one_not_read_yet_acknowledges_nothing(pipe: Pipe) -> None:
     journal = Journal(pipe.memory)
     pipe.write(b"0123456789")
     journal.read(pipe.ends[0])
@@ -70,7 +70,7 @@ def test_a_mark_that_is_older_or_not_yet_read_changes_nothing(pipe: Pipe) -> Non
         assert journal.unacknowledged() == left
 
 
-def test_however_much_is_read_the_next_finds_the_end_of_it_and_never_what_was_taken(
+def test_a_successor_finds_the_last_bytes_and_never_acknowledged_ones(
     pipe: Pipe,
 ) -> None:
     chance = random.Random(1)
@@ -91,7 +91,7 @@ def test_however_much_is_read_the_next_finds_the_end_of_it_and_never_what_was_ta
     assert len(stream) > 5 * JOURNAL_BYTES
 
 
-def test_what_is_exported_often_enough_is_never_given_up(pipe: Pipe) -> None:
+def test_bytes_that_are_acknowledged_often_enough_are_never_dropped(pipe: Pipe) -> None:
     journal, stream, taken = Journal(pipe.memory), 0, 0
     for turn in range(2_000):
         pipe.write(bytes(50_000))
@@ -110,7 +110,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("data", [b"two", b"longer than what stands there"])
 @pytest.mark.parametrize("has_read", [False, True])
-def test_whoever_is_killed_in_a_read_leaves_what_it_brought_and_no_more(
+def test_a_reporter_killed_in_a_read_leaves_exactly_the_bytes_read(
     pipe: Pipe, monkeypatch: pytest.MonkeyPatch, data: bytes, has_read: bool
 ) -> None:
     def killed(fd: int, buffers: Sequence[memoryview]) -> int:
@@ -134,9 +134,7 @@ def test_whoever_is_killed_in_a_read_leaves_what_it_brought_and_no_more(
 
 
 @pytest.mark.parametrize("copy", [0, 1])
-def test_a_header_that_was_cut_in_its_writing_leaves_the_one_before_it(
-    pipe: Pipe, copy: int
-) -> None:
+def test_a_torn_header_leaves_the_one_before_it(pipe: Pipe, copy: int) -> None:
     journal = Journal(pipe.memory)
     for data in (b"one", b"two"):
         pipe.write(data)
@@ -146,7 +144,7 @@ def test_a_header_that_was_cut_in_its_writing_leaves_the_one_before_it(
     assert Journal(pipe.memory).unacknowledged() == b"onetwo"
 
 
-def test_garbage_leaves_nothing_and_reading_goes_on(pipe: Pipe) -> None:
+def test_garbage_leaves_no_bytes_and_reading_goes_on(pipe: Pipe) -> None:
     os.pwrite(pipe.memory, b"\xff" * 4096, 0)
     journal = Journal(pipe.memory)
     assert journal.unacknowledged() == b""
@@ -154,5 +152,5 @@ def test_garbage_leaves_nothing_and_reading_goes_on(pipe: Pipe) -> None:
     assert (journal.read(pipe.ends[0]), Journal(pipe.memory).unacknowledged()) == (b"one", b"one")
 
 
-def test_it_is_not_handed_to_programs_that_a_task_starts(pipe: Pipe) -> None:
+def test_programs_that_a_task_starts_do_not_inherit_it(pipe: Pipe) -> None:
     assert os.get_inheritable(pipe.memory) is False

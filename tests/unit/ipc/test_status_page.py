@@ -1,4 +1,4 @@
-"""The status page: a view is read whole or not at all, whatever else is in the memory."""
+"""The status page: a view is read complete or not at all, whatever is in the memory."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_new_page_has_no_view(page: StatusPage) -> None:
     assert page.read() is None
 
 
-def test_the_last_view_is_read_by_whoever_has_the_descriptor(page: StatusPage) -> None:
+def test_a_process_with_the_descriptor_reads_the_last_view(page: StatusPage) -> None:
     other = StatusPage(os.dup(page.fd))
     for view in ({"long": "x" * 10_000}, VIEW):
         assert page.write(view)
@@ -115,7 +115,7 @@ def test_a_number_that_is_at_its_end_wraps_and_is_never_that_of_an_empty_page(
     [b"not json", b"[1, 2]", b'"text"', b"null", b"\xff\xfe{", b"{}{}", b"[" * 200_000],
     ids=["no json", "a list", "a text", "null", "no UTF-8", "two", "deep"],
 )
-def test_what_is_no_view_is_none(page: StatusPage, data: bytes) -> None:
+def test_json_that_is_no_object_is_no_view(page: StatusPage, data: bytes) -> None:
     put(page, data)
     assert page.read() is None
 
@@ -137,5 +137,5 @@ def test_random_garbage_is_never_an_error(page: StatusPage) -> None:
         assert page.read() is None
 
 
-def test_the_page_is_not_handed_to_programs_that_a_task_starts(page: StatusPage) -> None:
+def test_programs_that_a_task_starts_do_not_inherit_the_page(page: StatusPage) -> None:
     assert os.get_inheritable(page.fd) is False

@@ -1,4 +1,4 @@
-"""The exit codes of the pool's children, heard from the one who reaps them."""
+"""The exit codes of the pool's children, from the main process, which reaps them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.unit.fakes import ListSink, ends_to
 
 @dataclass
 class Child:
-    """A child as billiard shows it."""
+    """A child, as billiard's pool has it."""
 
     pid: int
     exitcode: int | None
@@ -34,36 +34,36 @@ class BilliardPool:
 
     def __init__(self, *children: Child) -> None:
         self._pool = list(children)
-        self.told: list[Child] = []
-        self.before = self.told.append
+        self.called: list[Child] = []
+        self.before = self.called.append
         self.on_process_down: Callable[[Any], None] = self.before
 
 
 def codes(sink: ListSink) -> list[tuple[int, int]]:
-    """(pid, exit code) of what was told."""
+    """(pid, exit code) of the exits that were sent."""
     return [(r.pid, r.exit_code) for r in sink.records if isinstance(r, ProcessExited)]
 
 
-def test_a_reaped_child_s_exit_code_is_told_and_the_pool_hears_of_it_as_before() -> None:
+def test_a_reaped_child_s_exit_code_is_sent_and_the_pool_is_called_as_before() -> None:
     sink, pool = ListSink(), BilliardPool()
     ChildExitObserver(ends_to(sink)).follow(CeleryPool(pool))
     killed, recycled = Child(11, -9), Child(12, 155)
     pool.on_process_down(killed)
     pool.on_process_down(recycled)
     assert codes(sink) == [(11, -9), (12, 155)]
-    assert pool.told == [killed, recycled]
+    assert pool.called == [killed, recycled]
 
 
-def test_following_the_same_pool_again_tells_once() -> None:
+def test_following_the_same_pool_again_sends_each_exit_once() -> None:
     sink, pool = ListSink(), BilliardPool()
     reaper = ChildExitObserver(ends_to(sink))
     for _ in range(3):
         reaper.follow(CeleryPool(pool))
     pool.on_process_down(Child(11, -9))
-    assert (codes(sink), len(pool.told)) == ([(11, -9)], 1)
+    assert (codes(sink), len(pool.called)) == ([(11, -9)], 1)
 
 
-def test_who_took_our_place_is_followed_again_and_hears_of_it() -> None:
+def test_a_callback_that_replaced_ours_is_hooked_again_and_still_called() -> None:
     sink, pool = ListSink(), BilliardPool()
     other: list[Any] = []
     reaper = ChildExitObserver(ends_to(sink))
@@ -74,7 +74,7 @@ def test_who_took_our_place_is_followed_again_and_hears_of_it() -> None:
     assert (codes(sink), len(other)) == ([(11, -9)], 1)
 
 
-def test_releasing_puts_back_what_was_there_unless_somebody_else_came() -> None:
+def test_release_restores_the_callback_unless_it_was_replaced() -> None:
     pool = BilliardPool()
     reaper = ChildExitObserver(ends_to(ListSink()))
     reaper.follow(CeleryPool(pool))
@@ -86,7 +86,7 @@ def test_releasing_puts_back_what_was_there_unless_somebody_else_came() -> None:
     assert pool.on_process_down == print
 
 
-def test_after_the_release_who_stands_before_us_is_passed_on_and_nothing_is_told() -> None:
+def test_after_release_a_kept_hook_only_calls_the_one_before_it() -> None:
     sink, pool = ListSink(), BilliardPool()
     reaper = ChildExitObserver(ends_to(sink))
     reaper.follow(CeleryPool(pool))
@@ -94,16 +94,16 @@ def test_after_the_release_who_stands_before_us_is_passed_on_and_nothing_is_told
     pool.on_process_down = lambda process: ours(process)
     reaper.release()
     pool.on_process_down(Child(11, -9))
-    assert (codes(sink), len(pool.told)) == ([], 1)
+    assert (codes(sink), len(pool.called)) == ([], 1)
 
 
-def test_a_child_without_exit_code_is_not_told_and_one_that_is_none_hurts_nobody() -> None:
+def test_a_child_without_exit_code_sends_nothing_and_a_strange_object_does_no_harm() -> None:
     sink, pool = ListSink(), BilliardPool()
     ChildExitObserver(ends_to(sink)).follow(CeleryPool(pool))
     pool.on_process_down(Child(11, None))
     strange: Any = object()
     pool.on_process_down(strange)
-    assert (codes(sink), pool.told[1]) == ([], strange)
+    assert (codes(sink), pool.called[1]) == ([], strange)
 
 
 def test_pools_of_threads_and_greenlets_have_no_children() -> None:
@@ -114,27 +114,27 @@ def test_pools_of_threads_and_greenlets_have_no_children() -> None:
     reaper.release()
 
 
-def test_the_children_now_are_told_with_their_places() -> None:
+def test_children_returns_pid_and_slot_of_each_child() -> None:
     reaper = ChildExitObserver(ends_to(ListSink()))
     reaper.follow(CeleryPool(BilliardPool(Child(11, None, 0), Child(12, None, 3))))
     assert reaper.children() == [(11, 0), (12, 3)]
 
 
-def test_somebody_who_stands_before_us_and_passes_on_hears_of_each_child_once() -> None:
+def test_a_hook_around_ours_is_called_once_for_each_child() -> None:
     sink, pool = ListSink(), BilliardPool()
-    heard: list[Any] = []
+    wrapped: list[Any] = []
     reaper = ChildExitObserver(ends_to(sink))
     reaper.follow(CeleryPool(pool))
     ours = pool.on_process_down
 
     def wrapper(process: Any) -> None:
-        heard.append(process)
+        wrapped.append(process)
         ours(process)
 
     pool.on_process_down = wrapper
     reaper.follow(CeleryPool(pool))
     pool.on_process_down(Child(11, -9))
-    assert (codes(sink), len(heard), len(pool.told)) == ([(11, -9)], 1, 1)
+    assert (codes(sink), len(wrapped), len(pool.called)) == ([(11, -9)], 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_somebody_who_stands_before_us_and_passes_on_hears_of_each_child_once() 
         ({"_controlled_termination": True, "_job_terminated": True}, "terminated"),
     ],
 )
-def test_what_the_main_process_wanted_is_told_with_the_exit_code(
+def test_the_reason_of_the_main_process_is_sent_with_the_exit_code(
     marks: dict[str, bool], reason: str
 ) -> None:
     sink, pool, child = ListSink(), BilliardPool(), Child(11, -9)

@@ -1,4 +1,4 @@
-"""The file that a worker logs to, as its reporter is told it."""
+"""The path of the worker's log file that its reporter gets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the main process looks at now and then, and as it ends; what fails there fails alone."""
+"""What the main process checks periodically and when it ends; a failure stops nothing else."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REAPED = [ProcessExited(pid, 2**62, -9, 0, 0, NO_SPAN, "", "") for pid in (11, 1
 
 
 class Worker:
-    """A worker whose timer is turned by hand."""
+    """A worker whose timer the test calls."""
 
     def __init__(self) -> None:
         self.timer = self
@@ -33,7 +33,7 @@ class Worker:
 
 
 class PipeWriter(ListSink):
-    """A pipe that may be full, and a page on which the end of one process was told."""
+    """A pipe that may be full, and a page with one acknowledged exit."""
 
     page = SimpleNamespace(acknowledged_exits=SimpleNamespace(pids=lambda: frozenset((12,))))
     full = False
@@ -43,7 +43,7 @@ class PipeWriter(ListSink):
 
 
 class Supervisor:
-    """Of a reporter that is alive, or dead and started again once."""
+    """A supervisor whose reporter is alive, or dead and started again once."""
 
     dead = False
 
@@ -55,7 +55,7 @@ class Supervisor:
 
 
 class BrokenReaper:
-    """Fails at every look."""
+    """Raises at every check."""
 
     looks = 0
 
@@ -78,11 +78,11 @@ class Bench:
         self.checks.begin()
         self.reap = ends.record
 
-    def told(self) -> list[type[Record]]:
-        """The kinds of what was told since the last time."""
-        told = [type(record) for record in self.pipe.records]
+    def sent(self) -> list[type[Record]]:
+        """The types of the records sent since the last call."""
+        sent = [type(record) for record in self.pipe.records]
         self.pipe.records.clear()
-        return told
+        return sent
 
     def exited(self) -> list[Record]:
         return [record for record in self.pipe.records if isinstance(record, ProcessExited)]
@@ -93,24 +93,26 @@ def bench() -> Bench:
     made = Bench()
     for exited in REAPED:
         made.reap(exited)
-    assert made.told() == [ProcessExited] * 2
+    assert made.sent() == [ProcessExited] * 2
     return made
 
 
-def test_the_roll_is_called_now_and_then(bench: Bench) -> None:
+def test_the_processes_are_sent_periodically(bench: Bench) -> None:
     for _ in range(RESYNC_CHECKS):
-        assert bench.told() == []
+        assert bench.sent() == []
         bench.worker.check()
-    assert bench.told() == [ProcessUp]
+    assert bench.sent() == [ProcessUp]
 
 
-def test_a_reporter_that_was_started_again_is_told_of_the_ends_that_were_not(bench: Bench) -> None:
+def test_a_reporter_that_was_started_again_is_sent_the_exits_not_acknowledged(bench: Bench) -> None:
     bench.supervisor.dead = True
     bench.worker.check()
     assert bench.exited() == REAPED[:1]
 
 
-def test_a_reporter_that_is_dead_as_the_worker_ends_is_started_again_and_told(bench: Bench) -> None:
+def test_a_reporter_that_is_dead_when_the_worker_ends_is_started_again_and_resynced(
+    bench: Bench,
+) -> None:
     bench.supervisor.dead = True
     bench.checks.end()
     assert bench.exited() == REAPED[:1]
@@ -118,19 +120,19 @@ def test_a_reporter_that_is_dead_as_the_worker_ends_is_started_again_and_told(be
     assert len(bench.exited()) == 1
 
 
-def test_what_a_full_pipe_did_not_take_is_told_at_the_next_check() -> None:
+def test_an_exit_that_a_full_pipe_did_not_accept_is_sent_at_the_next_check() -> None:
     bench = Bench()
     bench.pipe.full = True
     bench.reap(REAPED[0])
     bench.worker.check()
-    assert bench.told() == []
+    assert bench.sent() == []
     bench.pipe.full = False
     bench.worker.check()
     bench.worker.check()
     assert bench.exited() == REAPED[:1]
 
 
-def test_checks_that_fail_again_and_again_are_switched_off_and_told() -> None:
+def test_checks_that_fail_again_and_again_are_switched_off_and_reported() -> None:
     reaper = BrokenReaper()
     bench = Bench(reaper)
     for _ in range(10):

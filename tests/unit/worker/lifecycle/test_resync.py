@@ -1,4 +1,4 @@
-"""The roll call: who is there, and what they run, for a reporter that was started again."""
+"""Resync: processes, exits and tasks in flight, for a reporter that was started again."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Request:
     type: str = "app.task"
 
 
-def test_the_main_process_and_each_child_are_told_without_a_size() -> None:
+def test_the_main_process_and_each_child_are_sent_without_a_size() -> None:
     sink = ListSink()
     send_processes(sink, 10, [(11, 0), (12, 1)])
-    told = [record for record in sink.records if isinstance(record, ProcessUp)]
-    assert [(r.pid, r.slot, r.rss_bytes) for r in told] == [
+    sent = [record for record in sink.records if isinstance(record, ProcessUp)]
+    assert [(r.pid, r.slot, r.rss_bytes) for r in sent] == [
         (10, MAIN_SLOT, 0),
         (11, 0, 0),
         (12, 1, 0),
@@ -43,7 +43,7 @@ def test_the_main_process_and_each_child_are_told_without_a_size() -> None:
     assert len(sink.records) == 3
 
 
-def test_tasks_that_have_begun_in_a_process_of_ours_are_told() -> None:
+def test_tasks_that_have_begun_in_a_known_process_are_sent() -> None:
     sink = ListSink()
     requests = [
         Request("a", 11, 1.5),
@@ -59,7 +59,7 @@ def test_tasks_that_have_begun_in_a_process_of_ours_are_told() -> None:
     ]
 
 
-def test_where_nothing_runs_nothing_is_told() -> None:
+def test_if_nothing_runs_nothing_is_sent() -> None:
     sink = ListSink()
     send_tasks_in_flight(sink, [10])
     assert sink.records == []
@@ -70,7 +70,7 @@ def died(pid: int, exit_code: int = -9, slot: int = 2) -> ProcessExited:
     return ProcessExited(pid, time.time_ns(), exit_code, slot, 0, NO_SPAN, "", "")
 
 
-def test_a_reporter_that_was_started_again_is_told_who_has_just_ended() -> None:
+def test_a_reporter_that_was_started_again_is_sent_the_recent_exits() -> None:
     sink, ends = ListSink(), ends_to(ListSink())
     ends.record(died(13))
     resync(sink, 10, [(11, 0)], ends, acknowledged=[])
@@ -81,7 +81,7 @@ def test_a_reporter_that_was_started_again_is_told_who_has_just_ended() -> None:
     ]
 
 
-def test_what_a_reporter_that_died_has_told_is_not_told_again() -> None:
+def test_acknowledged_exits_are_not_sent_again() -> None:
     sink, ends = ListSink(), ends_to(ListSink())
     for pid in (13, 14):
         ends.record(died(pid))

@@ -1,4 +1,4 @@
-"""The pipe by name: frames of a child that inherited nothing, and what is not believed."""
+"""The named pipe: frames of a child that inherited nothing, and what it refuses to use."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def pipe() -> Iterator[NamedPipeWriter]:
-    """The main process's side."""
+    """The main process's end."""
     made = NamedPipeWriter(2_048)
     yield made
     made.close()
@@ -42,7 +42,7 @@ def fifo_directory() -> FifoDirectory:
 
 
 def as_parent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From here on this process takes itself for its own child."""
+    """From here on this process is its own parent."""
     pid = os.getpid()
     monkeypatch.setattr(os, "getppid", lambda: pid)
 
@@ -69,13 +69,13 @@ def test_what_a_child_sends_arrives_and_its_drops_are_counted(
     assert pipe.page.drop_counters.counts().total == 0
 
 
-def test_the_main_process_s_side_is_a_pipe_like_any_other(pipe: NamedPipeWriter) -> None:
+def test_the_main_process_s_end_is_a_pipe_like_any_other(pipe: NamedPipeWriter) -> None:
     pipe.send(Goodbye(1, 2))
     assert received(pipe) == [Goodbye(1, 2)]
     assert os.fstat(pipe.page.fd).st_size == PAGE_BYTES
 
 
-def test_closing_takes_away_the_directory_and_the_variable(temporary: Path) -> None:
+def test_close_removes_the_directory_and_the_variable(temporary: Path) -> None:
     made = NamedPipeWriter(0)
     assert len(list(temporary.iterdir())) == 1
     made.close()
@@ -88,7 +88,7 @@ def test_another_worker_s_child_does_not_join(pipe: NamedPipeWriter) -> None:
     assert join() is None
 
 
-def test_a_directory_that_others_may_enter_is_not_joined(
+def test_a_directory_that_others_can_access_is_not_used(
     pipe: NamedPipeWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     as_parent(monkeypatch)
@@ -100,7 +100,7 @@ def test_a_directory_that_others_may_enter_is_not_joined(
 
 @pytest.mark.parametrize("name", ["pipe", "page"])
 @pytest.mark.parametrize("instead", ["nothing", "link", "file"])
-def test_a_pipe_or_page_that_is_something_else_is_not_joined_and_not_written_to(
+def test_a_pipe_or_page_of_another_type_is_not_used_and_not_written_to(
     pipe: NamedPipeWriter,
     monkeypatch: pytest.MonkeyPatch,
     temporary: Path,
@@ -145,7 +145,7 @@ def test_only_a_prefork_pool_that_spawns_needs_a_name() -> None:
         assert isinstance(pipe, NamedPipeWriter) is named
 
 
-def test_where_there_is_no_place_for_it_nothing_is_left(
+def test_if_the_page_cannot_be_created_nothing_is_left(
     temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(fd: int, size: int) -> None:

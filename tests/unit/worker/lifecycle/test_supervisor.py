@@ -1,4 +1,4 @@
-"""One reporter a worker: started with what it needs, started again with patience, ended in time."""
+"""One reporter a worker: started with what it needs, started again after pauses, ended in time."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def wait_for_end(supervisor: Supervisor) -> None:
         os.waitid(os.P_PID, supervisor.pid, os.WEXITED | os.WNOWAIT)
 
 
-TELL = """
+REPORT_ARGUMENTS = """
 import json, os, sys
 seen = {"argv": sys.argv[1:], "sid": os.getsid(0), "pid": os.getpid(),
         "open": sorted(int(f) for f in os.listdir("/proc/self/fd")),
@@ -76,10 +76,10 @@ open(os.path.join(os.path.dirname(__file__), "seen.json"), "w").write(json.dumps
 """
 
 
-def test_the_reporter_is_told_its_worker_and_given_pipe_and_pages_and_nothing_else(
+def test_the_reporter_gets_its_worker_s_name_the_pipe_and_the_pages_and_nothing_else(
     start: Start, pipe: PipeWriter, tmp_path: Path
 ) -> None:
-    supervisor = start(TELL)
+    supervisor = start(REPORT_ARGUMENTS)
     wait_for_end(supervisor)
     seen = json.loads((tmp_path / "seen.json").read_text())
     assert seen["argv"] == [
@@ -109,10 +109,10 @@ def test_a_reporter_that_runs_is_left_alone(start: Start) -> None:
     assert (supervisor.check(), supervisor.pid, supervisor.restarts) == (False, pid, 0)
 
 
-def test_a_reporter_that_died_is_started_again_and_told_how_often(
+def test_a_reporter_that_died_is_started_again_with_the_number_of_restarts(
     start: Start, clock: FakeClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    supervisor = start(TELL + "sys.exit(3)")
+    supervisor = start(REPORT_ARGUMENTS + "sys.exit(3)")
     wait_for_end(supervisor)
     clock.move(100)
     assert (supervisor.check(), supervisor.restarts) == (True, 1)
@@ -159,7 +159,7 @@ def test_a_reporter_that_lived_is_started_again_at_once_however_bad_it_was_befor
     assert supervisor.check()
 
 
-def test_where_no_process_can_be_started_the_first_start_raises(
+def test_if_no_process_can_be_started_the_first_start_raises(
     pipe: PipeWriter, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "gone"))
@@ -171,7 +171,7 @@ def test_where_no_process_can_be_started_the_first_start_raises(
     supervisor.stop()
 
 
-def test_where_it_cannot_be_started_again_that_is_logged_and_tried_later(
+def test_if_the_reporter_cannot_be_started_again_that_is_logged_and_retried(
     start: Start, clock: FakeClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     supervisor = start("raise SystemExit(1)")

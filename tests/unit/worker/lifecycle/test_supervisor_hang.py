@@ -1,4 +1,4 @@
-"""A real reporter that is stopped is replaced; one that works, or is not looked at, is not."""
+"""A real reporter that is stopped is replaced; one that works, or is not checked, is not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Bench:
         self.wait_for_beat()
 
     def wait_for_beat(self) -> None:
-        """Return when the reporter's heart has beaten once more."""
+        """Return after the reporter's next heartbeat."""
         before = self.pipe.page.last_beat()
         wait_until("it beats", lambda: self.pipe.page.last_beat() != before, 60)
 
@@ -40,7 +40,7 @@ class Bench:
         return pid
 
     def check(self, seconds: float, *, every_s: float = 1.0) -> None:
-        """Look at it for so long, by the clock."""
+        """Check it for so long, by the clock."""
         for _ in range(int(seconds / every_s)):
             self.clock.move(every_s)
             self.supervisor.check()
@@ -74,7 +74,7 @@ def test_a_reporter_that_hangs_is_killed_and_started_again_and_that_is_counted(
     ]
 
 
-def test_time_in_which_the_main_process_did_not_look_is_not_the_reporter_s(bench: Bench) -> None:
+def test_time_without_checks_does_not_count_as_a_hang(bench: Bench) -> None:
     stopped = bench.stop_reporter()
     bench.check(3 * HANG_S, every_s=HANG_S)
     os.kill(stopped, signal.SIGCONT)

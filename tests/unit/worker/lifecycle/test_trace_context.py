@@ -1,4 +1,4 @@
-"""Which trace the task of a child belongs to, as the main process knows it from the message."""
+"""The trace context of a child's task, as the main process reads it from the message."""
 
 from __future__ import annotations
 
@@ -43,9 +43,7 @@ class Request:
         ({"traceparent": []}, NO_SPAN),
     ],
 )
-def test_a_message_names_a_span_where_its_trace_is_sampled(
-    headers: dict[str, Any], span: bytes
-) -> None:
+def test_a_message_has_a_span_if_its_trace_is_sampled(headers: dict[str, Any], span: bytes) -> None:
     assert message_span(headers) == span
 
 
@@ -56,7 +54,7 @@ def test_what_a_process_runs_now_is_known() -> None:
     assert traces.of(13) == TaskTraceContext()
 
 
-def test_a_task_that_was_struck_off_is_known_if_it_was_seen() -> None:
+def test_a_task_whose_request_was_removed_is_known_if_it_was_remembered() -> None:
     requests = [Request("a", 11)]
     traces = ChildTraceContexts(requests)
     traces.remember([11])
@@ -69,13 +67,13 @@ class JobPool:
     """What billiard's pool has of jobs whose process is gone."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, int]] = []
+        self.called: list[tuple[str, int]] = []
 
     def on_job_process_down(self, job: str, pid: int) -> None:
-        self.told.append((job, pid))
+        self.called.append((job, pid))
 
 
-def test_a_task_is_known_that_the_pool_strikes_off_when_its_process_is_gone() -> None:
+def test_a_task_is_known_whose_request_the_pool_removes_after_its_process_died() -> None:
     requests, pool = [Request("a", 11)], JobPool()
     traces = ChildTraceContexts(requests)
     traces.follow(pool)
@@ -83,10 +81,10 @@ def test_a_task_is_known_that_the_pool_strikes_off_when_its_process_is_gone() ->
     pool.on_job_process_down("job", 11)
     requests.clear()
     assert traces.of(11) == TaskTraceContext("a", SPAN)
-    assert pool.told == [("job", 11)]
+    assert pool.called == [("job", 11)]
 
 
-def test_the_pool_has_its_own_method_back_and_somebody_else_s_is_left() -> None:
+def test_release_restores_the_pool_s_method_and_leaves_a_replaced_one() -> None:
     pool, other = JobPool(), JobPool()
     traces = ChildTraceContexts([])
     traces.follow(pool)
@@ -98,19 +96,19 @@ def test_the_pool_has_its_own_method_back_and_somebody_else_s_is_left() -> None:
     assert pool.on_job_process_down is theirs
 
 
-def test_where_requests_cannot_be_read_the_pool_goes_on() -> None:
+def test_if_requests_cannot_be_read_the_pool_goes_on() -> None:
     broken: list[Any] = [object()]
     pool = JobPool()
     ChildTraceContexts(broken).follow(pool)
     pool.on_job_process_down("job", 11)
-    assert pool.told == [("job", 11)]
+    assert pool.called == [("job", 11)]
 
 
 def test_a_pool_without_jobs_is_left_alone() -> None:
     ChildTraceContexts([]).follow(object())
 
 
-def test_nothing_is_kept_of_processes_that_are_no_more() -> None:
+def test_nothing_is_kept_of_processes_that_have_ended() -> None:
     requests = [Request("a", 11)]
     traces = ChildTraceContexts(requests)
     traces.remember([11])
@@ -120,20 +118,22 @@ def test_nothing_is_kept_of_processes_that_are_no_more() -> None:
 
 
 @pytest.mark.parametrize(
-    ("headers", "told"), [(SAMPLED, (SPAN, "a")), ({}, (NO_SPAN, ""))], ids=["sampled", "no trace"]
+    ("headers", "expected"),
+    [(SAMPLED, (SPAN, "a")), ({}, (NO_SPAN, ""))],
+    ids=["sampled", "no trace"],
 )
-def test_the_end_of_a_child_is_told_with_the_span_of_its_task_if_it_has_one(
-    headers: dict[str, Any], told: tuple[bytes, str]
+def test_the_exit_of_a_child_has_the_span_of_its_task_if_there_is_one(
+    headers: dict[str, Any], expected: tuple[bytes, str]
 ) -> None:
     sink, child = ListSink(), Child(11, None)
     pool, requests = BilliardPool(child), [Request("a", 11, headers)]
-    reaper = ChildExitObserver(ends_to(sink), ChildTraceContexts(requests))
-    reaper.refresh_traces()
-    reaper.follow(CeleryPool(pool))
-    reaper.refresh_traces()
+    observer = ChildExitObserver(ends_to(sink), ChildTraceContexts(requests))
+    observer.refresh_traces()
+    observer.follow(CeleryPool(pool))
+    observer.refresh_traces()
     requests.clear()
     child.exitcode = -9
     pool.on_process_down(child)
     (record,) = sink.records
     assert isinstance(record, ProcessExited)
-    assert (record.span, record.task_id) == told
+    assert (record.span, record.task_id) == expected

@@ -1,4 +1,4 @@
-"""SIGURG begins a capture, in a thread of its own, and touches nothing else."""
+"""SIGURG begins a capture in a thread of its own, and changes nothing else."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def default_again() -> Iterator[None]:
     assert signal.getsignal(signal.SIGURG) == signal.SIG_DFL
 
 
-def test_each_signal_calls_what_it_was_given_in_another_thread() -> None:
+def test_each_signal_calls_the_handler_in_another_thread() -> None:
     seen: list[int] = []
     assert capture_signal.handle(lambda: seen.append(_thread.get_ident()))
     for count in (1, 2, 3):
@@ -47,7 +47,7 @@ def test_what_the_task_is_doing_is_not_interrupted() -> None:
     os.close(writer)
 
 
-def test_a_signal_that_strikes_while_a_lock_is_held_waits_for_nothing() -> None:
+def test_a_signal_that_arrives_while_a_lock_is_held_waits_for_nothing() -> None:
     lock = threading.Lock()
     seen: list[bool] = []
 
@@ -63,7 +63,7 @@ def test_a_signal_that_strikes_while_a_lock_is_held_waits_for_nothing() -> None:
     wait_until("it was called", lambda: bool(seen), 30)
 
 
-def test_what_fails_is_logged_and_the_next_signal_is_obeyed(
+def test_a_failure_is_logged_and_the_next_signal_is_handled(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     calls: list[int] = []
@@ -108,9 +108,9 @@ def test_the_soft_time_limit_s_signal_is_left_alone() -> None:
     assert (signal.getsignal(signal.SIGUSR1), signal.getsignal(signal.SIGUSR2)) == before
 
 
-def test_somebody_else_s_handler_is_not_removed() -> None:
+def test_another_handler_is_not_removed() -> None:
     def other(*_: object) -> None:
-        """Somebody else's."""
+        """A handler that is not ours."""
 
     capture_signal.handle(lambda: None)
     signal.signal(signal.SIGURG, other)
@@ -119,7 +119,7 @@ def test_somebody_else_s_handler_is_not_removed() -> None:
     signal.signal(signal.SIGURG, signal.SIG_DFL)
 
 
-def test_processes_that_are_gone_are_passed_over() -> None:
+def test_processes_that_have_ended_are_passed_over() -> None:
     seen: list[int] = []
     assert capture_signal.handle(lambda: seen.append(1))
     pid = os.fork()
@@ -130,13 +130,13 @@ def test_processes_that_are_gone_are_passed_over() -> None:
     wait_until("it was called", lambda: seen == [1], 30)
 
 
-def test_a_process_that_was_forked_does_not_hear_signals_for_its_parent() -> None:
+def test_a_forked_process_does_not_handle_signals_for_its_parent() -> None:
     reader, writer = os.pipe()
 
-    def tell() -> None:
+    def write() -> None:
         os.write(writer, b"x")
 
-    assert capture_signal.handle(tell)
+    assert capture_signal.handle(write)
     pid = os.fork()
     if not pid:
         os.kill(os.getpid(), signal.SIGURG)

@@ -1,4 +1,4 @@
-"""Remote control: what is ordered, what is refused, and in which words."""
+"""Remote control: accepted and refused commands, and their messages."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from otel_celery_memory.worker.remote_control.validation import (
 from tests.unit.fakes import FakeClock
 
 STATE: Any = None
-NOT_UP = {"error": "this worker is not instrumented by otel_celery_memory, or not ready yet"}
+NOT_READY = {"error": "this worker is not instrumented by otel_celery_memory, or not ready yet"}
 AMOUNTS = "is neither runs from 1 to 10000 nor seconds from 1s to 600s"
 ALLOWED = {"error": "max_added_latency is from 0.01 to 60 seconds"}
 
 
 @dataclass
 class Worker:
-    """A worker that remote control speaks to."""
+    """A worker under remote control."""
 
     settings: Settings = field(default_factory=Settings)
     page: ControlPage = field(default_factory=ControlPage)
@@ -60,18 +60,18 @@ def worker() -> Iterator[Worker]:
     commands.detach()
 
 
-def asked(worker: Worker) -> tuple[int, int, bool, float]:
-    """The capture that is ordered: number, runs, by signal, allowance."""
-    orders = worker.page.commands()
-    return orders.capture, orders.runs, orders.by_signal, orders.allowance_s
+def requested(worker: Worker) -> tuple[int, int, bool, float]:
+    """The capture on the page: number, runs, by signal, allowance."""
+    found = worker.page.commands()
+    return found.capture, found.runs, found.by_signal, found.allowance_s
 
 
-def test_ten_runs_of_each_process_are_captured_where_nothing_else_is_said(worker: Worker) -> None:
+def test_ten_runs_of_each_process_are_captured_by_default(worker: Worker) -> None:
     assert commands.memory_capture(STATE) == {
         "ok": "capture 1 begins: the next 10 runs of each process, within 120 s; no "
         "capture_directory is set; `celery inspect memory` shows when it is complete"
     }
-    assert (asked(worker), worker.woken) == ((1, 10, False, 1.0), 1)
+    assert (requested(worker), worker.woken) == ((1, 10, False, 1.0), 1)
 
 
 def test_what_runs_for_some_seconds_is_captured_and_written_where_the_user_said(
@@ -84,7 +84,7 @@ def test_what_runs_for_some_seconds_is_captured_and_written_where_the_user_said(
         "ok": f"capture 1 begins: what runs for 30 s; it will be written to {directory}; "
         "`celery inspect memory` shows when it is complete"
     }
-    assert (asked(worker), directory.is_dir()) == ((1, 0, False, 0.5), True)
+    assert (requested(worker), directory.is_dir()) == ((1, 0, False, 0.5), True)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_amounts_that_cannot_are_refused_in_one_line(worker: Worker, amount: Any
 
 
 @pytest.mark.parametrize("latency", [0, -1, 60.1, float("nan"), float("inf"), "much", None, [1]])
-def test_a_guard_that_is_no_guard_is_refused(worker: Worker, latency: Any) -> None:
+def test_a_latency_out_of_bounds_is_refused(worker: Worker, latency: Any) -> None:
     assert commands.memory_capture(STATE, "10", latency) == ALLOWED
     assert worker.page.commands() == Commands()
 
@@ -121,7 +121,7 @@ def test_a_second_capture_is_refused_while_the_first_is_being_taken(worker: Work
     commands.memory_capture(STATE, "30s")
     answer = commands.memory_capture(STATE, "10")
     assert answer == {"error": "capture 1 is being taken, for 30 s at most"}
-    assert (asked(worker)[0], worker.woken) == (1, 1)
+    assert (requested(worker)[0], worker.woken) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_the_next_capture_may_begin_when_the_reporter_says_that_one_is_complete(
     commands.memory_capture(STATE, "30s")
     worker.view = {"captures": captures}
     commands.memory_capture(STATE, "30s")
-    assert asked(worker)[0] == number
+    assert requested(worker)[0] == number
 
 
 def test_the_next_capture_may_begin_when_the_time_of_one_is_over(worker: Worker) -> None:
@@ -156,9 +156,7 @@ def test_a_worker_that_is_shutting_down_begins_no_capture(worker: Worker) -> Non
     assert (worker.page.commands(), worker.woken) == (Commands(), 0)
 
 
-def test_a_directory_that_cannot_be_used_is_told_and_nothing_captured(
-    worker: Worker, tmp_path: Path
-) -> None:
+def test_with_an_unusable_directory_a_capture_is_refused(worker: Worker, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
@@ -175,7 +173,7 @@ def test_a_directory_that_cannot_be_used_is_told_and_nothing_captured(
 
 
 @pytest.mark.parametrize("mode", ["budget", "off"])
-def test_the_mode_of_tracing_is_ordered_and_a_capture_goes_on(worker: Worker, mode: str) -> None:
+def test_the_mode_of_tracing_changes_and_a_capture_goes_on(worker: Worker, mode: str) -> None:
     commands.memory_capture(STATE)
     before = worker.page.commands()
     assert commands.memory_tracing(STATE, mode) == {
@@ -193,14 +191,14 @@ def test_a_capture_of_runs_does_not_become_one_of_the_heap_nor_the_other_way_rou
     worker.settings = Settings(tracing=before)
     worker.attach()
     commands.memory_capture(STATE)
-    ordered = worker.page.commands()
+    given = worker.page.commands()
     why = f"capture 1 is being taken, for 120 s at most: switch from {before} to {mode} when it is"
     assert commands.memory_tracing(STATE, mode) == {"error": f"{why} complete"}
-    assert worker.page.commands() == ordered
+    assert worker.page.commands() == given
     assert "ok" in commands.memory_tracing(STATE, before)
     worker.view = {"captures": [{"number": 1, "state": "complete"}]}
     assert "ok" in commands.memory_tracing(STATE, mode)
-    assert worker.page.commands() == replace(ordered, mode=mode)
+    assert worker.page.commands() == replace(given, mode=mode)
 
 
 @pytest.mark.parametrize("mode", ["", "on", "ALWAYS", None, 3, ["off"]])
@@ -216,8 +214,8 @@ def test_the_view_is_shown_as_text_and_as_data(worker: Worker) -> None:
     }
     tracing = {"mode": "budget", "task_seconds": 20.0, "spent_seconds": 0.1, "aborted": 2}
     worker.view = {"tracing": tracing}
-    told = "tracing budget: 0.10 s of 20.0 s of task time in ten minutes"
-    assert commands.memory(STATE) == {"ok": f"{told}, 2 runs aborted", "memory": worker.view}
+    cost = "tracing budget: 0.10 s of 20.0 s of task time in ten minutes"
+    assert commands.memory(STATE) == {"ok": f"{cost}, 2 runs aborted", "memory": worker.view}
     # One slowed run, 0.25 s, is less than 1 % of that.
     tracing["task_seconds"] = 40.0
     assert commands.memory(STATE)["ok"] == (
@@ -230,7 +228,7 @@ def test_the_view_is_shown_as_text_and_as_data(worker: Worker) -> None:
     [commands.memory, commands.memory_capture, lambda state: commands.memory_tracing(state, "off")],
     ids=["memory", "memory_capture", "memory_tracing"],
 )
-def test_nothing_is_answered_where_nothing_is_measured_or_the_user_does_not_want_it(
+def test_a_worker_that_is_not_measured_or_has_remote_control_off_answers_with_an_error(
     worker: Worker, command: Any
 ) -> None:
     worker.settings = Settings(remote_control=False)
@@ -239,11 +237,11 @@ def test_nothing_is_answered_where_nothing_is_measured_or_the_user_does_not_want
         "error": "remote control of otel_celery_memory is switched off (remote_control)"
     }
     commands.detach()
-    assert command(STATE) == NOT_UP
+    assert command(STATE) == NOT_READY
     assert worker.page.commands() == Commands()
 
 
-def test_commands_that_come_too_often_are_refused_and_order_nothing(worker: Worker) -> None:
+def test_commands_that_come_too_often_are_refused_and_change_nothing(worker: Worker) -> None:
     worker.view = {}
     clock = FakeClock(100.0)
     commands.attach(replace(commands._attached[0], rate=RateLimit(clock_s=clock)))
@@ -269,28 +267,28 @@ def test_what_is_answered_is_bounded_however_much_the_reporter_knows(worker: Wor
     assert len(answer["ok"].splitlines()) < 20
 
 
-def test_a_capture_changes_nobody_s_ledger(worker: Worker) -> None:
+def test_a_capture_changes_no_balance(worker: Worker) -> None:
     commands.memory_capture(STATE)
     assert worker.page.load(0) == Balance()
 
 
-def test_orders_given_by_two_threads_at_once_are_both_obeyed(worker: Worker) -> None:
-    """The event loop obeys a command while a signal's thread begins a capture."""
-    controlled = commands._attached[0]
+def test_commands_of_two_threads_at_once_are_both_carried_out(worker: Worker) -> None:
+    """The event loop carries out a command while a signal's thread begins a capture."""
+    control = commands._attached[0]
     read = worker.page.commands
     meanwhile: list[threading.Thread] = []
 
-    def orders() -> Commands:
+    def read_while_switching() -> Commands:
         found = read()
-        if controlled.lock.acquire(False):
-            controlled.lock.release()
+        if control.lock.acquire(False):
+            control.lock.release()
         elif not meanwhile:
-            meanwhile.append(threading.Thread(target=switch_tracing, args=(controlled, "off")))
+            meanwhile.append(threading.Thread(target=switch_tracing, args=(control, "off")))
             meanwhile[0].start()
             meanwhile[0].join(0.05)
         return found
 
-    worker.page.commands = orders  # type: ignore[method-assign]
-    begin_capture(controlled, 0, 30.0, 1.0, signal=True)
+    worker.page.commands = read_while_switching  # type: ignore[method-assign]
+    begin_capture(control, 0, 30.0, 1.0, signal=True)
     meanwhile[0].join()
     assert (read().mode, read().capture) == ("off", 1)

@@ -1,4 +1,4 @@
-"""Commands are obeyed at once until there are too many, and then at a steady rate."""
+"""Some commands are allowed at once, and then so many a second."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ from otel_celery_memory.worker.remote_control.validation import RateLimit
 from tests.unit.fakes import FakeClock
 
 
-def passed(rate: RateLimit, asked: int) -> int:
-    """How many of so many pass at one moment."""
+def allowed(rate: RateLimit, asked: int) -> int:
+    """How many of so many commands are allowed at one moment."""
     return sum(rate.allows() for _ in range(asked))
 
 
-def test_some_pass_at_once_and_then_so_many_a_second() -> None:
+def test_some_commands_are_allowed_at_once_and_then_so_many_a_second() -> None:
     clock = FakeClock(100.0)
     rate = RateLimit(5, 2.0, clock)
-    assert passed(rate, 100) == 5
+    assert allowed(rate, 100) == 5
     clock.move(1.0)
-    assert passed(rate, 100) == 2
+    assert allowed(rate, 100) == 2
     clock.move(0.25)
-    assert passed(rate, 1) == 0
+    assert allowed(rate, 1) == 0
     clock.move(0.25)
-    assert passed(rate, 1) == 1
+    assert allowed(rate, 1) == 1
 
 
-def test_after_a_long_silence_no_more_pass_at_once_than_at_first() -> None:
+def test_after_a_long_pause_no_more_are_allowed_at_once_than_at_first() -> None:
     clock = FakeClock(100.0)
     rate = RateLimit(5, 2.0, clock)
     clock.move(1e9)
-    assert passed(rate, 100) == 5
+    assert allowed(rate, 100) == 5
 
 
-def test_asking_too_often_does_not_make_one_wait_longer() -> None:
+def test_refused_commands_do_not_lengthen_the_wait() -> None:
     clock = FakeClock(100.0)
     rate = RateLimit(1, 1.0, clock)
     passed_at = []

@@ -1,4 +1,4 @@
-"""Who hears of a capture: the process itself, or its children by a signal; who gives orders."""
+"""Which process receives commands and signals, and which one captures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.processes import wait_until
 
 
 class Tracing:
-    """Counts what it is asked for."""
+    """Counts its captures."""
 
     def __init__(self) -> None:
         self.captures = 0
@@ -65,13 +65,13 @@ def pipe() -> Iterator[PipeWriter]:
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """To whom signals are sent."""
+    """The pids to which signals are sent."""
     pids: list[int] = []
     monkeypatch.setattr(capture_signal, "send", pids.extend)
     return pids
 
 
-def test_a_process_that_runs_tasks_is_asked_itself(pipe: PipeWriter, sent: list[int]) -> None:
+def test_a_main_process_that_runs_tasks_captures_itself(pipe: PipeWriter, sent: list[int]) -> None:
     tracing = Tracing()
     Worker(pipe, tracing, by_signal=True)
     assert "ok" in commands.memory_capture(None)
@@ -79,7 +79,7 @@ def test_a_process_that_runs_tasks_is_asked_itself(pipe: PipeWriter, sent: list[
 
 
 @pytest.mark.parametrize(("by_signal", "pids"), [(True, [7, 8]), (False, [])])
-def test_children_are_signalled_only_where_they_expect_it(
+def test_children_are_signalled_only_if_the_setting_is_on(
     pipe: PipeWriter, sent: list[int], by_signal: bool, pids: list[int]
 ) -> None:
     Worker(pipe, None, by_signal=by_signal)
@@ -88,17 +88,17 @@ def test_children_are_signalled_only_where_they_expect_it(
     assert callable(signal.getsignal(signal.SIGURG)) is by_signal
 
 
-def test_a_signal_to_the_main_process_orders_a_capture_of_half_a_minute(
+def test_a_signal_to_the_main_process_begins_a_capture_of_half_a_minute(
     pipe: PipeWriter, sent: list[int]
 ) -> None:
     Worker(pipe, None, by_signal=True)
     os.kill(os.getpid(), signal.SIGURG)
     wait_until("children are signalled", lambda: len(sent) == 2, 30)
-    orders = pipe.page.commands()
-    assert (orders.capture, orders.runs, orders.by_signal, sent) == (1, 0, True, [7, 8])
+    given = pipe.page.commands()
+    assert (given.capture, given.runs, given.by_signal, sent) == (1, 0, True, [7, 8])
 
 
-def test_a_signal_that_cannot_be_obeyed_is_told_in_the_log(
+def test_a_refused_signal_is_logged(
     pipe: PipeWriter,
     sent: list[int],
     caplog: pytest.LogCaptureFixture,
@@ -106,7 +106,7 @@ def test_a_signal_that_cannot_be_obeyed_is_told_in_the_log(
     worker = Worker(pipe, None, by_signal=True)
     worker.running = False
     os.kill(os.getpid(), signal.SIGURG)
-    wait_until("it is told", lambda: bool(caplog.records), 30)
+    wait_until("the refusal is logged", lambda: bool(caplog.records), 30)
     assert [r.getMessage() for r in caplog.records] == [
         "otel_celery_memory: SIGURG: the worker is shutting down"
     ]
@@ -120,7 +120,7 @@ def test_the_view_is_the_reporter_s_with_what_only_the_worker_knows(pipe: PipeWr
     assert commands.memory(None)["memory"] == {"tasks": [], "main_pid": os.getpid()}
 
 
-def test_a_worker_that_ended_answers_no_more(pipe: PipeWriter) -> None:
+def test_a_worker_that_ended_answers_no_commands(pipe: PipeWriter) -> None:
     worker = Worker(pipe, Tracing(), by_signal=True)
     worker.requests.detach()
     assert "not up yet" in commands.memory(None)["error"]
@@ -137,13 +137,13 @@ class Child:
         self.requests.attach(fake)
 
 
-def test_a_child_answers_no_remote_control_that_it_was_forked_with(pipe: PipeWriter) -> None:
+def test_a_child_does_not_answer_remote_control_that_it_inherited(pipe: PipeWriter) -> None:
     Worker(pipe, None, by_signal=False)
     Child(pipe)
     assert "not up yet" in commands.memory(None)["error"]
 
 
-def test_a_child_that_is_signalled_for_an_order_captures_what_it_runs(
+def test_a_child_that_is_signalled_during_a_capture_captures_its_current_run(
     pipe: PipeWriter, sent: list[int]
 ) -> None:
     child = Child(pipe)
@@ -153,7 +153,7 @@ def test_a_child_that_is_signalled_for_an_order_captures_what_it_runs(
     assert sent == []
 
 
-def test_a_child_that_a_person_signals_has_its_main_process_give_the_order(
+def test_a_child_that_is_signalled_otherwise_signals_its_main_process(
     pipe: PipeWriter, sent: list[int]
 ) -> None:
     child = Child(pipe)
@@ -176,7 +176,7 @@ def test_a_process_that_answers_for_itself_is_asked_and_shown_whole(pipe: PipeWr
 
 
 class Recording:
-    """What requests ask of a recorder."""
+    """The recorder of a process that answers for itself."""
 
     def __init__(self, tracing: Tracing) -> None:
         self.tracing = tracing

@@ -108,7 +108,7 @@ def test_a_view_becomes_this_text() -> None:
     assert view_text(VIEW) == TEXT
 
 
-def test_of_nothing_there_is_one_line() -> None:
+def test_an_empty_view_is_one_line() -> None:
     assert view_text({}) == "tracing ?: nothing measured in ten minutes, 0 runs aborted"
 
 
@@ -127,7 +127,7 @@ def test_the_cost_of_tracing_is_a_share_of_task_time_where_there_is_enough_of_it
     assert text == f"tracing budget: {spent}, 0 runs aborted"
 
 
-def test_what_the_page_had_no_room_for_is_told() -> None:
+def test_what_the_page_had_no_room_for_is_counted() -> None:
     text = view_text({"left_out": {"sites": 95, "tasks": 1_000}})
     assert text.endswith(", 0 runs aborted; no room for 95 sites, 1,000 tasks more")
 
