@@ -14,7 +14,7 @@ from demo.interruption import Interrupted, Interruption
 
 def main() -> int:
     """Run the demo as the command line asks."""
-    # Before everything that takes its time, the imports of Celery above all.
+    # Before everything slow, above all the imports of Celery.
     interruption = Interruption()
     from demo.run import Options, run
     from demo.worker import WorkerError
@@ -25,7 +25,7 @@ def main() -> int:
         default="",
         metavar="URL",
         help="send to this OTLP endpoint, such as http://127.0.0.1:4318, and not to the receiver "
-        "inside the demo; other OTEL_EXPORTER_OTLP_* variables are obeyed then",
+        "inside the demo; other OTEL_EXPORTER_OTLP_* variables apply then",
     )
     parser.add_argument(
         "--seconds",
@@ -44,7 +44,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     except BrokenPipeError:
-        # Whoever read the output has gone. Python would complain once more when it flushes.
+        # The reader of the output has ended. Python would report that once more when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0

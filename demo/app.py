@@ -14,7 +14,7 @@ from otel_celery_memory import CeleryMemoryInstrumentor
 app = Celery("demo")
 app.config_from_object(os.environ.get("DEMO_CONFIG", "demo.broker"))
 
-# All that an application adds. It tells often because a demo is short; all else is as by default.
+# All that an application adds. The intervals are short as a demo is; the rest are defaults.
 CeleryMemoryInstrumentor().instrument(sites_interval=5, export_interval=1)
 
 _entries_by_refresh: list[list[str]] = []
@@ -29,7 +29,7 @@ def refresh(feed: str) -> int:
 
 @app.task(name="reports.render")
 def render(title: str) -> int:
-    """Spikes: a document of 40 MiB and its encoded copy, both given back."""
+    """Spikes: a document of 40 MiB and its encoded copy, both freed."""
     document = f"<h1>{title}</h1>" + "<tr><td>42</td></tr>" * 2_000_000
     return len(document.encode())
 

@@ -23,7 +23,7 @@ _NEVER_WITH_ENDPOINT = (
     "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT",
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
 )
-"""What would win over ``--endpoint``; headers, certificates and the protocol are the user's."""
+"""Variables that would override ``--endpoint``; headers, certificates and protocol are kept."""
 
 
 def demo_environment(
@@ -39,7 +39,7 @@ def demo_environment(
         "OTEL_SERVICE_NAME": SERVICE_NAME,
         "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
         "PYTHONPATH": path,
-        # Both spellings are read, and the lower one wins.
+        # Both spellings are read; the lower-case one takes precedence.
         "NO_PROXY": past_proxies,
         "no_proxy": past_proxies,
         "TMPDIR": str(directory),

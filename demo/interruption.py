@@ -1,4 +1,4 @@
-"""Ctrl-C and its kin, noticed where the demo asks and nowhere else, so that nothing is left behind.
+"""Ctrl-C and similar signals, checked at chosen points only, so that nothing is left behind.
 
 An exception out of a signal handler could strike between the start of a process and the note that
 it has to be ended.
@@ -15,7 +15,7 @@ _POLL_S = 0.05
 
 
 class Interrupted(Exception):  # noqa: N818 - it is no error
-    """The demo is to end now."""
+    """A signal asks the demo to end."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -28,7 +28,7 @@ class Interruption:
     def __init__(self) -> None:
         self._number: int | None = None
         for number in _SIGNALS:
-            # Whoever started the demo with a signal ignored, as nohup does, means it.
+            # A signal that was ignored at the start, as with nohup, stays ignored.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._note)
 

@@ -1,4 +1,4 @@
-"""Publishes the demo's tasks: so many, at such a rate, never far ahead of the worker."""
+"""Publishes the demo's tasks at a steady rate, never far ahead of the worker."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import cycle, islice
 
 RATE_PER_S = 30
 BACKLOG_MAX = 60
-"""A worker that falls behind is not given more than it can do in a few seconds."""
+"""A worker that falls behind gets no more than it can run in a few seconds."""
 
 PATTERN = (
     *(("feeds.refresh", "news"), ("mail.send", "ann@example.com")) * 6,
@@ -52,7 +52,7 @@ class Load:
         self._post()
 
     def wake(self) -> None:
-        """One message more: a worker without any looks up only every few seconds."""
+        """One message more: a worker without messages polls only every few seconds."""
         self._app.send_task("mail.send", ("dee@example.com",))
         self._post()
 

@@ -1,4 +1,4 @@
-"""What the received telemetry says, as the rows that a table and a summary show. Pure."""
+"""The received telemetry as rows for the table and the summary. Pure functions."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ class SiteRow:
 
 @dataclass(frozen=True)
 class Numbers:
-    """All that is shown of a moment."""
+    """The numbers of one moment."""
 
     tasks: tuple[TaskRow, ...] = ()
     rss_bytes_by_slot: tuple[tuple[str, float], ...] = ()
     sites: tuple[SiteRow, ...] = ()
-    """The site that was seen to leave most alive comes first."""
+    """The sites; the one that left most memory alive comes first."""
     rankings: int = 0
     recycled: int = 0
     lost: int = 0
@@ -103,7 +103,7 @@ def _tasks(received: Received) -> tuple[TaskRow, ...]:
 
 
 def _mean_change(points: Iterable[Point]) -> dict[str, float]:
-    """Growth less shrinkage, of a run, by task: sizes are sent apart by their direction."""
+    """Growth less shrinkage of a run, by task: each direction is a series of its own."""
     total: dict[str, float] = defaultdict(float)
     count: dict[str, int] = defaultdict(int)
     for point in points:

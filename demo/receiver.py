@@ -1,4 +1,4 @@
-"""A small OTLP/HTTP receiver: keeps what it gets, as plain values, for a demo or a test."""
+"""A small OTLP/HTTP receiver that keeps all telemetry as plain values, for a demo or a test."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class _Server(ThreadingHTTPServer):
         TCPServer.server_bind(self)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A sender that was killed in the middle of a request is no news here."""
+        """Ignores a sender that was killed in the middle of a request."""
 
 
 class Receiver:
@@ -106,7 +106,7 @@ class Receiver:
     def __init__(self, status: int = 200) -> None:
         self.received = Received()
         self.status = status
-        """What is answered; anything but 200 is a Collector in trouble."""
+        """The status of responses; anything but 200 is a failing Collector."""
         self._lock = Lock()
         receiver = self
 

@@ -1,4 +1,4 @@
-"""One run of the demo: start all parts, keep the load going, end all parts, say what was seen."""
+"""One run of the demo: starts all parts, publishes the load, ends all parts, and sums up."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def run(options: Options, interruption: Interruption) -> str:
 
 
 def _start(load: Load, worker: Worker, view: View, interruption: Interruption) -> None:
-    """Publish a first handful and wait until the worker takes of it."""
+    """Publishes the first tasks, and waits until the worker receives one."""
     deadline_s = time.monotonic() + _START_TIMEOUT_S
     load.publish_until(_STEP_S)
     while load.waiting == load.published:

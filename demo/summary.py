@@ -1,4 +1,4 @@
-"""The closing summary: what each task did to memory, who leaks, and where. From telemetry alone."""
+"""The closing summary, from telemetry alone: each task's memory, which task leaks, and where."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is shown while the demo runs: a live table on a terminal, else a plain line now and then."""
+"""The output while the demo runs: a live table on a terminal, otherwise a line periodically."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _MEET_INTERVAL_S = 1.0
 
 
 class WorkerError(Exception):
-    """The worker did not do its part; the message has the end of its log."""
+    """The worker failed; the message has the end of its log."""
 
 
 class Worker:
@@ -51,7 +51,7 @@ class Worker:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                # Ctrl-C goes to the whole process group, and the demo ends the worker in order.
+                # Ctrl-C goes to the whole process group, and the demo shuts the worker down.
                 start_new_session=True,
             )
 
@@ -113,7 +113,7 @@ class Worker:
         self._process.send_signal(number)
 
     def _meet_family(self) -> None:
-        """Note the worker's processes now and then: when it is gone nobody knows whose they are."""
+        """Records the worker's processes periodically: after its end nobody knows its children."""
         if time.monotonic() - self._met_s < _MEET_INTERVAL_S:
             return
         self._met_s = time.monotonic()
@@ -126,7 +126,7 @@ class Worker:
 
 def _runs(process: psutil.Process) -> bool:
     try:
-        # is_running compares start times: a pid that was given to somebody else is not ours. In a
+        # is_running compares start times: a pid that another process has got is not ours. In a
         # container whose first process reaps nobody, what ended stays as a zombie.
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -30,7 +30,7 @@ def generated() -> dict[str, str]:
 
 
 def used() -> list[str]:
-    """Every attribute that something of ours carries, in order."""
+    """Every attribute of a metric, event or span, in order."""
     names = [name for each in (*c.METRICS, *c.EVENTS) for name in each.attributes]
     return sorted({*names, *(each.name for each in c.SPAN_ATTRIBUTES)})
 

@@ -1,4 +1,4 @@
-"""What was injected against what was told: pure."""
+"""Compares the injected faults with the exported telemetry. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,76 +12,76 @@ from soak.load import LOST, Sent
 from soak.marks import END, START, Mark, Marks
 
 _READ_LATE_NS = 300_000_000
-"""Frames lie in the pipe for a moment before they are read: an export knows those before."""
+"""Frames stay in the pipe for a moment: an export contains the frames read before that."""
 _IN_FLIGHT_NS = 500_000_000
-"""A request may be received after its sender was killed; its successor's first comes later."""
+"""A request may be received after its sender was killed; the successor's first comes later."""
 _ANSWERED_NS = 2_000_000_000
-"""By then a reporter has heard what came of its request, also on a busy machine."""
+"""By then a reporter has the response to its request, on a busy machine too."""
 
 
 @dataclass(frozen=True)
 class Deaths:
-    """What was told of the children that were killed."""
+    """How the killed children were reported."""
 
     killed: int
-    told: int
-    told_rightly: int
-    told_twice: int
-    told_again: int
-    """Twice as well, but first in the last request of a killed reporter, which did not hear that it
-    was taken."""
+    reported: int
+    reported_rightly: int
+    reported_twice: int
+    reported_again: int
+    """Reported twice, the first time in the last request of a reporter that was killed before the
+    response."""
     with_task: int
-    untold_pids: tuple[int, ...]
+    unreported_pids: tuple[int, ...]
     wrong: tuple[str, ...]
 
     @property
     def all_right(self) -> bool:
-        """Each was told once, with its task."""
-        return self.told_rightly == self.killed and not self.told_twice
+        """Whether each was reported once, with its task."""
+        return self.reported_rightly == self.killed and not self.reported_twice
 
 
 def deaths(
     killed: Collection[int], events: Sequence[Event], marks: Marks, kills_ns: Sequence[int] = ()
 ) -> Deaths:
-    """Compare the events of lost processes with the marks that the killed processes left.
+    """Compares the events of lost processes with the marks that the killed processes left.
 
     ``kills_ns`` is when their reporters were killed.
     """
-    told: dict[int, list[Mapping[str, Any]]] = {}
+    reported: dict[int, list[Mapping[str, Any]]] = {}
     first_ns: dict[int, int] = {}
     for event in events:
         pid = event.attributes["process.pid"]
-        told.setdefault(pid, []).append(event.attributes)
+        reported.setdefault(pid, []).append(event.attributes)
         first_ns.setdefault(pid, event.received_ns)
-    twice = [pid for pid in killed if len(told.get(pid, ())) > 1]
-    unheard_ns = last_requests(kills_ns, events)
-    again = [pid for pid in twice if len(told[pid]) == 2 and first_ns[pid] in unheard_ns]
+    twice = [pid for pid in killed if len(reported.get(pid, ())) > 1]
+    unacknowledged_ns = last_requests(kills_ns, events)
+    again = [pid for pid in twice if len(reported[pid]) == 2 and first_ns[pid] in unacknowledged_ns]
     right, wrong = 0, []
     for pid in killed:
-        if pid not in told:
+        if pid not in reported:
             continue
-        task_ids = [attributes.get("celery.task.id") for attributes in told[pid]]
+        task_ids = [attributes.get("celery.task.id") for attributes in reported[pid]]
         last = marks.last_of.get(pid)
         if all(is_right(task_id, last, marks.started) for task_id in task_ids):
             right += 1
         else:
-            wrong.append(f"{pid}: told {task_ids}, marked {last}")
+            wrong.append(f"{pid}: reported {task_ids}, marked {last}")
     return Deaths(
         killed=len(killed),
-        told=sum(pid in told for pid in killed),
-        told_rightly=right,
-        told_twice=len(twice) - len(again),
-        told_again=len(again),
-        with_task=sum("celery.task.id" in told[pid][0] for pid in killed if pid in told),
-        untold_pids=tuple(pid for pid in killed if pid not in told),
+        reported=sum(pid in reported for pid in killed),
+        reported_rightly=right,
+        reported_twice=len(twice) - len(again),
+        reported_again=len(again),
+        with_task=sum("celery.task.id" in reported[pid][0] for pid in killed if pid in reported),
+        unreported_pids=tuple(pid for pid in killed if pid not in reported),
         wrong=tuple(wrong),
     )
 
 
 def last_requests(kills_ns: Sequence[int], events: Sequence[Event]) -> set[int]:
-    """When the last request of each reporter was received that was killed as it waited for it.
+    """When the last request of each reporter was received that was killed before the response.
 
-    It sends one after another: of those before it has heard.
+    A reporter sends one request after another, so it has the responses to all earlier ones.
     """
     received_ns = sorted({event.received_ns for event in events})
     found = set()
@@ -93,10 +93,10 @@ def last_requests(kills_ns: Sequence[int], events: Sequence[Event]) -> set[int]:
 
 
 def is_right(task_id: str | None, last: Mark | None, started: Mapping[str, Mark]) -> bool:
-    """Whether this is the task that was in flight, as far as the process's own marks can tell.
+    """Whether this is the task that was in flight, as far as the process's own marks show.
 
-    Between two bodies a process ends one task and begins the next: killed there it may have been
-    in either, or in none.
+    Between two bodies a process ends one task and begins the next: if it was killed there, either
+    task may have been in flight, or none.
     """
     if last is not None and last.kind == START:
         return task_id == last.task_id
@@ -113,19 +113,20 @@ class Balance:
     measured: int
     lost: int
     dropped_ends: int
-    """Ends of tasks that a full pipe did not take."""
+    """Ends of tasks that a full pipe dropped."""
     dropped_others: int
     twice_max: int
-    """Ends in an export that was taken while its reporter was killed: the next one repeats them."""
+    """Ends in a successful export whose reporter was killed before the response: the next repeats
+    them."""
 
     @property
     def unaccounted(self) -> int:
-        """Tasks that nobody told of or counted; below zero where some were told twice."""
+        """Tasks that were neither reported nor counted; below zero if some were exported twice."""
         return self.started - self.measured - self.lost - self.dropped_ends
 
     @property
     def holds(self) -> bool:
-        """Whether nothing is missing, and nothing told twice, but what may be."""
+        """Whether no task is missing, and at most `twice_max` were exported twice."""
         return -self.twice_max <= self.unaccounted <= 0
 
 
@@ -141,16 +142,16 @@ def lost_in_flight(events: Sequence[Event]) -> set[str]:
     return {str(task_id) for task_id in named if task_id is not None}
 
 
-def told_twice_max(
+def reported_twice_max(
     kills_ns: Sequence[int], points: Sequence[Point], ended: Mapping[str, Mark]
 ) -> int:
-    """The most tasks whose reporter can have been killed before it heard that they were taken."""
+    """An upper bound of the tasks whose reporter was killed before the response to their export."""
     exported_ns = sorted({p.time_ns for p in points if p.metric == "celery.task.memory.measured"})
     ends_ns = sorted(mark.time_ns for mark in ended.values() if mark.kind == END)
     total = 0
     for kill_ns in kills_ns:
         at = bisect_left(exported_ns, kill_ns)
-        # What the last export told, and what ended since.
+        # The tasks of the last export, and those that ended since.
         since_ns = exported_ns[at - 2] - _READ_LATE_NS if at > 1 else 0
         total += bisect_right(ends_ns, kill_ns) - bisect_left(ends_ns, since_ns)
     return total
@@ -162,7 +163,7 @@ def harmed(
     marks: Marks,
     killed: Container[int],
 ) -> list[str]:
-    """Tasks whose outcome is another one than without us, with what came of them."""
+    """Tasks whose outcome differs from the one without instrumentation, with that outcome."""
     wrong = []
     for each in sent:
         outcome = found.get(each.task_id)

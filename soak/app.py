@@ -14,7 +14,7 @@ from soak.marks import END, START, write_mark
 app = Celery("soak", broker=os.environ["SOAK_BROKER"], backend=os.environ["SOAK_BACKEND"])
 app.conf.update(
     broker_connection_retry_on_startup=True,
-    # As Celery has them by default: a task that is killed with its process is lost, once.
+    # Celery's defaults: a task that is killed with its process is lost.
     task_acks_late=False,
     task_reject_on_worker_lost=False,
 )

@@ -1,4 +1,4 @@
-"""A Collector that gets into trouble when it is told to."""
+"""A Collector that fails on demand."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HANG_MAX_S = 60.0
 
 
 class Trouble(Enum):
-    """What it does instead of its work."""
+    """The ways in which it fails."""
 
     NONE = "answers"
     REFUSES = "answers 503"
@@ -26,7 +26,7 @@ class Trouble(Enum):
 
 
 class TroubledReceiver(Receiver):
-    """Keeps what it answers with 200, and nothing else."""
+    """Keeps only the requests that it answers with 200."""
 
     def __init__(self, seed: int = 1) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class TroubledReceiver(Receiver):
         return self
 
     def turn(self, trouble: Trouble) -> None:
-        """From now on it is in this trouble; who was left hanging is let go."""
+        """Fails in this way from now on; requests that were left hanging are released."""
         self.trouble = trouble
         self.status = 503 if trouble is Trouble.REFUSES else 200
         self._over.set()
@@ -51,7 +51,7 @@ class TroubledReceiver(Receiver):
             over.wait(SLOW_S)
         if trouble is Trouble.HANGS:
             over.wait(_HANG_MAX_S)
-        # Before anything is kept: what is kept and not answered would be sent again.
+        # Fail before anything is kept: a request that is kept and not answered would be sent again.
         if trouble is Trouble.HANGS or (trouble is Trouble.CLOSES and self._random.random() < 0.5):
             handler.close_connection = True
             with suppress(OSError):

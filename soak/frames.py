@@ -1,4 +1,4 @@
-"""Whether the reporter stays as small as it is: frames without end, names without end.
+"""Whether the reporter's memory stays bounded with endless frames and endless task names.
 
 `python -m soak.frames` feeds a real reporter through a real pipe, as children would, and reads its
 RSS from the kernel: after a first part of the frames, with all the names in it, and at the end.
@@ -29,7 +29,7 @@ _BATCH_TASKS = 1_000
 _FULL_PAUSE_S = 0.01
 _SETTLE_S = 3.0
 _FIRST_PART = 10
-"""The first one of so many parts makes caches and names: from then on nothing may grow."""
+"""The first of so many parts fills caches and names: after it, nothing may grow."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def _settled_rss(reporter: psutil.Process) -> int:
 
 
 def _send(pipe: PipeWriter, numbers: range, names: int) -> None:
-    """No faster than they are read: what is dropped would not weigh on the reporter."""
+    """Send no faster than the reporter reads: dropped frames would not load it."""
     for number in numbers:
         if number % _BATCH_TASKS == 0:
             _wait_for_room(pipe)
@@ -107,7 +107,7 @@ def _wait_for_room(pipe: PipeWriter) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Feed, and print what became of the reporter."""
+    """Feed the reporter, and print its growth."""
     parser = argparse.ArgumentParser(prog="python -m soak.frames", description=__doc__)
     parser.add_argument("--frames", type=int, default=2_000_000)
     parser.add_argument("--names", type=int, default=10_000)

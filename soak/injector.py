@@ -1,4 +1,4 @@
-"""Does to the worker and its Collector what the plan says, and notes what it did to whom."""
+"""Injects the plan's faults into the worker and its Collector, and records them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from soak.worker import SoakWorker, age_s
 
 _SMALL_PIPE_BYTES, _PIPE_BYTES = 4096, 1 << 20
 _REPORTER_AGE_S = 10.5
-"""Younger ones are started again after a pause only."""
+"""A reporter that lived for less is started again only after a pause."""
 
 
 @dataclass
 class Injected:
-    """What was done."""
+    """The injected faults."""
 
     counts: Counter[str] = field(default_factory=Counter)
     killed: set[int] = field(default_factory=set)
@@ -43,7 +43,7 @@ class Injector:
         self._stopped: psutil.Process | None = None
 
     def inject(self, due: Sequence[Injection]) -> list[Injection]:
-        """Try each of these; those that have to wait a little longer."""
+        """Tries to inject each of these; returns those that have to wait."""
         return [injection for injection in due if not self._inject(injection)]
 
     def _inject(self, injection: Injection) -> bool:
@@ -86,7 +86,7 @@ class Injector:
         return True
 
     def _fill_pipe(self) -> bool:
-        """Nobody reads it, and it is small."""
+        """Makes the pipe small, and stops its reader."""
         reporter = self._worker.reporter()
         if reporter is None:
             return False
@@ -94,7 +94,7 @@ class Injector:
         try:
             self._worker.resize_pipe(_SMALL_PIPE_BYTES)
         except OSError:
-            # More is in it than that: let it be read first.
+            # It contains more than that: let the reporter read first.
             reporter.resume()
             return False
         self._stopped = reporter
@@ -109,7 +109,7 @@ class Injector:
         return True
 
     def release(self) -> None:
-        """Leave nothing stopped, whatever happened."""
+        """Leaves no process stopped, whatever happened."""
         self._receiver.turn(Trouble.NONE)
         with suppress(psutil.Error, OSError):
             self._free_pipe()

@@ -1,4 +1,4 @@
-"""What is sent to the worker, and what has to come of it."""
+"""The tasks that are sent to the worker, and their expected outcomes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from celery import Celery
 _KEYS_AT_ONCE = 1_000
 _KINDS = ("double", "build", "double", "build", "fail", "double", "double", "build", "double")
 LOST = "WorkerLostError"
-"""What Celery says of a task whose process was killed."""
+"""Celery's exception for a task whose process was killed."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Sent:
 
 
 def tasks(count: int, first: int = 0) -> list[Sent]:
-    """So many tasks of all kinds."""
+    """A number of tasks of all kinds."""
     numbers = range(first, first + count)
     return [Sent(str(uuid.uuid4()), _KINDS[n % len(_KINDS)], n) for n in numbers]
 
@@ -54,13 +54,13 @@ def send(client: Celery, batch: Sequence[Sent], queue: str) -> None:
 
 @dataclass
 class Outcomes:
-    """What the result backend has, by task id; read again and again until nothing is missing."""
+    """The outcomes in the result backend, by task id, read until none is missing."""
 
     store: redis.Redis
     found: dict[str, tuple[str, Any]] = field(default_factory=dict)
 
     def missing(self, sent: Sequence[Sent]) -> int:
-        """Look for those not seen yet; how many are still missing."""
+        """Reads the outcomes still missing; returns how many remain."""
         wanted = [each.task_id for each in sent if each.task_id not in self.found]
         for at in range(0, len(wanted), _KEYS_AT_ONCE):
             ids = wanted[at : at + _KEYS_AT_ONCE]

@@ -1,4 +1,4 @@
-"""What tasks write of themselves, apart from all that is measured: one line at start and at end.
+"""Marks that tasks write, independent of the measurement: one line at start and one at end.
 
 A line is written with one call to a file opened for appending, so the lines of many processes
 never mix (open(2), ``O_APPEND``), and what was written outlives its process.
@@ -43,7 +43,7 @@ class Marks:
     _offset: int = 0
 
     def read(self) -> None:
-        """Take in what was written since."""
+        """Reads what was written since the last call."""
         with self.path.open("rb") as file:
             file.seek(self._offset)
             data = file.read()

@@ -1,4 +1,4 @@
-"""Which fault is injected when, counted in tasks: pure, and the same for the same seed."""
+"""When each fault is injected, counted in tasks. Pure, and the same for the same seed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from enum import Enum
 from soak.collector import Trouble
 
 _STOPPED_TASKS_MAX = 2_000
-"""In a window with a full pipe: a reporter that stands still for half a minute is replaced."""
+"""In a window with a full pipe: a reporter that hangs for half a minute is replaced."""
 
 
 class Fault(Enum):
-    """What is done to the worker; the end of what lasts is one too."""
+    """Kinds of faults; the end of one that lasts is a kind too."""
 
     KILL_CHILD = "SIGKILL to a child"
     KILL_REPORTER = "SIGKILL to the reporter"
@@ -39,7 +39,7 @@ class Phase:
     tasks: int
     injections: tuple[Injection, ...]
     rate_per_s: float = 0.0
-    """Tasks are sent no faster than this; 0 is as fast as it goes."""
+    """The highest rate of tasks; 0 is no limit."""
 
 
 @dataclass(frozen=True)

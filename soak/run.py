@@ -1,4 +1,4 @@
-"""One run: phases of load and faults, and after each the balance of its tasks."""
+"""One run: phases of load and faults, each followed by the balance of its tasks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from soak.account import (
     deaths,
     harmed,
     lost_in_flight,
-    told_twice_max,
+    reported_twice_max,
 )
 from soak.collector import TroubledReceiver
 from soak.injector import Injected, Injector
@@ -34,14 +34,14 @@ _POLL_S = 0.02
 _LOOK_S = 0.5
 _BATCH = 100
 _SETTLE_S = 9.0
-"""A killed child is judged after six seconds at most, and an export follows."""
+"""The exit of a killed child is classified after at most six seconds, then exported."""
 _STUCK_S = 90.0
 Say = Callable[[str], None]
 
 
 @dataclass
 class Result:
-    """What the table is made of."""
+    """The numbers of the table."""
 
     tasks: int
     injected: Injected
@@ -59,7 +59,7 @@ class Result:
 
 
 class Soak:
-    """The run's parts, put together."""
+    """Runs the phases of load and faults."""
 
     def __init__(
         self, worker: SoakWorker, receiver: TroubledReceiver, broker: str, marks: Marks, say: Say
@@ -76,7 +76,7 @@ class Soak:
         self.balances: list[Balance] = []
 
     def phase(self, phase: Phase) -> None:
-        """Load and faults until all its tasks are done; then the books are made up."""
+        """Runs load and faults until all tasks of the phase are done, then adds its balance."""
         self._say(f"{phase.name}: {phase.tasks:,} tasks, {len(phase.injections)} injections")
         batch = tasks(phase.tasks, len(self._sent))
         self._sent += batch
@@ -127,19 +127,19 @@ class Soak:
             len(lost_in_flight(events)),
             dropped.task_ends,
             dropped.others + dropped.damaged,
-            told_twice_max(
+            reported_twice_max(
                 self._injector.done.reporter_kills_ns,
                 list(self._receiver.received.points),
                 self._marks.ended,
             ),
         )
-        told = [after - before for after, before in zip(now, self._totals, strict=True)]
-        self.balances.append(Balance(name, *told))
+        counts = [after - before for after, before in zip(now, self._totals, strict=True)]
+        self.balances.append(Balance(name, *counts))
         self._say(f"{self.balances[-1]}")
         self._totals = now
 
     def result(self, began_s: float) -> Result:
-        """The whole run."""
+        """Runs all phases."""
         done = self._injector.done
         events = losses(self._receiver.received)
         restarts = self._receiver.received.latest("celery.memory.reporter.restarts")

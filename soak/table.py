@@ -14,11 +14,11 @@ def lines(result: Result) -> Iterator[str]:
     """The table, line by line."""
     yield f"{result.tasks:,} tasks over prefork in {result.duration_s:.0f} s"
     yield ""
-    yield f"{'fault':38}{'injected':>9}{'survived':>9}{'told rightly':>13}"
+    yield f"{'fault':38}{'injected':>9}{'survived':>9}{'reported':>13}"
     for name, count in sorted(result.injected.counts.items()):
         survived, rightly = str(count), "-"
         if name == Fault.KILL_CHILD.value:
-            rightly = str(result.deaths.told_rightly)
+            rightly = str(result.deaths.reported_rightly)
         elif name == Fault.KILL_REPORTER.value:
             survived = rightly = str(min(result.restarts, count))
         yield f"{name:38}{count:9}{survived:>9}{rightly:>13}"
@@ -29,17 +29,17 @@ def lines(result: Result) -> Iterator[str]:
         bound = f"  (or {each.twice_max} twice)" if each.twice_max else ""
         yield f"{row}{each.unaccounted:9}{bound}{'' if each.holds else '  WRONG'}"
     yield "  lost: in flight in a killed child. dropped: the pipe was full at its end. missing:"
-    yield "  started, but none of these, or, below zero, told twice: by an export that was taken"
-    yield "  while its reporter was killed."
+    yield "  started, but none of these or, below zero, exported twice: by an export whose reporter"
+    yield "  was killed before the response."
     yield ""
     deaths = result.deaths
-    yield f"deaths told {deaths.told} of {deaths.killed}, {deaths.with_task} with a task in flight,"
-    yield f"  {len(deaths.wrong)} with a wrong one, {deaths.told_twice} twice,"
-    yield f"  {deaths.told_again} again, after a reporter that was killed as it told them"
+    yield f"deaths reported {deaths.reported} of {deaths.killed},"
+    yield f"  {deaths.with_task} with a task in flight, {len(deaths.wrong)} with a wrong one, {deaths.reported_twice} twice,"
+    yield f"  {deaths.reported_again} again, after a reporter was killed while it reported them"
     others = sum(each.dropped_others for each in result.balances)
-    yield f"frames dropped that were no end of a task {others}"
+    yield f"frames dropped other than ends of tasks {others}"
     yield f"tasks harmed {len(result.harmed)}"
-    yield from (f"  untold: pid {pid}" for pid in deaths.untold_pids[:_SHOWN])
+    yield from (f"  unreported: pid {pid}" for pid in deaths.unreported_pids[:_SHOWN])
     yield from (f"  wrong: {each}" for each in deaths.wrong[:_SHOWN])
     yield from (f"  harmed: {each}" for each in result.harmed[:_SHOWN])
     yield "all right" if result.all_right else "NOT all right"

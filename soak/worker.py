@@ -1,4 +1,4 @@
-"""The worker under the faults: its processes, and the page on which it counts what it dropped."""
+"""The worker under the faults: its processes, and the control page with its drop counters."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class SoakWorker:
         return self.server.process.pid
 
     def reporter(self) -> psutil.Process | None:
-        """Its reporter, where one runs."""
+        """The reporter's pid, if one runs."""
         for pid in reporters_of(self.pid):
             with suppress(psutil.Error):
                 return psutil.Process(pid)
@@ -82,7 +82,7 @@ class SoakWorker:
 def age_s(pid: int) -> float:
     """How long ago a process began, by the kernel's ticks since boot; 0 where it is gone.
 
-    What psutil tells is up to a second more: it adds them to the boot time in whole seconds.
+    psutil's value is up to a second more: it adds them to the boot time in whole seconds.
     """
     ticks = read_start_ticks(pid)
     if ticks is None:
@@ -94,7 +94,7 @@ def _works(child: psutil.Process) -> bool:
     """Whether a child of the main process is one of the pool, and no reporter.
 
     One that was forked a moment ago may still become a reporter; or has not begun to work: killed
-    then, its end is billiard's to tell, and no task's.
+    then, billiard reports its end, and no task is lost.
     """
     try:
         if age_s(child.pid) < _BEGINS_S:

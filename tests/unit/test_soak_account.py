@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from demo.receiver import Event, Point
-from soak.account import Balance, begun, deaths, harmed, is_right, told_twice_max
+from soak.account import Balance, begun, deaths, harmed, is_right, reported_twice_max
 from soak.load import Sent
 from soak.marks import END, START, Mark, Marks, write_mark
 from soak.plan import Fault, Scale
@@ -38,20 +38,25 @@ def lost(pid: int, task_id: str | None, received_ns: int = 0) -> Event:
         ("a", None, False),
     ],
 )
-def test_a_death_is_told_rightly_where_its_marks_do_not_contradict(
+def test_a_death_is_reported_rightly_if_its_marks_do_not_contradict(
     task_id: str | None, last: Mark | None, right: bool
 ) -> None:
     assert is_right(task_id, last, STARTED) is right
 
 
-def test_each_death_is_told_untold_wrong_or_told_twice() -> None:
+def test_each_death_is_reported_unreported_wrong_or_reported_twice() -> None:
     marks = Marks(Path(), started=dict(STARTED), last_of={11: Mark(START, "a", 11, 0)})
     found = deaths({11, 12, 13}, [lost(11, "b"), lost(12, None), lost(12, None)], marks)
-    assert (found.killed, found.told, found.told_rightly, found.told_twice) == (3, 2, 1, 1)
-    assert (found.untold_pids, len(found.wrong), found.all_right) == ((13,), 1, False)
+    assert (found.killed, found.reported, found.reported_rightly, found.reported_twice) == (
+        3,
+        2,
+        1,
+        1,
+    )
+    assert (found.unreported_pids, len(found.wrong), found.all_right) == ((13,), 1, False)
 
 
-def test_a_death_that_is_told_once_with_its_task_is_right_and_without_it_is_not() -> None:
+def test_a_death_that_is_reported_once_with_its_task_is_right_and_without_it_is_not() -> None:
     marks = Marks(Path(), started=dict(STARTED), last_of={11: Mark(START, "a", 11, 0)})
     assert deaths({11}, [lost(11, "a")], marks).all_right
     assert not deaths({11}, [lost(11, None)], marks).all_right
@@ -59,14 +64,14 @@ def test_a_death_that_is_told_once_with_its_task_is_right_and_without_it_is_not(
     assert not deaths({11}, [], marks).all_right
 
 
-def test_a_death_may_be_told_again_if_its_first_telling_was_the_last_of_a_killed_reporter() -> None:
+def test_a_death_may_be_reported_again_after_the_last_request_of_a_killed_reporter() -> None:
     marks = Marks(Path())
     events = [
         *(lost(11, None, 1 * S), lost(12, None, 2 * S), lost(13, None, 2 * S)),
         *(lost(11, None, 5 * S), lost(12, None, 5 * S), lost(14, None, 5 * S)),
     ]
     found = deaths({11, 12, 13, 14}, events, marks, [2 * S + 1])
-    assert (found.told_rightly, found.told_twice, found.told_again) == (4, 1, 1)
+    assert (found.reported_rightly, found.reported_twice, found.reported_again) == (4, 1, 1)
     # Received when its sender was dead.
     assert deaths({12, 13}, events, marks, [2 * S - 1]).all_right
     assert not deaths({12, 13}, [*events, lost(12, None, 6 * S)], marks, [2 * S]).all_right
@@ -75,14 +80,14 @@ def test_a_death_may_be_told_again_if_its_first_telling_was_the_last_of_a_killed
     assert not deaths({12, 13}, events, marks, [4 * S + 1]).all_right
 
 
-def test_a_death_that_is_told_again_must_be_told_rightly_both_times() -> None:
+def test_a_death_that_is_reported_again_must_be_right_both_times() -> None:
     marks = Marks(Path(), started=dict(STARTED), last_of={11: Mark(START, "a", 11, 0)})
     events = [lost(11, "a", 1 * S), lost(11, "b", 2 * S)]
     found = deaths({11}, events, marks, [1 * S])
-    assert (found.told_again, len(found.wrong), found.all_right) == (1, 1, False)
+    assert (found.reported_again, len(found.wrong), found.all_right) == (1, 1, False)
 
 
-def test_a_balance_holds_where_nothing_is_missing_and_no_more_told_twice_than_may_be() -> None:
+def test_a_balance_holds_if_no_task_is_missing_and_few_enough_are_exported_twice() -> None:
     assert Balance("", 10, 8, 2, 0, 0, 0).holds
     assert Balance("", 10, 5, 2, 3, 9, 0).holds
     assert Balance("", 10, 6, 2, 3, 0, 1).holds
@@ -96,13 +101,13 @@ def test_a_task_killed_before_its_first_mark_has_begun_if_it_is_named() -> None:
     assert begun(marks, [lost(11, "c"), lost(12, None)]) == {"a", "b", "c"}
 
 
-def test_told_twice_is_at_most_what_ended_since_the_export_before_the_last_one() -> None:
+def test_reported_twice_is_at_most_what_ended_since_the_export_before_the_last_one() -> None:
     points = [
         Point("celery.task.memory.measured", "", {}, {}, 0, time_s * S, 0) for time_s in (1, 2, 4)
     ]
     ended = {str(n): Mark(END, str(n), 11, n * S // 2) for n in range(10)}
     # From 0.7 s to 3 s: those at 1, 1.5, 2, 2.5 and 3 s.
-    assert told_twice_max([3 * S], points, ended) == 5
+    assert reported_twice_max([3 * S], points, ended) == 5
 
 
 def test_only_a_task_that_our_kill_took_may_be_lost() -> None:
