@@ -34,7 +34,8 @@ def lines(result: Result) -> Iterator[str]:
     yield ""
     deaths = result.deaths
     yield f"deaths reported {deaths.reported} of {deaths.killed},"
-    yield f"  {deaths.with_task} with a task in flight, {len(deaths.wrong)} with a wrong one, {deaths.reported_twice} twice,"
+    yield f"  {deaths.with_task} with a task in flight, {len(deaths.wrong)} with a wrong one,"
+    yield f"  {deaths.reported_twice} twice,"
     yield f"  {deaths.reported_again} again, after a reporter was killed while it reported them"
     others = sum(each.dropped_others for each in result.balances)
     yield f"frames dropped other than ends of tasks {others}"

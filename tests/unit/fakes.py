@@ -85,7 +85,7 @@ class ListSink:
 
 
 class FakeInFlightTable:
-    """The places of the control page in which tasks are held, by slot, and who says it is idle."""
+    """The tasks in flight on a control page, by slot, and the idle processes."""
 
     def __init__(self, by_slot: dict[int, bytes] | None = None) -> None:
         self.by_slot = by_slot or {}
@@ -101,6 +101,6 @@ class FakeInFlightTable:
         self.by_slot.pop(slot, None)
 
 
-def ends_to(sink: RecordSink) -> ChildExits:
-    """The ends of children that held nothing, told to this one."""
+def exits_to(sink: RecordSink) -> ChildExits:
+    """Exits of children without tasks in flight, sent to `sink`."""
     return ChildExits(sink, FakeInFlightTable())

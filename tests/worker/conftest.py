@@ -26,14 +26,14 @@ def broker(
     if wanted(shutil.which("redis-server"), request.config):
         with running_redis(directory) as url:
             yield Broker.redis(url)
-            # Results in reference cycles tell their Redis that they are gone, while it is there.
+            # Results in reference cycles unsubscribe from their Redis, while it is there.
             gc.collect()
         return
     yield file_system_broker(directory)
 
 
 def wanted(program: str | None, config: pytest.Config) -> bool:
-    """Whether to start a broker: not where its program is missing and nobody insists on it."""
+    """Whether to start a broker: not if its program is missing and it is not required."""
     return program is not None or bool(config.getoption("--require-brokers"))
 
 

@@ -1,4 +1,4 @@
-"""Starts real workers, sends them tasks, and finds what they told the receiver."""
+"""Starts real workers, sends them tasks, and finds what the receiver got."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Worker:
     def stop(self, timeout_s: float = 45) -> float:
         """Warm shutdown; seconds it took.
 
-        Some 30 where the main process was told to before it had read that a task has begun,
+        Some 30 where the main process was asked to before it had read that a task has begun,
         whose result can be had by then: billiard's child waits so long for somebody to read it
         (``GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT``). Seen in one of 75 busy runs.
         """
@@ -95,7 +95,7 @@ class Worker:
     def remote(self, *words: str, broker: Broker) -> tuple[str, dict[str, Any]]:
         """What Celery's command line says to a remote command: as text, and this node's answer."""
         group, *rest = words
-        told = []
+        outputs = []
         for options in ([], ["--json"]):
             command = [
                 *(sys.executable, "-m", "celery", "--app=tests.worker.app", group),
@@ -105,10 +105,10 @@ class Worker:
             done = subprocess.run(
                 command, env=environ, capture_output=True, text=True, timeout=60, check=False
             )
-            told.append(done.stdout)
+            outputs.append(done.stdout)
             if group == "control":
-                return told[0], {}
-        return told[0], json.loads(told[1])[self.node]
+                return outputs[0], {}
+        return outputs[0], json.loads(outputs[1])[self.node]
 
     def log(self) -> str:
         """All it said."""
@@ -122,7 +122,7 @@ class Worker:
     def wait_accepted(self, count: int) -> None:
         """Until its main process has read that this many tasks run; the worker wants `CONTROLLED`.
 
-        A worker told to stop before it has read that throws the job away: it gives the message
+        A worker asked to stop before it has read that throws the job away: it gives the message
         back to the broker though a child runs the task, and waits 30 s for that child, whose
         result nobody reads (``AsynPool.flush``, Celery 5.7.0; `stop`).
         """

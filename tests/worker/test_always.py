@@ -1,4 +1,4 @@
-"""Tracing that is always on, in real workers: what failed runs hold is not told as a leak."""
+"""Tracing that is always on, in real workers: what failed runs keep is not reported as a leak."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FAILING = ("fail_holding", "retry_holding")
 
 
 @pytest.mark.parametrize("tracing", ["always", "budget"])
-def test_what_a_failed_or_retried_run_holds_until_it_is_collected_is_no_leak_of_it(
+def test_what_a_failed_or_retried_run_keeps_until_collection_is_not_its_leak(
     start: Start, receiver: Receiver, tracing: str
 ) -> None:
     environ = {
@@ -23,8 +23,8 @@ def test_what_a_failed_or_retried_run_holds_until_it_is_collected_is_no_leak_of_
         "OTEL_CELERY_MEMORY_SITES_TOP": "100",
     }
 
-    def told() -> list[tuple[str, str]]:
-        """The last part of the task's name, and what window of it was told."""
+    def reported() -> list[tuple[str, str]]:
+        """The last part of each task's name, with the window that was reported."""
         return [
             (
                 event.attributes.get("celery.task.name", "").rpartition(".")[2],
@@ -35,13 +35,13 @@ def test_what_a_failed_or_retried_run_holds_until_it_is_collected_is_no_leak_of_
 
     with start(arguments=["--concurrency=1"], environ=environ) as worker:
 
-        def told_of_all() -> bool:
+        def reported_all() -> bool:
             for name in FAILING * 20:
                 worker.send(name, IN_FLIGHT_BYTES).get(timeout=30, propagate=False)
                 worker.run("noop")
-            return {task for task, _ in told()} >= {*FAILING, "noop"}
+            return {task for task, _ in reported()} >= {*FAILING, "noop"}
 
         for _ in range(3):
-            wait_until("sites of all tasks are told", told_of_all, 60)
-    # What a run holds when it is looked at is the garbage collector's affair, and Celery's.
-    assert {window for task, window in told() if task in FAILING} == {"partial"}
+            wait_until("sites of all tasks are reported", reported_all, 60)
+    # What a run still keeps when it is measured depends on the garbage collector, and Celery.
+    assert {window for task, window in reported() if task in FAILING} == {"partial"}

@@ -75,7 +75,7 @@ def test_inspect_memory_shows_processes_tasks_and_sites_in_every_pool(
         assert view["switched_off"] == []
         assert "retained/run" in text
         assert "tracing budget" in text
-        # One slowed run is much of the little task time there is: no share is told.
+        # One slowed run is much of the little task time there is: no share is shown.
         assert "of task time in ten minutes, " in text
         assert "%" not in text
         assert 0 < view["tracing"]["spent_seconds"] < view["tracing"]["task_seconds"]
@@ -88,9 +88,11 @@ def test_the_command_line_accepts_the_commands_and_lists_them(broker: Broker) ->
     option = "--list" if celery.VERSION >= (5, 7) else "--help"
     for group, words in commands.items():
         command = [sys.executable, "-m", "celery", "--app=tests.worker.app", group, option]
-        told = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
-        shown = "".join(told.stdout.split())
-        assert all(word in shown for word in words), told.stdout + told.stderr
+        command_result = subprocess.run(
+            command, env=environ, capture_output=True, text=True, check=False
+        )
+        shown = "".join(command_result.stdout.split())
+        assert all(word in shown for word in words), command_result.stdout + command_result.stderr
 
 
 def test_two_captures_around_a_thousand_runs_name_the_line_and_the_bytes(
@@ -115,10 +117,10 @@ def test_two_captures_around_a_thousand_runs_name_the_line_and_the_bytes(
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in directory.iterdir())
     assert len(list(directory.glob("*.pprof.gz"))) == 2
     command = [sys.executable, "-m", "otel_celery_memory.cli", "diff", "--json"]
-    told = subprocess.run(
+    command_result = subprocess.run(
         [*command, str(before), str(after)], capture_output=True, text=True, check=True
     )
-    first = json.loads(told.stdout)["top"][0]
+    first = json.loads(command_result.stdout)["top"][0]
     assert first["name"].endswith(f"app.py:{line_of('leaks in churn_and_keep')}")
     # A bytearray of 57 bytes and its buffer in each run.
     assert first["change"]["size_bytes"] == pytest.approx(RUNS * (LEAK_BYTES + 57), rel=0.05)

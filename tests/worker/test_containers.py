@@ -49,7 +49,7 @@ def reporter_in(worker: Worker) -> int | None:
 
 
 @needs_processes
-def test_as_process_1_it_tells_of_deaths_and_no_zombie_stays(
+def test_as_process_1_it_reports_deaths_and_leaves_no_zombie(
     start: Start, receiver: Receiver
 ) -> None:
     with contained(start, arguments=["--concurrency=2"]) as worker:
@@ -79,7 +79,7 @@ def test_as_process_1_it_tells_of_deaths_and_no_zombie_stays(
 
 
 @needs_processes
-def test_a_container_that_is_killed_as_a_whole_is_told_by_the_next_with_the_same_pids(
+def test_a_container_killed_as_a_whole_is_reported_by_the_next_with_the_same_pids(
     start: Start, receiver: Receiver, tmp_path: Path
 ) -> None:
     directory = tmp_path / "state"
@@ -99,7 +99,7 @@ def test_a_container_that_is_killed_as_a_whole_is_told_by_the_next_with_the_same
     assert losses(receiver.received) == []
 
     with contained(start, arguments=["--concurrency=1"], environ=environ) as worker:
-        wait_until("the losses are told", lambda: len(losses(receiver.received)) == 2, 15)
+        wait_until("the losses are reported", lambda: len(losses(receiver.received)) == 2, 15)
         worker.run("noop")
         worker.stop()
     of_main, of_child = (event.attributes for event in losses(receiver.received))

@@ -34,7 +34,7 @@ REPORTER_LINE = re.compile(r"/memory reporter\]")
 
 @dataclass(frozen=True)
 class Daemon:
-    """A worker that nobody is the parent of: known by its files."""
+    """A worker without a parent process: known by its files."""
 
     name: str
     directory: Path
@@ -61,7 +61,7 @@ class Daemon:
         return f"{self.name}-{self.directory.name}"
 
     def options(self) -> list[str]:
-        """What `celery worker` and `celery multi` are told alike."""
+        """The common arguments of `celery worker` and `celery multi`."""
         return [
             f"--queues={self.queue}",
             f"--pidfile={self.directory}/%n.pid",

@@ -31,18 +31,18 @@ def test_a_child_killed_in_a_task_then_its_reporter_then_the_worker_lose_nothing
         for _ in range(20):
             worker.run("noop")
         lost = worker.send("die", signal.SIGKILL)
-        wait_until("the loss is told", lambda: losses(receiver.received), 15)
+        wait_until("the loss is reported", lambda: losses(receiver.received), 15)
         (event,) = losses(receiver.received)
-        told = {**event.attributes}
-        assert told.pop("celery.task.age") >= 0
-        assert told.pop("process.pid") not in children_of(worker.pid)
-        assert told.pop("celery.worker.slot") in ("0", "1")
+        reported = {**event.attributes}
+        assert reported.pop("celery.task.age") >= 0
+        assert reported.pop("process.pid") not in children_of(worker.pid)
+        assert reported.pop("celery.worker.slot") in ("0", "1")
         for size in ("process.rss", "process.rss_peak"):
-            assert told.pop(f"celery.worker.{size}") > 10 << 20
-        assert told.pop("celery.task.memory.rss.start") > 10 << 20
-        # Where the machine counts them: somebody else's, if any.
-        told.pop("celery.worker.cgroup.oom_kills", 0)
-        assert told == {
+            assert reported.pop(f"celery.worker.{size}") > 10 << 20
+        assert reported.pop("celery.task.memory.rss.start") > 10 << 20
+        # OOM kills of other processes, if the machine counts them.
+        reported.pop("celery.worker.cgroup.oom_kills", 0)
+        assert reported == {
             "celery.worker.exit.reason": "killed",
             "celery.worker.exit.signal": 9,
             "celery.task.name": "tests.worker.app.die",
@@ -88,7 +88,7 @@ def test_a_child_killed_in_a_task_then_its_reporter_then_the_worker_lose_nothing
         ("stuck", (), "time_limit", None),
     ],
 )
-def test_a_lost_child_is_told_with_its_reason_and_task(
+def test_a_lost_child_is_reported_with_its_reason_and_task(
     start: Start,
     receiver: Receiver,
     task: str,
@@ -98,7 +98,7 @@ def test_a_lost_child_is_told_with_its_reason_and_task(
 ) -> None:
     with start(arguments=["--concurrency=1"]) as worker:
         worker.send(task, *arguments)
-        wait_until("the loss is told", lambda: losses(receiver.received), 20)
+        wait_until("the loss is reported", lambda: losses(receiver.received), 20)
         worker.run("noop")
         worker.stop()
     (event,) = losses(receiver.received)
@@ -119,7 +119,7 @@ def test_a_task_that_runs_others_in_threads_is_measured_and_named_where_it_dies(
         # What ran beside others in one process has no numbers of its own; what came after has.
         assert sum(point.count for point in deltas) == 20
         worker.send("fan_out", 10, signal.SIGKILL)
-        wait_until("the loss is told", lambda: losses(receiver.received), 20)
+        wait_until("the loss is reported", lambda: losses(receiver.received), 20)
     (lost,) = losses(receiver.received)
     assert lost.attributes["celery.task.name"] == "tests.worker.app.fan_out"
 
@@ -170,7 +170,7 @@ def test_a_task_that_closes_our_descriptors_does_no_harm_and_measuring_goes_on(
         for _ in range(5):
             worker.run("noop")
         worker.stop()
-    # Whose own start was noted with what it closed has no end to tell.
+    # A process whose start went into a descriptor that it closed has no end to report.
     assert measured(receiver.received) == {"noop": 6}
     assert losses(receiver.received) == []
     assert exits(receiver.received, slot="0") == {"shutdown": 1}

@@ -1,4 +1,4 @@
-"""How each process ended: a row of the table each, in a real worker, told once and rightly."""
+"""How each process ended: a row of the table each, in a real worker, reported once and rightly."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def how(event: Event) -> tuple[Any, ...]:
 
 
 def wait_lost(receiver: Receiver, count: int) -> None:
-    wait_until("the loss is told", lambda: len(losses(receiver.received)) >= count, 20)
+    wait_until("the loss is reported", lambda: len(losses(receiver.received)) >= count, 20)
 
 
 def the_child(worker: Worker) -> int:
@@ -49,7 +49,7 @@ def _one(pids: list[int]) -> list[int]:
     return pids if len(pids) == 1 else []
 
 
-def test_revoked_killed_idle_and_requeued_are_told_with_their_signals_and_tasks(
+def test_revoked_killed_idle_and_requeued_are_reported_with_signals_and_tasks(
     start: Start, receiver: Receiver, tmp_path: Path
 ) -> None:
     with start(arguments=["--concurrency=1"], environ=CONTROLLED) as worker:
@@ -57,8 +57,8 @@ def test_revoked_killed_idle_and_requeued_are_told_with_their_signals_and_tasks(
         expected: list[tuple[Any, ...]] = []
 
         for number in (signal.SIGTERM, signal.SIGKILL):
-            # Told as killed from outside, idle; the child has come up when its task has run, whose
-            # result is there a moment before its end.
+            # Reported as killed from outside, idle. The child has come up when its task has run; the
+            # task's result is there a moment before its end.
             wait_measured(receiver.received, {"noop": len(expected) + 1})
             os.kill(the_child(worker), number)
             expected.append(("killed", number, None, None))
@@ -88,7 +88,7 @@ def test_revoked_killed_idle_and_requeued_are_told_with_their_signals_and_tasks(
     assert measured(receiver.received)["die_once"] == 1
 
 
-def test_a_pool_that_shrinks_ends_its_children_in_order(start: Start, receiver: Receiver) -> None:
+def test_a_pool_that_shrinks_ends_its_children_orderly(start: Start, receiver: Receiver) -> None:
     environ = {"AUTOSCALE_KEEPALIVE": "1"}
     with start(arguments=["--autoscale=2,1"], environ=environ) as worker:
         sleeping = [worker.send("sleep", 2) for _ in range(3)]
@@ -132,9 +132,7 @@ def _kill_for_want_of_memory(cgroup: MemoryCgroup, start: Start, receiver: Recei
     assert exits(receiver.received, slot="0") == {"oom_kill": 1, "killed": 1, "shutdown": 1}
 
 
-def test_what_recycling_costs_and_brings_is_told_in_numbers(
-    start: Start, receiver: Receiver
-) -> None:
+def test_cost_and_gain_of_recycling_are_exported(start: Start, receiver: Receiver) -> None:
     with start(arguments=["--concurrency=1", "--max-tasks-per-child=2"]) as worker:
         for _ in range(3):
             worker.run("keep", 50 * MIB)

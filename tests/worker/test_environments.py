@@ -49,7 +49,7 @@ def test_a_worker_that_may_write_nowhere_is_measured_all_the_same(
 
 
 @needs_mounts
-def test_on_a_read_only_root_what_cannot_be_kept_is_said_once_to_whom_it_concerns(
+def test_on_a_read_only_root_what_cannot_be_written_is_logged_once(
     start: Start, receiver: Receiver, tmp_path: Path, broker: Broker
 ) -> None:
     temporary = tmp_path / "tmp"

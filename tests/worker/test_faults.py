@@ -48,7 +48,7 @@ def hanging() -> Iterator[str]:
 
 @contextmanager
 def refused() -> Iterator[str]:
-    """An endpoint where nobody listens."""
+    """An endpoint on which nothing listens."""
     (port,) = free_ports(1)
     yield f"http://127.0.0.1:{port}"
 

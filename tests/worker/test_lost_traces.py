@@ -13,22 +13,22 @@ SAMPLED = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
 UNSAMPLED = {"traceparent": f"00-{TRACE}-{PARENT}-00"}
 
 
-def test_a_lost_child_is_told_in_the_trace_that_its_task_was_sent_in_where_that_is_sampled(
+def test_a_lost_child_is_reported_in_the_sampled_trace_of_its_task_s_message(
     start: Start, receiver: Receiver
 ) -> None:
     with start(arguments=["--concurrency=1"]) as worker:
         for sent, headers in enumerate((SAMPLED, UNSAMPLED, {})):
             worker.send("die", signal.SIGKILL, headers=headers)
-            wait_until("the loss is told", lambda: len(losses(receiver.received)) > sent, 20)  # noqa: B023
+            wait_until("the loss is reported", lambda: len(losses(receiver.received)) > sent, 20)  # noqa: B023
         # Celery strikes it off before the child has ended.
         worker.send("sleep", 30, headers=SAMPLED, time_limit=3)
-        wait_until("the last loss is told", lambda: len(losses(receiver.received)) == 4, 20)
+        wait_until("the last loss is reported", lambda: len(losses(receiver.received)) == 4, 20)
         worker.stop()
-    told = [
+    reported = [
         (event.attributes["celery.worker.exit.reason"], event.trace_id, event.span_id)
         for event in losses(receiver.received)
     ]
-    assert told == [
+    assert reported == [
         ("killed", TRACE, PARENT),
         ("killed", "", ""),
         ("killed", "", ""),

@@ -134,7 +134,7 @@ def test_an_eager_call_is_measured_inside_its_caller(start: Start, receiver: Rec
             size_bytes, runs = total(receiver, f"celery.task.memory.{metric}", task)
             assert runs == 1
             assert size_bytes == pytest.approx(SIZE, rel=0.05), (task, metric)
-    # What is left behind is told once, of the outermost.
+    # What is retained is measured once, for the outermost.
     assert total(receiver, "celery.task.memory.rss.retained", "keep") == (0, 0)
 
 
@@ -171,7 +171,7 @@ def test_the_solo_pool_is_measured_in_the_main_process(start: Start, receiver: R
     assert kept_bytes == pytest.approx(SIZE, rel=0.05)
 
 
-def test_every_process_tells_its_memory_and_files_under_its_slot(
+def test_memory_and_files_of_every_process_are_exported_under_its_slot(
     start: Start, receiver: Receiver
 ) -> None:
     with start(arguments=["--concurrency=2", "--max-memory-per-child=500000"]) as worker:

@@ -29,7 +29,7 @@ OURS = re.compile(r"^.*(?:/memory reporter\]|otel_celery_memory).*$", re.MULTILI
 
 
 @pytest.mark.usefixtures("needs_redis")
-def test_while_the_broker_is_away_tasks_and_deaths_are_told_and_then_all_goes_on_without_a_word(
+def test_while_the_broker_is_away_tasks_and_deaths_are_reported_and_nothing_is_logged(
     start: Start, receiver: Receiver, tmp_path: Path
 ) -> None:
     (port,) = free_ports(1)
@@ -43,16 +43,16 @@ def test_while_the_broker_is_away_tasks_and_deaths_are_told_and_then_all_goes_on
             wait_until("both have come", lambda: worker.log().count("sleep[") == 2, 10)
             (reporter,), children = reporters_of(worker.pid), children_of(worker.pid)
 
-            # Results tell their Redis that they are gone, while it is there.
+            # Results unsubscribe from their Redis, while it is there.
             gc.collect()
             redis.close()
             wait_until("it is missed", lambda: "Connection refused" in worker.log(), 20)
             wait_measured(receiver.received, {"sleep": 1})
-            # The main process does nothing but wait: it neither reaps them nor tells of them.
+            # The main process only waits: it neither reaps them nor sends their exits.
             for pid in children:
                 os.kill(pid, signal.SIGSEGV)
             wait_until("both are counted", lambda: exits(receiver.received) == {"crashed": 2}, 20)
-            told = losses(receiver.received)
+            reported = losses(receiver.received)
             redis.enter_context(running_redis(tmp_path, port))
 
             for _ in range(10):
@@ -62,8 +62,8 @@ def test_while_the_broker_is_away_tasks_and_deaths_are_told_and_then_all_goes_on
             assert reporters_of(worker.pid) == [reporter]
             worker.stop()
         gc.collect()
-    assert {event.attributes["celery.worker.exit.signal"] for event in told} == {signal.SIGSEGV}
-    assert {event.attributes.get("celery.task.id") for event in told} == {cut_id, None}
+    assert {event.attributes["celery.worker.exit.signal"] for event in reported} == {signal.SIGSEGV}
+    assert {event.attributes.get("celery.task.id") for event in reported} == {cut_id, None}
     (killed,) = losses(receiver.received)[2:]
     assert killed.attributes["celery.task.id"] == last_id
     assert measured(receiver.received) == {"noop": 20, "sleep": 1}

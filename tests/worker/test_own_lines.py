@@ -1,4 +1,4 @@
-"""What we hold while we look is nobody's leak: a task that keeps nothing is accused of no line."""
+"""What we allocate while we measure is no task's leak: a task that keeps nothing has no site."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.worker.test_budget import sites
 
 
 @pytest.mark.parametrize("tracing", ["budget", "always"])
-def test_no_line_of_ours_nor_of_the_library_that_we_call_is_told(
+def test_no_line_of_ours_nor_of_the_library_that_we_call_is_reported(
     start: Start, receiver: Receiver, tracing: str
 ) -> None:
     environ = {
@@ -27,16 +27,16 @@ def test_no_line_of_ours_nor_of_the_library_that_we_call_is_told(
             result.get(timeout=60)
         worker.run("churn_and_keep", 1024)
         worker.run("churn_and_keep", 1024)
-        told = sites(receiver)
-        return any("app.py" in e.attributes["celery.memory.site.name"] for e in told)
+        reported = sites(receiver)
+        return any("app.py" in e.attributes["celery.memory.site.name"] for e in reported)
 
     with start(environ=environ, arguments=["--concurrency=1"]) as worker:
-        wait_until("the task's own lines are told", traced_often, 60)
+        wait_until("the task's own lines are reported", traced_often, 60)
         for _ in range(3):
             traced_often()
         worker.stop()
     package = otel_celery_memory.__path__[0]
-    told = {str(event.attributes["code.file.path"]) for event in sites(receiver)}
+    reported = {str(event.attributes["code.file.path"]) for event in sites(receiver)}
     # Constructors of our data classes are compiled from text, without a file of their own.
-    ours = {path for path in told if path.startswith((package, "<string>"))}
-    assert ours | {path for path in told if path.endswith("/contextlib.py")} == set()
+    ours = {path for path in reported if path.startswith((package, "<string>"))}
+    assert ours | {path for path in reported if path.endswith("/contextlib.py")} == set()

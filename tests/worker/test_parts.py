@@ -1,4 +1,4 @@
-"""A part of ours that fails in a child is seen from outside, and no task notices."""
+"""A part that fails in a child is reported, and no task notices."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_part_that_fails_in_children_is_in_a_metric_and_in_inspect_memory(
             }
 
         both = {("0", "heap", 1), ("1", "heap", 1)}
-        wait_until("both children's are told", lambda: told() == both, 30)
+        wait_until("both children's are reported", lambda: told() == both, 30)
         answer: dict[str, Any] = {}
 
         def shown() -> bool:

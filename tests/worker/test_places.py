@@ -27,12 +27,12 @@ def test_opentelemetry_instrument_measures_a_worker_without_a_line_of_code(
         assert len(reporters_of(worker.pid)) == 1
         worker.stop()
     assert measured(receiver.received) == {"noop": 10}
-    # What cannot be used is said once and the default is used: nobody could catch an error.
+    # An invalid value is logged once and the default is used: nobody could catch an error.
     assert worker.log().count("OTEL_CELERY_MEMORY_FRAMES='many' cannot be used") == 1
 
 
 def log_of_ten_tasks(start: Start, receiver: Receiver, environ: Mapping[str, str]) -> str:
-    """What a worker says that measures ten tasks without a reporter."""
+    """The log of a worker that measures ten tasks without a reporter."""
     with start(arguments=["--concurrency=2"], environ=environ) as worker:
         for _ in range(10):
             worker.run("noop")

@@ -1,4 +1,4 @@
-"""A limit that is near is told before anybody dies of it, and at once."""
+"""Pressure is reported at once, before a process dies of the limit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def pressures(receiver: Receiver) -> list[Event]:
     return [e for e in list(receiver.received.events) if e.name == "celery.memory.pressure"]
 
 
-def told(event: Event) -> dict[str, Any]:
+def attributes_of(event: Event) -> dict[str, Any]:
     """What it says, less what differs from run to run."""
     attributes = {**event.attributes}
     limit, used = (attributes.pop(f"celery.memory.limit.{name}") for name in ("size", "used"))
@@ -40,7 +40,7 @@ def told(event: Event) -> dict[str, Any]:
 
 
 def limits(receiver: Receiver) -> dict[str, float]:
-    """The limits that are told, in bytes by kind."""
+    """The limits that are exported, in bytes by kind."""
     return {
         point.attributes["celery.memory.limit.kind"]: point.value
         for point in receiver.received.latest("celery.worker.memory.limit")
@@ -55,7 +55,7 @@ def limits(receiver: Receiver) -> dict[str, float]:
         ("rlimit_as", 600_000, [], ["/bin/sh", "-c", 'ulimit -v 600000; exec "$0" "$@"', CELERY]),
     ],
 )
-def test_a_process_near_its_own_limit_is_told_with_its_task_while_it_runs(
+def test_a_process_near_its_own_limit_is_reported_with_its_task_while_it_runs(
     start: Start,
     receiver: Receiver,
     kind: str,
@@ -66,7 +66,7 @@ def test_a_process_near_its_own_limit_is_told_with_its_task_while_it_runs(
     arguments = ["--concurrency=1", *arguments]
     with start(arguments=arguments, prefix=prefix, environ=NOT_BY_ITSELF) as worker:
         result = worker.send("grow", 5 * MIB, 110, 0.05)
-        wait_until("the pressure is told", lambda: pressures(receiver), 20)
+        wait_until("the pressure is reported", lambda: pressures(receiver), 20)
         assert not result.ready()
         # Before it runs into the limit: what Celery does with a MemoryError is not asked here.
         os.kill(worker.pid, signal.SIGKILL)
@@ -75,7 +75,7 @@ def test_a_process_near_its_own_limit_is_told_with_its_task_while_it_runs(
     assert limits(receiver)[kind] == limit_kib * 1024
     (event,) = pressures(receiver)
     assert event.severity == "WARN"
-    assert told(event) == {
+    assert attributes_of(event) == {
         "celery.memory.limit.kind": kind,
         "celery.worker.slot": "0",
         "celery.task.name": "tests.worker.app.grow",
@@ -83,7 +83,7 @@ def test_a_process_near_its_own_limit_is_told_with_its_task_while_it_runs(
     }
 
 
-def test_a_container_near_its_limit_tells_of_all_its_processes_before_the_kernel_kills_one(
+def test_a_container_near_its_limit_is_reported_before_the_kernel_kills_a_process(
     start: Start, receiver: Receiver
 ) -> None:
     with memory_cgroup() as cgroup:
@@ -95,14 +95,14 @@ def test_a_container_near_its_limit_tells_of_all_its_processes_before_the_kernel
         options: dict[str, Any] = {"prefix": cgroup.prefix(CELERY), "environ": NOT_BY_ITSELF}
         with start(arguments=["--concurrency=1"], **options) as worker:
             result = worker.send("grow", 10 * MIB, 100, 0.1)
-            wait_until("the pressure is told", lambda: len(pressures(receiver)) >= 2, 20)
+            wait_until("the pressure is reported", lambda: len(pressures(receiver)) >= 2, 20)
             wait_until("the kill is noticed", lambda: "SIGKILL" in worker.log(), 20)
             worker.stop()
     assert limits(receiver)["cgroup"] == 400 * MIB
     (charged,) = receiver.received.latest("celery.worker.memory.cgroup")
     assert 0 < charged.value <= 400 * MIB
     child, main = pressures(receiver)
-    assert told(child) == {
+    assert attributes_of(child) == {
         "celery.memory.limit.kind": "cgroup",
         "celery.worker.slot": "0",
         "celery.task.name": "tests.worker.app.grow",

@@ -25,7 +25,7 @@ MIB = 1 << 20
 SIZE = 64 * MIB
 
 
-def test_over_rabbitmq_every_number_and_every_end_is_told_as_over_redis(
+def test_over_rabbitmq_every_number_and_exit_is_reported_as_over_redis(
     start: Start, receiver: Receiver, rabbitmq: Broker
 ) -> None:
     with start(broker=rabbitmq, arguments=["--concurrency=2"]) as worker:

@@ -1,4 +1,4 @@
-"""A reporter that is killed takes nothing with it: its successor tells what it had read."""
+"""When a reporter is killed nothing is lost: its successor exports what it had read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.worker.harness import (
 )
 
 
-def test_what_a_killed_reporter_had_read_and_not_exported_is_told_by_the_next(
+def test_what_a_killed_reporter_had_read_and_not_exported_is_exported_by_the_next(
     start: Start, receiver: Receiver
 ) -> None:
     # No export falls between: all that ran is in the killed reporter alone.
@@ -27,7 +27,7 @@ def test_what_a_killed_reporter_had_read_and_not_exported_is_told_by_the_next(
         for _ in range(20):
             worker.run("keep", 1 << 20)
         worker.send("die", signal.SIGKILL)
-        wait_until("the loss is told", lambda: losses(receiver.received), 20)
+        wait_until("the loss is reported", lambda: losses(receiver.received), 20)
         for _ in range(20):
             worker.run("allocate", 1)
         reporter = worker.reporter()
@@ -41,13 +41,13 @@ def test_what_a_killed_reporter_had_read_and_not_exported_is_told_by_the_next(
     peaks = receiver.received.latest("celery.task.memory.rss.peak")
     assert sum(point.count for point in peaks) == 45
     retained = receiver.received.latest("celery.task.memory.rss.retained")
-    # Of the task that killed its process nobody knows what it left behind.
+    # What the task that killed its process retained is not known.
     assert sum(point.count for point in retained) == 45
     assert len(losses(receiver.received)) == 1
     assert exits(receiver.received)["shutdown"] == 2
 
 
-def test_a_death_is_told_whose_reporter_and_worker_end_right_after_it(
+def test_a_death_is_reported_whose_reporter_and_worker_end_right_after_it(
     start: Start, receiver: Receiver
 ) -> None:
     with start(arguments=["--concurrency=2"]) as worker:
@@ -57,14 +57,14 @@ def test_a_death_is_told_whose_reporter_and_worker_end_right_after_it(
         assert reporter is not None
         task_id = worker.send("die", signal.SIGKILL).id
         wait_until("it is reaped", lambda: set(children_of(worker.pid)) - children, 20)
-        # What was read of it is exported, and it is judged by nobody yet.
+        # Its records are exported, and its exit is not classified yet.
         wait_answered(receiver.received)
         os.kill(reporter, signal.SIGKILL)
         worker.stop()
     assert {event.attributes["celery.task.id"] for event in losses(receiver.received)} == {task_id}
 
 
-def test_what_was_exported_is_not_told_again(start: Start, receiver: Receiver) -> None:
+def test_what_was_exported_is_not_exported_again(start: Start, receiver: Receiver) -> None:
     with start(arguments=["--concurrency=2"]) as worker:
         for _ in range(20):
             worker.run("noop")

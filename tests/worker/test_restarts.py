@@ -18,7 +18,7 @@ from tests.worker.harness import (
 )
 
 
-def test_after_sighup_the_new_worker_is_measured_and_the_old_one_ended_in_order(
+def test_after_sighup_the_new_worker_is_measured_and_the_old_one_ended_orderly(
     start: Start, receiver: Receiver
 ) -> None:
     with start(arguments=["--concurrency=2"], environ=CONTROLLED) as worker:

@@ -32,7 +32,7 @@ def leaking(received: Received, metric: c.Metric) -> list[Point]:
 
 
 def exports_since(received: Received, last: Point) -> int:
-    """How often metrics were exported without a word of the line, after it was told last."""
+    """How often metrics were exported without the line, after it was exported last."""
     return len(
         {
             point.time_ns
@@ -60,8 +60,8 @@ def test_a_line_that_leaks_is_a_metric_until_its_task_runs_no_more(
             worker.run("noop")
             return exports_since(received, leaking(received, c.SITE_SIZE_LEVEL)[-1]) >= 3
 
-        wait_until("the line is told", told, 120)
-        wait_until("it is told no more", gone, 60)
+        wait_until("the line is reported", reported, 120)
+        wait_until("it is reported no more", gone, 60)
     size, rate, runs = (leaking(received, metric)[-1] for metric in c.SITE_METRICS)
     assert (size.unit, rate.unit, runs.unit) == ("By", "By/min", "{run}")
     # The bytes, their bytearray, and now and then another block of the deque.
@@ -71,9 +71,7 @@ def test_a_line_that_leaks_is_a_metric_until_its_task_runs_no_more(
     assert runs.value >= 1
 
 
-def test_of_each_ranking_there_are_no_more_places_than_are_told(
-    start: Start, receiver: Receiver
-) -> None:
+def test_each_ranking_has_no_more_sites_than_sites_top(start: Start, receiver: Receiver) -> None:
     environ = {**EAGER, "OTEL_CELERY_MEMORY_SITES_TOP": "2"}
     received = receiver.received
     with start(arguments=["--concurrency=1"], environ=environ) as worker:
@@ -92,7 +90,7 @@ def test_of_each_ranking_there_are_no_more_places_than_are_told(
                     found[point.time_ns] = found.get(point.time_ns, 0) + 1
             return found
 
-        wait_until("two places are told at once", told, 120)
+        wait_until("two places are reported at once", reported, 120)
     assert max(places().values()) == 2
 
 

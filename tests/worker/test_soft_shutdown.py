@@ -14,14 +14,14 @@ SOFT = tuple(map(int, celery.__version__.split(".")[:2])) >= (5, 5)
 """Those before know no soft shutdown, and cut every task at once."""
 
 
-def test_tasks_that_are_cut_are_no_losses_however_long_another_does_not_obey(
+def test_terminated_tasks_are_no_losses_however_long_another_ignores_the_shutdown(
     start: Start, receiver: Receiver
 ) -> None:
     environ = {**CONTROLLED, "TEST_SOFT_SHUTDOWN_S": "1.5"}
     with start(arguments=["--concurrency=3"], environ=environ) as worker:
         worker.run("noop")
         # The first ends in time, the second is cut, the third ends when it likes: the pool is
-        # waited for until then, and only afterwards Celery tells of the shutdown.
+        # waited for until then, and only afterwards Celery sends its signal.
         for task, seconds in (("sleep", 1), ("sleep", 60), ("stubborn", 6)):
             worker.send(task, seconds)
         worker.wait_accepted(3)

@@ -36,7 +36,7 @@ def spawned(worker: Worker) -> bool:
     return any(b"spawn" in command for command in commands)
 
 
-def test_spawned_children_tell_the_worker_s_one_reporter(
+def test_spawned_children_send_to_the_worker_s_one_reporter(
     start: Start, receiver: Receiver, tmp_path: Path
 ) -> None:
     arguments = ["--concurrency=1", "--max-tasks-per-child=3", "--max-memory-per-child=250000"]
@@ -47,7 +47,7 @@ def test_spawned_children_tell_the_worker_s_one_reporter(
         worker.run("free", 300 * MIB)
         assert len(reporters_of(worker.pid)) == 1
         lost = worker.send("die", signal.SIGKILL)
-        wait_until("the loss is told", lambda: losses(receiver.received), 20)
+        wait_until("the loss is reported", lambda: losses(receiver.received), 20)
         worker.run("noop")
         worker.stop()
     assert measured(receiver.received) == {"noop": 5, "free": 1}

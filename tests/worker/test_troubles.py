@@ -19,7 +19,7 @@ ROUNDS = 3
 
 @pytest.fixture
 def receiver() -> Iterator[TroubledReceiver]:
-    """One that gets into trouble when it is told to."""
+    """A part that fails on demand."""
     with TroubledReceiver() as running:
         yield running
 
@@ -49,7 +49,7 @@ def test_after_a_collector_s_trouble_all_numbers_are_right_and_the_reporter_is_s
             largest_bytes = max(largest_bytes, reporter.memory_info().rss)
         receiver.turn(Trouble.NONE)
         wait_measured(receiver.received, {"keep": 1 + 100 * ROUNDS, "sleep": ROUNDS})
-        wait_until("the losses are told", lambda: len(losses(receiver.received)) >= ROUNDS, 30)
+        wait_until("the losses are reported", lambda: len(losses(receiver.received)) >= ROUNDS, 30)
         largest_bytes = max(largest_bytes, reporter.memory_info().rss)
         worker.stop()
     streams = {
@@ -65,6 +65,6 @@ def test_after_a_collector_s_trouble_all_numbers_are_right_and_the_reporter_is_s
     assert len(streams) == 2
     peaks = receiver.received.latest("celery.task.memory.rss.peak")
     assert sum(point.count for point in peaks) == 1 + 101 * ROUNDS
-    told = [event.attributes["celery.task.id"] for event in losses(receiver.received)]
-    assert sorted(told) == sorted(lost)
+    reported = [event.attributes["celery.task.id"] for event in losses(receiver.received)]
+    assert sorted(reported) == sorted(lost)
     assert 10 << 20 < largest_bytes < REPORTER_MAX_BYTES

@@ -1,4 +1,4 @@
-"""Workers of an unprivileged user, from the start or by ``--uid``: what they may read is told."""
+"""Workers of an unprivileged user, from the start or by ``--uid``, export what they may read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CELERY = str(Path(sys.executable).parent / "celery")
 NOBODY = 65_534
 FROM_THE_START = f'exec setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups "$0" "$@"'
 BY_ITSELF = f'exec "$0" "$@" --uid={NOBODY}'
-"""The kernel lets nobody look into a process that has changed its user, not even itself."""
+"""The kernel lets no process read one that has changed its user, not even itself."""
 
 
 @needs_mounts
@@ -25,7 +25,7 @@ BY_ITSELF = f'exec "$0" "$@" --uid={NOBODY}'
     [(FROM_THE_START, {"main", "0", "1", "reporter"}, 11), (BY_ITSELF, {"reporter"}, 0)],
     ids=["from the start", "--uid"],
 )
-def test_a_worker_without_privileges_is_measured_and_what_nobody_may_read_is_left_out(
+def test_a_worker_without_privileges_is_measured_without_what_it_may_not_read(
     start: Start,
     receiver: Receiver,
     tmp_path: Path,
@@ -58,7 +58,7 @@ def test_a_worker_without_privileges_is_measured_and_what_nobody_may_read_is_lef
     assert event.attributes["celery.worker.process.rss"] > 10 << 20
     for metric in ("memory", "memory.virtual"):
         assert slots(metric) == {"main", "0", "1", "reporter"}, metric
-    # From Linux 6.2 on one need not look inside to count them.
+    # From Linux 6.2 on they can be counted without that right.
     assert slots("open_files") >= looked_into
     for metric in ("memory.unique", "memory.proportional"):
         assert slots(metric) == looked_into, metric

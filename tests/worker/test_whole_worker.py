@@ -1,4 +1,4 @@
-"""A worker that is killed as a whole: its reporter tells, or else the next start of the node."""
+"""A worker killed as a whole is reported by its reporter, or by the next start of the node."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _text(directory: Path) -> str:
     return "".join(path.read_text() for path in directory.glob("*.json"))
 
 
-def test_killed_with_its_reporter_it_is_told_by_the_next_start_of_the_same_node(
+def test_killed_with_its_reporter_it_is_reported_by_the_next_start_of_the_node(
     start: Start, receiver: Receiver, tmp_path: Path
 ) -> None:
     directory = tmp_path / "state"
@@ -43,7 +43,7 @@ def test_killed_with_its_reporter_it_is_told_by_the_next_start_of_the_same_node(
         worker.run("noop")
         result = in_task(worker, directory)
         (child,) = children_of(worker.pid)
-        # The reporter first, as nobody is to be left to tell.
+        # The reporter first, so that nothing can report the kill.
         for pid in (*reporters_of(worker.pid), worker.pid, child):
             os.kill(pid, signal.SIGKILL)
         worker.server.process.wait(10)
@@ -52,14 +52,14 @@ def test_killed_with_its_reporter_it_is_told_by_the_next_start_of_the_same_node(
     assert result.id in _text(directory)
 
     with start(arguments=["--concurrency=1"], environ=environ) as worker:
-        wait_until("the losses are told", lambda: len(losses(receiver.received)) == 2, 15)
+        wait_until("the losses are reported", lambda: len(losses(receiver.received)) == 2, 15)
         worker.stop()
     of_main, of_child = (dict(event.attributes) for event in losses(receiver.received))
     assert (of_main["celery.worker.slot"], of_main["process.pid"]) == ("main", main)
     assert of_child.pop("celery.task.age") >= 0
     for size in ("worker.process.rss", "worker.process.rss_peak", "task.memory.rss.start"):
         assert of_child.pop(f"celery.{size}") > 10 << 20
-    # Where the machine counts them: somebody else's, if any.
+    # OOM kills of other processes, if the machine counts them.
     of_child.pop("celery.worker.cgroup.oom_kills", 0)
     assert of_child == {
         "celery.worker.slot": "0",
@@ -69,11 +69,11 @@ def test_killed_with_its_reporter_it_is_told_by_the_next_start_of_the_same_node(
         "celery.task.name": "tests.worker.app.sleep",
         "celery.task.id": result.id,
     }
-    # The second worker ended in order: nothing is left to find.
+    # The second worker ended orderly: there is nothing to recover.
     assert list(directory.iterdir()) == []
 
 
-def test_where_the_reporter_survives_it_tells_all_and_leaves_nothing_to_find(
+def test_a_reporter_that_survives_reports_all_and_leaves_nothing_to_recover(
     start: Start, receiver: Receiver, tmp_path: Path
 ) -> None:
     directory = tmp_path / "state"
@@ -87,13 +87,13 @@ def test_where_the_reporter_survives_it_tells_all_and_leaves_nothing_to_find(
         worker.server.process.wait(10)
         wait_until("the reporter has ended", lambda: not reporters_of(worker.pid), 15)
     assert measured(receiver.received) == {"noop": 10}
-    told = [e.attributes for e in losses(receiver.received)]
-    assert {(each["celery.worker.slot"], each.get("celery.task.id")) for each in told} >= {
+    reported = [e.attributes for e in losses(receiver.received)]
+    assert {(each["celery.worker.slot"], each.get("celery.task.id")) for each in reported} >= {
         ("main", None)
     }
-    assert {each["celery.worker.slot"] for each in told} == {"main", "0", "1"}
-    assert [each["celery.task.id"] for each in told if "celery.task.id" in each] == [result.id]
-    assert not any("celery.worker.exit.recovered" in each for each in told)
+    assert {each["celery.worker.slot"] for each in reported} == {"main", "0", "1"}
+    assert [each["celery.task.id"] for each in reported if "celery.task.id" in each] == [result.id]
+    assert not any("celery.worker.exit.recovered" in each for each in reported)
     assert list(directory.iterdir()) == []
 
 
@@ -110,7 +110,7 @@ def test_a_state_directory_that_cannot_be_written_to_harms_nothing(
     assert worker.log().count("the state cannot be kept") == 1
 
 
-def test_a_task_whose_start_only_a_dead_reporter_heard_is_named_all_the_same(
+def test_a_task_whose_start_only_a_dead_reporter_read_is_named_all_the_same(
     start: Start, receiver: Receiver
 ) -> None:
     with start(arguments=["--concurrency=1"]) as worker:
@@ -125,10 +125,10 @@ def test_a_task_whose_start_only_a_dead_reporter_heard_is_named_all_the_same(
         os.kill(reporter, signal.SIGKILL)
         wait_restarted(worker, reporter, receiver.received)
         (child,) = children_of(worker.pid)
-        # Its first look at the world: the roll call has been read.
+        # Its first reading of the processes: resync has been read.
         time.sleep(1.5)
         os.kill(child, signal.SIGKILL)
-        wait_until("the loss is told", lambda: losses(receiver.received), 20)
+        wait_until("the loss is reported", lambda: losses(receiver.received), 20)
         os.kill(worker.pid, signal.SIGKILL)
         worker.server.process.wait(10)
         wait_until("the reporter has ended", lambda: not reporters_of(worker.pid), 15)
@@ -137,5 +137,5 @@ def test_a_task_whose_start_only_a_dead_reporter_heard_is_named_all_the_same(
     assert event.attributes["celery.task.name"] == "tests.worker.app.sleep"
     assert event.attributes["celery.task.age"] > 1
     assert event.attributes["celery.worker.slot"] == "0"
-    # Its child holds it in the control page.
+    # The control page has the task of its child.
     assert event.attributes["celery.task.memory.rss.start"] > 1 << 20

@@ -162,11 +162,11 @@ class ChildExits:
     def record(self, exited: ProcessExited) -> None:
         """Sends the exit of a child that was reaped; must be called before its successor starts."""
         exited = exited._replace(idle=int(self._table.idle(exited.slot, exited.pid)))
-        end = ChildExit(exited, self._in_flight_of(exited))
-        (self._orderly if end.orderly else self._lost).append(end)
-        if not end.send(self._sink):
-            self._unsent.append(end)
-        elif end.in_flight is not None:
+        child_exit = ChildExit(exited, self._in_flight_of(exited))
+        (self._orderly if child_exit.orderly else self._lost).append(child_exit)
+        if not child_exit.send(self._sink):
+            self._unsent.append(child_exit)
+        elif child_exit.in_flight is not None:
             # Or a later process in this slot would send it once more.
             self._table.clear_in_flight(exited.slot)
 
@@ -178,11 +178,11 @@ class ChildExits:
     def since(self, time_ns: int) -> list[ChildExit]:
         """The exits of this time or later, among the latest ones."""
         kept = [*self._lost, *self._orderly]
-        return [end for end in kept if end.exited.time_ns >= time_ns]
+        return [each for each in kept if each.exited.time_ns >= time_ns]
 
     def _in_flight_of(self, exited: ProcessExited) -> TaskInFlightAtExit | None:
-        held = task_in_flight(self._table, exited.slot, exited.pid)
-        return None if held is None else TaskInFlightAtExit(*held)
+        started = task_in_flight(self._table, exited.slot, exited.pid)
+        return None if started is None else TaskInFlightAtExit(*started)
 
 
 class ChildExitObserver:

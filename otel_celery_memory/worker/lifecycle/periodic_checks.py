@@ -40,10 +40,10 @@ def resync(
     """
     send_processes(sink, main_pid, children)
     recent = exits.since(time.time_ns() - UNACKNOWLEDGED_FOR_NS)
-    unacknowledged = [end for end in recent if end.exited.pid not in acknowledged]
-    for end in unacknowledged:
-        end.send(sink)
-    pids = {main_pid, *(pid for pid, _ in children), *(end.exited.pid for end in unacknowledged)}
+    unacknowledged = [each for each in recent if each.exited.pid not in acknowledged]
+    for child_exit in unacknowledged:
+        child_exit.send(sink)
+    pids = {main_pid, *(pid for pid, _ in children), *(each.exited.pid for each in unacknowledged)}
     send_tasks_in_flight(sink, pids)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from otel_celery_memory.ipc.records import ProcessExited
 from otel_celery_memory.worker.lifecycle.child_exits import ChildExitObserver
-from tests.unit.fakes import ListSink, ends_to
+from tests.unit.fakes import ListSink, exits_to
 
 
 @dataclass
@@ -46,7 +46,7 @@ def codes(sink: ListSink) -> list[tuple[int, int]]:
 
 def test_a_reaped_child_s_exit_code_is_sent_and_the_pool_is_called_as_before() -> None:
     sink, pool = ListSink(), BilliardPool()
-    ChildExitObserver(ends_to(sink)).follow(CeleryPool(pool))
+    ChildExitObserver(exits_to(sink)).follow(CeleryPool(pool))
     killed, recycled = Child(11, -9), Child(12, 155)
     pool.on_process_down(killed)
     pool.on_process_down(recycled)
@@ -56,7 +56,7 @@ def test_a_reaped_child_s_exit_code_is_sent_and_the_pool_is_called_as_before() -
 
 def test_following_the_same_pool_again_sends_each_exit_once() -> None:
     sink, pool = ListSink(), BilliardPool()
-    reaper = ChildExitObserver(ends_to(sink))
+    reaper = ChildExitObserver(exits_to(sink))
     for _ in range(3):
         reaper.follow(CeleryPool(pool))
     pool.on_process_down(Child(11, -9))
@@ -66,7 +66,7 @@ def test_following_the_same_pool_again_sends_each_exit_once() -> None:
 def test_a_callback_that_replaced_ours_is_hooked_again_and_still_called() -> None:
     sink, pool = ListSink(), BilliardPool()
     other: list[Any] = []
-    reaper = ChildExitObserver(ends_to(sink))
+    reaper = ChildExitObserver(exits_to(sink))
     reaper.follow(CeleryPool(pool))
     pool.on_process_down = other.append
     reaper.follow(CeleryPool(pool))
@@ -76,7 +76,7 @@ def test_a_callback_that_replaced_ours_is_hooked_again_and_still_called() -> Non
 
 def test_release_restores_the_callback_unless_it_was_replaced() -> None:
     pool = BilliardPool()
-    reaper = ChildExitObserver(ends_to(ListSink()))
+    reaper = ChildExitObserver(exits_to(ListSink()))
     reaper.follow(CeleryPool(pool))
     reaper.release()
     assert pool.on_process_down == pool.before
@@ -88,7 +88,7 @@ def test_release_restores_the_callback_unless_it_was_replaced() -> None:
 
 def test_after_release_a_kept_hook_only_calls_the_one_before_it() -> None:
     sink, pool = ListSink(), BilliardPool()
-    reaper = ChildExitObserver(ends_to(sink))
+    reaper = ChildExitObserver(exits_to(sink))
     reaper.follow(CeleryPool(pool))
     ours = pool.on_process_down
     pool.on_process_down = lambda process: ours(process)
@@ -99,7 +99,7 @@ def test_after_release_a_kept_hook_only_calls_the_one_before_it() -> None:
 
 def test_a_child_without_exit_code_sends_nothing_and_a_strange_object_does_no_harm() -> None:
     sink, pool = ListSink(), BilliardPool()
-    ChildExitObserver(ends_to(sink)).follow(CeleryPool(pool))
+    ChildExitObserver(exits_to(sink)).follow(CeleryPool(pool))
     pool.on_process_down(Child(11, None))
     strange: Any = object()
     pool.on_process_down(strange)
@@ -107,7 +107,7 @@ def test_a_child_without_exit_code_sends_nothing_and_a_strange_object_does_no_ha
 
 
 def test_pools_of_threads_and_greenlets_have_no_children() -> None:
-    reaper = ChildExitObserver(ends_to(ListSink()))
+    reaper = ChildExitObserver(exits_to(ListSink()))
     for pool in (CeleryPool(None), CeleryPool(object()), object(), None):
         reaper.follow(pool)
     assert reaper.children() == []
@@ -115,7 +115,7 @@ def test_pools_of_threads_and_greenlets_have_no_children() -> None:
 
 
 def test_children_returns_pid_and_slot_of_each_child() -> None:
-    reaper = ChildExitObserver(ends_to(ListSink()))
+    reaper = ChildExitObserver(exits_to(ListSink()))
     reaper.follow(CeleryPool(BilliardPool(Child(11, None, 0), Child(12, None, 3))))
     assert reaper.children() == [(11, 0), (12, 3)]
 
@@ -123,7 +123,7 @@ def test_children_returns_pid_and_slot_of_each_child() -> None:
 def test_a_hook_around_ours_is_called_once_for_each_child() -> None:
     sink, pool = ListSink(), BilliardPool()
     wrapped: list[Any] = []
-    reaper = ChildExitObserver(ends_to(sink))
+    reaper = ChildExitObserver(exits_to(sink))
     reaper.follow(CeleryPool(pool))
     ours = pool.on_process_down
 
@@ -151,7 +151,7 @@ def test_the_reason_of_the_main_process_is_sent_with_the_exit_code(
 ) -> None:
     sink, pool, child = ListSink(), BilliardPool(), Child(11, -9)
     vars(child).update(marks)
-    ChildExitObserver(ends_to(sink)).follow(CeleryPool(pool))
+    ChildExitObserver(exits_to(sink)).follow(CeleryPool(pool))
     pool.on_process_down(child)
     (record,) = sink.records
     assert isinstance(record, ProcessExited)

@@ -11,7 +11,7 @@ import pytest
 from otel_celery_memory.ipc.records import NO_SPAN, PartFailed, ProcessExited, ProcessUp, Record
 from otel_celery_memory.worker.lifecycle.child_exits import ChildExitObserver
 from otel_celery_memory.worker.lifecycle.periodic_checks import RESYNC_CHECKS, PeriodicChecks
-from tests.unit.fakes import ListSink, ends_to
+from tests.unit.fakes import ListSink, exits_to
 
 REAPED = [ProcessExited(pid, 2**62, -9, 0, 0, NO_SPAN, "", "") for pid in (11, 12)]
 
@@ -71,7 +71,7 @@ class Bench:
         self.worker = Worker()
         self.pipe = PipeWriter()
         self.supervisor = Supervisor()
-        ends = ends_to(self.pipe)
+        ends = exits_to(self.pipe)
         self.reaper = reaper or ChildExitObserver(ends)
         parts: list[Any] = [self.worker, self.pipe, self.supervisor, self.reaper]
         self.checks = PeriodicChecks(*parts)

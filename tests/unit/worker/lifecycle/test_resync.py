@@ -17,7 +17,7 @@ from otel_celery_memory.worker.lifecycle.periodic_checks import (
     send_processes,
     send_tasks_in_flight,
 )
-from tests.unit.fakes import ListSink, ends_to
+from tests.unit.fakes import ListSink, exits_to
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def died(pid: int, exit_code: int = -9, slot: int = 2) -> ProcessExited:
 
 
 def test_a_reporter_that_was_started_again_is_sent_the_recent_exits() -> None:
-    sink, ends = ListSink(), ends_to(ListSink())
+    sink, ends = ListSink(), exits_to(ListSink())
     ends.record(died(13))
     resync(sink, 10, [(11, 0)], ends, acknowledged=[])
     assert [(type(record), record.pid) for record in sink.records if hasattr(record, "pid")] == [
@@ -82,7 +82,7 @@ def test_a_reporter_that_was_started_again_is_sent_the_recent_exits() -> None:
 
 
 def test_acknowledged_exits_are_not_sent_again() -> None:
-    sink, ends = ListSink(), ends_to(ListSink())
+    sink, ends = ListSink(), exits_to(ListSink())
     for pid in (13, 14):
         ends.record(died(pid))
     resync(sink, 10, [], ends, acknowledged=frozenset((13,)))

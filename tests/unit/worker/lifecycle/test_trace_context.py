@@ -14,7 +14,7 @@ from otel_celery_memory.worker.lifecycle.child_exits import (
     TaskTraceContext,
     message_span,
 )
-from tests.unit.fakes import ListSink, ends_to
+from tests.unit.fakes import ListSink, exits_to
 from tests.unit.worker.lifecycle.test_child_exits import BilliardPool, CeleryPool, Child
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -127,7 +127,7 @@ def test_the_exit_of_a_child_has_the_span_of_its_task_if_there_is_one(
 ) -> None:
     sink, child = ListSink(), Child(11, None)
     pool, requests = BilliardPool(child), [Request("a", 11, headers)]
-    observer = ChildExitObserver(ends_to(sink), ChildTraceContexts(requests))
+    observer = ChildExitObserver(exits_to(sink), ChildTraceContexts(requests))
     observer.refresh_traces()
     observer.follow(CeleryPool(pool))
     observer.refresh_traces()
