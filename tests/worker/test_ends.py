@@ -57,7 +57,7 @@ def test_revoked_killed_idle_and_requeued_are_reported_with_signals_and_tasks(
         expected: list[tuple[Any, ...]] = []
 
         for number in (signal.SIGTERM, signal.SIGKILL):
-            # Reported as killed from outside, idle. The child has come up when its task has run; the
+            # Reported as killed from outside, idle. The child is up when its task has run; the
             # task's result is there a moment before its end.
             wait_measured(receiver.received, {"noop": len(expected) + 1})
             os.kill(the_child(worker), number)

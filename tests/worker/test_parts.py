@@ -16,7 +16,7 @@ def test_a_part_that_fails_in_children_is_in_a_metric_and_in_inspect_memory(
 ) -> None:
     with start(arguments=["--concurrency=2"], environ=ENVIRON) as worker:
 
-        def told() -> set[tuple[Any, Any, float]]:
+        def reported() -> set[tuple[Any, Any, float]]:
             for result in [worker.send("noop") for _ in range(50)]:
                 result.get(timeout=30)
             points = receiver.received.latest("celery.memory.parts.switched_off")
@@ -26,7 +26,7 @@ def test_a_part_that_fails_in_children_is_in_a_metric_and_in_inspect_memory(
             }
 
         both = {("0", "heap", 1), ("1", "heap", 1)}
-        wait_until("both children's are reported", lambda: told() == both, 30)
+        wait_until("both children's are reported", lambda: reported() == both, 30)
         answer: dict[str, Any] = {}
 
         def shown() -> bool:

@@ -50,7 +50,7 @@ def test_a_line_that_leaks_is_a_metric_until_its_task_runs_no_more(
     received = receiver.received
     with start(arguments=["--concurrency=1"], environ=environ) as worker:
 
-        def told() -> bool:
+        def reported() -> bool:
             for result in [worker.send("churn_and_keep", LEAK_BYTES) for _ in range(50)]:
                 result.get(timeout=60)
             return all(leaking(received, metric) for metric in c.SITE_METRICS)
@@ -76,7 +76,7 @@ def test_each_ranking_has_no_more_sites_than_sites_top(start: Start, receiver: R
     received = receiver.received
     with start(arguments=["--concurrency=1"], environ=environ) as worker:
 
-        def told() -> bool:
+        def reported() -> bool:
             for name in ("churn_and_keep", "keep", "noop"):
                 for result in [worker.send(name, *_SIZES.get(name, ())) for _ in range(20)]:
                     result.get(timeout=60)
