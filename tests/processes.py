@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +19,7 @@ LOOPBACK = "127.0.0.1"
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
 POLL_S = 0.05
+_CONNECTIONS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 # A proxy of the environment has no way to this machine's loopback.
 _opener = build_opener(ProxyHandler({}))
@@ -63,12 +65,24 @@ def require(program: str, package: str) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on; held together while choosing, so that they differ."""
+    """Ports nobody listens on; held together while choosing, so that they differ.
+
+    Not of those that the kernel gives to connections: with many tests at once one of them would
+    now and then have a port before the server that it was chosen for.
+    """
     with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind((LOOPBACK, 0))
-        return [each.getsockname()[1] for each in sockets]
+        return [_bound(held.enter_context(socket.socket())) for _ in range(count)]
+
+
+def _bound(sock: socket.socket) -> int:
+    lowest, *_ = _CONNECTIONS.read_text().split() if _CONNECTIONS.exists() else "0"
+    # A generator of its own: one that is seeded would choose the same in each process.
+    candidates = random.SystemRandom().choices(range(10_000, max(int(lowest), 10_001)), k=50)
+    for port in (*candidates, 0):
+        with suppress(OSError):
+            sock.bind((LOOPBACK, port))
+            break
+    return int(sock.getsockname()[1])
 
 
 def get(url: str) -> str:

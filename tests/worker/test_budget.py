@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
+
 from demo.receiver import Event, Receiver
 from tests.processes import wait_until
 from tests.worker.harness import Start
@@ -28,6 +30,7 @@ def sites(receiver: Receiver) -> list[Event]:
     return [event for event in events if event.name == "celery.memory.allocation_site"]
 
 
+@pytest.mark.long
 def test_a_line_that_leaks_a_kibibyte_a_run_is_named_first_by_default_within_a_minute(
     start: Start, receiver: Receiver
 ) -> None:

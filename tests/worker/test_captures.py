@@ -22,7 +22,6 @@ from tests.processes import wait_until
 from tests.worker.harness import CONTROLLED, Broker, Start, Worker
 from tests.worker.test_budget import APP, LEAK_BYTES, TASK, line_of
 
-RUNS = 1_000
 POOLS = (["--concurrency=2"], ["--pool=solo"], ["--pool=threads", "--concurrency=2"])
 
 
@@ -93,8 +92,9 @@ def test_the_command_line_accepts_the_commands_and_lists_them(broker: Broker) ->
         assert all(word in shown for word in words), told.stdout + told.stderr
 
 
-def test_two_captures_around_a_thousand_runs_name_the_line_and_the_bytes(
-    start: Start, broker: Broker, tmp_path: Path
+@pytest.mark.parametrize("runs", [100, pytest.param(1_000, marks=pytest.mark.long)])
+def test_two_captures_around_many_runs_name_the_line_and_the_bytes(
+    start: Start, broker: Broker, tmp_path: Path, runs: int
 ) -> None:
     directory = tmp_path / "captures"
     environ = {
@@ -107,7 +107,7 @@ def test_two_captures_around_a_thousand_runs_name_the_line_and_the_bytes(
         worker.remote("control", "memory_capture", "1", broker=broker)
         run_many(worker, 1)
         captured(directory, 1)
-        run_many(worker, RUNS - 1)
+        run_many(worker, runs - 1)
         worker.remote("control", "memory_capture", "1", broker=broker)
         run_many(worker, 1)
         before, after = captured(directory, 2)
@@ -121,7 +121,7 @@ def test_two_captures_around_a_thousand_runs_name_the_line_and_the_bytes(
     first = json.loads(told.stdout)["top"][0]
     assert first["name"].endswith(f"app.py:{line_of('leaks in churn_and_keep')}")
     # A bytearray of 57 bytes and its buffer in each run.
-    assert first["change"]["size_bytes"] == pytest.approx(RUNS * (LEAK_BYTES + 57), rel=0.05)
+    assert first["change"]["size_bytes"] == pytest.approx(runs * (LEAK_BYTES + 57), rel=0.05)
 
 
 def test_a_capture_of_runs_traces_them_whatever_the_budget_says(
