@@ -8,6 +8,8 @@ FAST := tests/unit tests/telemetry tests/grafana tests/semconv
 # More processes than cores, as most of what takes long is waiting for a worker. A test at a time:
 # tests/worker comes first, and what computes fills the gaps.
 PROCESSES ?= 6
+# Where it is set each process that a test starts, hundreds of them, compiles all of this anew.
+export PYTHONDONTWRITEBYTECODE :=
 SPREAD = --numprocesses=$(PROCESSES) --dist=load --maxschedchunk=1 --durations=10
 
 .PHONY: demo test test-long unit stack tools pictures bench soak lint types check-docs docs dashboards semconv \

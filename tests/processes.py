@@ -16,9 +16,11 @@ from urllib.request import ProxyHandler, build_opener
 
 T = TypeVar("T")
 LOOPBACK = "127.0.0.1"
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
 POLL_S = 0.05
+_PATIENCE_S = 60.0
+"""Nobody gives up before: with many tests on a busy machine a second may last twenty."""
 _CONNECTIONS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 # A proxy of the environment has no way to this machine's loopback.
@@ -75,9 +77,9 @@ def free_ports(count: int) -> list[int]:
 
 
 def _bound(sock: socket.socket) -> int:
-    lowest, *_ = _CONNECTIONS.read_text().split() if _CONNECTIONS.exists() else "0"
+    lowest = int(_CONNECTIONS.read_text().split()[0])
     # A generator of its own: one that is seeded would choose the same in each process.
-    candidates = random.SystemRandom().choices(range(10_000, max(int(lowest), 10_001)), k=50)
+    candidates = random.SystemRandom().choices(range(10_000, max(lowest, 10_001)), k=50)
     for port in (*candidates, 0):
         with suppress(OSError):
             sock.bind((LOOPBACK, port))
@@ -102,7 +104,11 @@ def answers(url: str) -> bool:
 
 
 def wait_until(what: str, probe: Callable[[], T], timeout_s: float) -> T:
-    """The first true value of ``probe``; `TimeoutError`, naming ``what``, after ``timeout_s``."""
+    """The first true value of ``probe``; `TimeoutError`, naming ``what``, after ``timeout_s``.
+
+    And after a minute at the earliest.
+    """
+    timeout_s = max(timeout_s, _PATIENCE_S)
     deadline = time.monotonic() + timeout_s
     while True:
         value = probe()
