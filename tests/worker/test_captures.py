@@ -176,7 +176,7 @@ def test_a_capture_of_runs_stays_one_whoever_wants_all_traced_meanwhile(
     with start(arguments=["--concurrency=1"], environ=environ) as worker:
         worker.order("memory_capture", amount="4")
         run_many(worker, 2)
-        told = worker.order("memory_tracing", mode="always")["ok"]
+        told = worker.order("memory_tracing", mode="always")["error"]
         assert "switch from budget to always when it is complete" in told
         run_many(worker, 3)
         capture = load_capture(captured(tmp_path, 1)[0].read_bytes())

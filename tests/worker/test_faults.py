@@ -114,7 +114,8 @@ def test_after_an_outage_the_cumulative_counts_are_right(start: Start, receiver:
 def test_a_reporter_that_hangs_is_replaced_and_no_task_is_missing(
     start: Start, receiver: Receiver
 ) -> None:
-    with start(arguments=["--concurrency=2"], environ={"TEST_HANG_S": "2"}) as worker:
+    # Longer than a busy machine takes to start another one.
+    with start(arguments=["--concurrency=2"], environ={"TEST_HANG_S": "8"}) as worker:
         for _ in range(10):
             worker.run("noop")
         wait_measured(receiver.received, {"noop": 10})
@@ -127,7 +128,7 @@ def test_a_reporter_that_hangs_is_replaced_and_no_task_is_missing(
         wait_restarted(worker, reporter, receiver.received)
         wait_measured(receiver.received, {"noop": 20})
         worker.stop()
-    assert "the reporter hangs since 2 s and is killed" in worker.log()
+    assert "the reporter hangs since 8 s and is killed" in worker.log()
     assert measured(receiver.received) == {"noop": 20}
 
 
