@@ -355,7 +355,7 @@ TRACING_ABORTED = Metric(
     "celery.memory.tracing.aborted",
     "Counter",
     "{task}",
-    (TASK_NAME,),
+    (),
     "Runs whose tracing was stopped before their end, as it would have cost too much",
 )
 PARTS_SWITCHED_OFF = Metric(
