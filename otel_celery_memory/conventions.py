@@ -227,6 +227,7 @@ OPEN_FILES = Metric(
 OPEN_FILES_LIMIT = Metric(
     "celery.worker.open_files.limit", "UpDownCounter", "{file}", (SLOT,), "Soft descriptor limit"
 )
+THREADS = Metric("celery.worker.threads", "UpDownCounter", "{thread}", (SLOT,), "Threads")
 HEAP_BLOCKS = Metric(
     "celery.worker.heap.blocks",
     "UpDownCounter",
@@ -292,6 +293,7 @@ PROCESS_METRICS = (
     MEMORY_CGROUP_SWAP,
     OPEN_FILES,
     OPEN_FILES_LIMIT,
+    THREADS,
     HEAP_BLOCKS,
     MALLOC_USED,
     MALLOC_FREE,

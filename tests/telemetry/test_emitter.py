@@ -77,7 +77,7 @@ def emitter_on(telemetry: Telemetry) -> Emitter:
         CaptureAssembly("shop@host", 1, describe, None),
         ReporterContext(
             processes=lambda: {
-                "0": ProcessReading(11, 12, 0, 14, 15, 16, 17),
+                "0": ProcessReading(11, 12, 0, 14, 15, 16, 17, 18),
                 "main": ProcessReading(21),
             },
             limits=lambda: LIMITS,

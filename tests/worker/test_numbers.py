@@ -192,7 +192,7 @@ def test_every_process_tells_its_memory_and_files_under_its_slot(
             }
 
         everyone = {*pids, "0", "1"}
-        for metric in ("memory", "memory.virtual", "memory.unique", "open_files"):
+        for metric in ("memory", "memory.virtual", "memory.unique", "open_files", "threads"):
             wait_until(metric, lambda metric=metric: slots(metric) == everyone, 10)  # type: ignore[misc]
         assert slots("memory.proportional") == slots("memory.swap") == everyone
         assert slots("heap.blocks") in ({"0"}, {"1"}, {"0", "1"})
