@@ -25,7 +25,7 @@ test-long: $(STAMP)  ## The tests that take minutes each: a soak, Collectors in 
 	$(BIN)/python -m pytest tests/worker $(FAST) -m long $(SPREAD) $(REQUIRE_BROKERS) $(ARGS)
 
 unit: $(STAMP)  ## The fast tests alone
-	$(BIN)/python -m pytest $(FAST) -m "not long" --numprocesses=auto --durations=10 $(ARGS)
+	$(BIN)/python -m pytest $(FAST) -m "not long" --numprocesses=logical --durations=10 $(ARGS)
 
 stack: $(STAMP)  ## Real workers, Collector, Prometheus, VictoriaLogs, Jaeger, Alertmanager
 	$(BIN)/python -m pytest tests/stack $(ARGS)

@@ -35,19 +35,22 @@ def test_a_line_that_leaks_a_kibibyte_a_run_is_named_first_by_default(
     def named() -> list[Event]:
         for result in [worker.send("churn_and_keep", LEAK_BYTES) for _ in range(200)]:
             result.get(timeout=60)
-        return sites(receiver)
+        return [
+            event
+            for event in sites(receiver)
+            if event.attributes["celery.memory.site.rank"] == 1
+            and event.attributes["celery.memory.site.window"] == "run"
+        ]
 
     with start() as worker:
-        # A minute passes before sites are told for the first time.
-        wait_until("a line is named", named, 180)
-    first = sites(receiver)[0].attributes
-    assert first["celery.memory.site.rank"] == 1
+        # Sites are told every minute; where less than hundreds of tasks run in a second, what is
+        # told first may be what first runs left.
+        first = wait_until("a line is named", named, 300)[0].attributes
     assert (first["code.file.path"], first["code.line.number"]) == (
         str(APP),
         line_of("the line that leaks in churn_and_keep"),
     )
     assert first["celery.task.name"] == TASK
-    assert first["celery.memory.site.window"] == "run"
     # The bytes, their bytearray, and now and then another block of the deque.
     assert LEAK_BYTES < first["celery.memory.site.size"] < 2 * LEAK_BYTES
     overhead = receiver.received.latest("celery.memory.tracing.overhead")
