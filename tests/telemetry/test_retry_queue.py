@@ -114,7 +114,7 @@ def test_a_real_collector_gets_what_it_refused_and_the_process_is_known_as_told(
 ) -> None:
     told: list[int] = []
     # Two seconds in production.
-    monkeypatch.setattr(pipeline, "KeptEvents", partial(RetryQueue, retry_s=0.05))
+    monkeypatch.setattr(pipeline, "RetryQueue", partial(RetryQueue, retry_s=0.05))
     with Receiver(400) as receiver:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")

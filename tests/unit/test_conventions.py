@@ -16,7 +16,7 @@ _NAME = re.compile(r"[a-z][a-z_]*(\.[a-z][a-z_]*)+")
 ATTRIBUTES = {
     value
     for name, value in vars(c).items()
-    if name.isupper() and isinstance(value, str) and "." in value
+    if name.isupper() and name != "VERSION" and isinstance(value, str) and "." in value
 }
 
 
