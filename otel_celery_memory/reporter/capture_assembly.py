@@ -10,7 +10,7 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -145,6 +145,16 @@ def _frame(text: str) -> tuple[str, int]:
 def _carried(number: int, low: int = -INT64_MAX) -> int:
     """What a capture can carry: forged records may add up to more, or to less than nothing."""
     return min(max(number, low), INT64_MAX)
+
+
+def _carried_process(process: CapturedProcess) -> CapturedProcess:
+    """The same of a process: that of a forged record may be none."""
+    rss_bytes = process.rss_bytes
+    return replace(
+        process,
+        pid=_carried(process.pid, 0),
+        rss_bytes=None if rss_bytes is None else _carried(rss_bytes, 0),
+    )
 
 
 @dataclass(frozen=True)
@@ -296,7 +306,7 @@ class CaptureAssembly:
             duration_s=round(self._clock_s() - self._began_s, 3),
             frames=self._frames,
             tracing=self._mode,
-            processes=processes,
+            processes=tuple(map(_carried_process, processes)),
             runs=gathered.runs_of_tasks(),
             sites=gathered.sites(self._describe),
             other_bytes=gathered.other_bytes,
