@@ -18,14 +18,14 @@ from otel_celery_memory.captures.directory import CaptureDirectory
 from otel_celery_memory.captures.format import INT64_MAX
 from otel_celery_memory.captures.model import (
     HEAP,
+    PARTIAL,
     RUNS,
-    SLICE,
     Capture,
     CapturedProcess,
     CapturedSite,
     CaptureError,
 )
-from otel_celery_memory.ipc.commands import Orders
+from otel_celery_memory.ipc.commands import Commands
 from otel_celery_memory.ipc.records import MAIN_SLOT, Site, SitesWindow, WindowKind, slot_name
 from otel_celery_memory.reporter.sites import CodePlace, SiteKey
 from otel_celery_memory.telemetry.events import Snapshot
@@ -39,7 +39,7 @@ _SITES_MAX = 20_000
 GRACE_S = 2.0
 """After the time of a capture its last windows may still come."""
 _REMEMBERED = 5
-_KINDS = {WindowKind.RUN: RUNS, WindowKind.SLICE: SLICE, WindowKind.HEAP: HEAP}
+_KINDS = {WindowKind.COMPLETE: RUNS, WindowKind.PARTIAL: PARTIAL, WindowKind.HEAP: HEAP}
 
 
 class CapturedSlots:
@@ -196,7 +196,7 @@ class CaptureAssembly:
         self._describe = describe
         self._save = save
         self._clock_s = clock_s
-        self._orders: Orders | None = None
+        self._orders: Commands | None = None
         self._began_s = 0.0
         self._mode = ""
         self._gathered: dict[int, GatheredWindows] = {}
@@ -208,7 +208,7 @@ class CaptureAssembly:
         self.look_for_orders: Callable[[], object] = lambda: None
         """Called where a window is of a capture that is not known yet."""
 
-    def begin(self, orders: Orders, mode: str) -> None:
+    def begin(self, orders: Commands, mode: str) -> None:
         """Expect what `orders` ask for, if that is news; `mode` is how the worker is traced."""
         if not orders.capture or orders.capture == self._last:
             return
@@ -283,7 +283,7 @@ class CaptureAssembly:
             for taken in reversed(self._taken)
         ]
 
-    def _taken_now(self, orders: Orders, processes: tuple[CapturedProcess, ...]) -> TakenCapture:
+    def _taken_now(self, orders: Commands, processes: tuple[CapturedProcess, ...]) -> TakenCapture:
         capture = self._capture(orders, processes)
         if self._save is None:
             return TakenCapture(orders.capture, capture, None, None)
@@ -293,10 +293,10 @@ class CaptureAssembly:
             logger.error("a capture was not written: %s", error)
             return TakenCapture(orders.capture, capture, None, str(error))
 
-    def _capture(self, orders: Orders, processes: tuple[CapturedProcess, ...]) -> Capture:
+    def _capture(self, orders: Commands, processes: tuple[CapturedProcess, ...]) -> Capture:
         """Whole runs where there are any: slices say less, and the two do not add up."""
-        kinds = (WindowKind.HEAP, WindowKind.RUN, WindowKind.SLICE)
-        kind = next((kind for kind in kinds if kind in self._gathered), WindowKind.RUN)
+        kinds = (WindowKind.HEAP, WindowKind.COMPLETE, WindowKind.PARTIAL)
+        kind = next((kind for kind in kinds if kind in self._gathered), WindowKind.COMPLETE)
         gathered = self._gathered.get(kind, GatheredWindows())
         return Capture(
             kind=_KINDS[kind],

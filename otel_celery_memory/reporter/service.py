@@ -54,7 +54,7 @@ class RecordReader:
 
     def left_behind(self) -> Iterator[Record]:
         """What the reporter before this one had read, and told nobody who took it."""
-        for record in self._decoder.feed(self._journal.left()):
+        for record in self._decoder.feed(self._journal.unacknowledged()):
             # A capture is complete once; its parts are no part of any metric.
             if not getattr(record, "capture", 0):
                 yield record
@@ -65,7 +65,7 @@ class RecordReader:
 
     def taken(self, mark: int) -> None:
         """An endpoint has what was told of all up to this mark."""
-        self._journal.taken(mark)
+        self._journal.acknowledge(mark)
 
     def bad_frames(self) -> int:
         """Frames that could not be read, since this was last asked."""

@@ -231,7 +231,7 @@ class SiteTotals:
         task = self._names.bounded(record.task)
         if record.kind == WindowKind.PROCESS:
             self._grown.site(task, record)
-        elif record.kind in (WindowKind.RUN, WindowKind.SLICE) and record.pid in self._into:
+        elif record.kind in (WindowKind.COMPLETE, WindowKind.PARTIAL) and record.pid in self._into:
             self._into[record.pid].site(task, record)
 
     def rank(self, interval_s: float) -> list[RankedSite]:
@@ -254,9 +254,9 @@ class SiteTotals:
         """
         seen = self._whole.tasks()
         first = {k: m for k, m in self._first.means(key_of).items() if k[0] not in seen}
-        left_by_runs = self._by_rate(WindowKind.RUN, self._whole.means(key_of), interval_s)
+        left_by_runs = self._by_rate(WindowKind.COMPLETE, self._whole.means(key_of), interval_s)
         others = (
-            self._by_rate(WindowKind.FIRST, first, interval_s)
+            self._by_rate(WindowKind.FIRST_RUN, first, interval_s)
             + self._by_growth(interval_s, key_of)
             + self._by_size(self._slices.means(key_of))
         )
@@ -279,9 +279,9 @@ class SiteTotals:
         self._into.pop(pid, None)
 
     def _totals(self, record: SitesWindow, task: str) -> WindowTotals | None:
-        if record.kind == WindowKind.SLICE:
+        if record.kind == WindowKind.PARTIAL:
             return self._slices
-        if record.kind != WindowKind.RUN:
+        if record.kind != WindowKind.COMPLETE:
             return None
         pair = (record.pid, task)
         if pair in self._met:
@@ -313,7 +313,7 @@ class SiteTotals:
 
     def _by_size(self, means: dict[SiteKey, SiteMean]) -> list[RankedSite]:
         found = [
-            self._ranked(WindowKind.SLICE, key, mean, None)
+            self._ranked(WindowKind.PARTIAL, key, mean, None)
             for key, mean in means.items()
             if mean.size_bytes > 0
         ]

@@ -44,4 +44,4 @@ def test_what_a_failed_or_retried_run_holds_until_it_is_collected_is_no_leak_of_
         for _ in range(3):
             wait_until("sites of all tasks are told", told_of_all, 60)
     # What a run holds when it is looked at is the garbage collector's affair, and Celery's.
-    assert {window for task, window in told() if task in FAILING} == {"slice"}
+    assert {window for task, window in told() if task in FAILING} == {"partial"}

@@ -77,7 +77,7 @@ def test_a_line_that_leaks_is_named_where_each_child_runs_one_task(
         return [
             event
             for event in sites(receiver)
-            if event.attributes["celery.memory.site.window"] == "first"
+            if event.attributes["celery.memory.site.window"] == "first_run"
             and event.attributes["code.line.number"] == line_of("leaks in churn_and_keep")
         ]
 
@@ -89,7 +89,7 @@ def test_a_line_that_leaks_is_named_where_each_child_runs_one_task(
         for event in first()
     )
     windows = {event.attributes["celery.memory.site.window"] for event in sites(receiver)}
-    assert windows <= {"first", "slice"}
+    assert windows <= {"first_run", "partial"}
 
 
 def test_a_soft_time_limit_is_raised_in_the_task_with_the_capture_signal_on(

@@ -219,7 +219,7 @@ def test_a_signal_to_the_main_process_captures_the_task_that_is_running(
         assert running.get(timeout=60) == 200
         worker.stop()  # what a capture has by then is all it gets
         capture = load_capture(captured(tmp_path, 1)[0].read_bytes())
-    assert (capture.kind, capture.reason) == ("slice", "SIGURG")
+    assert (capture.kind, capture.reason) == ("partial", "SIGURG")
     assert capture.runs == {"tests.worker.app.hoard": 1}
     places = {(site.path, site.line) for site in capture.sites}
     assert (str(APP), line_of("what hoard keeps")) in places

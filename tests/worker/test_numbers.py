@@ -108,7 +108,7 @@ def test_the_site_event_of_highest_rank_names_the_leaking_line_and_its_function(
                 for event in events
                 if event.attributes["celery.memory.site.rank"] == 1
                 and event.attributes["code.line.number"] == line
-                and event.attributes["celery.memory.site.window"] == "run"
+                and event.attributes["celery.memory.site.window"] == "complete"
             ]
 
         event = wait_until("the leaking line leads", leading, 60)[-1]

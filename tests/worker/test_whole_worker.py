@@ -67,7 +67,7 @@ def test_killed_with_its_reporter_it_is_told_by_the_next_start_of_the_same_node(
         "celery.worker.slot": "0",
         "process.pid": child,
         "celery.worker.exit.reason": "killed",
-        "celery.worker.exit.told_late": True,
+        "celery.worker.exit.recovered": True,
         "celery.task.name": "tests.worker.app.sleep",
         "celery.task.id": result.id,
     }
@@ -95,7 +95,7 @@ def test_where_the_reporter_survives_it_tells_all_and_leaves_nothing_to_find(
     }
     assert {each["celery.worker.slot"] for each in told} == {"main", "0", "1"}
     assert [each["celery.task.id"] for each in told if "celery.task.id" in each] == [result.id]
-    assert not any("celery.worker.exit.told_late" in each for each in told)
+    assert not any("celery.worker.exit.recovered" in each for each in told)
     assert list(directory.iterdir()) == []
 
 

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 from otel_celery_memory import conventions as c
-from otel_celery_memory.ipc.codec import Places, held_by
+from otel_celery_memory.ipc.codec import InFlightTable, task_in_flight
 from otel_celery_memory.ipc.records import (
     MAIN_SLOT,
     Goodbye,
@@ -194,7 +194,7 @@ class Holder(Protocol):
 class InFlightTasks:
     """Looks at what the processes hold: a task that killed its process is known by that alone."""
 
-    def __init__(self, places: Places, holder: Holder) -> None:
+    def __init__(self, places: InFlightTable, holder: Holder) -> None:
         self._places = places
         self._holder = holder
 
@@ -211,6 +211,6 @@ class InFlightTasks:
         if self._places.idle(process.slot, pid):
             process.idle = True
             return
-        held = held_by(self._places, process.slot, pid)
+        held = task_in_flight(self._places, process.slot, pid)
         if held is not None:
             self._holder.holds(held)

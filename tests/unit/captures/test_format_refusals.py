@@ -67,7 +67,7 @@ def test_a_field_that_is_missing_is_named(name: str) -> None:
         ),
         (
             changed(kind="\x1b[2J" + "x" * 99),
-            f"the capture's kind is '\\x1b[2J{'x' * 36}...', not one of runs, slice, heap",
+            f"the capture's kind is '\\x1b[2J{'x' * 36}...', not one of runs, partial, heap",
         ),
         (changed(worker=1), "the capture: 'worker' should be a string, not 1"),
         (changed(taken_ns=-1), "the capture: 'taken_ns' should be an integer from 0, not -1"),

@@ -69,7 +69,7 @@ def test_each_process_that_nobody_told_of_is_told_as_it_was_last_seen(tmp_path: 
         "killed",
         None,
         0,
-        told_late=True,
+        recovered=True,
     )
     assert (main.process.slot, main.process.task, main.reason) == ("main", None, "killed")
 
