@@ -62,7 +62,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Choice:
+class SiteFilter:
     """Which sites are wanted: patterns of ``fnmatch``, for the task's name and for files.
 
     Files are chosen as by ``sites_include`` and ``sites_exclude``: where the line that owns a site
@@ -75,13 +75,13 @@ class Choice:
     exclude: tuple[str, ...] = ()
 
     @property
-    def everything(self) -> bool:
+    def passes_all(self) -> bool:
         """Whether nothing is left out."""
-        return self == Choice()
+        return self == SiteFilter()
 
-    def of(self, capture: Capture) -> Capture:
+    def apply(self, capture: Capture) -> Capture:
         """The capture with the chosen sites alone, each with its owner among the wanted lines."""
-        if self.everything:
+        if self.passes_all:
             return capture
         names = ShortNames(capture.sites)
         functions = {(site.path, site.line): site.function for site in capture.sites}

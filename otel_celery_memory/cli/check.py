@@ -102,10 +102,10 @@ def refusal(environ: Mapping[str, str], timeout_s: float) -> str | None:
     would have. It returns no status, but logs the one of HTTP or gRPC.
     """
     package = "grpc" if _is_grpc(environ) else "http"
-    said = _Said()
+    log_lines = _ExporterLog()
     log = logging.getLogger(_EXPORTERS)
     propagate, log.propagate = log.propagate, False
-    log.addHandler(said)
+    log.addHandler(log_lines)
     try:
         module = importlib.import_module(f"{_EXPORTERS}.proto.{package}.metric_exporter")
         sdk: Any = importlib.import_module("opentelemetry.sdk.metrics.export")
@@ -115,15 +115,17 @@ def refusal(environ: Mapping[str, str], timeout_s: float) -> str | None:
     except Exception as error:  # what a certificate that cannot be read raises differs by release
         return _printable(f"{type(error).__name__}: {error}")
     finally:
-        log.removeHandler(said)
+        log.removeHandler(log_lines)
         log.propagate = propagate
     if result is sdk.MetricExportResult.SUCCESS:
         return None
     # A retried failure is named at first, and at last it may be no more than a timeout.
-    return " ".join(dict.fromkeys(said.lines[:1] + said.lines[-1:])) or "no reason was given"
+    return (
+        " ".join(dict.fromkeys(log_lines.lines[:1] + log_lines.lines[-1:])) or "no reason was given"
+    )
 
 
-class _Said(logging.Handler):
+class _ExporterLog(logging.Handler):
     """Keeps what the exporter logs."""
 
     def __init__(self) -> None:

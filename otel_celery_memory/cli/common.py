@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import NamedTuple
 
-from otel_celery_memory.captures.comparison import GROUPINGS, LINE, Choice
+from otel_celery_memory.captures.comparison import GROUPINGS, LINE, SiteFilter
 from otel_celery_memory.captures.format import (
     PICKLE_MAGIC,
     REFUSAL,
@@ -169,9 +169,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def choice(options: argparse.Namespace) -> Choice:
+def site_filter(options: argparse.Namespace) -> SiteFilter:
     """Which sites the options choose."""
-    return Choice(options.task, tuple(options.include), tuple(options.exclude))
+    return SiteFilter(options.task, tuple(options.include), tuple(options.exclude))
 
 
 def read(path: Path, *, trust_pickle: bool) -> Capture:

@@ -35,9 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the difference."""
-    choice = common.choice(options)
+    site_filter = common.site_filter(options)
     before, after = (
-        choice.of(common.read(path, trust_pickle=options.trust_pickle))
+        site_filter.apply(common.read(path, trust_pickle=options.trust_pickle))
         for path in (options.before, options.after)
     )
     try:

@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the capture."""
     capture = common.read(options.file, trust_pickle=options.trust_pickle)
-    chosen = common.choice(options).of(capture)
+    chosen = common.site_filter(options).apply(capture)
     groups = grouped(chosen, options.by)
     if options.pprof is not None:
         _write_new(options.pprof, dump_pprof(chosen))

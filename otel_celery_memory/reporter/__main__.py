@@ -36,7 +36,7 @@ from otel_celery_memory.reporter.gauges import ReporterContext
 from otel_celery_memory.reporter.last_state import LastState, LastStateFile, NoLastState
 from otel_celery_memory.reporter.limits import LimitUsage, LimitWatcher
 from otel_celery_memory.reporter.log_dedup import set_up_logging
-from otel_celery_memory.reporter.process_watcher import ProcessReadings, ProcessWatch
+from otel_celery_memory.reporter.process_watcher import ProcessReadings, ProcessWatcher
 from otel_celery_memory.reporter.service import INDISPENSABLE, RecordReader, ReporterService
 from otel_celery_memory.reporter.sites import SiteTotals, Symbolizer
 from otel_celery_memory.reporter.state.exits import OomKills
@@ -65,7 +65,7 @@ def main(argv: list[str]) -> None:
     # What reporters before this one told: a cumulative sum goes on where it was, which Prometheus
     # reads without a gap; of deltas each is told once.
     delta = wants_delta()
-    told_before = page.dropped.counts() if delta and options.restarts else NOTHING
+    drops_before = page.dropped.counts() if delta and options.restarts else NOTHING
 
     def pids() -> dict[str, int]:
         found = {
@@ -82,7 +82,7 @@ def main(argv: list[str]) -> None:
         pipeline.send_events()
         pipeline.send_metrics()
 
-    containment = CircuitBreaker(INDISPENSABLE)
+    breaker = CircuitBreaker(INDISPENSABLE)
 
     def note_told(events: Sequence[Any]) -> None:
         for pid in lost_pids(events):
@@ -108,23 +108,23 @@ def main(argv: list[str]) -> None:
             limits=lambda: read_limits(options.main_pid),
             limits_used=lambda: limit_usage.latest,
             max_memory_per_child_bytes=max_memory_bytes,
-            frames_dropped=lambda: page.dropped.counts().since(told_before),
+            frames_dropped=lambda: page.dropped.counts().since(drops_before),
             reporter_restarts=1 if delta and options.restarts else options.restarts,
             tracing_share=tracing.share,
-            switched_off=containment.switched_off,
+            switched_off=breaker.switched_off,
         ),
         page.told.add,
     )
     selector = DefaultSelector()
     oom_kills = oom_kill_counter(os.getpid())
     last_state = _last_state(options, settings, state)
-    watch = ProcessWatch(selector)
+    watch = ProcessWatcher(selector)
     service = ReporterService(
         record_reader,
         options.main_pid,
         emitter,
         watch,
-        LimitWatcher(watch.sizes, limit_usage, emitter, send_now, last_state.note),
+        LimitWatcher(watch.sizes, limit_usage, emitter, send_now, last_state.save),
         Inspector(
             emitter, page, settings.tracing, tracing.seconds, StatusPage(options.status).write
         ),
@@ -134,14 +134,14 @@ def main(argv: list[str]) -> None:
         InFlightTasks(page, emitter),
         oom_kills,
         pipeline.send_events,
-        containment,
+        breaker,
         page.beat,
     )
     try:
         # A reporter that was started again finds what the one before it wrote of this worker.
-        for lost, seen_ns in [] if options.restarts else last_state.found(oom_kills()):
-            emitter.lost(lost, seen_ns)
-        if options.restarts and pipeline.marked:
+        for lost, seen_ns in [] if options.restarts else last_state.recover(oom_kills()):
+            emitter.emit_lost(lost, seen_ns)
+        if options.restarts and pipeline.checkpointed:
             service.resume(page.told.pids())
         service.run()
     finally:
@@ -165,7 +165,7 @@ def _last_state(options: argparse.Namespace, settings: Settings, state: WorkerSt
 def _flush(options: argparse.Namespace, pipeline: Pipeline, last_state: NoLastState) -> None:
     """Send what there is, within a bounded time, and exit."""
     if run_bounded(pipeline.shutdown, FLUSH_TIMEOUT_S):
-        last_state.close()
+        last_state.discard()
     else:
         logger.warning("the last telemetry could not be sent within %.0f s", FLUSH_TIMEOUT_S)
     rendezvous = Rendezvous.named(os.environ)

@@ -32,7 +32,7 @@ from otel_celery_memory.telemetry.events import Snapshot
 
 logger = logging.getLogger(__name__)
 
-EMPTY_S = 10.0
+EMPTY_SLOT_S = 10.0
 """A place that has no process for so long is no more waited for: the pool has shrunk."""
 _MAIN = slot_name(MAIN_SLOT)
 _SITES_MAX = 20_000
@@ -50,25 +50,25 @@ class CapturedSlots:
         self._senders: dict[str, CapturedProcess] = {}
         self._seen_s: dict[str, float] = {}
 
-    def sent(self, sender: CapturedProcess, now_s: float) -> None:
+    def window_received(self, sender: CapturedProcess, now_s: float) -> None:
         """A process has sent a window."""
         self._windows[sender.slot] += 1
         self._senders[sender.slot] = sender
         self._seen_s[sender.slot] = now_s
 
-    def see(self, there: Iterable[CapturedProcess], now_s: float) -> None:
+    def update(self, running: Iterable[CapturedProcess], now_s: float) -> None:
         """These processes run tasks now."""
-        for process in there:
+        for process in running:
             self._seen_s[process.slot] = now_s
             sender = self._senders.get(process.slot)
             if sender is not None and sender.pid == process.pid:
                 self._senders[process.slot] = process  # its RSS is newer
 
-    def lack(self, wanted: int, now_s: float) -> bool:
+    def incomplete(self, wanted: int, now_s: float) -> bool:
         """Whether a place has yet to send some of the `wanted` windows; so while none is known."""
         # Where there is a pool the main process runs no tasks, though it alone may be there now.
         places = self._seen_s.keys() - {_MAIN} or self._seen_s.keys()
-        waited_for = [slot for slot in places if now_s - self._seen_s[slot] <= EMPTY_S]
+        waited_for = [slot for slot in places if now_s - self._seen_s[slot] <= EMPTY_SLOT_S]
         return not waited_for or any(self._windows[slot] < wanted for slot in waited_for)
 
     def senders(self) -> tuple[CapturedProcess, ...]:
@@ -77,7 +77,7 @@ class CapturedSlots:
         return tuple(self._senders[slot] for slot in slots)
 
 
-class GatheredWindows:
+class WindowSums:
     """Adds up; sites beyond a bound are added to the rest."""
 
     def __init__(self) -> None:
@@ -89,12 +89,12 @@ class GatheredWindows:
     @property
     def other_bytes(self) -> int:
         """Bytes at sites beyond the bound."""
-        return _carried(self._other_bytes)
+        return _clamped(self._other_bytes)
 
     @property
     def other_blocks(self) -> int:
         """Allocations at these."""
-        return _carried(self._other_blocks)
+        return _clamped(self._other_blocks)
 
     def window(self, record: SitesWindow) -> None:
         """A window's runs, and what it had no room for; its sites follow."""
@@ -114,7 +114,7 @@ class GatheredWindows:
 
     def runs_of_tasks(self) -> dict[str, int]:
         """How many runs of each task there were; what belongs to no task is left out."""
-        return {task: _carried(runs, 0) for task, runs in self._runs.items() if task}
+        return {task: _clamped(runs, 0) for task, runs in self._runs.items() if task}
 
     def sites(self, describe: Callable[[str, int], CodePlace]) -> tuple[CapturedSite, ...]:
         """The sites, largest first, as `describe` names their places."""
@@ -128,21 +128,21 @@ class GatheredWindows:
         return CapturedSite(
             task=task,
             path=path,
-            line=_carried(line, 0),
+            line=_clamped(line, 0),
             function=place.function,
             name=place.name,
             stack=tuple(_frame(text) for text in stack.split("\n") if text),
-            size_bytes=_carried(self._size_bytes[key]),
-            blocks=_carried(self._blocks[key]),
+            size_bytes=_clamped(self._size_bytes[key]),
+            blocks=_clamped(self._blocks[key]),
         )
 
 
 def _frame(text: str) -> tuple[str, int]:
     path, _, line = text.rpartition(":")
-    return path, _carried(int(line)) if line.isascii() and line.isdigit() else 0
+    return path, _clamped(int(line)) if line.isascii() and line.isdigit() else 0
 
 
-def _carried(number: int, low: int = -INT64_MAX) -> int:
+def _clamped(number: int, low: int = -INT64_MAX) -> int:
     """What a capture can carry: forged records may add up to more, or to less than nothing."""
     return min(max(number, low), INT64_MAX)
 
@@ -189,13 +189,13 @@ class CaptureAssembly:
         self._orders: Orders | None = None
         self._began_s = 0.0
         self._mode = ""
-        self._gathered: dict[int, GatheredWindows] = {}
+        self._sums: dict[int, WindowSums] = {}
         self._slots = CapturedSlots()
         self._sites_due: Counter[int] = Counter()
         self._sites_due_s = 0.0
         self._last = 0
         self._taken: deque[TakenCapture] = deque(maxlen=_REMEMBERED)
-        self.look_for_orders: Callable[[], object] = lambda: None
+        self.read_orders: Callable[[], object] = lambda: None
         """Called where a window is of a capture that is not known yet."""
 
     def begin(self, orders: Orders, mode: str) -> None:
@@ -204,20 +204,20 @@ class CaptureAssembly:
             return
         self._last = orders.capture
         self._orders, self._mode, self._began_s = orders, mode, self._clock_s()
-        self._gathered.clear()
+        self._sums.clear()
         self._slots = CapturedSlots()
         self._sites_due.clear()
 
     def window(self, record: SitesWindow, sender: CapturedProcess) -> None:
         """A window's sites follow; `sender` is the process that it is of."""
         if record.capture > self._last:
-            self.look_for_orders()
+            self.read_orders()
         if self._orders is None or record.capture != self._orders.capture:
             return
         if record.kind not in _KINDS:
             return  # a damaged record's
-        self._gathered.setdefault(record.kind, GatheredWindows()).window(record)
-        self._slots.sent(sender, self._clock_s())
+        self._sums.setdefault(record.kind, WindowSums()).window(record)
+        self._slots.window_received(sender, self._clock_s())
         self._sites_due[record.pid] = record.sites
         self._sites_due_s = self._clock_s() + GRACE_S
 
@@ -225,9 +225,9 @@ class CaptureAssembly:
         """What a window found at one site."""
         if self._orders is None or record.capture != self._orders.capture:
             return
-        gathered = self._gathered.get(record.kind)
-        if gathered is not None:
-            gathered.site(record)
+        sums = self._sums.get(record.kind)
+        if sums is not None:
+            sums.site(record)
             self._sites_due[record.pid] -= 1
 
     def complete(
@@ -241,9 +241,9 @@ class CaptureAssembly:
         if orders is None:
             return None
         now_s = self._clock_s()
-        self._slots.see(processes, now_s)
-        wanted = 1 if WindowKind.HEAP in self._gathered else orders.runs
-        waiting = not wanted or self._sites_are_due() or self._slots.lack(wanted, now_s)
+        self._slots.update(processes, now_s)
+        wanted = 1 if WindowKind.HEAP in self._sums else orders.runs
+        waiting = not wanted or self._sites_are_due() or self._slots.incomplete(wanted, now_s)
         if waiting and not all_now and now_s < orders.until_s + GRACE_S:
             return None
         self._orders = None
@@ -286,8 +286,8 @@ class CaptureAssembly:
     def _capture(self, orders: Orders, processes: tuple[CapturedProcess, ...]) -> Capture:
         """Whole runs where there are any: slices say less, and the two do not add up."""
         kinds = (WindowKind.HEAP, WindowKind.RUN, WindowKind.SLICE)
-        kind = next((kind for kind in kinds if kind in self._gathered), WindowKind.RUN)
-        gathered = self._gathered.get(kind, GatheredWindows())
+        kind = next((kind for kind in kinds if kind in self._sums), WindowKind.RUN)
+        sums = self._sums.get(kind, WindowSums())
         return Capture(
             kind=_KINDS[kind],
             worker=self._worker,
@@ -297,10 +297,10 @@ class CaptureAssembly:
             frames=self._frames,
             tracing=self._mode,
             processes=processes,
-            runs=gathered.runs_of_tasks(),
-            sites=gathered.sites(self._describe),
-            other_bytes=gathered.other_bytes,
-            other_blocks=gathered.other_blocks,
+            runs=sums.runs_of_tasks(),
+            sites=sums.sites(self._describe),
+            other_bytes=sums.other_bytes,
+            other_blocks=sums.other_blocks,
         )
 
 

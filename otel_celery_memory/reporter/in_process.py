@@ -173,7 +173,7 @@ class InProcessSink:
         now_ns = time.time_ns()
         with self._lock:
             self._state.gone(self._pid, now_ns)
-            for end in self._state.judge(now_ns, all_now=True):
+            for end in self._state.classify_ended(now_ns, all_now=True):
                 self._emitter.ended(end)
             self._inspector.finish()
             self._emitter.emit_sites(max(self._clock_s() - self._ranked_s, 0.001), now_ns)
@@ -185,7 +185,7 @@ class InProcessSink:
         self._ranked_s = self._clock_s()
         if self._thread is not None:
             self._thread = native_thread()
-        self._emitter.forget()
+        self._emitter.reset()
 
     def _processes(self) -> dict[str, ProcessReading]:
         pid = os.getpid()

@@ -39,7 +39,7 @@ _SIGKILL = 9
 
 
 @dataclass(frozen=True)
-class KnownProcess:
+class SavedProcess:
     """One process as it was last seen, and its task in flight, if any."""
 
     slot: int | None
@@ -53,7 +53,7 @@ class KnownProcess:
 
 
 @dataclass(frozen=True)
-class KnownWorker:
+class SavedWorker:
     """A worker as it was last seen at ``time_ns``.
 
     ``main_started`` is its main process's start in ticks since boot, which together with the pid
@@ -65,7 +65,7 @@ class KnownWorker:
     main_started: int
     cgroup: str
     oom_kills: int | None
-    processes: tuple[KnownProcess, ...]
+    processes: tuple[SavedProcess, ...]
 
 
 class LastStateFile:
@@ -77,7 +77,7 @@ class LastStateFile:
         self.path = directory / f"{readable}-{digest}.json"
         self._failed = False
 
-    def write(self, known: KnownWorker) -> None:
+    def write(self, known: SavedWorker) -> None:
         """Replace the file; a failure is logged once and tried again next time."""
         try:
             self._replace(json.dumps({"format": _FORMAT, **asdict(known)}).encode())
@@ -102,7 +102,7 @@ class LastStateFile:
         with contextlib.suppress(OSError):
             self.path.unlink()
 
-    def read(self) -> KnownWorker | None:
+    def read(self) -> SavedWorker | None:
         """What was written last; ``None`` where there is nothing, or nothing of ours."""
         try:
             content = self._content()
@@ -124,14 +124,14 @@ class LastStateFile:
             return file.read(_READ_MAX_BYTES)
 
 
-def _worker(data: Any) -> KnownWorker:
+def _worker(data: Any) -> SavedWorker:
     """Raises `ValueError`, `TypeError` or `KeyError` for anything that was not written by us."""
     if data["format"] != _FORMAT:
         raise ValueError("another format")
     processes = data["processes"]
     if not isinstance(processes, list):
         raise TypeError("processes")
-    return KnownWorker(
+    return SavedWorker(
         time_ns=_number(data["time_ns"]),
         main_pid=_number(data["main_pid"]),
         main_started=_number(data["main_started"]),
@@ -141,14 +141,14 @@ def _worker(data: Any) -> KnownWorker:
     )
 
 
-def _process(data: Any) -> KnownProcess:
+def _process(data: Any) -> SavedProcess:
     values: dict[str, Any] = {}
-    for item in fields(KnownProcess):
+    for item in fields(SavedProcess):
         value = data[item.name]
         if value is not None:
             value = _text(value) if item.name in ("task", "task_id") else _number(value)
         values[item.name] = value
-    known = KnownProcess(**values)
+    known = SavedProcess(**values)
     if known.pid is None or (known.slot is not None and known.slot >= SLOTS_MAX):
         raise ValueError("no process")
     return known
@@ -169,14 +169,14 @@ def _text(value: object) -> str:
 class NoLastState:
     """Where the user named no directory."""
 
-    def found(self, oom_kills: int | None) -> list[tuple[LostProcess, int]]:
+    def recover(self, oom_kills: int | None) -> list[tuple[LostProcess, int]]:
         """Nothing is ever found."""
         return []
 
-    def note(self) -> None:
+    def save(self) -> None:
         """Nothing is written."""
 
-    def close(self) -> None:
+    def discard(self) -> None:
         """Nothing is there."""
 
 
@@ -198,7 +198,7 @@ class LastState(NoLastState):
         self._cgroup = cgroup
         self._started_of = started_of
 
-    def found(self, oom_kills: int | None) -> list[tuple[LostProcess, int]]:
+    def recover(self, oom_kills: int | None) -> list[tuple[LostProcess, int]]:
         """Processes of an earlier worker that nobody has told of, with the time they were seen."""
         known = self._file.read()
         if known is None or self._started_of(known.main_pid) == known.main_started:
@@ -209,21 +209,21 @@ class LastState(NoLastState):
             kills = max(oom_kills - known.oom_kills, 0)
         return [
             (_lost(process, known.time_ns, at < (kills or 0), kills), known.time_ns)
-            for at, process in enumerate(sorted(known.processes, key=_first_the_victim))
+            for at, process in enumerate(sorted(known.processes, key=_likeliest_victim_first))
         ]
 
-    def note(self) -> None:
+    def save(self) -> None:
         """Write down how things are now."""
         pid, started = self._main
         self._file.write(
-            KnownWorker(
+            SavedWorker(
                 time_ns=time.time_ns(),
                 main_pid=pid,
                 main_started=started or 0,
                 cgroup=self._cgroup,
                 oom_kills=self._state.oom.count,
                 processes=tuple(
-                    KnownProcess(
+                    SavedProcess(
                         process.slot,
                         process.pid,
                         process.rss_bytes,
@@ -238,17 +238,17 @@ class LastState(NoLastState):
             )
         )
 
-    def close(self) -> None:
+    def discard(self) -> None:
         """All that is known has been told."""
         self._file.remove()
 
 
-def _first_the_victim(process: KnownProcess) -> tuple[bool, int]:
+def _likeliest_victim_first(process: SavedProcess) -> tuple[bool, int]:
     """The main process's death is why its children died; else the kernel prefers the largest."""
     return process.slot != MAIN_SLOT, -(process.rss_bytes or 0)
 
 
-def _lost(process: KnownProcess, seen_ns: int, oom: bool, oom_kills: int | None) -> LostProcess:
+def _lost(process: SavedProcess, seen_ns: int, oom: bool, oom_kills: int | None) -> LostProcess:
     started_ns = process.task_started_ns
     snapshot = ProcessSnapshot(
         slot=slot_name(process.slot),

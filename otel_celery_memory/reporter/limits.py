@@ -25,13 +25,13 @@ from otel_celery_memory.probes.limits import (
 from otel_celery_memory.probes.procfs import PROC, ProcessSize, Rlimits, read_rlimits
 from otel_celery_memory.reporter.state.worker_state import WorkerState
 
-TELL_AT, OVER_BELOW = 0.9, 0.8
+PRESSURE_FROM, RELIEF_BELOW = 0.9, 0.8
 """Shares of a limit: an episode begins at the one and is over below the other."""
-LOOK_S, SHORTEST_LOOK_S = 0.5, 0.05
+CHECK_S, SHORTEST_CHECK_S = 0.5, 0.05
 _QUICKER_FROM = 0.7
 _COST_FACTOR = 50
 """Looking may take at most a fiftieth of the time between two looks."""
-_LOOKS_TO_THE_LIMIT = 4
+_CHECKS_TO_THE_LIMIT = 4
 RECYCLING_PAUSE_S = 60.0
 """A child over ``max_memory_per_child`` is recycled as it should be, many times an hour: told
 once a minute."""
@@ -40,7 +40,7 @@ _Episode = tuple[str, int | None]
 """A kind of limit, and the process that it holds for, if any."""
 _FRESH_FOR_S = 15.0
 """Limits of a process and the place of a cgroup rarely change."""
-NOTE_S = 1.0
+SAVE_S = 1.0
 """A file is renamed for each note."""
 
 
@@ -59,14 +59,14 @@ class Usage:
         return self.used_bytes / self.limit_bytes if self.limit_bytes > 0 else 1.0
 
 
-class PressureGauge:
+class PressureEpisodes:
     """Follows all limits; says once for each episode that one is near."""
 
     def __init__(self) -> None:
         self._pressed: dict[_Episode, float] = {}
         self._before: dict[tuple[str, int | None, int], tuple[float, int]] = {}
 
-    def begun(self, usages: Sequence[Usage], now_s: float) -> list[Usage]:
+    def new_episodes(self, usages: Sequence[Usage], now_s: float) -> list[Usage]:
         """The limits that have come near since the last call, the nearest first."""
         nearest: dict[_Episode, Usage] = {}
         for usage in usages:
@@ -75,32 +75,32 @@ class PressureGauge:
             if known is None or usage.share > known.share:
                 nearest[episode] = usage
         for episode, begun_s in list(self._pressed.items()):
-            over = episode not in nearest or nearest[episode].share < OVER_BELOW
+            over = episode not in nearest or nearest[episode].share < RELIEF_BELOW
             if over and now_s - begun_s >= _pause_s(episode):
                 del self._pressed[episode]
         begun = {
             episode: usage
             for episode, usage in nearest.items()
-            if usage.share >= TELL_AT and episode not in self._pressed
+            if usage.share >= PRESSURE_FROM and episode not in self._pressed
         }
         self._pressed.update(dict.fromkeys(begun, now_s))
         return sorted(begun.values(), key=lambda usage: -usage.share)
 
-    def next_look_s(self, usages: Sequence[Usage], now_s: float, cost_s: float) -> float:
+    def next_check_s(self, usages: Sequence[Usage], now_s: float, cost_s: float) -> float:
         """Seconds until the next look, by the nearest limit and by how fast it comes nearer."""
-        wanted_s = LOOK_S
+        wanted_s = CHECK_S
         before, self._before = self._before, {}
         for usage in usages:
             key = (usage.kind, usage.pid, usage.limit_bytes)
             self._before[key] = (now_s, usage.used_bytes)
             left = max(1 - usage.share, 0.0)
-            wanted_s = min(wanted_s, LOOK_S * left / (1 - _QUICKER_FROM))
+            wanted_s = min(wanted_s, CHECK_S * left / (1 - _QUICKER_FROM))
             then_s, then_bytes = before.get(key, (now_s, usage.used_bytes))
             grown_bytes = usage.used_bytes - then_bytes
             if grown_bytes > 0 and now_s > then_s:
                 left_s = (usage.limit_bytes - usage.used_bytes) * (now_s - then_s) / grown_bytes
-                wanted_s = min(wanted_s, left_s / _LOOKS_TO_THE_LIMIT)
-        return min(max(wanted_s, SHORTEST_LOOK_S, cost_s * _COST_FACTOR), LOOK_S * _COST_FACTOR)
+                wanted_s = min(wanted_s, left_s / _CHECKS_TO_THE_LIMIT)
+        return min(max(wanted_s, SHORTEST_CHECK_S, cost_s * _COST_FACTOR), CHECK_S * _COST_FACTOR)
 
 
 def _episode_of(usage: Usage) -> _Episode:
@@ -185,7 +185,7 @@ class PressureEmitter(Protocol):
 
     state: WorkerState
 
-    def pressed(self, usage: Usage, now_ns: int) -> None:
+    def emit_pressure(self, usage: Usage, now_ns: int) -> None:
         """A limit is near."""
 
 
@@ -198,7 +198,7 @@ class LimitWatcher:
         limit_usage: LimitUsage,
         emitter: PressureEmitter,
         send_now: Callable[[], None],
-        note: Callable[[], None],
+        save: Callable[[], None],
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """``send_now`` has what was emitted exported at once, and does not wait for that;
@@ -207,32 +207,32 @@ class LimitWatcher:
         self._limit_usage = limit_usage
         self._emitter = emitter
         self._send_now = send_now
-        self._note = note
+        self._save = save
         self._clock_s = clock_s
-        self._gauge = PressureGauge()
-        self.due_s = self._note_due_s = clock_s()
+        self._episodes = PressureEpisodes()
+        self.due_s = self._save_due_s = clock_s()
         self.usages: list[Usage] = []
 
-    def look(self) -> None:
+    def check(self) -> None:
         """One look; `due_s` is when the next one is due."""
         began_s = self._clock_s()
-        self.due_s = began_s + LOOK_S
+        self.due_s = began_s + CHECK_S
         processes = self._emitter.state.processes
         try:
             sizes = self._sizes()
             for pid, size in sizes.items():
                 if pid in processes:
-                    processes[pid].saw_rss(size.rss_bytes)
+                    processes[pid].record_rss(size.rss_bytes)
             slots = {pid: process.slot for pid, process in processes.items()}
             self.usages = self._limit_usage.usages(sizes, slots)
-            begun = self._gauge.begun(self.usages, began_s)
-            for usage in begun:
-                self._emitter.pressed(usage, time.time_ns())
-            if begun:
+            new = self._episodes.new_episodes(self.usages, began_s)
+            for usage in new:
+                self._emitter.emit_pressure(usage, time.time_ns())
+            if new:
                 self._send_now()
-            if begun or began_s >= self._note_due_s:
-                self._note_due_s = began_s + NOTE_S
-                self._note()
+            if new or began_s >= self._save_due_s:
+                self._save_due_s = began_s + SAVE_S
+                self._save()
         finally:
             now_s = self._clock_s()
-            self.due_s = now_s + self._gauge.next_look_s(self.usages, now_s, now_s - began_s)
+            self.due_s = now_s + self._episodes.next_check_s(self.usages, now_s, now_s - began_s)

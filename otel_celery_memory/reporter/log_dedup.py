@@ -20,17 +20,17 @@ class RepetitionFilter(logging.Filter):
     def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._clock_s = clock_s
-        self._told: dict[str, tuple[float, int]] = {}
+        self._passed: dict[str, tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         key = _family(record.name)
         now_s = self._clock_s()
-        told_s, held = self._told.get(key, (-REPEAT_AFTER_S, 0))
-        if now_s - told_s < REPEAT_AFTER_S:
-            self._told[key] = (told_s, held + 1)
+        passed_s, suppressed = self._passed.get(key, (-REPEAT_AFTER_S, 0))
+        if now_s - passed_s < REPEAT_AFTER_S:
+            self._passed[key] = (passed_s, suppressed + 1)
             return False
-        self._told[key] = (now_s, 0)
-        record.msg = _one_line(record, held)
+        self._passed[key] = (now_s, 0)
+        record.msg = _one_line(record, suppressed)
         record.args = ()
         record.exc_info = record.exc_text = None
         return True
@@ -41,7 +41,7 @@ def _family(logger_name: str) -> str:
     return "export" if "export" in logger_name else logger_name
 
 
-def _one_line(record: logging.LogRecord, held: int) -> str:
+def _one_line(record: logging.LogRecord, suppressed: int) -> str:
     try:
         message = record.getMessage()
     except (TypeError, ValueError, KeyError):
@@ -49,7 +49,7 @@ def _one_line(record: logging.LogRecord, held: int) -> str:
     message = message.replace("\n", " ")[:500]
     if record.exc_info and record.exc_info[1] is not None:
         message = f"{message}: {record.exc_info[1]!r}"[:1000]
-    more = f" ({held} more like it before)" if held else ""
+    more = f" ({suppressed} more like it before)" if suppressed else ""
     return f"{message}{more}; not repeated for {REPEAT_AFTER_S / 60:.0f} minutes"
 
 

@@ -29,7 +29,7 @@ SHARED_INTERVAL_S = 60.0
 _SHARED_COST_FACTOR = 1_000
 
 
-class ProcessWatch:
+class ProcessWatcher:
     """The pids of one worker; a pid's end is noticed by its descriptor, or by asking."""
 
     def __init__(self, selector: BaseSelector, proc: Path = PROC) -> None:
@@ -63,7 +63,7 @@ class ProcessWatch:
                 self._selector.unregister(fd)
             os.close(fd)
 
-    def gone_without_notice(self) -> list[int]:
+    def gone_without_pidfd(self) -> list[int]:
         """Pids that have disappeared and whose end no descriptor can tell."""
         return [pid for pid, fd in self._pidfds.items() if fd is None and not self._alive(pid)]
 
@@ -72,7 +72,7 @@ class ProcessWatch:
         readings = {pid: read_size(pid, self._proc) for pid in self._pidfds}
         return {pid: size for pid, size in readings.items() if size is not None}
 
-    def still_there(self, pid: int) -> bool:
+    def is_running(self, pid: int) -> bool:
         """Whether a watched process has not ended yet."""
         return pid in self._pidfds and self._alive(pid)
 

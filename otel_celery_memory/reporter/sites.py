@@ -122,7 +122,7 @@ class WindowTotals:
             if windows[key[0]]
         }
 
-    def turn(self) -> None:
+    def next_interval(self) -> None:
         """An interval ends, the next begins."""
         self._intervals.append(_Interval())
 
@@ -205,9 +205,9 @@ class SiteTotals:
         self._runs: Counter[str] = Counter()
         self._whole, self._first, self._slices = WindowTotals(), WindowTotals(), WindowTotals()
         self._grown = HeapGrowth()
-        self._met: dict[tuple[int, str], None] = {}
-        self._into: dict[int, WindowTotals] = {}
-        self._told_bytes: dict[tuple[WindowKind, SiteKey], int] = {}
+        self._traced_before: dict[tuple[int, str], None] = {}
+        self._totals_of_pid: dict[int, WindowTotals] = {}
+        self._emitted_bytes: dict[tuple[WindowKind, SiteKey], int] = {}
         self.places: list[RankedSite] = []
         """Of the last ranking, a line being one whatever stacks called it."""
 
@@ -223,7 +223,7 @@ class SiteTotals:
         task = self._names.bounded(record.task)
         totals = self._totals(record, task)
         if totals is not None:
-            self._into[record.pid] = totals
+            self._totals_of_pid[record.pid] = totals
             totals.window(task)
 
     def site(self, record: Site) -> None:
@@ -231,19 +231,21 @@ class SiteTotals:
         task = self._names.bounded(record.task)
         if record.kind == WindowKind.PROCESS:
             self._grown.site(task, record)
-        elif record.kind in (WindowKind.RUN, WindowKind.SLICE) and record.pid in self._into:
-            self._into[record.pid].site(task, record)
+        elif (
+            record.kind in (WindowKind.RUN, WindowKind.SLICE) and record.pid in self._totals_of_pid
+        ):
+            self._totals_of_pid[record.pid].site(task, record)
 
     def rank(self, interval_s: float) -> list[RankedSite]:
         """At most the `top` sites that grow fastest; a new interval begins."""
         found = self.peek(interval_s)
         self.places = self.peek(interval_s, place_of)
-        self._told_bytes = {
+        self._emitted_bytes = {
             (site.kind, (site.task, site.path, site.line, site.stack)): site.size_bytes
             for site in (*self.places, *found)
         }
         for totals in (self._whole, self._first, self._slices):
-            totals.turn()
+            totals.next_interval()
         self._runs.clear()
         return found
 
@@ -264,19 +266,19 @@ class SiteTotals:
         found = (left_by_runs[:for_runs] + others)[: self._top]
         return [self._described(site, rank) for rank, site in enumerate(found, start=1)]
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Begin anew, as if nothing had been told."""
         for totals in (self._whole, self._first, self._slices, self._grown):
             totals.clear()
-        for kept in (self._runs, self._met, self._into):
+        for kept in (self._runs, self._traced_before, self._totals_of_pid):
             kept.clear()
-        self._told_bytes = {}
+        self._emitted_bytes = {}
         self.places = []
 
     def process_gone(self, pid: int) -> None:
         """A process is no more, and what had grown in it neither."""
         self._grown.process_gone(pid)
-        self._into.pop(pid, None)
+        self._totals_of_pid.pop(pid, None)
 
     def _totals(self, record: SitesWindow, task: str) -> WindowTotals | None:
         if record.kind == WindowKind.SLICE:
@@ -284,11 +286,11 @@ class SiteTotals:
         if record.kind != WindowKind.RUN:
             return None
         pair = (record.pid, task)
-        if pair in self._met:
+        if pair in self._traced_before:
             return self._whole
-        self._met[pair] = None
-        if len(self._met) > _PAIRS_MAX:
-            del self._met[next(iter(self._met))]
+        self._traced_before[pair] = None
+        if len(self._traced_before) > _PAIRS_MAX:
+            del self._traced_before[next(iter(self._traced_before))]
         return self._first
 
     def _by_rate(
@@ -306,7 +308,7 @@ class SiteTotals:
     def _by_growth(self, interval_s: float, key_of: KeyOf) -> list[RankedSite]:
         found = []
         for key, grown in self._grown.sums(key_of).items():
-            change = grown.size_bytes - self._told_bytes.get((WindowKind.PROCESS, key), 0)
+            change = grown.size_bytes - self._emitted_bytes.get((WindowKind.PROCESS, key), 0)
             rate = round(change * 60 / interval_s)
             found.append(self._ranked(WindowKind.PROCESS, key, grown, rate))
         return sorted(found, key=lambda site: (-site.size_bytes, site.path))
@@ -339,7 +341,7 @@ class SiteTotals:
             kind=kind,
             size_bytes=size_bytes,
             blocks=round(mean.blocks),
-            size_change_bytes=size_bytes - self._told_bytes.get((kind, key), 0),
+            size_change_bytes=size_bytes - self._emitted_bytes.get((kind, key), 0),
             runs=mean.windows,
             rate_bytes_per_minute=rate,
         )

@@ -71,7 +71,7 @@ class Inspector:
         self._view_due_s = clock_s()
         self._ranked_s = clock_s()
         # A child may hear of a capture before the next tick does.
-        emitter.captures.look_for_orders = self._look_at_orders
+        emitter.captures.read_orders = self._read_orders
 
     def ranked(self) -> None:
         """The sites have just been told: what comes is of a new interval."""
@@ -83,16 +83,16 @@ class Inspector:
 
     def tick(self, *, last: bool = False) -> None:
         """Do what is due."""
-        mode = self._look_at_orders()
+        mode = self._read_orders()
         taken = self._emitter.captures.complete(self._processes(), all_now=last)
         if taken is not None:
-            self._emitter.captured(taken)
+            self._emitter.emit_capture(taken)
         now_s = self._clock_s()
         if taken is not None or now_s >= self._view_due_s:
             self._view_due_s = now_s + VIEW_INTERVAL_S
             write_what_fits(self.view(mode), self._write)
 
-    def _look_at_orders(self) -> str:
+    def _read_orders(self) -> str:
         # While they are being written, those before hold.
         self._orders = self._page.whole_orders() or self._orders
         mode = self._orders.mode or self._mode
@@ -114,7 +114,7 @@ class Inspector:
             },
             "processes": [
                 _process(process)
-                for process in sorted(self._there(), key=lambda process: process.slot or 0)
+                for process in sorted(self._running(), key=lambda process: process.slot or 0)
             ][:_PROCESSES_SHOWN],
             "tasks": [
                 {
@@ -133,13 +133,13 @@ class Inspector:
             ],
         }
 
-    def _there(self) -> list[ProcessState]:
+    def _running(self) -> list[ProcessState]:
         processes = list(self._emitter.state.processes.values())
         return [p for p in processes if p.gone_ns is None and p.slot is not None]
 
     def _processes(self) -> Iterable[CapturedProcess]:
         """Those that run tasks: the children where there are any."""
-        there = self._there()
+        there = self._running()
         children = [process for process in there if process.slot != MAIN_SLOT]
         return [process.captured() for process in children or there]
 

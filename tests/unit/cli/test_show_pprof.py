@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from otel_celery_memory.captures.comparison import Choice
+from otel_celery_memory.captures.comparison import SiteFilter
 from otel_celery_memory.captures.pprof import dump_pprof
 from tests.unit.captures.examples import CAPTURE
 from tests.unit.captures.limits import files_of_at_most
@@ -19,7 +19,7 @@ def test_a_profile_of_the_chosen_sites_is_written_for_the_user_alone(command: Co
         "show", command.file("a", CAPTURE), "--pprof", str(out), "--task=feeds.*", "--top=1"
     )
     assert (printed.code, printed.err) == (0, "")
-    assert out.read_bytes() == dump_pprof(Choice(task="feeds.*").of(CAPTURE))
+    assert out.read_bytes() == dump_pprof(SiteFilter(task="feeds.*").apply(CAPTURE))
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
 
 
