@@ -72,7 +72,7 @@ ATTRIBUTES = {
     "celery.worker.exit.told_late": Attribute(
         "boolean", "Whether the end was found out by a later start of the worker."
     ),
-    "celery.worker.process.rss": Attribute("int", "last known RSS, in bytes.", (209715200,)),
+    "celery.worker.process.rss": Attribute("int", "RSS last seen, in bytes.", (209715200,)),
     "celery.worker.process.rss_peak": Attribute("int", "Highest RSS seen, in bytes.", (314572800,)),
     "celery.worker.cgroup.oom_kills": Attribute(
         "int", "OOM kills in the worker's cgroup since it started.", (1,)

@@ -165,7 +165,7 @@ class Events:
             c.CGROUP_OOM_KILLS: lost.oom_kills,
             c.EXIT_TOLD_LATE: True if lost.told_late else None,
         }
-        size = "" if process.rss_bytes is None else f", last known RSS {process.rss_bytes:,} bytes"
+        size = "" if process.rss_bytes is None else f", RSS last seen {process.rss_bytes:,} bytes"
         late = "; found at the next start" if lost.told_late else ""
         body = (
             f"worker process {process.slot} (pid {process.pid}) was lost {process.doing}: "

@@ -13,7 +13,7 @@ EXPECTED_LOSS = {
     "severity": ("ERROR", 17),
     "body": (
         "worker process 1 (pid 102) was lost in app.die [4]: oom_kill, "
-        "last known RSS 60,000,000 bytes"
+        "RSS last seen 60,000,000 bytes"
     ),
     "time_ns": (5 * S, 5 * S),
     "attributes": {
@@ -40,7 +40,7 @@ EXPECTED_LATE_LOSS = {
     "name": "celery.worker.process_lost",
     "severity": ("ERROR", 17),
     "body": (
-        "worker process 0 (pid 55) was lost in app.die [9]: killed, last known RSS 7 bytes; "
+        "worker process 0 (pid 55) was lost in app.die [9]: killed, RSS last seen 7 bytes; "
         "found at the next start"
     ),
     "time_ns": (3 * S, 3 * S),
