@@ -1,7 +1,7 @@
-"""Captures that a person asked for: what the processes send of them, added up by site and written.
+"""Assembles captures: adds up by site what the processes send of them, and writes the file.
 
-A capture waits for places in the pool and not for processes: a child may live for less runs than a
-capture is of, and the one that comes after it goes on.
+A capture waits for slots, not for processes: a child may live for fewer runs than were asked for,
+and its successor sends the rest.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from otel_celery_memory.telemetry.events import Snapshot
 logger = logging.getLogger(__name__)
 
 EMPTY_SLOT_S = 10.0
-"""A place that has no process for so long is no more waited for: the pool has shrunk."""
+"""A slot without a process for this long is not waited for: the pool has shrunk."""
 _MAIN = slot_name(MAIN_SLOT)
 _SITES_MAX = 20_000
 GRACE_S = 2.0
-"""After the time of a capture its last windows may still come."""
+"""How long after the end of a capture its last windows may still arrive."""
 _REMEMBERED = 5
 _KINDS = {WindowKind.RUN: RUNS, WindowKind.SLICE: SLICE, WindowKind.HEAP: HEAP}
 
 
 class CapturedSlots:
-    """Of one capture; ``now_s`` is monotonic."""
+    """Which slots have sent windows of one capture; ``now_s`` is monotonic."""
 
     def __init__(self) -> None:
         self._windows: Counter[str] = Counter()
@@ -51,13 +51,13 @@ class CapturedSlots:
         self._seen_s: dict[str, float] = {}
 
     def window_received(self, sender: CapturedProcess, now_s: float) -> None:
-        """A process has sent a window."""
+        """Counts a window of a slot."""
         self._windows[sender.slot] += 1
         self._senders[sender.slot] = sender
         self._seen_s[sender.slot] = now_s
 
     def update(self, running: Iterable[CapturedProcess], now_s: float) -> None:
-        """These processes run tasks now."""
+        """Notes the processes that run tasks now."""
         for process in running:
             self._seen_s[process.slot] = now_s
             sender = self._senders.get(process.slot)
@@ -65,20 +65,20 @@ class CapturedSlots:
                 self._senders[process.slot] = process  # its RSS is newer
 
     def incomplete(self, wanted: int, now_s: float) -> bool:
-        """Whether a place has yet to send some of the `wanted` windows; so while none is known."""
-        # Where there is a pool the main process runs no tasks, though it alone may be there now.
-        places = self._seen_s.keys() - {_MAIN} or self._seen_s.keys()
-        waited_for = [slot for slot in places if now_s - self._seen_s[slot] <= EMPTY_SLOT_S]
+        """Whether a slot has still to send some of the ``wanted`` windows, or no slot is known."""
+        # With a pool the main process runs no tasks, though it may be the only process now.
+        slots = self._seen_s.keys() - {_MAIN} or self._seen_s.keys()
+        waited_for = [slot for slot in slots if now_s - self._seen_s[slot] <= EMPTY_SLOT_S]
         return not waited_for or any(self._windows[slot] < wanted for slot in waited_for)
 
     def senders(self) -> tuple[CapturedProcess, ...]:
-        """Of each place that has sent any, the process that did last."""
+        """The last process of each slot that sent windows."""
         slots = sorted(self._senders, key=lambda slot: (len(slot), slot))
         return tuple(self._senders[slot] for slot in slots)
 
 
 class WindowSums:
-    """Adds up; sites beyond a bound are added to the rest."""
+    """Sums of windows by site; sites beyond a bound are summed as others."""
 
     def __init__(self) -> None:
         self._runs: Counter[str] = Counter()
@@ -93,17 +93,17 @@ class WindowSums:
 
     @property
     def other_blocks(self) -> int:
-        """Allocations at these."""
+        """Allocations at sites beyond the bound."""
         return _clamped(self._other_blocks)
 
     def window(self, record: SitesWindow) -> None:
-        """A window's runs, and what it had no room for; its sites follow."""
+        """Adds a window's runs and what its records had no room for; its sites follow."""
         self._runs[record.task] += record.runs
         self._other_bytes += record.other_bytes
         self._other_blocks += record.other_blocks
 
     def site(self, record: Site) -> None:
-        """What a window found at one site."""
+        """Adds what a window found at one site."""
         key = (record.task, record.path, record.line, record.stack)
         if key not in self._size_bytes and len(self._size_bytes) >= _SITES_MAX:
             self._other_bytes += record.size_bytes
@@ -113,11 +113,11 @@ class WindowSums:
         self._blocks[key] += record.blocks
 
     def runs_of_tasks(self) -> dict[str, int]:
-        """How many runs of each task there were; what belongs to no task is left out."""
+        """Runs of each task; windows of no task are left out."""
         return {task: _clamped(runs, 0) for task, runs in self._runs.items() if task}
 
     def sites(self, describe: Callable[[str, int], CodePlace]) -> tuple[CapturedSite, ...]:
-        """The sites, largest first, as `describe` names their places."""
+        """The sites, largest first; ``describe`` names their lines."""
         return tuple(
             self._site(key, describe(key[1], key[2]))
             for key in sorted(self._size_bytes, key=lambda key: -self._size_bytes[key])
@@ -143,13 +143,13 @@ def _frame(text: str) -> tuple[str, int]:
 
 
 def _clamped(number: int, low: int = -INT64_MAX) -> int:
-    """What a capture can carry: forged records may add up to more, or to less than nothing."""
+    """The number within the bounds of a capture file: forged records may add up to anything."""
     return min(max(number, low), INT64_MAX)
 
 
 @dataclass(frozen=True)
 class TakenCapture:
-    """A capture that is complete: what it says, and where it was written or why it was not."""
+    """A completed capture, and its file or why it was not written."""
 
     number: int
     capture: Capture
@@ -157,7 +157,7 @@ class TakenCapture:
     error: str | None
 
     def snapshot(self) -> Snapshot:
-        """As its event tells of it."""
+        """The values of its event."""
         capture = self.capture
         return Snapshot(
             kind=capture.kind,
@@ -171,7 +171,7 @@ class TakenCapture:
 
 
 class CaptureAssembly:
-    """One capture at a time; the last few are remembered for those who ask."""
+    """Assembles one capture at a time; keeps the last few for the view."""
 
     def __init__(
         self,
@@ -196,10 +196,10 @@ class CaptureAssembly:
         self._last = 0
         self._taken: deque[TakenCapture] = deque(maxlen=_REMEMBERED)
         self.read_orders: Callable[[], object] = lambda: None
-        """Called where a window is of a capture that is not known yet."""
+        """Called if a window belongs to a capture that is not known yet."""
 
     def begin(self, orders: Orders, mode: str) -> None:
-        """Expect what `orders` ask for, if that is news; `mode` is how the worker is traced."""
+        """Begins the capture that ``orders`` ask for, if it is new; ``mode`` is of tracing."""
         if not orders.capture or orders.capture == self._last:
             return
         self._last = orders.capture
@@ -209,20 +209,20 @@ class CaptureAssembly:
         self._sites_due.clear()
 
     def window(self, record: SitesWindow, sender: CapturedProcess) -> None:
-        """A window's sites follow; `sender` is the process that it is of."""
+        """Begins a window of the process ``sender``; its sites follow."""
         if record.capture > self._last:
             self.read_orders()
         if self._orders is None or record.capture != self._orders.capture:
             return
         if record.kind not in _KINDS:
-            return  # a damaged record's
+            return  # a damaged record
         self._sums.setdefault(record.kind, WindowSums()).window(record)
         self._slots.window_received(sender, self._clock_s())
         self._sites_due[record.pid] = record.sites
         self._sites_due_s = self._clock_s() + GRACE_S
 
     def site(self, record: Site) -> None:
-        """What a window found at one site."""
+        """Adds what a window found at one site."""
         if self._orders is None or record.capture != self._orders.capture:
             return
         sums = self._sums.get(record.kind)
@@ -233,9 +233,9 @@ class CaptureAssembly:
     def complete(
         self, processes: Iterable[CapturedProcess], *, all_now: bool = False
     ) -> TakenCapture | None:
-        """The capture, once all places have sent what they should, or its time is over.
+        """The capture, once all slots have sent their windows or its time is over; else ``None``.
 
-        ``processes`` are those that run tasks now.
+        ``processes`` are those that run tasks now; ``all_now`` does not wait.
         """
         orders = self._orders
         if orders is None:
@@ -252,11 +252,11 @@ class CaptureAssembly:
         return taken
 
     def _sites_are_due(self) -> bool:
-        """Whether sites of a window that was told are still on their way; some may be lost."""
+        """Whether sites of a window may still arrive; some may be lost."""
         return self._clock_s() < self._sites_due_s and max(self._sites_due.values(), default=0) > 0
 
     def view(self) -> list[dict[str, Any]]:
-        """The capture that is being taken and the last ones, for people who ask."""
+        """The running capture and the last ones, for the view."""
         running = (
             [] if self._orders is None else [{"number": self._orders.capture, "state": "running"}]
         )
@@ -284,7 +284,7 @@ class CaptureAssembly:
             return TakenCapture(orders.capture, capture, None, str(error))
 
     def _capture(self, orders: Orders, processes: tuple[CapturedProcess, ...]) -> Capture:
-        """Whole runs where there are any: slices say less, and the two do not add up."""
+        """Prefers whole runs to slices, which say less; the two do not add up."""
         kinds = (WindowKind.HEAP, WindowKind.RUN, WindowKind.SLICE)
         kind = next((kind for kind in kinds if kind in self._sums), WindowKind.RUN)
         sums = self._sums.get(kind, WindowSums())
@@ -305,5 +305,5 @@ class CaptureAssembly:
 
 
 def saver(directory: str) -> Callable[[Capture], object] | None:
-    """Writes captures into `directory`, as JSON and as a profile; ``None`` where there is none."""
+    """Writes captures into ``directory`` as JSON and as a profile; ``None`` if none is set."""
     return partial(CaptureDirectory(directory).save, pprof=True) if directory else None

@@ -1,4 +1,4 @@
-"""The one emitter: records in, metrics and events out, in the reporter and in process alike."""
+"""Turns records into metrics and events, in the reporter and in process alike."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ from otel_celery_memory.telemetry.metrics import (
 from otel_celery_memory.telemetry.site_gauges import SiteGauges
 
 PRESSURE_EVENTS_MAX = 100
-"""Processes told of in one episode of pressure: the largest."""
+"""Most events of one episode of pressure: for the largest processes."""
 
 
 class Emitter:
-    """Feeds metrics and events from the records of one worker; called by one thread at a time."""
+    """Emits metrics and events from the records of one worker; called by one thread at a time."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Emitter:
         context: ReporterContext,
         exit_counted: Callable[[int], None] = lambda pid: None,
     ) -> None:
-        """``exit_counted`` is called with the pid of each process whose end is counted only."""
+        """``exit_counted`` gets the pid of each process whose end is counted without an event."""
         self.state = state
         self._exit_counted = exit_counted
         self.sites = sites
@@ -75,7 +75,7 @@ class Emitter:
         observe_levels(meter, {**self._counts.levels(), **levels_of(context, state)})
 
     def apply(self, record: Record) -> None:
-        """Take in one record."""
+        """Applies one record to the state and emits what follows from it."""
         self.state.apply(record)
         if isinstance(record, TaskFinished):
             self._finished(record)
@@ -83,9 +83,7 @@ class Emitter:
             if record.retained_bytes is not None:
                 self._retained(record.previous_task, record.retained_bytes)
             if self._in_flight.get(record.pid) == record:
-                del self._in_flight[
-                    record.pid
-                ]  # held until another task began inside it, then sent
+                del self._in_flight[record.pid]  # its record was sent when a nested task began
         elif isinstance(record, TaskInFlightAtExit):
             self.task_in_flight(TaskStarted(*record))
         elif isinstance(record, ProcessUp):
@@ -100,12 +98,12 @@ class Emitter:
             self.captures.site(record)
 
     def task_in_flight(self, record: TaskStarted) -> None:
-        """A process holds the start of its task in the control page."""
+        """The start of a task was found in a process's in-flight slot."""
         if self.state.apply_in_flight(record):
             self._in_flight[record.pid] = record
 
     def ended(self, end: ProcessEnd) -> None:
-        """Count how a process ended; tell it where it was lost."""
+        """Counts how a process ended; emits an event if it was lost."""
         process = end.process
         self._count_in_flight(process)
         self.sites.process_gone(process.pid)
@@ -124,13 +122,13 @@ class Emitter:
         self.emit_lost(lost, end.time_ns)
 
     def exit_acknowledged(self, pid: int) -> None:
-        """A reporter that was killed has told this process's end."""
+        """An earlier reporter exported this process's end: it is not emitted again."""
         process = self.state.discard(pid)
         if process is not None:
             self._count_in_flight(process)
 
     def emit_lost(self, lost: LostProcess, time_ns: int) -> None:
-        """Count a process that was lost, and tell it."""
+        """Counts a lost process and emits its event."""
         self._counts.exits[lost.process.slot, lost.reason] += 1
         self._events.process_lost(lost, time_ns)
 
@@ -139,10 +137,10 @@ class Emitter:
             self._recycled.replaced(replacement.reason, replacement.gap_s, replacement.freed_bytes)
 
     def emit_pressure(self, usage: Usage, now_ns: int) -> None:
-        """Tell that a limit is near: of each process, or of the one that it holds for."""
-        there = [process for process in self.state.processes.values() if process.gone_ns is None]
-        there.sort(key=lambda process: -(process.rss_bytes or 0))
-        for process in there[:PRESSURE_EVENTS_MAX]:
+        """Emits that a limit is near: for each process, or for the one that has the limit."""
+        running = [process for process in self.state.processes.values() if process.gone_ns is None]
+        running.sort(key=lambda process: -(process.rss_bytes or 0))
+        for process in running[:PRESSURE_EVENTS_MAX]:
             if usage.pid in (None, process.pid):
                 self._events.pressure(
                     Pressure(
@@ -155,16 +153,16 @@ class Emitter:
                 )
 
     def emit_sites(self, interval_s: float, now_ns: int) -> None:
-        """Send the events of the sites that grew fastest since this was last called.
+        """Emits the sites that grew fastest in the ``interval_s`` since the last call.
 
-        The gauges tell them by place, a line being one whatever stacks called it.
+        Events are by stack; the gauges add up all stacks of a line.
         """
         for site in self.sites.rank(interval_s):
             self._events.allocation_site(site, now_ns)
         self._site_gauges.update(self.sites.places, self._names.bounded)
 
     def emit_capture(self, taken: TakenCapture) -> None:
-        """Tell of a capture that is complete."""
+        """Emits that a capture is complete."""
         self._events.snapshot(taken.snapshot(), taken.capture.taken_ns)
 
     def runs_aborted(self) -> int:
@@ -172,11 +170,11 @@ class Emitter:
         return self._counts.all_aborted()
 
     def switched_off(self) -> list[tuple[str, str]]:
-        """Slot and part, of each part of ours that failed where it still does not work."""
+        """Slot and part of each part of the instrumentation that is switched off."""
         return sorted(parts_off(self._context, self.state))
 
     def reset(self) -> None:
-        """Begin anew: after a fork, what the parent counted is the parent's to tell."""
+        """Starts again at zero, after a fork: the parent exports what it counted."""
         self._counts.clear()
         self.tasks.clear()
         self.sites.reset()
@@ -190,7 +188,7 @@ class Emitter:
     def _count_in_flight(self, process: ProcessState) -> None:
         start = self._in_flight.pop(process.pid, None)
         if start is not None and start.retained_bytes is not None and start in process.in_flight:
-            # What its end would have told.
+            # Its dropped end would have carried this.
             self._retained(start.previous_task, start.retained_bytes)
 
     def _retained(self, previous_task: str, retained_bytes: int) -> None:

@@ -1,11 +1,14 @@
-"""What a worker was doing when it was killed with its reporter: kept in a file, told by the next.
+"""The last state of a worker, kept in a file in case all of it is killed at once.
 
-Where the container is killed as a whole nobody is left to tell. The reporter keeps the last known
-processes and tasks of its worker in one small file, in the directory that the user named, and
-takes it away when it has told all; the next reporter of the same node that finds one tells what
-its worker was doing. The file has names and sizes only. It is written by renaming, so what is
-found is whole; it is not forced to the disk, so it survives the death of all processes, but not
-always that of the machine.
+If a whole container is killed, no reporter is left to emit the losses. So the reporter saves the
+last known processes and tasks in one small file in the user's state directory. The next reporter of
+the same node name reads the file and emits them. A reporter that has exported everything removes
+the file, so a file that is found was not exported. A reporter that is restarted under the same
+worker does not read it.
+
+The file has names and sizes only. It is replaced by renaming, so a reader never sees half of one.
+It is not forced to the disk: it survives the end of all processes, but not always a crash of the
+machine.
 """
 
 from __future__ import annotations
@@ -40,7 +43,7 @@ _SIGKILL = 9
 
 @dataclass(frozen=True)
 class SavedProcess:
-    """One process as it was last seen, and its task in flight, if any."""
+    """The last known state of a process, and its task in flight, if any."""
 
     slot: int | None
     pid: int
@@ -54,10 +57,10 @@ class SavedProcess:
 
 @dataclass(frozen=True)
 class SavedWorker:
-    """A worker as it was last seen at ``time_ns``.
+    """The last known state of a worker, at ``time_ns``.
 
-    ``main_started`` is its main process's start in ticks since boot, which together with the pid
-    is no other's; ``cgroup`` names the cgroup whose OOM kills are counted.
+    ``main_started`` is the main process's start in ticks since boot; with the pid it identifies the
+    process. ``cgroup`` identifies the cgroup whose OOM kills are counted.
     """
 
     time_ns: int
@@ -69,7 +72,7 @@ class SavedWorker:
 
 
 class LastStateFile:
-    """Reads, writes and takes away the file of one node."""
+    """Reads, writes and removes the file of one node."""
 
     def __init__(self, directory: Path, node_name: str) -> None:
         readable = re.sub(r"[^A-Za-z0-9._@-]", "_", node_name)[:100].lstrip(".")
@@ -78,18 +81,18 @@ class LastStateFile:
         self._failed = False
 
     def write(self, known: SavedWorker) -> None:
-        """Replace the file; a failure is logged once and tried again next time."""
+        """Replaces the file. Logs the first failure; the next call tries again."""
         try:
             self._replace(json.dumps({"format": _FORMAT, **asdict(known)}).encode())
         except OSError as error:
             if not self._failed:
-                logger.warning("the state cannot be kept in %s: %s", self.path.parent, error)
+                logger.warning("the state cannot be saved in %s: %s", self.path.parent, error)
             self._failed = True
 
     def _replace(self, content: bytes) -> None:
         self.path.parent.mkdir(mode=0o700, exist_ok=True)
         new = self.path.with_suffix(".new")
-        # Left over by one who was killed here; a link is removed and not followed.
+        # A reporter may have been killed at this point before. A link is removed, not followed.
         with contextlib.suppress(FileNotFoundError):
             new.unlink()
         fd = os.open(new, _NEW_FILE, 0o600)
@@ -98,12 +101,12 @@ class LastStateFile:
         new.replace(self.path)
 
     def remove(self) -> None:
-        """All is told: nothing to find for the next one."""
+        """Removes the file; a missing one is no error."""
         with contextlib.suppress(OSError):
             self.path.unlink()
 
     def read(self) -> SavedWorker | None:
-        """What was written last; ``None`` where there is nothing, or nothing of ours."""
+        """What was written last; ``None`` if there is no file, or none that we wrote."""
         try:
             content = self._content()
             return None if content is None else _worker(json.loads(content))
@@ -113,7 +116,7 @@ class LastStateFile:
 
     def _content(self) -> bytes | None:
         try:
-            # Somebody may have put a pipe there, which would be waited for.
+            # Non-blocking: the name may be a FIFO.
             fd = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -125,7 +128,7 @@ class LastStateFile:
 
 
 def _worker(data: Any) -> SavedWorker:
-    """Raises `ValueError`, `TypeError` or `KeyError` for anything that was not written by us."""
+    """The worker in parsed JSON. Raises `ValueError`, `TypeError` or `KeyError` if invalid."""
     if data["format"] != _FORMAT:
         raise ValueError("another format")
     processes = data["processes"]
@@ -167,21 +170,21 @@ def _text(value: object) -> str:
 
 
 class NoLastState:
-    """Where the user named no directory."""
+    """Used if the user set no state directory."""
 
     def recover(self, oom_kills: int | None) -> list[tuple[LostProcess, int]]:
-        """Nothing is ever found."""
+        """Returns nothing."""
         return []
 
     def save(self) -> None:
-        """Nothing is written."""
+        """Writes nothing."""
 
     def discard(self) -> None:
-        """Nothing is there."""
+        """Removes nothing."""
 
 
 class LastState(NoLastState):
-    """Writes down what is known of a worker, and reads what an earlier one left."""
+    """Saves the state of a worker, and recovers what an earlier one saved."""
 
     def __init__(
         self,
@@ -191,7 +194,7 @@ class LastState(NoLastState):
         cgroup: str,
         started_of: Callable[[int], int | None],
     ) -> None:
-        """``main`` is the main process's pid and start; ``started_of`` tells any process's."""
+        """``main`` is the main process's pid and start; ``started_of`` reads a process's start."""
         self._file = file
         self._state = state
         self._main = main
@@ -199,10 +202,13 @@ class LastState(NoLastState):
         self._started_of = started_of
 
     def recover(self, oom_kills: int | None) -> list[tuple[LostProcess, int]]:
-        """Processes of an earlier worker that nobody has told of, with the time they were seen."""
+        """Lost processes of an earlier worker, with the time of their last state.
+
+        ``oom_kills`` is the cgroup's count now; ``None`` if there is none.
+        """
         known = self._file.read()
         if known is None or self._started_of(known.main_pid) == known.main_started:
-            return []  # there still: two workers of one name
+            return []  # that worker still runs: two workers have one name
         same = known.cgroup != "" and known.cgroup == self._cgroup
         kills = None
         if same and oom_kills is not None and known.oom_kills is not None:
@@ -213,7 +219,7 @@ class LastState(NoLastState):
         ]
 
     def save(self) -> None:
-        """Write down how things are now."""
+        """Saves the state as it is now."""
         pid, started = self._main
         self._file.write(
             SavedWorker(
@@ -239,12 +245,12 @@ class LastState(NoLastState):
         )
 
     def discard(self) -> None:
-        """All that is known has been told."""
+        """Removes the file: everything has been exported."""
         self._file.remove()
 
 
 def _likeliest_victim_first(process: SavedProcess) -> tuple[bool, int]:
-    """The main process's death is why its children died; else the kernel prefers the largest."""
+    """Sort key: the main process, whose death ends its children; then by size, as the kernel."""
     return process.slot != MAIN_SLOT, -(process.rss_bytes or 0)
 
 

@@ -1,8 +1,9 @@
-"""How much of each limit of the worker is used, when one is near, and how soon to look again.
+"""Watches the memory limits of the worker: usage, episodes of pressure, time of the next check.
 
-A container that is killed as a whole sends nothing afterwards, so what it was doing is told when
-90 % of the nearest limit are used. The nearer the limit, the more often we look; looking may cost
-a fiftieth of one core at most.
+A container that is killed as a whole exports nothing afterwards. So processes and their tasks are
+emitted when 90 % of the nearest limit is used, and exported at once by a thread: a flush may hang,
+and the loop that reads the pipe must not wait for it. The nearer the limit, the more often it is
+checked, at a cost of at most a fiftieth of one core.
 """
 
 from __future__ import annotations
@@ -26,27 +27,27 @@ from otel_celery_memory.probes.procfs import PROC, ProcessSize, Rlimits, read_rl
 from otel_celery_memory.reporter.state.worker_state import WorkerState
 
 PRESSURE_FROM, RELIEF_BELOW = 0.9, 0.8
-"""Shares of a limit: an episode begins at the one and is over below the other."""
+"""Shares of a limit: an episode of pressure begins at the first and ends below the second."""
 CHECK_S, SHORTEST_CHECK_S = 0.5, 0.05
 _QUICKER_FROM = 0.7
 _COST_FACTOR = 50
-"""Looking may take at most a fiftieth of the time between two looks."""
+"""A check may take at most a fiftieth of the time between two checks."""
 _CHECKS_TO_THE_LIMIT = 4
 RECYCLING_PAUSE_S = 60.0
-"""A child over ``max_memory_per_child`` is recycled as it should be, many times an hour: told
-once a minute."""
+"""Least time between two episodes of ``max_memory_per_child``: recycling a child there is normal
+and may happen many times an hour."""
 
 _Episode = tuple[str, int | None]
-"""A kind of limit, and the process that it holds for, if any."""
+"""A kind of limit, and the pid of the process that has it; ``None`` for the whole worker."""
 _FRESH_FOR_S = 15.0
-"""Limits of a process and the place of a cgroup rarely change."""
+"""How long limits of a process and the path of a cgroup are kept: they rarely change."""
 SAVE_S = 1.0
-"""A file is renamed for each note."""
+"""Time between two saves of the last state: each renames a file."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """How much of one limit is used; ``pid`` of the process that it holds for, else ``None``."""
+    """Used part of one limit; ``pid`` of the process that has it, ``None`` for the worker."""
 
     kind: str
     pid: int | None
@@ -55,19 +56,19 @@ class Usage:
 
     @property
     def share(self) -> float:
-        """1 is at the limit; a limit of nothing is reached."""
+        """Used share: 1 at the limit, and for a limit of 0."""
         return self.used_bytes / self.limit_bytes if self.limit_bytes > 0 else 1.0
 
 
 class PressureEpisodes:
-    """Follows all limits; says once for each episode that one is near."""
+    """Decides from usages when an episode of pressure begins, and when to check again."""
 
     def __init__(self) -> None:
         self._pressed: dict[_Episode, float] = {}
         self._before: dict[tuple[str, int | None, int], tuple[float, int]] = {}
 
     def new_episodes(self, usages: Sequence[Usage], now_s: float) -> list[Usage]:
-        """The limits that have come near since the last call, the nearest first."""
+        """Usages that begin an episode, the fullest first; ``now_s`` is monotonic."""
         nearest: dict[_Episode, Usage] = {}
         for usage in usages:
             episode = _episode_of(usage)
@@ -87,7 +88,10 @@ class PressureEpisodes:
         return sorted(begun.values(), key=lambda usage: -usage.share)
 
     def next_check_s(self, usages: Sequence[Usage], now_s: float, cost_s: float) -> float:
-        """Seconds until the next look, by the nearest limit and by how fast it comes nearer."""
+        """Seconds until the next check, from the fullest limit and how fast it fills.
+
+        ``cost_s`` is what the last check took.
+        """
         wanted_s = CHECK_S
         before, self._before = self._before, {}
         for usage in usages:
@@ -104,7 +108,7 @@ class PressureEpisodes:
 
 
 def _episode_of(usage: Usage) -> _Episode:
-    """Cgroups around one another are one; so are children that are recycled all the time."""
+    """Nested cgroups share an episode; so do all children, which are recycled anyway."""
     return usage.kind, None if usage.kind == c.LIMIT_MAX_MEMORY else usage.pid
 
 
@@ -113,7 +117,7 @@ def _pause_s(episode: _Episode) -> float:
 
 
 class LimitUsage:
-    """Reads the usage of all limits; keeps what rarely changes."""
+    """Reads the usage of all limits; caches what rarely changes."""
 
     def __init__(
         self,
@@ -123,7 +127,7 @@ class LimitUsage:
         mount: Path = MOUNT,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``pid`` is a process of the worker's cgroup that lives as long as we do: our own."""
+        """``pid`` is a process in the worker's cgroup that does not end before this: our own."""
         self._pid = pid
         self._max_memory_bytes = max_memory_per_child_bytes
         self._proc = proc
@@ -133,12 +137,12 @@ class LimitUsage:
         self._rlimits: dict[int, Rlimits] = {}
         self._fresh_until_s = float("-inf")
         self.latest: list[Usage] = []
-        """What was read last."""
+        """The usages that were read last."""
 
     def usages(
         self, sizes: Mapping[int, ProcessSize], slots: Mapping[int, int | None]
     ) -> list[Usage]:
-        """Of the worker as a whole, and of each process in `sizes`."""
+        """Usages of the worker's limits and of those of each process in ``sizes``."""
         now_s = self._clock_s()
         if now_s >= self._fresh_until_s:
             self._fresh_until_s = now_s + _FRESH_FOR_S
@@ -181,16 +185,16 @@ class LimitUsage:
 
 
 class PressureEmitter(Protocol):
-    """Who is told of pressure."""
+    """What the watcher needs of the emitter."""
 
     state: WorkerState
 
     def emit_pressure(self, usage: Usage, now_ns: int) -> None:
-        """A limit is near."""
+        """Emits that a limit is near."""
 
 
 class LimitWatcher:
-    """Notes the size of each process in the state, and begins an episode of pressure."""
+    """Reads the size of each process into the state, and emits pressure."""
 
     def __init__(
         self,
@@ -201,8 +205,7 @@ class LimitWatcher:
         save: Callable[[], None],
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``send_now`` has what was emitted exported at once, and does not wait for that;
-        ``note`` writes down what is known, for those who come after all of us."""
+        """``send_now`` starts an export and does not wait; ``save`` saves the last state."""
         self._sizes = sizes
         self._limit_usage = limit_usage
         self._emitter = emitter
@@ -214,7 +217,7 @@ class LimitWatcher:
         self.usages: list[Usage] = []
 
     def check(self) -> None:
-        """One look; `due_s` is when the next one is due."""
+        """Checks all limits once; sets `due_s`, the time of the next check."""
         began_s = self._clock_s()
         self.due_s = began_s + CHECK_S
         processes = self._emitter.state.processes

@@ -1,7 +1,18 @@
-"""The reporter's loop: read records, notice deaths, tick, and end when the worker has ended.
+"""The reporter's loop: reads records, notices ended processes, ticks, ends with the worker.
 
-All that is read is kept in the journal until an endpoint has what was told of it. While records
-are applied nobody collects, so that a collection lies between two records.
+- **The journal outlives the reporter.** The pipe is read into memory that the main process holds
+  (`ipc/journal.py`). Records stay there until an endpoint acknowledges the metrics of them. A
+  reporter that is started again applies the rest once more, so each kind of record must become
+  metrics, or be harmless if it comes twice: parts of captures are left out, and ends that were
+  acknowledged are not classified again. At most 4 MiB wait; of a longer outage only the last part
+  reaches a successor. Each read is announced before it happens, so no measurement is lost. Ends of
+  processes that were classified after the last acknowledged export may be missing from the counts:
+  their records were released before.
+- **No collection while a record is applied** (`RecordReader.applying`), so that each collection
+  lies between two records.
+- **The worker's end.** A process that a task forked may hold the pipe open for ever. So a goodbye,
+  or the end of the main process, leaves the reporter one more second. If the pipe ends without a
+  goodbye, the worker was killed, and the reporter emits its loss.
 """
 
 from __future__ import annotations
@@ -24,18 +35,18 @@ from otel_celery_memory.reporter.view import Inspector
 TICK_S = 1.0
 _MUCH_BYTES = 1 << 18
 _PAUSE_S = 0.1
-"""Frames gather for this long before they are read: one wake-up serves many tasks. At 5,000
-tasks a second this is some 150 KiB in a pipe of 1 MiB."""
+"""Pause between two reads, so that one wake-up serves many tasks. At 5,000 tasks a second some
+150 KiB wait in a pipe of 1 MiB."""
 _LINGER_S = 1.0
-"""How long the pipe may stay open after the main process is gone or has said goodbye: somebody
-that a task forked may hold an end of it for ever."""
+"""How long the pipe is still read after the main process has ended or said goodbye: a process
+that a task forked may hold it open for ever."""
 _PIPE = "pipe"
 _IN_FLIGHT = "tasks_in_flight"
 INDISPENSABLE = ("records", "ticks")
 
 
 class RecordReader:
-    """Read by the reporter's loop; marked and released by who exports."""
+    """Reads records from the pipe into the journal; exports acknowledge them."""
 
     def __init__(self, pipe_fd: int, decoder: FrameDecoder, journal: Journal) -> None:
         self.fd = pipe_fd
@@ -45,36 +56,36 @@ class RecordReader:
         self._journal = journal
 
     def read(self) -> tuple[int, list[Record]]:
-        """How many bytes there were, 0 at the end, and the records that are complete with them.
+        """Number of bytes read, 0 at the end of the pipe, and the records they complete.
 
-        Raises `BlockingIOError` where there are none now.
+        Raises `BlockingIOError` if the pipe is empty.
         """
         data = self._journal.read(self.fd)
         return len(data), self._decoder.feed(data) if data else self._decoder.finish()
 
     def unacknowledged(self) -> Iterator[Record]:
-        """What the reporter before this one had read, and told nobody who took it."""
+        """Records that an earlier reporter had read and no endpoint has acknowledged."""
         for record in self._decoder.feed(self._journal.left()):
-            # A capture is complete once; its parts are no part of any metric.
+            # Parts of a capture become no metric, and the capture may be complete already.
             if not getattr(record, "capture", 0):
                 yield record
 
     def position(self) -> int:
-        """How far all that was read has been applied."""
+        """Position in the stream of records, in bytes, up to which all have been applied."""
         return self._journal.read_to - self._decoder.incomplete_bytes
 
     def acknowledge(self, position: int) -> None:
-        """An endpoint has what was told of all up to this mark."""
+        """An endpoint has the metrics of all records up to this position."""
         self._journal.taken(position)
 
     def bad_frames(self) -> int:
-        """Frames that could not be read, since this was last asked."""
+        """Number of damaged frames since the last call."""
         found, self._decoder.bad_frames = self._decoder.bad_frames, 0
         return found
 
 
 class ReporterService:
-    """Runs until the pipe ends, or the main process is gone and the pipe is silent."""
+    """Runs until the pipe ends, or until a second after the main process's end or goodbye."""
 
     def __init__(
         self,
@@ -113,7 +124,10 @@ class ReporterService:
         self._beat = beat
 
     def resume(self, acknowledged_exits: Iterable[int]) -> None:
-        """Take in what an earlier reporter had read and nobody took; ``told`` are ends it told."""
+        """Applies the records of an earlier reporter that no endpoint has acknowledged.
+
+        ``acknowledged_exits`` are the pids of processes whose end was exported before.
+        """
         with self._record_reader.applying:
             for record in self._record_reader.unacknowledged():
                 self._guarded("records", self._apply, record)
@@ -122,7 +136,7 @@ class ReporterService:
                 self._emitter.exit_acknowledged(pid)
 
     def run(self) -> None:
-        """The whole life of the reporter, but for the last flush."""
+        """Runs the loop to its end; the caller flushes."""
         self._selector.register(self._record_reader.fd, EVENT_READ, _PIPE)
         self._guarded("oom_kills", self._read_oom_kills)
         self._process_up(self._main_pid, MAIN_SLOT)
@@ -134,7 +148,7 @@ class ReporterService:
             ready = self._selector.select(max(min(next_tick_s, next_check_s) - self._clock_s(), 0))
             gone = [key.data for key, _ in ready if key.data != _PIPE]
             if ready:
-                # All that a process wrote before it died is read before its death is noted.
+                # Reads all that a process wrote before its end is noted.
                 open_ended = self._read()
             for pid in gone:
                 self._process_gone(pid)
@@ -142,7 +156,7 @@ class ReporterService:
             if now_s >= next_check_s:
                 self._guarded(_IN_FLIGHT, self._in_flight.read)
                 self._guarded("limits", self._limit_watcher.check)
-                # One that is switched off says no more when the next is due.
+                # A watcher that is switched off does not move its due time.
                 due_s = self._limit_watcher.due_s
                 next_check_s = due_s if due_s > now_s else now_s + TICK_S
             if now_s >= next_tick_s:
@@ -153,8 +167,8 @@ class ReporterService:
         self._guarded("ticks", self._finish)
 
     def _read(self) -> bool:
-        """Take in what is in the pipe; ``False`` at its end."""
-        # A pipe's worth and more, but no end of it: ticks must go on under a flood.
+        """Applies the records in the pipe; returns ``False`` at its end."""
+        # Bounded, at more than the pipe holds: ticks must go on under a flood.
         for _ in range(4):
             with self._record_reader.applying:
                 try:
@@ -176,10 +190,10 @@ class ReporterService:
         if isinstance(record, ProcessUp):
             self._process_up(record.pid, record.slot)
         elif isinstance(record, ProcessExited):
-            self._process_gone(record.pid)  # reaped: who has this pid now is somebody else
+            self._process_gone(record.pid)  # reaped: the pid may belong to another process now
 
     def _process_up(self, pid: int, slot: int) -> None:
-        """A process of the worker is up; it may be gone again by the time we hear of it."""
+        """A process of the worker is up; it may have ended again by now."""
         self._emitter.apply(ProcessUp(pid, time.time_ns(), slot, 0))
         if not self._process_watcher.add(pid):
             self._process_gone(pid)
@@ -200,7 +214,7 @@ class ReporterService:
         self._guarded("oom_kills", self._read_oom_kills)
         for pid in self._process_watcher.gone_without_pidfd():
             self._process_gone(pid)
-        # First heard of by a task or by its end: only a reporter that died had met them.
+        # Known only from a task or an end: an earlier reporter read their ProcessUp.
         for pid, process in list(state.processes.items()):
             if process.gone_ns is None and not self._process_watcher.add(pid):
                 self._process_gone(pid)
@@ -209,7 +223,7 @@ class ReporterService:
         for end in ends:
             self._emitter.ended(end)
         if any(end.lost for end in ends):
-            # Who killed a child may kill us next.
+            # What killed a child may kill the reporter next.
             self._guarded("sending", self._send_events)
         if now_s - self._ranked_s >= self._sites_interval_s:
             self._rank(now_s, now_ns)
@@ -229,12 +243,12 @@ class ReporterService:
         return self._deadline_s is not None and self._clock_s() >= self._deadline_s
 
     def _finish(self) -> None:
-        """The worker has ended: tell of its last processes and sites."""
+        """The worker has ended: emits the ends of its last processes, and the last sites."""
         state = self._emitter.state
         self._guarded("oom_kills", self._read_oom_kills)
         now_ns = time.time_ns()
         for pid, process in list(state.processes.items()):
-            # After uninstrument() under a running pool the children are still there.
+            # After uninstrument() in a running worker the children go on.
             child = pid != self._main_pid and process.down is None
             if not (child and state.said_goodbye and self._process_watcher.is_running(pid)):
                 state.gone(pid, now_ns)

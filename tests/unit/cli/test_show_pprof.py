@@ -32,9 +32,7 @@ def test_a_profile_overwrites_nothing_and_follows_no_link(command: Command, link
         out.write_bytes(b"precious")
     printed = command("show", command.file("a", CAPTURE), "--pprof", str(out))
     assert (printed.code, printed.out) == (2, "")
-    assert printed.err == (
-        f"otel-celery-memory: '{out}' is there already, and is not overwritten\n"
-    )
+    assert printed.err == (f"otel-celery-memory: '{out}' exists already, and is not overwritten\n")
     assert not (command.directory / "elsewhere").exists()
     assert link or out.read_bytes() == b"precious"
 
