@@ -106,10 +106,10 @@ def test_a_state_directory_that_cannot_be_written_to_harms_nothing(
     environ = {"OTEL_CELERY_MEMORY_STATE_DIRECTORY": str(tmp_path / "file" / "state")}
     with start(arguments=["--concurrency=1"], environ=environ) as worker:
         worker.run("noop")
-        wait_until("it is said", lambda: "the state cannot be kept" in worker.log(), 15)
+        wait_until("it is said", lambda: "the state cannot be saved" in worker.log(), 15)
         worker.stop()
     assert measured(receiver.received) == {"noop": 1}
-    assert worker.log().count("the state cannot be kept") == 1
+    assert worker.log().count("the state cannot be saved") == 1
 
 
 def test_a_task_whose_start_only_a_dead_reporter_heard_is_named_all_the_same(

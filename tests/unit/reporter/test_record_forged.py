@@ -46,7 +46,7 @@ def test_a_sum_of_more_than_64_bits_is_told_as_the_largest_number(
 ) -> None:
     emitter.apply(finished(pid=7, start_bytes=LARGEST, delta_bytes=1, peak_bytes=2))
     emitter.state.gone(7, 5)
-    for end in emitter.state.judge(5, all_now=True):
+    for end in emitter.state.classify_ended(5, all_now=True):
         emitter.ended(end)
     assert exported(telemetry) == []
     (event,) = telemetry.events()
