@@ -1,4 +1,4 @@
-"""``python -m grafana`` says whether the generated files are up to date; ``--write`` makes them."""
+"""``python -m grafana`` checks that the generated files are up to date; ``--write`` writes them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from grafana.rules import GRAFANA, RUNBOOKS
 
 
 def main() -> int:
-    """Compare or write; 1 where a file is not what the code says and was not written."""
+    """Compares or writes the files; returns 1 if one is out of date and was not written."""
     parser = argparse.ArgumentParser(prog="python -m grafana", description=__doc__)
     parser.add_argument("--write", action="store_true", help="write the files")
     parser.add_argument("--runbooks", default=RUNBOOKS, help="where runbooks are served")
@@ -24,7 +24,7 @@ def main() -> int:
             (HERE / path).parent.mkdir(parents=True, exist_ok=True)
             (HERE / path).write_text(texts[path], encoding="utf-8")
         else:
-            print(f"{path} is not what the code says: make dashboards", file=sys.stderr)
+            print(f"{path} is out of date: make dashboards", file=sys.stderr)
     return 0 if options.write or not stale else 1
 
 

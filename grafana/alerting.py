@@ -6,7 +6,7 @@ from grafana import ids
 from grafana import recordings as r
 from grafana.names import REASON, SITE, SLOT, TASK, series
 from grafana.names import WORKER as BY_WORKER
-from grafana.promql import appeared, last_heard, net, runs
+from grafana.promql import appeared, last_seen, net, runs
 from grafana.rules import Alert, Group
 from otel_celery_memory import conventions as c
 
@@ -23,10 +23,10 @@ _TOP_SITE = f"topk(1, max by ({SITE}) ({series(c.SITE_SIZE_LEVEL)}{{job=%q, {TAS
 RETAINS = Alert(
     "CeleryTaskRetainsMemory",
     "warning",
-    # 32 MiB for the fleet and for each process that began anew in a worker that runs the task: that
-    # much a healthy process may take at its start (imports, caches) or keep in malloc after one
-    # spike. Not less for a task with few of the runs: each process has a first of them, too. The
-    # last ten minutes must show it as well, so that a cache is full before the alert is due.
+    # 32 MiB for the fleet and for each process that was started in a worker that runs the task: a
+    # healthy process may take that much at its start (imports, caches) or keep it in malloc after
+    # one spike. A task with few of the runs gets no less: each process has its first run too. The
+    # last ten minutes must show the growth as well, so that a cache fills up before the alert.
     f"""\
 {r.RETAINED_BY_TASK.name}
   > {32 * MIB} * (1 + ({r.BEGUN_BY_TASK.name} or 0 * {r.RUNS_BY_TASK.name}))
@@ -38,7 +38,7 @@ and (
     "15m",
     "{{ $labels.celery_task_name }} retains memory",
     "Runs of {{ $labels.celery_task_name }} in {{ $labels.job }} left "
-    "{{ $value | humanize1024 }}B more behind in the last 30 minutes than was given back.",
+    "{{ $value | humanize1024 }}B more behind in the last 30 minutes than was freed.",
     ids.TASK_RETAINED,
     detail=f"{{{{ range printf `{_TOP_SITE}` $labels.job $labels.celery_task_name | query }}}}"
     f" Of its lines, {{{{ .Labels.{SITE} }}}} left most alive in traced runs.{{{{ end }}}}",
@@ -46,8 +46,8 @@ and (
 EXHAUSTION = Alert(
     "CeleryMemoryExhaustion",
     "critical",
-    # All three, as a level alone pages for caches, a forecast alone for warm-up, and a slope
-    # alone for nothing at all. Half an hour of history, because a line through less is noise.
+    # All three must hold: a level alone pages for caches, a forecast alone for warm-up, and a slope
+    # alone for any growth. Half an hour of history is needed, as a line through less is noise.
     f"""\
 {_RATIO} > 0.6
 and predict_linear({_RATIO}[1h], 4 * 3600) > 1
@@ -57,7 +57,7 @@ and {_RATIO} offset 30m""",
     "{{ $labels.instance }} runs out of memory within four hours",
     "The memory of worker {{ $labels.instance }} ({{ $labels.job }}) is at "
     "{{ $value | humanizePercentage }} of its limit of kind {{ $labels.celery_memory_limit_kind }} "
-    "and reaches it within four hours if it goes on growing as in the last hour.",
+    "and reaches it within four hours if it keeps growing as in the last hour.",
     ids.WORKER_LIMITS,
 )
 PRESSURE = Alert(
@@ -74,8 +74,9 @@ PRESSURE = Alert(
 LOST = Alert(
     "CeleryProcessLost",
     "critical",
-    # What `appeared` takes for a gap is a loss where the worker was heard of without it: each main
-    # process that is killed leaves a count of 1 for minutes, with a reporter of its own.
+    # `appeared` takes a series that was there an hour ago for one with a gap. It is a new loss if
+    # the worker sent memory metrics meanwhile: each main process that is killed leaves a count of
+    # 1 for minutes, from a reporter of its own.
     f"sum by ({BY_WORKER}, {REASON}) (\n"
     + appeared(_LOSSES, "5m")
     + f"\nor ({_LOSSES} unless {_LOSSES} offset 5m "
@@ -83,16 +84,16 @@ LOST = Alert(
     + "\n) > 0",
     "0m",
     "{{ $labels.instance }} lost a process: {{ $labels.celery_worker_exit_reason }}",
-    "Processes that worker {{ $labels.instance }} ({{ $labels.job }}) lost in five minutes for the "
-    "reason {{ $labels.celery_worker_exit_reason }}: {{ $value | humanize }}. The event "
-    "celery.worker.process_lost names the task each was running.",
+    "Worker {{ $labels.instance }} ({{ $labels.job }}) lost {{ $value | humanize }} processes in "
+    "five minutes, for the reason {{ $labels.celery_worker_exit_reason }}. The event "
+    "celery.worker.process_lost names the task that each was running.",
     ids.WORKER_LOST,
     keep_firing_for="5m",
 )
 RECYCLING = Alert(
     "CeleryRecyclingStorm",
     "warning",
-    # More often than once a minute and child, a worker mostly starts processes.
+    # Above one recycling a minute for each child, a worker mostly starts processes.
     f"""\
 sum by ({BY_WORKER}) ({r.EXITS.name}{{{REASON}=~"max_tasks|max_memory"}})
   / {r.CHILDREN.name} > 10""",
@@ -115,19 +116,19 @@ DESCRIPTORS = Alert(
 SILENT = Alert(
     "CeleryMemoryReporterSilent",
     "warning",
-    # A goodbye is a shutdown of slot `main`, and the last that was heard: a worker that came back
-    # under its name has left an older one, and one that tells a death late goes on telling it.
+    # No alert after a goodbye: a shutdown of slot `main` that is not older than the last memory
+    # metric. An older shutdown is of an earlier worker of that name.
     f"""\
 max by ({BY_WORKER}) (last_over_time({_MEMORY_OF_MAIN}[1h]))
 unless max by ({BY_WORKER}) ({_MEMORY_OF_MAIN})
 unless (
-{last_heard(f'{_EXITS}{{{_MAIN}, {REASON}="shutdown"}}', BY_WORKER, "1h")}
->= {last_heard(_MEMORY_OF_MAIN, BY_WORKER, "1h")}
+{last_seen(f'{_EXITS}{{{_MAIN}, {REASON}="shutdown"}}', BY_WORKER, "1h")}
+>= {last_seen(_MEMORY_OF_MAIN, BY_WORKER, "1h")}
 )""",
     "5m",
-    "Nothing is heard of {{ $labels.instance }}",
-    "Worker {{ $labels.instance }} ({{ $labels.job }}) did not say goodbye, and sends no memory "
-    "telemetry any more.",
+    "{{ $labels.instance }} stopped sending telemetry",
+    "Worker {{ $labels.instance }} ({{ $labels.job }}) sends no memory telemetry any more, and did "
+    "not shut down.",
     ids.FLEET_MEMORY,
 )
 DROPPED = Alert(
@@ -136,8 +137,8 @@ DROPPED = Alert(
     f"sum by ({BY_WORKER}) (increase({series(c.FRAMES_DROPPED)}[10m])) > 0",
     "0m",
     "{{ $labels.instance }} drops measurements",
-    "{{ $value | humanize }} records of worker {{ $labels.instance }} ({{ $labels.job }}) did not "
-    "reach its reporter in ten minutes.",
+    "In ten minutes {{ $value | humanize }} records of worker {{ $labels.instance }} "
+    "({{ $labels.job }}) did not reach its reporter.",
     ids.FLEET_DROPPED,
     keep_firing_for="5m",
 )
@@ -147,8 +148,8 @@ _UPTIME = "otelcol_process_uptime_seconds_total"
 DOWN = Alert(
     "CeleryCollectorDown",
     "critical",
-    # A target that does not answer; or, where targets vanish with their machine or metrics are
-    # pushed, all Collectors of a job. One of many that is gone for good is no news.
+    # A target that does not answer. Or all Collectors of a job, as targets may vanish with their
+    # machine and pushed metrics have no target; one of many that is gone for good raises no alert.
     f"""\
 max by (job, instance) ({_COLLECTORS}) == 0
 or label_replace(
@@ -157,15 +158,16 @@ or label_replace(
   "instance", "all", "", "")""",
     "2m",
     "Collector {{ $labels.instance }} of {{ $labels.job }} is down",
-    "Nothing was heard of Collector {{ $labels.instance }} of job {{ $labels.job }} for two "
-    "minutes; what workers send through it waits or is lost, and their alerts see nothing.",
+    "Prometheus has had no metrics of Collector {{ $labels.instance }} of job {{ $labels.job }} "
+    "for two minutes. Telemetry that workers send through it waits or is lost, and alerts about "
+    "these workers do not work.",
     ids.FLEET_COLLECTOR,
     narrowed=False,
 )
 
 
 def _collector(*metrics: str) -> str:
-    """What a Collector's counters have grown by, by Collector, signal and component."""
+    """Growth of a Collector's counters, by Collector, signal and component."""
     return "\nor ".join(
         f"label_replace(sum by (job, instance, {by}) (increase({name}[5m])), "
         f'"counter", "{name}", "", "") > 0'
@@ -181,7 +183,7 @@ REFUSING = Alert(
     "5m",
     "Collector {{ $labels.instance }} refuses telemetry",
     "Collector {{ $labels.instance }} refused {{ $value | humanize }} items in five minutes "
-    "({{ $labels.counter }}); clients try again, and give up after a while.",
+    "({{ $labels.counter }}). Clients retry for a while, and then drop them.",
     ids.FLEET_COLLECTOR,
     narrowed=False,
 )
@@ -194,7 +196,7 @@ FAILING = Alert(
     ),
     "5m",
     "Collector {{ $labels.instance }} cannot send to {{ $labels.exporter }}",
-    "Collector {{ $labels.instance }} could not hand {{ $value | humanize }} items to "
+    "Collector {{ $labels.instance }} could not send {{ $value | humanize }} items to "
     "{{ $labels.exporter }} in five minutes ({{ $labels.counter }}).",
     ids.FLEET_COLLECTOR,
     narrowed=False,
@@ -202,7 +204,7 @@ FAILING = Alert(
 STUCK = Alert(
     "CeleryCollectorStuck",
     "critical",
-    # While it tries again nothing has failed yet, for half an hour or until the queue is full.
+    # While the exporter retries, for half an hour or until its queue is full, nothing has failed.
     "\nunless ".join(
         (
             "max by (job, instance, exporter) (min_over_time(otelcol_exporter_queue_size[5m])) > 0",
@@ -215,8 +217,8 @@ STUCK = Alert(
     ),
     "2m",
     "Collector {{ $labels.instance }} gets nothing through to {{ $labels.exporter }}",
-    "Collector {{ $labels.instance }} has {{ $value | humanize }} items or more waiting for "
-    "{{ $labels.exporter }}, and sent it nothing in five minutes.",
+    "At least {{ $value | humanize }} items wait in Collector {{ $labels.instance }} for "
+    "{{ $labels.exporter }}, and none was sent in five minutes.",
     ids.FLEET_COLLECTOR,
     narrowed=False,
 )

@@ -14,13 +14,13 @@ from grafana.promql import net
 from grafana.stores import EventStore
 from otel_celery_memory import conventions as c
 
-_RULES = "The recording rules of this project make this series; are they loaded?"
+_RULES = "The series comes from this project's recording rules: are they loaded?"
 _ALARMING = tuple(event.name for event in c.EVENTS if event.severity != "INFO")
 _LOSSES = (c.FRAMES_DROPPED, c.REPORTER_RESTARTS)
 
 
 def fleet(store: EventStore) -> build.Dashboard:
-    """Which task, which worker, how do processes end, and does the telemetry arrive."""
+    """Tasks, workers and limits, ends of processes, and whether the telemetry arrives."""
     return page(
         store,
         ids.FLEET,
@@ -49,13 +49,13 @@ def _tasks() -> Panel:
         Question(
             ids.FLEET_TASKS,
             "Which task retains most?",
-            "What runs of a task left behind in the last 30 minutes, less what was given back. "
-            "A leak grows with every run; one spike may look like 16 MiB, once; processes that are "
+            "Memory that runs of a task left behind in the last 30 minutes, less what was freed. "
+            "A leak grows with every run. One spike may show as 16 MiB, once. Processes that are "
             "recycled early show their warm-up.",
             "bytes",
             f"No task finished in the last 30 minutes. {_RULES}",
         ),
-        # Without topk: each column would have other rows.
+        # No topk: each column would have different rows.
         {
             "Net in 30 min": (Query(f"sum by ({TASK}) ({recorded}{{{JOB}}})"), "bytes"),
             "A run": (Query(f"max by ({TASK}) ({per_run})"), "bytes"),
@@ -72,11 +72,11 @@ def _limits() -> Panel:
         Question(
             ids.FLEET_LIMITS,
             "Who is near a limit?",
-            "The limit that is nearest, as the worker's own events of pressure see it: of the "
-            "cgroup without the page cache that the kernel gives back first, of the address "
-            "space of one process, of the host. At 90 % an alert fires.",
+            "Share of the nearest limit, as in the worker's own pressure events: of the cgroup "
+            "without the page cache that the kernel reclaims first, of the address space of one "
+            "process, or of the host. At 90 % an alert fires.",
             "percentunit",
-            f"No worker tells a limit. {_RULES}",
+            f"No worker has a limit. {_RULES}",
         ),
         [
             Query(
@@ -93,8 +93,8 @@ def _growth_by_task() -> Panel:
         Question(
             ids.FLEET_GROWTH_BY_TASK,
             "Which task grows?",
-            "Retained memory a second, net, by task. Above zero for hours is a leak; peaks that "
-            "come back are caches and garbage.",
+            "Retained memory a second, net, by task. A line above zero for hours is a leak. Peaks "
+            "that go down again are caches and garbage.",
             "binBps",
             "No task finished in this time.",
         ),
@@ -107,8 +107,8 @@ def _growth_by_worker() -> Panel:
         Question(
             ids.FLEET_GROWTH_BY_WORKER,
             "Which worker grows?",
-            "What tasks retained in the last 30 minutes, net, by worker. One worker alone: look "
-            "at its queue and its machine; all of them: look at the last release.",
+            "Memory that tasks retained in the last 30 minutes, net, by worker. If one worker "
+            "grows, check its queue and its machine; if all grow, check the last release.",
             "bytes",
             f"No task finished in this time. {_RULES}",
         ),
@@ -123,7 +123,7 @@ def _exits() -> Panel:
             ids.FLEET_EXITS,
             "How do processes end?",
             "Processes that ended, by reason. max_tasks and max_memory are recycling; killed, "
-            "crashed and oom_kill are losses. The first end of its kind is not seen in a rate.",
+            "crashed and oom_kill are losses. The graph does not show the first end of a reason.",
             "short",
             "No process ended in this time, or each reason for the first time.",
         ),
@@ -138,7 +138,7 @@ def _memory() -> Panel:
         Question(
             ids.FLEET_MEMORY,
             "How much memory does each worker hold?",
-            "Memory of all its processes, shared pages divided among them.",
+            "Memory of all its processes. A page that several share is divided among them.",
             "bytes",
             f"No worker sent memory in this time. {_RULES}",
         ),
@@ -151,9 +151,9 @@ def _alarms(store: EventStore) -> Panel:
         Question(
             ids.FLEET_ALARMS,
             "What happened?",
-            "Events that need somebody, newest first: processes lost, with the task in flight.",
+            "Lost processes and memory pressure, newest first, with the task in flight.",
             "none",
-            "Nothing alarming happened in this time.",
+            "No process was lost and no limit was near in this time.",
         ),
         store,
         Events(_ALARMING),
@@ -165,8 +165,8 @@ def _losses_by_task(store: EventStore) -> Panel:
         Question(
             ids.FLEET_LOSSES_BY_TASK,
             "Which tasks lose processes?",
-            "Processes that were lost while they ran a task, by task, from the events. One task "
-            "alone: look at what it does; all of them: look at the limits of the machine.",
+            "Processes that were lost while they ran a task, by task, from the events. If it is "
+            "one task, check what it does; if it is all, check the limits of the machine.",
             "short",
             "No process was lost while it ran a task.",
         ),
@@ -180,8 +180,8 @@ def _self() -> Panel:
         Question(
             ids.FLEET_DROPPED,
             "Is anything measured lost?",
-            "Records dropped, reporters started again, and parts of the instrumentation that "
-            "failed and are switched off. Zero is what to expect.",
+            "Dropped records, restarted reporters, and parts of the instrumentation that failed "
+            "and are switched off. Zero is normal.",
             "short",
             "No worker sent telemetry in this time.",
         ),
@@ -207,7 +207,7 @@ def _tracing() -> Panel:
         Question(
             ids.FLEET_TRACING,
             "What does tracing cost?",
-            "Share of the time of tasks that tracing takes, estimated from above; and runs whose "
+            "Share of the tasks' time that allocation tracing takes, at most; and runs whose "
             "tracing was stopped because it would have cost too much.",
             "percentunit",
             "No worker traces within a budget.",
@@ -233,7 +233,7 @@ def _collector() -> Panel:
         Question(
             ids.FLEET_COLLECTOR,
             "Does the Collector lose telemetry?",
-            "Items a second that came in, that were refused, and that could not be sent.",
+            "Items a second: received, refused, and not sent.",
             "cps",
             "The Collector's own metrics are not scraped.",
         ),

@@ -1,4 +1,4 @@
-"""What the dashboards have in common: variables, links to one another, time, who may edit."""
+"""Common to all dashboards: variables, links to one another, time range, read-only."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OF_SLOT = f'{INSTANCE}, {SLOT}=~"$slot"'
 
 @dataclass(frozen=True)
 class Variable:
-    """Something to choose on a page: the values of a label, all of them unless somebody does."""
+    """A choice on a page: values of a label; all of them by default."""
 
     name: str
     label: str
@@ -45,7 +45,7 @@ def page(
     panels: Sequence[Panel],
     extra: Sequence[Variable] = (),
 ) -> build.Dashboard:
-    """A dashboard with the variables and links that all have, those of its own, and its panels."""
+    """A dashboard with the common variables and links, its own ``extra`` ones, and its panels."""
     made = (
         build.Dashboard(title)
         .uid(uid)
@@ -76,7 +76,7 @@ def page(
 
 
 def link_to(uid: str, variable: str, value: str) -> str:
-    """The address of another dashboard with one of its variables set, and the same time."""
+    """The address of another dashboard with one variable set and the same time range."""
     source = "${prometheus_datasource:queryparam}"
     return f"/d/{uid}?var-{variable}={value}&${{__url_time_range}}&{source}"
 

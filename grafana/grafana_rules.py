@@ -46,8 +46,8 @@ def _rule(rule: Alert, runbooks: str) -> dict[str, Any]:
                 "datasourceUid": DATASOURCE_UID,
                 "model": {"refId": "A", "expr": rule.expression, "instant": True, "range": False},
             },
-            # A series that the expression returns is an alert, whatever its value, as in
-            # Prometheus; a threshold of Grafana's own would look at the value.
+            # As in Prometheus, each series that the expression returns is an alert, whatever its
+            # value; Grafana's own threshold would compare the value.
             _expression("B", {"type": "math", "expression": _EXISTS}),
             _expression(
                 "C",
@@ -60,7 +60,7 @@ def _rule(rule: Alert, runbooks: str) -> dict[str, Any]:
         ],
         "for": rule.for_,
         **({"keepFiringFor": rule.keep_firing_for} if rule.keep_firing_for else {}),
-        # Nothing that fulfils the condition is the usual case here, and no failure.
+        # No data means that the condition does not hold.
         "noDataState": "OK",
         "execErrState": "Error",
         "labels": {"severity": rule.severity, **rule.labels},

@@ -1,7 +1,7 @@
-"""Uids of dashboards and ids of panels: what links, alerts and bookmarks point to.
+"""Uids of dashboards and ids of panels, to which links, alerts and bookmarks point.
 
-A number stays with its panel wherever that goes, whatever its title becomes, and is not given to
-another when it is gone. A new panel takes the next number of its page.
+A number stays with its panel when the panel moves or its title changes, and is not used again when
+the panel is removed. A new panel takes the next number of its page.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ WORKER_RECYCLING_GAP = PanelId(WORKER, 10)
 WORKER_PROCESS_TASKS = PanelId(WORKER, 11)
 WORKER_PROCESS_LIFETIME = PanelId(WORKER, 12)
 WORKER_LOST = PanelId(WORKER, 13)
+WORKER_THREADS = PanelId(WORKER, 14)
 
 TASK_RETAINED = PanelId(TASK_PAGE, 1)
 TASK_SITES = PanelId(TASK_PAGE, 2)

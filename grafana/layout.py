@@ -1,4 +1,4 @@
-"""Where panels go: side by side, row after row."""
+"""Positions of panels: side by side, row after row."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Place:
 
 
 def places(sizes: Sequence[tuple[int, int]]) -> list[Place]:
-    """A place for each width and height, in order; the last of a row is widened to its end."""
+    """A position for each width and height, in order; the last panel of a row fills it."""
     rows: list[list[Place]] = []
     for width, height in sizes:
         end = rows[-1][-1].x + rows[-1][-1].width if rows else COLUMNS

@@ -1,7 +1,7 @@
 """Queries of events in Loki's language.
 
-Loki makes labels of resource attributes and structured metadata of an event's, and writes dots as
-underscores.
+Loki turns resource attributes into labels and an event's attributes into structured metadata, and
+dots into underscores.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _TASK_FILTERS = {
     OfTask.ANY: "",
     OfTask.SOME: f' | {TASK}!=""',
     OfTask.CHOSEN: f' | {TASK}=~"$task"',
-    # What is not there is an empty text to Loki.
+    # To Loki a missing field is an empty text.
     OfTask.CHOSEN_OR_NONE: f' | {TASK}=~"$task|"',
 }
 

@@ -1,8 +1,7 @@
 """Queries of events in LogsQL, the language of VictoriaLogs.
 
-A field has the name of its attribute, of the resource or of the event, with its dots. The data
-source writes ``in($task)`` as a list of quoted values, and as ``in(*)`` where all are chosen, which
-takes events without the field, too.
+A field is named as its attribute, with dots. The data source turns ``in($task)`` into a list of
+quoted values, and into ``in(*)`` if all are chosen, which also matches events without the field.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What a metric or an attribute of ours is called in Prometheus and in Loki.
+"""Names of our metrics and attributes in Prometheus and in Loki.
 
-The rules are those of OpenTelemetry's mapping to Prometheus with suffixes, which the Collector's
-exporters and Prometheus's own OTLP receiver share; tests/stack holds them against both.
+They follow OpenTelemetry's mapping to Prometheus with suffixes, as the Collector's exporters and
+Prometheus's own OTLP receiver do; tests/stack checks both.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _GAUGES = ("Gauge", "UpDownCounter")
 
 
 def label(name: str) -> str:
-    """An attribute as a label of Prometheus, or as structured metadata of Loki."""
+    """An attribute's name as a label in Prometheus, or as structured metadata in Loki."""
     return name.replace(".", "_").replace("-", "_")
 
 
 def series(metric: c.Metric) -> str:
     """A metric's name in Prometheus; a histogram's without ``_bucket``, ``_sum``, ``_count``.
 
-    `KeyError` for a unit that is not known here: its name would be guessed.
+    Raises `KeyError` for a unit without a known suffix.
     """
     return label(metric.name) + _suffix(metric) + ("_total" if metric.kind == "Counter" else "")
 
@@ -49,7 +49,7 @@ SITE = label(c.SITE_NAME)
 WINDOW = label(c.SITE_WINDOW)
 
 WORKER = "job, instance"
-"""What tells workers apart: the service, and the worker's node name."""
+"""The labels that identify a worker: the service, and the worker's node name."""
 
 NOT_CHILDREN = "main|reporter"
-"""Slots that are not places in the pool."""
+"""Slots that are no children of the pool."""

@@ -1,7 +1,7 @@
-"""The kinds of panel the dashboards are made of, each with what every panel must have.
+"""The kinds of panels, each with what every panel must have.
 
-A panel answers one question: its title asks it, its description says how to read the answer, and
-its empty text says what it means that nothing is there.
+A panel answers one question. Its title asks the question, its description says how to read the
+answer, and its empty text says what it means if there is no data.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PROMETHEUS = common.DataSourceRef(type_val="prometheus", uid="${prometheus_datas
 
 @dataclass(frozen=True)
 class Question:
-    """What a panel asks, how to read it, the unit of its values and what an empty one means."""
+    """A panel's id, title, description, unit of its values, and text if it is empty."""
 
     id: PanelId
     title: str
@@ -37,7 +37,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Panel:
-    """A panel that has no place yet, and the size it would like: a page has 24 columns."""
+    """A panel without a position, and its size: a page has 24 columns."""
 
     builder: Any
     width: int
@@ -46,7 +46,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Query:
-    """An expression and the legend of its series; ``exemplars`` where points lead to traces."""
+    """An expression and the legend of its series; with ``exemplars`` points link to traces."""
 
     expression: str
     legend: str = ""
@@ -74,11 +74,11 @@ def over_time(
         )
     for ref, query in zip(ascii_uppercase, queries, strict=False):
         panel.with_target(_prometheus(query, ref))
-    return _dress(panel, question, PROMETHEUS, width, 8)
+    return _finished(panel, question, PROMETHEUS, width, 8)
 
 
 def distribution(question: Question, query: Query, *, width: int = 8) -> Panel:
-    """A histogram's buckets over time; exemplars are dots on it that lead to traces."""
+    """A histogram's buckets over time; exemplars are dots that link to traces."""
     panel = (
         heatmap.Panel()
         .calculate(False)
@@ -94,7 +94,7 @@ def distribution(question: Question, query: Query, *, width: int = 8) -> Panel:
         .show_legend()
     )
     target = _prometheus(query, "A").format(PromQueryFormat.HEATMAP)
-    return _dress(panel.with_target(target), question, PROMETHEUS, width, 9)
+    return _finished(panel.with_target(target), question, PROMETHEUS, width, 9)
 
 
 def rows(
@@ -107,7 +107,7 @@ def rows(
 ) -> Panel:
     """A table: one row for each combination of labels, columns by title with query and unit.
 
-    ``keys`` has the titles of the labels, ``links`` what a label's cells lead to.
+    ``keys`` has the titles of the labels, ``links`` titles and addresses of links by label.
     """
     panel = table.Panel().sort_by(
         [common_builders.TableSortByFieldState().display_name(next(iter(columns))).desc(True)]
@@ -131,7 +131,7 @@ def rows(
             },
         )
     )
-    return _dress(panel, question, PROMETHEUS, width, 8)
+    return _finished(panel, question, PROMETHEUS, width, 8)
 
 
 def events(question: Question, store: EventStore, query: Events, *, width: int = 24) -> Panel:
@@ -142,15 +142,15 @@ def events(question: Question, store: EventStore, query: Events, *, width: int =
         .wrap_log_message(True)
         .enable_log_details(True)
         .sort_order(common.LogsSortOrder.DESCENDING)
-        .with_target(store.asked(query))
+        .with_target(store.target(query))
     )
-    return _dress(panel, question, store.source, width, 8)
+    return _finished(panel, question, store.source, width, 8)
 
 
 def counted(question: Question, store: EventStore, query: Count, *, width: int = 12) -> Panel:
-    """Bars of how many events there were."""
-    panel = _graph(bars=True, stacked=True).with_target(store.asked(query))
-    return _dress(panel, question, store.source, width, 8)
+    """Numbers of events, as bars."""
+    panel = _graph(bars=True, stacked=True).with_target(store.target(query))
+    return _finished(panel, question, store.source, width, 8)
 
 
 def _graph(*, bars: bool, stacked: bool) -> timeseries.Panel:
@@ -168,11 +168,11 @@ def _graph(*, bars: bool, stacked: bool) -> timeseries.Panel:
     return panel
 
 
-def _dress(
+def _finished(
     panel: Any, question: Question, source: common.DataSourceRef, width: int, height: int
 ) -> Panel:
-    """What all panels have."""
-    dressed = (
+    """Adds what all panels have."""
+    finished = (
         panel.id(question.id.number)
         .title(question.title)
         .description(question.description)
@@ -180,7 +180,7 @@ def _dress(
         .no_value(question.empty)
         .datasource(source)
     )
-    return Panel(dressed, width, height)
+    return Panel(finished, width, height)
 
 
 def _prometheus(query: Query, ref: str, *, now: bool = False) -> prometheus.Dataquery:

@@ -1,4 +1,4 @@
-"""Rules as files of Prometheus, which Grafana can import, too."""
+"""Rule files for Prometheus; Grafana can import them too."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from grafana.yaml_text import yaml_text
 
 
 def rule_file(groups: Sequence[Group], runbooks: str, grafana: str) -> str:
-    """The text of a rule file; ``runbooks`` and ``grafana`` are where its links lead."""
+    """The text of a rule file; ``runbooks`` and ``grafana`` are the bases of its links."""
     return yaml_text({"groups": [_group(group, runbooks, grafana) for group in groups]})
 
 

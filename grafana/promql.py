@@ -9,9 +9,9 @@ from otel_celery_memory import conventions as c
 def net(
     metric: c.Metric, by: str, window: str, matchers: str = "", function: str = "increase"
 ) -> str:
-    """What grew less what shrank of a histogram with a direction, over a window.
+    """Growth less shrinkage, of a histogram with a direction, over a window.
 
-    What never shrank has no series for it, hence the zero.
+    A task that never shrank has no such series, hence the zero.
     """
 
     def total(*chosen: str) -> str:
@@ -23,17 +23,17 @@ def net(
 
 
 def runs(metric: c.Metric, by: str, window: str, matchers: str = "") -> str:
-    """How many runs a histogram has taken in over a window."""
+    """Number of runs that a histogram recorded over a window."""
     selector = _selector(f"{series(metric)}_count", matchers)
     return f"sum by ({by}) (increase({selector}[{window}]))"
 
 
 def appeared(selector: str, window: str, memory: str = "1h") -> str:
-    """How much a counter has grown over a window, its first appearance included.
+    """Growth of a counter over a window, its first appearance included.
 
-    A counter by reason begins to exist with the first event, at 1, which `increase` cannot see; it
-    may be gone soon, with the worker whose last word it was. A series that was there within
-    `memory` and was only missing for a while is not new.
+    A counter by reason appears with its first event, at 1, and `increase` does not count that. It
+    may disappear soon, if the worker ends. A series that was there within ``memory`` and was only
+    missing for a while is not new.
     """
     return (
         f"(increase({selector}[{window}]) > 0)\n"
@@ -42,10 +42,10 @@ def appeared(selector: str, window: str, memory: str = "1h") -> str:
     )
 
 
-def last_heard(selector: str, by: str, window: str) -> str:
-    """When there was last a sample, in Unix seconds, of what may be gone since.
+def last_seen(selector: str, by: str, window: str) -> str:
+    """Time of the last sample within a window, in Unix seconds; the series may be gone by now.
 
-    Looked for every 30 seconds, which is less than the Collector keeps what is sent no more.
+    The subquery steps by 30 seconds, which is less than the Collector keeps a series.
     """
     return f"max by ({by}) (max_over_time(timestamp({selector})[{window}:30s]))"
 

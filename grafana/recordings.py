@@ -1,4 +1,4 @@
-"""Recording rules: the fleet's questions, answered once a minute instead of at every look."""
+"""Recording rules: expensive queries of the dashboards, evaluated once a minute."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RETAINED_BY_WORKER = Recording(
 )
 MEMORY_BY_WORKER = Recording(
     "job_instance:celery_worker_memory_proportional_bytes:sum",
-    # Where smaps cannot be read there is RSS, which counts shared pages once a process.
+    # If smaps cannot be read, RSS, which counts shared pages once for each process.
     f"sum by ({WORKER}) ({series(c.MEMORY_PROPORTIONAL)})\n"
     f"or sum by ({WORKER}) ({series(c.MEMORY)})",
 )
@@ -29,7 +29,7 @@ MEMORY_BY_WORKER = Recording(
 
 LIMIT_USED = Recording(
     "job_instance_kind:celery_worker_memory_limit:used_ratio",
-    # A child that comes near max_memory_per_child is recycled as it should be.
+    # Without max_memory_per_child: a child that comes near it is recycled, which is normal.
     f"max by ({WORKER}, {LIMIT_KIND}) (\n"
     f'  {series(c.LIMIT_UTILIZATION)}{{{LIMIT_KIND}!="{c.LIMIT_MAX_MEMORY}"}}\n)',
 )
@@ -44,8 +44,8 @@ CHILDREN = Recording(
 )
 BEGUN = Recording(
     "job_instance:celery_worker_children:begun",
-    # Ends of processes, each of which has a successor, and places in the pool that were not there.
-    # After a deployment the last child may have its first run of a task long after the others.
+    # Ends of processes, each of which has a successor, and slots that are new. After a deployment
+    # the last child may have its first run of a task long after the others.
     f"sum by ({WORKER}) (\n"
     + appeared(f'{series(c.PROCESS_EXITS)}{{{REASON}!="shutdown"}}', "30m")
     + "\nor "
@@ -55,7 +55,7 @@ BEGUN = Recording(
 )
 BEGUN_BY_TASK = Recording(
     "job_task:celery_worker_children:begun",
-    # Of the workers that run the task: what others recycle is no excuse for it.
+    # Only of workers that run the task: recycling elsewhere does not explain its growth.
     f"sum by (job, {TASK}) (\n{BEGUN.name} * on ({WORKER}) group_right ()\n"
     f"group by ({WORKER}, {TASK}) ({series(c.RSS_RETAINED)}_count)\n)",
 )

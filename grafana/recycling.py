@@ -1,4 +1,4 @@
-"""Panels of what recycling costs and brings."""
+"""Panels about the cost and the benefit of recycling."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _NOTHING = "No process was recycled in this time."
 
 
 def recycling() -> list[Panel]:
-    """One panel for each of its metrics."""
+    """One panel for each metric of recycling."""
     asked = (
         (
             c.RECYCLING_FREED,
             Question(
                 ids.WORKER_RECYCLING_FREED,
-                "What does recycling give back?",
-                "Mean RSS of a process at its end less that of its successor at its start. Next to "
-                "nothing: recycling costs more than it brings.",
+                "How much memory does recycling free?",
+                "Mean RSS of a process at its end less that of its successor at its start. Near "
+                "zero, recycling costs more than it saves.",
                 "bytes",
                 _NOTHING,
             ),
@@ -29,8 +29,8 @@ def recycling() -> list[Panel]:
             c.RECYCLING_GAP,
             Question(
                 ids.WORKER_RECYCLING_GAP,
-                "How long is a place in the pool empty?",
-                "Mean time from a process's end to its successor's readiness.",
+                "How long is a slot of the pool empty?",
+                "Mean time from a process's end until its successor is ready.",
                 "s",
                 _NOTHING,
             ),
@@ -50,7 +50,7 @@ def recycling() -> list[Panel]:
             Question(
                 ids.WORKER_PROCESS_LIFETIME,
                 "How long does a process live?",
-                "Mean time from readiness to end, by reason of the end.",
+                "Mean time from ready to end, by reason of the end.",
                 "s",
                 _NOTHING,
             ),

@@ -1,4 +1,4 @@
-"""What a rule is: a frozen record from which Prometheus's and Grafana's files are written."""
+"""A rule as a frozen record, from which the files of Prometheus and Grafana are written."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Literal
 from grafana.ids import FLEET, TASK_PAGE, WORKER, PanelId
 
 RUNBOOKS = "docs/runbooks"
-"""Where runbooks are, relative to the project. Whoever serves them elsewhere changes this line,
-or passes ``--runbooks URL`` when writing the files."""
+"""Where runbooks are, relative to the project. To serve them elsewhere, change this line or pass
+``--runbooks URL`` when writing the files."""
 
 GRAFANA = ""
 """Where Grafana is, for the links to dashboards: relative, unless ``--grafana URL`` is passed."""
@@ -25,7 +25,7 @@ _VARIABLES = {"celery_task_name": "task"}
 
 @dataclass(frozen=True)
 class Recording:
-    """A series made of others: ``name`` is level:metric:operation."""
+    """A recorded series; ``name`` is level:metric:operation."""
 
     name: str
     expression: str
@@ -33,10 +33,10 @@ class Recording:
 
 @dataclass(frozen=True)
 class Alert:
-    """A condition, how long it must hold, and what is told to the one who is paged.
+    """A condition, how long it must hold, and the texts for the person who is paged.
 
-    ``panel`` is what to look at first. ``narrowed`` says whether its page shows only the alert's
-    job: a Collector's is no worker's.
+    ``panel`` is the panel to open first. ``narrowed``: the page shows only the alert's job; not so
+    for Collectors, whose job is no worker's.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Alert:
     description: str
     panel: PanelId
     detail: str = ""
-    """What Prometheus adds to the description by a query; Grafana's templates cannot ask."""
+    """Added to the description by a query in Prometheus; Grafana's templates cannot query."""
     keep_firing_for: str = ""
     narrowed: bool = True
     labels: Mapping[str, str] = field(default_factory=dict)

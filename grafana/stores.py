@@ -1,4 +1,4 @@
-"""The stores of events that dashboards are written for: one set of dashboards for each."""
+"""The supported stores of events; each has a set of dashboards of its own."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ LINES_MAX = 1000
 
 @dataclass(frozen=True)
 class EventStore:
-    """How a store is asked, by which plugin of Grafana, and how that fills in a page's variables.
+    """A store: its plugin in Grafana, its query language, and how variables are filled in.
 
-    ``everything`` is what a variable stands for while all of its values are chosen: Prometheus and
-    the store must both take it.
+    ``everything`` is the value of a variable while all values are chosen: Prometheus and the store
+    must both accept it.
     """
 
     name: str
@@ -28,22 +28,22 @@ class EventStore:
     everything: str
     written: Callable[[EventQuery], str]
     field: Callable[[str], str]
-    """What an attribute is called there."""
+    """The name of an attribute there."""
     lines_type: str
     count_type: str
-    """What its data source calls queries of events, and of their number over time."""
+    """Query types of its data source: for events, and for their number over time."""
 
     @property
     def variable(self) -> str:
-        """The variable that says which of the data sources."""
+        """The variable of a page that chooses the data source."""
         return f"{self.name}_datasource"
 
     @property
     def source(self) -> common.DataSourceRef:
-        """What panels and their queries name."""
+        """The data source, as panels and queries refer to it."""
         return common.DataSourceRef(type_val=self.plugin, uid=f"${{{self.variable}}}")
 
-    def asked(self, query: EventQuery) -> EventTarget:
+    def target(self, query: EventQuery) -> EventTarget:
         """A panel's query."""
         kind, legend = self.lines_type, ""
         if isinstance(query, Count):
@@ -53,9 +53,9 @@ class EventStore:
 
 @dataclass(frozen=True)
 class EventTarget:
-    """A query in a panel's JSON: the data sources of both stores have these fields.
+    """A query in a panel's JSON, with the fields of both stores' data sources.
 
-    Grafana's builders know Loki's only.
+    Grafana's builders support Loki's only.
     """
 
     datasource: common.DataSourceRef
@@ -83,7 +83,7 @@ LOKI = EventStore(
     "loki",
     "Loki",
     "loki",
-    # `.*` alone selects no stream in Loki's eyes.
+    # Loki refuses a selector with `.*` alone.
     ".+",
     logql.written,
     label,
@@ -94,7 +94,7 @@ VICTORIALOGS = EventStore(
     "victorialogs",
     "VictoriaLogs",
     "victoriametrics-logs-datasource",
-    # Its plugin makes in(*) of in(.*), and takes `.+` for a value.
+    # Its plugin turns in(.*) into in(*), and takes `.+` for a value.
     ".*",
     logsql.written,
     str,

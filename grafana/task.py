@@ -1,4 +1,4 @@
-"""The Task dashboard: what one task does to memory, run by run, and where in the code."""
+"""The Task dashboard: memory of one task, run by run, and the lines that allocate it."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ from grafana.stores import EventStore
 from otel_celery_memory import conventions as c
 
 _INTERVAL = "$__rate_interval"
-# Tracing that is always on sees what a process as a whole has grown by, and knows no task of it.
+# With tracing always on, sites of whole processes have no task.
 _OF_TASK_OR_NONE = f'{INSTANCE}, {TASK}=~"$task|"'
 _SITE_RATE = f"{series(c.SITE_RATE_LEVEL)}{{{_OF_TASK_OR_NONE}}}"
 _NONE = "The chosen tasks did not finish in this time."
-_UNTRACED = "No run was traced in this time: tracing is off, or its turn has not come."
+_UNTRACED = "No run was traced in this time: tracing is off, or no run was picked yet."
 _RETAINED = Question(
     ids.TASK_RETAINED_SPREAD,
-    "How is what runs retain distributed?",
-    "Growth from one run's start to the next one's start in that process. A leak moves the whole "
+    "How much do single runs retain?",
+    "Growth from a run's start to the next run's start in the same process. A leak moves the whole "
     "band up; a few high cells are warm-up.",
     "bytes",
     _NONE,
 )
 _TAKEN = Question(
     ids.TASK_DELTA_SPREAD,
-    "How is what runs take distributed?",
-    "Growth from a run's start to its end. Dots are runs with a trace: follow one.",
+    "How much do single runs take?",
+    "Growth from a run's start to its end. A dot is a run with a trace: click it.",
     "bytes",
     _NONE,
 )
 _PEAKS = Question(
     ids.TASK_PEAK_SPREAD,
     "How high do runs peak?",
-    "The highest RSS inside a run, above its start. Dots are runs with a trace: follow one.",
+    "The highest RSS inside a run, above its start. A dot is a run with a trace: click it.",
     "bytes",
     _NONE,
 )
 
 
 def task(store: EventStore) -> build.Dashboard:
-    """What a run retains, takes and peaks at; which lines left it alive."""
+    """What a run retains, takes and peaks at, and which lines allocated it."""
     return page(
         store,
         ids.TASK_PAGE,
         "Celery memory / Task",
-        "What a task does to memory, run by run, and the lines that left it alive.",
+        "Memory of a task, run by run, and the lines that left it alive.",
         [
             _a_run(),
             _site_rates(),
@@ -68,7 +68,7 @@ def task(store: EventStore) -> build.Dashboard:
 
 
 def _mean(metric: c.Metric) -> str:
-    """Net bytes a run: what grew less what shrank, over the number of runs."""
+    """Net bytes a run: growth less shrinkage, divided by the number of runs."""
     count = f"sum by ({TASK}) (rate({series(metric)}_count{{{OF_TASK}}}[{_INTERVAL}])) > 0"
     return f"(\n{net(metric, TASK, _INTERVAL, OF_TASK, 'rate')}\n) / ({count})"
 
@@ -78,7 +78,7 @@ def _a_run() -> Panel:
         Question(
             ids.TASK_RETAINED,
             "How much does a run retain?",
-            "Mean of a run, net. Around zero is healthy; a constant height above zero, hour after "
+            "Mean of a run, net. Around zero is healthy. A constant value above zero, hour after "
             "hour, is a leak of that much a run.",
             "bytes",
             _NONE,
@@ -88,11 +88,11 @@ def _a_run() -> Panel:
 
 
 def _sites() -> Panel:
-    """Of a place that several workers tell: the most that one saw a run leave, and all runs."""
+    """Over workers, the maximum of what a run left at a place, and the sum of runs."""
     by = f"{TASK}, {SITE}, {WINDOW}"
     size = f"{series(c.SITE_SIZE_LEVEL)}{{{_OF_TASK_OR_NONE}}}"
     before = f"max by ({by}) ({size} offset $__range) or 0 * max by ({by}) ({size})"
-    asked = {
+    columns = {
         "Left a run": (f"max by ({by}) ({size})", "bytes"),
         "Change": (f"max by ({by}) ({size}) - ({before})", "bytes"),
         "A minute": (f"sum by ({by}) ({_SITE_RATE})", "bytes"),
@@ -105,14 +105,14 @@ def _sites() -> Panel:
         Question(
             ids.TASK_SITES,
             "Which lines left memory alive?",
-            "From traced runs, as told last: what each place left alive a run, how that changed "
-            "within the time shown, and the estimate for all runs. Evidence, not a verdict: a "
-            "cache that fills up is here too. A place without a task was seen in processes as a "
-            "whole: there the first number is all that grew since they were warm.",
+            "The last ranking of traced runs: what each place left alive a run, how that changed "
+            "within the time shown, and the estimate for all runs. It is evidence, not a verdict: "
+            "a cache that fills up shows here too. A place without a task is of whole processes: "
+            "there the first number is the growth since they were warm.",
             "bytes",
             _UNTRACED,
         ),
-        {title: (Query(expression), unit) for title, (expression, unit) in asked.items()},
+        {title: (Query(expression), unit) for title, (expression, unit) in columns.items()},
         keys={SITE: "Place", TASK: "Task", WINDOW: "Seen in"},
         width=24,
     )
@@ -132,8 +132,9 @@ def _traced() -> Panel:
         Question(
             ids.TASK_TRACED,
             "Is it Python's own memory?",
-            "Net a run, from RSS and from tracemalloc. Both alike: Python objects, and the lines "
-            "tell where. RSS alone: native code, or memory that malloc keeps.",
+            "Net growth a run, from RSS and from tracemalloc. If both grow, it is Python objects, "
+            "and the lines show where. If RSS alone grows, it is native code, or memory that "
+            "malloc keeps.",
             "bytes",
             _NONE,
         ),
@@ -156,8 +157,8 @@ def _peaks() -> Panel:
         Question(
             ids.TASK_PEAKS,
             "How much of its peak is Python's own?",
-            "Mean peak of a run above its start, from RSS and from tracemalloc. What a worker "
-            "needs for this task beside what it has at rest.",
+            "Mean peak of a run above its start, from RSS and from tracemalloc. A worker needs "
+            "this much for the task, on top of what it uses at rest.",
             "bytes",
             _NONE,
         ),
@@ -174,8 +175,8 @@ def _runs() -> Panel:
         Question(
             ids.TASK_RUNS,
             "How often does it run, and how does it end?",
-            "Runs a second by state. Runs that overlapped others (exclusive false) are counted "
-            "and kept out of the distributions.",
+            "Runs a second by state. Runs that overlapped others (exclusive false) are counted, "
+            "but are not in the distributions.",
             "ops",
             _NONE,
         ),
@@ -189,14 +190,14 @@ def _runs() -> Panel:
 
 
 def _site_rates() -> Panel:
-    # What runs leave behind is in what their process grows by: the larger, not both.
+    # Growth of runs is also in the growth of their process: the larger, not the sum.
     rate = f"max by ({SITE}) (sum by ({SITE}, {WINDOW}) ({_SITE_RATE}))"
     return over_time(
         Question(
             ids.TASK_SITE_RATES,
             "Which lines grow, over time?",
-            "Bytes a minute that each place is estimated to leave behind, in all workers together. "
-            "A line ends where its place is no longer among those told.",
+            "Estimated bytes a minute that each place leaves behind, in all workers together. A "
+            "line ends when its place leaves the ranking.",
             "bytes",
             _UNTRACED,
         ),
@@ -208,9 +209,9 @@ def _site_events(store: EventStore) -> Panel:
     return events(
         Question(
             ids.TASK_SITE_EVENTS,
-            "What was told of these lines?",
-            "One event for each place and ranking, with its numbers and, where more than one "
-            "frame is kept, the stack that led there: open an event to see it.",
+            "Which events name these lines?",
+            "One event for each place and ranking, with its numbers. If more than one frame is "
+            "traced, it has the stack too: open an event to see it.",
             "none",
             _UNTRACED,
         ),
@@ -224,7 +225,7 @@ def _lost(store: EventStore) -> Panel:
         Question(
             ids.TASK_LOST,
             "Which processes were lost while they ran it?",
-            "One event each, with the reason and the size last seen.",
+            "One event for each, with the reason and the last known size.",
             "none",
             "No process was lost while it ran the chosen tasks.",
         ),

@@ -17,11 +17,11 @@ from otel_celery_memory import conventions as c
 
 _BY_SLOT = f"instance, {SLOT}"
 _SLOT = f"{{{{instance}}}} {{{{{SLOT}}}}}"
-_NOBODY = "No process of the chosen workers sent this in this time."
+_NO_PROCESS = "No process of the chosen workers sent this metric in this time."
 
 
 def worker(store: EventStore) -> build.Dashboard:
-    """What its processes hold, what of it is Python's and what is malloc's, how they end."""
+    """Memory of each process, Python's and malloc's part of it, and how processes end."""
     return page(
         store,
         ids.WORKER,
@@ -35,6 +35,7 @@ def worker(store: EventStore) -> build.Dashboard:
             _exits(),
             _tasks(),
             _descriptors(),
+            _threads(),
             _swap(),
             *recycling(),
             _lost(store),
@@ -51,10 +52,10 @@ def _memory() -> Panel:
         Question(
             ids.WORKER_MEMORY,
             "How big is each process?",
-            "RSS by place in the pool; a place keeps its line when its process is recycled. The "
+            "RSS by slot of the pool. A slot keeps its line when its process is recycled. The "
             "limits are those of one process.",
             "bytes",
-            _NOBODY,
+            _NO_PROCESS,
         ),
         [
             Query(f"sum by ({_BY_SLOT}) ({series(c.MEMORY)}{{{OF_SLOT}}})", _SLOT),
@@ -66,7 +67,7 @@ def _memory() -> Panel:
 def _limits() -> Panel:
     charged = f"{series(c.MEMORY_CGROUP)}{{{INSTANCE}}}"
     whole = f'{series(c.MEMORY_LIMIT)}{{{INSTANCE}, {LIMIT_KIND}=~"cgroup.*|host|rlimit_as"}}'
-    # Without a limit the address space says nothing, and is many times the rest.
+    # Only with a limit: else the address space means nothing, and is many times the rest.
     with_limit = f'{series(c.MEMORY_LIMIT)}{{{INSTANCE}, {LIMIT_KIND}="{c.LIMIT_AS}"}}'
     virtual = (
         f"max by (job, instance) ({series(c.MEMORY_VIRTUAL)}{{{INSTANCE}}}) "
@@ -76,9 +77,9 @@ def _limits() -> Panel:
         Question(
             ids.WORKER_LIMITS,
             "How near is it to a limit?",
-            "The worker as a whole against the limits of its cgroup and its host, and its largest "
-            "address space where that has a limit. The cgroup's charge has the page cache in it, "
-            "which alerts leave out.",
+            "The whole worker against the limits of its cgroup and host, and its largest address "
+            "space if that has a limit. The cgroup's charge includes the page cache, which alerts "
+            "leave out.",
             "bytes",
             "The worker has no limit that can be read.",
         ),
@@ -96,10 +97,10 @@ def _heap() -> Panel:
         Question(
             ids.WORKER_HEAP,
             "Is it Python objects, malloc, or memory kept free?",
-            "Blocks that grow with RSS: Python objects. malloc in use that grows without blocks: "
-            "native code. malloc free that grows: fragmentation.",
+            "If blocks grow with RSS, it is Python objects. If malloc in use grows without blocks, "
+            "it is native code. If malloc free grows, it is fragmentation.",
             "bytes",
-            "The chosen processes have finished no task in this time.",
+            "The chosen processes finished no task in this time.",
         ),
         [
             Query(f"sum({series(c.MEMORY)}{{{OF_SLOT}}})", "RSS"),
@@ -115,11 +116,11 @@ def _unique() -> Panel:
     return over_time(
         Question(
             ids.WORKER_UNIQUE,
-            "What would come back if a process ended?",
-            "Memory that no other process shares, by place in the pool. Much less than RSS right "
-            "after the start; it grows as pages inherited from the main process are written.",
+            "How much would be freed if a process ended?",
+            "Memory that no other process shares, by slot of the pool. Right after the start it is "
+            "much less than RSS; it grows as pages inherited from the main process are written.",
             "bytes",
-            _NOBODY,
+            _NO_PROCESS,
         ),
         [Query(f"sum by ({_BY_SLOT}) ({series(c.MEMORY_UNIQUE)}{{{OF_SLOT}}})", _SLOT)],
     )
@@ -131,8 +132,8 @@ def _exits() -> Panel:
         Question(
             ids.WORKER_EXITS,
             "How do its processes end?",
-            "Ends by reason. Recycling (max_tasks, max_memory) more than once a minute and "
-            "process costs more than it saves. A reason's first end is not seen in a rate.",
+            "Ends by reason. Recycling (max_tasks, max_memory) more than once a minute for each "
+            "process costs more than it saves. The graph does not show the first end of a reason.",
             "short",
             "No process ended in this time, or each reason for the first time.",
         ),
@@ -163,7 +164,7 @@ def _descriptors() -> Panel:
             "How many descriptors are open?",
             "Files, sockets and pipes in use by process, and the lowest soft limit.",
             "short",
-            _NOBODY,
+            _NO_PROCESS,
         ),
         [
             Query(f"max by ({_BY_SLOT}) ({series(c.OPEN_FILES)}{{{OF_SLOT}}})", _SLOT),
@@ -172,15 +173,29 @@ def _descriptors() -> Panel:
     )
 
 
+def _threads() -> Panel:
+    return over_time(
+        Question(
+            ids.WORKER_THREADS,
+            "How many threads does each process have?",
+            "Threads by place in the pool, native ones too. A number that grows with each run is "
+            "a task that starts threads and does not end them.",
+            "short",
+            _NO_PROCESS,
+        ),
+        [Query(f"max by ({_BY_SLOT}) ({series(c.THREADS)}{{{OF_SLOT}}})", _SLOT)],
+    )
+
+
 def _swap() -> Panel:
     return over_time(
         Question(
             ids.WORKER_SWAP,
             "What is swapped out?",
-            "RSS does not count what is in swap: a process that shrinks while this grows has "
-            "freed nothing.",
+            "RSS does not count swapped memory: a process that shrinks while this grows has freed "
+            "nothing.",
             "bytes",
-            _NOBODY,
+            _NO_PROCESS,
         ),
         [
             Query(f"sum by ({_BY_SLOT}) ({series(c.MEMORY_SWAP)}{{{OF_SLOT}}})", _SLOT),
@@ -194,7 +209,7 @@ def _lost(store: EventStore) -> Panel:
         Question(
             ids.WORKER_LOST,
             "Which processes were lost, and what were they running?",
-            "One event each, with the reason, the size last seen and the task in flight.",
+            "One event for each, with the reason, the last known size and the task in flight.",
             "none",
             "No process was lost in this time.",
         ),

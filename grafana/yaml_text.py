@@ -1,4 +1,4 @@
-"""YAML as people would write it: keys in order, long expressions as blocks."""
+"""YAML with keys in order and long expressions as blocks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _Dumper.add_representer(str, _text)
 
 
 def yaml_text(content: Any) -> str:
-    """A file's text."""
+    """The text of a file with this content."""
     return HEADER + yaml.dump(
         content, Dumper=_Dumper, sort_keys=False, width=10_000, allow_unicode=True
     )

@@ -234,6 +234,7 @@ OPEN_FILES = Metric(
 OPEN_FILES_LIMIT = Metric(
     "celery.worker.open_files.limit", "UpDownCounter", "{file}", (SLOT,), "Soft descriptor limit"
 )
+THREADS = Metric("celery.worker.threads", "UpDownCounter", "{thread}", (SLOT,), "Threads")
 HEAP_BLOCKS = Metric(
     "celery.worker.heap.blocks",
     "UpDownCounter",
@@ -299,6 +300,7 @@ PROCESS_METRICS = (
     MEMORY_CGROUP_SWAP,
     OPEN_FILES,
     OPEN_FILES_LIMIT,
+    THREADS,
     HEAP_BLOCKS,
     MALLOC_USED,
     MALLOC_FREE,
@@ -362,7 +364,7 @@ TRACING_ABORTED = Metric(
     "celery.memory.tracing.aborted",
     "Counter",
     "{task}",
-    (TASK_NAME,),
+    (),
     "Runs whose allocation tracing was stopped before their end, as it would have cost too much",
 )
 PARTS_SWITCHED_OFF = Metric(

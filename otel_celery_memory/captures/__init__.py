@@ -1,9 +1,9 @@
-"""Captures: what was seen alive in a worker, kept in a file to be looked at and compared.
+"""Captures: memory that was alive in a worker, by site, in a file to show and compare.
 
-`model` is a capture as a value, made where sites are added up. `format` writes and reads its file,
-`directory` keeps files in a private and bounded directory, `pprof` writes it as a profile, and
-`comparison` chooses and groups its sites and tells the difference of two. It needs the standard
-library only: a capture is looked at anywhere.
+`model` is a capture as a value. `format` writes and reads its file, `directory` keeps files in a
+private and bounded directory, `pprof` writes a capture as a profile, and `comparison` filters and
+groups its sites and compares two captures. The room needs the standard library only, so a capture
+can be read on any machine.
 """
 
 __all__ = ["comparison", "directory", "format", "model", "pprof"]

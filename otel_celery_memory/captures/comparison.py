@@ -1,7 +1,7 @@
-"""A capture's sites chosen and grouped, and the difference of two captures. Pure.
+"""Filters and groups the sites of a capture, and compares two captures. Pure.
 
-Sites are chosen by task and file and grouped by line, file, function or traceback. With the
-difference comes what must be known before one believes it.
+Sites are filtered by task and file, and grouped by line, file, function or traceback. `caveats` has
+what limits the meaning of a comparison.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ class Group:
     name: str
     """The place, the same on every machine: ``app/feeds.py:41``."""
     stack: tuple[str, ...]
-    """Where grouped by traceback: the name of each line, most recent call last."""
+    """If grouped by traceback: the name of each line, most recent call last."""
     size_bytes: int
     blocks: int
     function: str | None
-    """Where grouped by line or traceback: the function around the line, if it is known."""
+    """If grouped by line or traceback: the function around the line, if it is known."""
     runs: int | None
-    """Runs of the task that the sizes were added up over; ``None`` where they were not."""
+    """Runs that the sizes are sums over; ``None`` if they are no sums."""
 
     @property
     def key(self) -> tuple[str, str, tuple[str, ...]]:
-        """What makes two groups, of two captures perhaps, the same place."""
+        """Groups with the same key, in one capture or two, are the same place."""
         return (self.task, self.name, self.stack)
 
     @property
@@ -52,22 +52,22 @@ class Group:
 
     @property
     def run_bytes(self) -> float | None:
-        """Mean of a run; ``None`` where there were no runs."""
+        """Mean of a run; ``None`` if there were no runs."""
         return self.size_bytes / self.runs if self.runs else None
 
     @property
     def run_blocks(self) -> float | None:
-        """Mean of a run; ``None`` where there were no runs."""
+        """Mean of a run; ``None`` if there were no runs."""
         return self.blocks / self.runs if self.runs else None
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Which sites are wanted: patterns of ``fnmatch``, for the task's name and for files.
+class SiteFilter:
+    """Selects sites by patterns of ``fnmatch``, for the task's name and for files.
 
-    Files are chosen as by ``sites_include`` and ``sites_exclude``: where the line that owns a site
-    is not wanted, the most recent wanted line of its stack owns it; where there is none, the site
-    is left out.
+    Files are selected as by ``sites_include`` and ``sites_exclude``: if the line that owns a site
+    does not match, the most recent line of its stack that does owns it; if none does, the site is
+    left out.
     """
 
     task: str | None = None
@@ -75,13 +75,13 @@ class Choice:
     exclude: tuple[str, ...] = ()
 
     @property
-    def everything(self) -> bool:
-        """Whether nothing is left out."""
-        return self == Choice()
+    def passes_all(self) -> bool:
+        """Whether no site is left out."""
+        return self == SiteFilter()
 
-    def of(self, capture: Capture) -> Capture:
-        """The capture with the chosen sites alone, each with its owner among the wanted lines."""
-        if self.everything:
+    def apply(self, capture: Capture) -> Capture:
+        """The capture with the selected sites only, each owned by a line that matches."""
+        if self.passes_all:
             return capture
         names = ShortNames(capture.sites)
         functions = {(site.path, site.line): site.function for site in capture.sites}
@@ -99,7 +99,7 @@ class Choice:
                     name=names.place(*owner),
                 )
             chosen.append(site)
-        # The sites beyond the bound have no names to choose by.
+        # Sites beyond the bound have no names to match.
         return replace(capture, sites=tuple(chosen), other_bytes=0, other_blocks=0)
 
     def _owner(self, site: CapturedSite) -> tuple[str, int] | None:
@@ -134,7 +134,7 @@ def grouped(capture: Capture, by: str) -> list[Group]:
 
 
 def runs_of(capture: Capture, task: str) -> int | None:
-    """Runs that the sizes at a task's sites were added up over, if they were."""
+    """Runs that the sizes of a task's sites are sums over; ``None`` if they are no sums."""
     return capture.runs.get(task, 0) if capture.kind in ADDED_UP else None
 
 
@@ -143,7 +143,7 @@ def _name(site: CapturedSite, by: str, names: ShortNames) -> str:
         return names.file(site.path)
     if by == FUNCTION and site.function:
         return f"{names.file(site.path)} in {site.function}"
-    # Lines whose function is not known have nothing that would make them one group.
+    # Lines without a known function each stay a group of their own.
     return site.name
 
 
@@ -156,14 +156,14 @@ def _matches(path: str, patterns: Sequence[str]) -> bool:
 
 
 def total(groups: Iterable[Group]) -> tuple[int, int]:
-    """Bytes and blocks of groups together."""
+    """Bytes and blocks of all groups."""
     parts = [(group.size_bytes, group.blocks) for group in groups]
     return sum(size for size, _ in parts), sum(blocks for _, blocks in parts)
 
 
 @dataclass(frozen=True)
 class Change:
-    """One place in two captures; a place that one of them has not is there with nothing at it."""
+    """One place in two captures; with zeros in a capture that does not have it."""
 
     before: Group
     after: Group
@@ -180,26 +180,26 @@ class Change:
 
     @property
     def run_bytes(self) -> float | None:
-        """Bytes more a run; ``None`` where the task was not traced in both captures."""
+        """Bytes more a run; ``None`` if the task was not traced in both captures."""
         before, after = self.before.run_bytes, self.after.run_bytes
         return None if before is None or after is None else after - before
 
     @property
     def weight(self) -> float:
-        """What changes are ranked by: bytes, or bytes a run where sizes were added up over runs."""
+        """Changes are ranked by this: bytes, or bytes a run if sizes are sums over runs."""
         if self.after.runs is None:
             return self.size_bytes
         return (self.after.run_bytes or 0.0) - (self.before.run_bytes or 0.0)
 
 
 def compare(before: Capture, after: Capture, by: str) -> list[Change]:
-    """What differs by place, the largest change first, growth before shrinking of the same size.
+    """The changes by place, the largest first, growth before shrinking of the same size.
 
-    Sizes added up over runs are ranked by their mean: ten runs of a healthy task sum up to ten
-    times what one does. Where nothing changed the larger place comes first.
+    Sizes that are sums over runs are ranked by their mean: ten runs of a healthy task add up to ten
+    times as much as one. Of unchanged places the larger comes first.
 
-    Raises `CaptureError` for captures of different kinds: what is alive less what runs left behind
-    is no size of anything. Nor do stacks of different depth ever match.
+    Raises `CaptureError` for captures of different kinds, whose difference has no meaning, and for
+    tracebacks of different depths, which never match.
     """
     if before.kind != after.kind:
         raise CaptureError(
@@ -221,19 +221,19 @@ def compare(before: Capture, after: Capture, by: str) -> list[Change]:
 
 
 def caveats(before: Capture, after: Capture) -> Iterator[str]:
-    """What makes a difference mean less than it seems, one line each."""
+    """Reasons why a difference may mean less than it seems, one line each."""
     if before.worker != after.worker:
         yield "the captures are of different workers"
     if after.taken_ns < before.taken_ns:
         yield "AFTER was taken before BEFORE"
     if before.frames != after.frames:
-        yield "traced at different depths: a site may be owned by different lines"
+        yield "traced at different depths: different lines may own the same site"
     if before.kind == HEAP:
         gone = {each.pid for each in before.processes} - {each.pid for each in after.processes}
         if gone:
             yield (
                 f"{len(gone)} of {len(before.processes)} processes are gone since BEFORE, "
-                "and what they held with them"
+                "and their memory with them"
             )
     beyond = max(abs(before.other_bytes), abs(after.other_bytes))
     if beyond:

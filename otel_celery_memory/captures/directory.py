@@ -1,8 +1,8 @@
-"""The directory that captures are kept in: private, bounded, and never with half a file in it.
+"""The directory of capture files: private, bounded, and without half-written files.
 
-A capture names a program's tasks, files and sizes, and is written by a process with the worker's
-rights, at the request of whoever reaches the broker. So: others can neither read it nor lead the
-writing elsewhere by a link or a name they foresaw.
+A capture names a program's tasks, files and sizes. A process with the worker's rights writes it, at
+the request of anybody with access to the broker. So other users can neither read it nor redirect
+the writing by a link or a predictable name.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CAPTURE_SUFFIX = ".capture.json.gz"
 PPROF_SUFFIX = ".pprof.gz"
 _PARTIAL_SUFFIX = ".partial"
 _PARTIAL_MAX_AGE_S = 3600
-"""Older ones have no writer any more: it was killed."""
+"""The writer of an older partial file was killed."""
 _OURS = re.compile(
     r"(?P<stem>\d{8}T\d{6}Z-[0-9a-f]{16})(?:\.capture\.json|\.pprof)\.gz(?P<partial>\.partial)?",
     re.ASCII,
@@ -35,11 +35,10 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class CaptureDirectory:
-    """Keeps at most `keep` captures, of at most `keep_bytes` together; the newest one always.
+    """Keeps at most ``keep`` captures, of at most ``keep_bytes`` in all; always the newest one.
 
-    The directory is made if it is missing, but not those above it: a path mistyped should be an
-    error and not a new tree, and who may enter what lies above is not ours to decide.
-    `write` and `token` are passed in by tests.
+    A missing directory is created, but not its parents: a mistyped path is an error, and who may
+    enter the parents is not ours to decide. Tests pass ``write`` and ``token``.
     """
 
     def __init__(
@@ -60,14 +59,14 @@ class CaptureDirectory:
         self._token = token
 
     def check(self) -> None:
-        """Make the directory if it is missing. Raises `CaptureError` where it cannot be used."""
+        """Creates the directory if it is missing. Raises `CaptureError` if it cannot be used."""
         with self._opened():
             pass
 
     def save(self, capture: Capture, *, pprof: bool = False) -> Path:
-        """Write a capture, and a profile of it beside it if asked to; the path of the capture.
+        """Writes a capture, with ``pprof`` also a profile beside it; returns the capture's path.
 
-        Waits for the disk. Raises `CaptureError`, after which nothing of it is there.
+        Waits for the disk. Raises `CaptureError` and leaves no file behind if it fails.
         """
         contents = {CAPTURE_SUFFIX: dump_capture(capture)}
         if pprof:
@@ -84,7 +83,7 @@ class CaptureDirectory:
 
     @contextmanager
     def _opened(self) -> Iterator[int]:
-        # Opened each time: a descriptor kept open may be closed by the tasks of this process.
+        # Opened each time: a task of this process may close a descriptor that stays open.
         try:
             with suppress(FileExistsError):
                 self.path.mkdir(mode=0o700)
@@ -98,7 +97,7 @@ class CaptureDirectory:
             os.close(directory)
 
     def _check(self, found: os.stat_result) -> None:
-        """Refuse a directory in which somebody else could put, swap or remove files."""
+        """Refuses a directory in which other users could add, replace or remove files."""
         if found.st_uid != os.geteuid():
             raise self._unusable(f"belongs to user {found.st_uid}, not to {os.geteuid()}")
         if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
@@ -117,7 +116,7 @@ class CaptureDirectory:
         return CaptureError(f"capture directory {str(self.path)!a} {why}")
 
     def _write_all(self, directory: int, contents: dict[str, bytes]) -> None:
-        """All of the files, or none."""
+        """Writes all of the files, or none."""
         made: list[str] = []
         try:
             for name, data in contents.items():
@@ -141,11 +140,11 @@ class CaptureDirectory:
         rest = memoryview(data)
         while rest:
             rest = rest[self._write(fd, rest) :]
-        # Some file systems say only now that the disk is full.
+        # Some file systems report a full disk only here.
         os.fsync(fd)
 
     def _remove_old(self, directory: int, newest: str) -> None:
-        """Remove our oldest captures beyond the bounds, and what killed writers left."""
+        """Removes our oldest captures beyond the bounds, and partial files of killed writers."""
         sizes: dict[str, int] = {}
         names: dict[str, list[str]] = {}
         with suppress(OSError):
@@ -158,7 +157,7 @@ class CaptureDirectory:
                 sizes[stem] = sizes.get(stem, 0) + found.st_size
                 names.setdefault(stem, []).append(name)
         kept_bytes = 0
-        # The one just written first, whatever the clocks of others said.
+        # The one just written comes first, even if another machine's clock is ahead.
         order = sorted(sizes, key=lambda stem: (stem == newest, stem), reverse=True)
         for kept, stem in enumerate(order, start=1):
             kept_bytes += sizes[stem]
@@ -168,7 +167,7 @@ class CaptureDirectory:
 
 
 def _ours(directory: int) -> Iterator[tuple[str, str, os.stat_result]]:
-    """Name, stem and state of each regular file with a name of ours; links are not looked into."""
+    """Name, stem and state of each regular file with a name of ours; links are not followed."""
     for name in os.listdir(directory):
         match = _OURS.fullmatch(name)
         if match is None:
@@ -180,6 +179,6 @@ def _ours(directory: int) -> Iterator[tuple[str, str, os.stat_result]]:
 
 
 def _unlink(directory: int, name: str) -> None:
-    # Another worker that keeps its captures here may have been faster.
+    # Another worker with this directory may have removed it already.
     with suppress(OSError):
         os.unlink(name, dir_fd=directory)

@@ -1,11 +1,10 @@
-"""The file format of a capture: versioned JSON, gzip-compressed. docs/capture-format.md has it.
+"""The file format of a capture: versioned JSON, gzip-compressed; see docs/capture-format.md.
 
-JSON and not pickle: a capture is mailed, mounted and opened elsewhere, and loading a pickle runs
-code that the file brings. A reader takes nothing that the file says on trust: each value is what it
-should be, or an error.
+JSON and not pickle: captures are passed around, and loading a pickle runs code from the file. The
+reader checks each value and refuses the file if one is not as the format says.
 
-Snapshots that ``tracemalloc.Snapshot.dump`` wrote are read as captures of the whole heap. Such a
-file is a pickle: nothing in this package loads one unless its caller says that the file is trusted.
+Files of ``tracemalloc.Snapshot.dump`` are read as captures of the whole heap. They are pickles, and
+are loaded only if the caller says that the file is trusted.
 """
 
 from __future__ import annotations
@@ -32,24 +31,24 @@ from otel_celery_memory.captures.model import (
 
 INT64_MAX = 2**63 - 1
 _SECONDS_MAX = 10**9
-"""Thirty years, whose nanoseconds are an integer of 64 bits too."""
+"""Thirty years: as nanoseconds still an integer of 64 bits."""
 _QUOTED_MAX = 40
 FORMAT = "otel_celery_memory.capture"
 VERSION = 1
 GZIP_MAGIC = b"\x1f\x8b"
 MAX_BYTES = 1 << 26
-"""Of the JSON, and of the compressed file. 20,000 sites with 25 frames each are 60 MiB."""
+"""Limit for the JSON and for the compressed file. 20,000 sites of 25 frames are 60 MiB."""
 MAX_PARTS = 1 << 21
-"""Of its lists, objects and commas; so many sites have 1.7 million. Parsed, a list of one or an
-object may take 50 times the bytes that it is written with: without this bound three gigabytes."""
+"""Limit for the number of lists, objects and commas; 20,000 such sites have 1.7 million. A parsed
+list or object may take 50 times its bytes in the file: without this limit three gigabytes."""
 
 _GZIP = 16 + zlib.MAX_WBITS
 _CHUNK_BYTES = 1 << 16
 _FOLLOWED = "is damaged: something follows its compressed data"
 _DIGITS_MAX = 20
-"""More than any integer of 64 bits has; parsing takes time quadratic in their number."""
+"""More digits than any integer of 64 bits has; the time to parse grows with their square."""
 PICKLE_MAGIC = b"\x80"
-"""How a pickle of protocol 2 and later begins; `dump` writes no other."""
+"""First byte of a pickle of protocol 2 and later, as `dump` writes it."""
 REFUSAL = (
     "is no capture but a pickle, perhaps of tracemalloc.Snapshot.dump(): loading one runs code "
     "that the file brings; pass --trust-pickle if you know who wrote it"
@@ -57,7 +56,7 @@ REFUSAL = (
 
 
 class Values:
-    """The values of one JSON object; `where` it stands is told in errors."""
+    """The values of one JSON object; ``where`` names it in errors."""
 
     def __init__(self, value: object, where: str) -> None:
         if not isinstance(value, dict):
@@ -126,12 +125,12 @@ class Values:
 
 
 def is_integer(value: object, low: int) -> TypeGuard[int]:
-    """Whether a value is an integer of 64 bits, not below `low`; ``true`` is none."""
+    """Whether a value is an integer of 64 bits, not below ``low``; ``true`` is not one."""
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= INT64_MAX
 
 
 def quoted(value: object) -> str:
-    """A value from a file, short and harmless enough for an error's one line."""
+    """A value from a file, escaped and cut so that it fits an error's one line."""
     if isinstance(value, (dict, list)):
         return "a list" if isinstance(value, list) else "an object"
     if isinstance(value, str) and len(value) > _QUOTED_MAX:
@@ -140,9 +139,9 @@ def quoted(value: object) -> str:
 
 
 def dump_capture(capture: Capture) -> bytes:
-    """The file of a capture: the same bytes for the same capture.
+    """The bytes of a capture's file: always the same for the same capture.
 
-    Raises `CaptureError` where the file would be too large to be read again.
+    Raises `CaptureError` if the file would be too large to be read again.
     """
     values = {
         "format": FORMAT,
@@ -171,9 +170,9 @@ def _parts(text: bytes) -> int:
 
 
 def read_bytes(path: Path) -> bytes:
-    """What is in a regular file of at most `MAX_BYTES`. Raises `CaptureError`."""
+    """Content of a regular file of at most `MAX_BYTES`. Raises `CaptureError`."""
     try:
-        # Not to wait for a writer where this is a FIFO.
+        # Non-blocking: if this is a FIFO, opening it would wait for a writer.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -192,7 +191,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def load_capture(data: bytes) -> Capture:
-    """The capture of a file's bytes, which may be anything. Raises `CaptureError` and no other."""
+    """The capture in a file's bytes. Raises `CaptureError` and nothing else, for any bytes."""
     try:
         return _capture(_parsed(_decompressed(data)))
     except (RecursionError, MemoryError):
@@ -209,7 +208,7 @@ def _decompressed(data: bytes) -> bytes:
         for at in range(0, len(data), _CHUNK_BYTES):
             if unpacker.eof:
                 raise CaptureError(_FOLLOWED)
-            # Never more than that: a kilobyte of gzip may stand for a megabyte.
+            # Bounded: a kilobyte of gzip may unpack to a megabyte.
             parts.append(unpacker.decompress(data[at : at + _CHUNK_BYTES], left + 1))
             left -= len(parts[-1])
             if left < 0:
@@ -307,9 +306,9 @@ def _frame(frame: object, where: str) -> tuple[str, int]:
 
 
 def read_snapshot(path: Path, roots: Sequence[str] = (), *, trust: bool) -> Capture:
-    """The capture that a snapshot amounts to; files are named relative to `roots`.
+    """A tracemalloc snapshot as a capture; files are named relative to ``roots``.
 
-    Raises `CaptureError` where the file is not trusted or is no snapshot.
+    Raises `CaptureError` if the file is not trusted or is no snapshot.
     """
     if not trust:
         raise CaptureError(REFUSAL)
@@ -318,7 +317,7 @@ def read_snapshot(path: Path, roots: Sequence[str] = (), *, trust: bool) -> Capt
         if not isinstance(snapshot, tracemalloc.Snapshot):
             raise TypeError("another object")
         return _whole_heap(snapshot, round(path.stat().st_mtime * 1e9), roots)
-    # What a broken pickle raises is up to what is broken in it.
+    # A broken pickle may raise anything.
     except Exception as error:
         raise CaptureError(f"is no tracemalloc snapshot: {type(error).__name__}") from None
 

@@ -1,8 +1,7 @@
-"""What a capture says: sites in the code whose allocations were found alive, and in what.
+"""A capture as a value: sites whose allocations were alive, in which tasks and processes.
 
-Sizes are in bytes as ``tracemalloc`` counts them, which is without what malloc adds. Where they
-were added up over runs they can be negative: a run may free more than it leaves. Files have short
-names where a capture knows their owners.
+Sizes are in bytes as ``tracemalloc`` counts them, without malloc's overhead. Sums over runs can be
+negative: a run may free more than it leaves.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ RUNS = "runs"
 PARTIAL = "partial"
 """Alive when tracing of a part of a task ended: the task may still have freed it."""
 HEAP = "heap"
-"""All that was traced and alive in the processes at one moment."""
+"""All traced memory that was alive in the processes at one moment."""
 
 KINDS = {
     RUNS: "left alive by traced runs, added up",
@@ -26,30 +25,30 @@ KINDS = {
 """The kinds of capture, in words."""
 
 ADDED_UP = (RUNS, PARTIAL)
-"""Kinds whose sizes are sums over `Capture.runs`: what can be compared is their mean."""
+"""Kinds whose sizes are sums over `Capture.runs`: compare their means."""
 _LIBRARY = re.compile(r".*/(?:site-packages|dist-packages|lib(?:64)?/python3\.\d+)/", re.DOTALL)
-"""What a path of an installed package or of the standard library begins with, as far as it goes."""
+"""Directories at the start of a path of an installed package or the standard library."""
 
 
 class CaptureError(Exception):
-    """A capture that cannot be read, kept or compared; the message is one line.
+    """A capture cannot be read, written or compared; the message is one line.
 
-    What it quotes of a file is quoted by ``repr``, so that a terminal takes no orders from it.
+    Text from a file is quoted by ``repr``, so that it cannot control a terminal.
     """
 
 
 @dataclass(frozen=True)
 class CapturedSite:
-    """A place in the code, and what it allocated that was alive."""
+    """A line of code, and the memory that it allocated and that was alive."""
 
     task: str
     """Name of the task; empty where the allocation belongs to none."""
     path: str
-    """File of the line that owns the site, as the interpreter has it."""
+    """File of the line that owns the site, as the interpreter names it."""
     line: int
-    """Its line, from 1; 0 where it is not known."""
+    """Its line, from 1; 0 if unknown."""
     function: str | None
-    """Qualified name of the function around it, where that is known."""
+    """Qualified name of the function around it, if known."""
     name: str
     """The place for people, the same on every machine: ``app/feeds.py:41``."""
     stack: tuple[tuple[str, int], ...]
@@ -68,7 +67,7 @@ class CapturedProcess:
     """``main`` or its place in the pool, as in ``celery.worker.slot``."""
     pid: int
     rss_bytes: int | None
-    """RSS when it was taken; ``None`` where it could not be measured."""
+    """RSS when the capture was taken; ``None`` if it could not be measured."""
 
 
 @dataclass(frozen=True)
@@ -78,18 +77,18 @@ class Capture:
     kind: str
     """One of `KINDS`."""
     worker: str
-    """The worker's node name; empty where it is not known."""
+    """The worker's node name; empty if unknown."""
     reason: str
     """Why it was taken, in a few words."""
     taken_ns: int
     """When it was finished: nanoseconds since the epoch."""
     duration_s: float
-    """Seconds from its first to its last look."""
+    """Seconds from its beginning to its end."""
     frames: int
     """Stack depth that was traced."""
     tracing: str
-    """How it was traced: a value of the setting ``tracing``, or ``tracemalloc`` for a snapshot
-    that somebody took by other means."""
+    """How it was traced: a value of the setting ``tracing``, or ``tracemalloc`` for a snapshot that
+    was taken without this package."""
     processes: tuple[CapturedProcess, ...]
     runs: Mapping[str, int]
     """Traced runs, or parts of runs, by the task's name."""
@@ -97,11 +96,11 @@ class Capture:
     other_bytes: int
     """Bytes at sites beyond the bound on their number."""
     other_blocks: int
-    """Allocations at these."""
+    """Allocations at sites beyond the bound."""
 
 
 def short_path(path: str, roots: Sequence[str] = ()) -> str:
-    """A path below site-packages, the standard library or the first of `roots` that holds it.
+    """A path relative to site-packages, the standard library or the first matching root.
 
     Each root ends with a slash. A virtual environment may lie inside one.
     """
@@ -115,7 +114,7 @@ def short_path(path: str, roots: Sequence[str] = ()) -> str:
 
 
 class ShortNames:
-    """Names places as the sites' own names do, in whatever directory these were run."""
+    """Shortens paths as the sites' own names do, whatever directory the worker ran in."""
 
     def __init__(self, sites: Iterable[CapturedSite]) -> None:
         roots = {root for site in sites if (root := _root(site))}
@@ -131,7 +130,7 @@ class ShortNames:
 
 
 def _root(site: CapturedSite) -> str | None:
-    """What the name of a site leaves out of its path."""
+    """The directory that a site's name leaves out of its path."""
     short = site.name.removesuffix(f":{site.line}")
     root = site.path.removesuffix(short)
     return root if short and root.endswith("/") and root != site.path else None

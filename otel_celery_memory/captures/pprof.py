@@ -1,9 +1,9 @@
 """A capture as a profile that ``go tool pprof``, speedscope and Pyroscope open.
 
 The format is profile.proto of github.com/google/pprof, gzip-compressed: strings, functions and
-locations are each written once and referred to by number. The three things of the protobuf wire
-format that it needs are written here, without protobuf's runtime: a profile is seven small messages
-written once, while which runtime is installed, and in which version, is the exporter's business.
+locations are each written once and referred to by number. The three elements of the protobuf wire
+format that it needs are written here. Protobuf's runtime is not used: the exporter decides which
+version is installed, and a profile is only seven small messages.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _UNSIGNED = (1 << 64) - 1
 
 
 def varint(value: int) -> bytes:
-    """An integer of 64 bits; a negative one as its two's complement, as int64 is written."""
+    """An integer of 64 bits as a varint; negative ones in two's complement, as for int64."""
     value &= _UNSIGNED
     found = bytearray()
     while value > 0x7F:
@@ -30,7 +30,7 @@ def varint(value: int) -> bytes:
 
 
 def number(field: int, value: int) -> bytes:
-    """A field with an integer; nothing for 0, which is what a missing field means."""
+    """A field with an integer; empty for 0, which a missing field means."""
     return varint(field << 3 | _VARINT) + varint(value) if value else b""
 
 
@@ -45,7 +45,7 @@ def packed(field: int, values: Iterable[int]) -> bytes:
 
 
 OTHER = "(other sites)"
-"""The function that the sites beyond the capture's bound are shown as."""
+"""Name of the function that stands for the sites beyond the capture's bound."""
 
 # Field numbers of the message Profile.
 _SAMPLE_TYPE, _SAMPLE, _LOCATION, _FUNCTION, _STRING_TABLE = 1, 2, 4, 5, 6
@@ -76,7 +76,7 @@ class _Profile:
         capture = self._capture
         space = self._value_type("inuse_space", "bytes")
         parts = [
-            # Tools that know no default take the last.
+            # Tools that ignore the default type show the last one.
             delimited(_SAMPLE_TYPE, self._value_type("inuse_objects", "count")),
             delimited(_SAMPLE_TYPE, space),
             *(delimited(_SAMPLE, self._sample(site)) for site in capture.sites),
@@ -100,7 +100,7 @@ class _Profile:
             called = self._string(name)
             described = number(2, called) + number(3, called) + number(4, self._string(path))
             parts.append(delimited(_FUNCTION, number(1, function) + described))
-        # Last: everything above may have needed one more.
+        # Last: everything above may add strings.
         parts += [
             delimited(_STRING_TABLE, text.encode("utf-8", "replace")) for text in self._strings
         ]
@@ -130,7 +130,7 @@ class _Profile:
         return sample
 
     def _place(self, path: str, line: int) -> int:
-        """A location; where the function is not known, its line takes the function's place."""
+        """A location; a line without a known function stands for the function."""
         name = self._functions_known.get((path, line)) or self._names.place(path, line)
         location = self._location(name, path, line)
         self._places[path, line] = location

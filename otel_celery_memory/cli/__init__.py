@@ -1,6 +1,6 @@
-"""The console script ``otel-celery-memory``: one file a command, errors told in one place.
+"""The console script ``otel-celery-memory``: one file a command, errors printed in one place.
 
-`main` is all that the script calls; nobody imports the commands.
+The script calls `main`. The commands are not imported from outside.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ __all__ = ["main"]
 
 COMMANDS = (check, show, diff)
 _CLOSED_PIPE = 128 + signal.SIGPIPE
-"""What a shell calls the end of a program that the signal ended."""
+"""Exit code by which shells report a program that SIGPIPE ended."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; its exit code."""
+    """Runs a command and returns its exit code."""
     parser = argparse.ArgumentParser(
         prog="otel-celery-memory", description="Memory of Celery workers, as OpenTelemetry."
     )
@@ -38,14 +38,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.set_defaults(run=module.run)
     options = parser.parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A file's name that the terminal has no letters for is no reason to fail.
+        # A file name with characters that the terminal lacks must not fail.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = int(options.run(options))
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # The reader has seen enough, as `head` does. The interpreter flushes once more at its end.
+        # The reader closed the pipe, as `head` does. The interpreter flushes once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _CLOSED_PIPE
     except CommandError as error:

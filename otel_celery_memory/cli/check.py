@@ -1,7 +1,7 @@
-"""Tell what can be measured on this machine, and whether the OTLP endpoint takes telemetry.
+"""Check what can be measured on this machine, and whether the OTLP endpoint accepts telemetry.
 
-Run it where the worker runs, with the worker's environment: one empty request for metrics is sent
-as the worker would send it. Exits with 1 where nothing would arrive.
+Run it where the worker runs, with the worker's environment: it sends one empty request for metrics
+as the worker would. Exits with 1 if the endpoint does not accept it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the findings."""
+    """Prints the findings; returns 1 if the endpoint does not accept telemetry."""
     try:
         settings = Settings.load({}, os.environ)
     except SettingError as error:
@@ -53,13 +53,13 @@ def run(options: argparse.Namespace) -> int:
     host, port = endpoint(os.environ)
     trouble = refusal(os.environ, options.timeout)
     if trouble:
-        trouble = _unreachable(host, port, options.timeout) or f"took nothing: {trouble}"
-    _section("OTLP endpoint", {f"{host}:{port}": trouble or "took an empty request"})
+        trouble = _unreachable(host, port, options.timeout) or f"not accepted: {trouble}"
+    _section("OTLP endpoint", {f"{host}:{port}": trouble or "accepted an empty request"})
     return 1 if trouble else 0
 
 
 def measurable() -> dict[str, str]:
-    """What of the telemetry can be had in this process, and by which read."""
+    """What can be measured in this process, and from which source."""
     probe = open_process_probe()
     peak = probe.reset_peak()
     reading = read_process(os.getpid())
@@ -73,12 +73,14 @@ def measurable() -> dict[str, str]:
         "USS and PSS": _yes(shared.unique_bytes is not None, "no smaps_rollup"),
         "open files": _yes(reading is not None and reading.open_files is not None, "no /proc"),
         "malloc in use and free": _yes(heap.malloc_used_bytes is not None, "no mallinfo2"),
-        "deaths at once": _yes(hasattr(os, "pidfd_open"), "no pidfd: seen within a second"),
+        "process ends at once": _yes(
+            hasattr(os, "pidfd_open"), "no pidfd: noticed within a second"
+        ),
     }
 
 
 def endpoint(environ: Mapping[str, str]) -> tuple[str, int]:
-    """Host and port that metrics go to, by OpenTelemetry's standard variables."""
+    """Host and port that metrics go to, from OpenTelemetry's standard variables."""
     grpc = _is_grpc(environ)
     url = (
         environ.get("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
@@ -96,35 +98,37 @@ def endpoint(environ: Mapping[str, str]) -> tuple[str, int]:
 
 
 def refusal(environ: Mapping[str, str], timeout_s: float) -> str | None:
-    """Why an empty request for metrics was not taken, in the exporter's words; None if it was.
+    """Why an empty request for metrics was refused, in the exporter's words; ``None`` if accepted.
 
-    The SDK's own exporter sends it, with the protocol, headers and certificates that the worker's
-    would have. It returns no status, but logs the one of HTTP or gRPC.
+    The SDK's own exporter sends it, with the protocol, headers and certificates of the worker's
+    exporter. It returns no status, but logs the one of HTTP or gRPC.
     """
     package = "grpc" if _is_grpc(environ) else "http"
-    said = _Said()
+    log_lines = _ExporterLog()
     log = logging.getLogger(_EXPORTERS)
     propagate, log.propagate = log.propagate, False
-    log.addHandler(said)
+    log.addHandler(log_lines)
     try:
         module = importlib.import_module(f"{_EXPORTERS}.proto.{package}.metric_exporter")
         sdk: Any = importlib.import_module("opentelemetry.sdk.metrics.export")
         exporter: Any = module.OTLPMetricExporter(timeout=timeout_s)
         result = exporter.export(sdk.MetricsData(resource_metrics=[]))
         exporter.shutdown()
-    except Exception as error:  # what a certificate that cannot be read raises differs by release
+    except Exception as error:  # an unreadable certificate raises differently by release
         return _printable(f"{type(error).__name__}: {error}")
     finally:
-        log.removeHandler(said)
+        log.removeHandler(log_lines)
         log.propagate = propagate
     if result is sdk.MetricExportResult.SUCCESS:
         return None
-    # A retried failure is named at first, and at last it may be no more than a timeout.
-    return " ".join(dict.fromkeys(said.lines[:1] + said.lines[-1:])) or "no reason was given"
+    # The first line names a failure that was retried; the last may say timeout only.
+    return (
+        " ".join(dict.fromkeys(log_lines.lines[:1] + log_lines.lines[-1:])) or "no reason was given"
+    )
 
 
-class _Said(logging.Handler):
-    """Keeps what the exporter logs."""
+class _ExporterLog(logging.Handler):
+    """Keeps the lines that the exporter logs."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -135,7 +139,7 @@ class _Said(logging.Handler):
 
 
 def _printable(text: str) -> str:
-    """One line without what an answer may hold to move a terminal's cursor."""
+    """One line without characters that control a terminal."""
     return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
 
 

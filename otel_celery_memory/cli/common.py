@@ -1,6 +1,6 @@
-"""What the commands share: options, the captures they read, text for people and the one error.
+"""Shared by the commands: options, reading captures, text for people, and the one error.
 
-Text that came from a file is printed without what steers a terminal.
+Text from a file is printed without control characters.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import NamedTuple
 
-from otel_celery_memory.captures.comparison import GROUPINGS, LINE, Choice
+from otel_celery_memory.captures.comparison import GROUPINGS, LINE, SiteFilter
 from otel_celery_memory.captures.format import (
     PICKLE_MAGIC,
     REFUSAL,
@@ -23,18 +23,18 @@ from otel_celery_memory.captures.format import (
 from otel_celery_memory.captures.model import KINDS, Capture, CapturedProcess, CaptureError
 
 WIDTH = 100
-"""Columns that output fits in."""
+"""Width of the output, in columns."""
 _INDENT = 15
 
 
 class CommandError(Exception):
-    """Something the user can mend; the message is one line."""
+    """An error that the user can fix; the message is one line."""
 
     exit_code = 2
 
 
 def size(size_bytes: float | None, *, signed: bool = False) -> str:
-    """Bytes for people: ``516.3 KiB``, or ``+516.3 KiB``; ``-`` for what is not known."""
+    """Bytes for people: ``516.3 KiB``, or ``+516.3 KiB``; ``-`` if unknown."""
     if size_bytes is None:
         return "-"
     sign = "+" if signed and size_bytes > 0 else ""
@@ -51,17 +51,17 @@ def count(number: float, *, signed: bool = False) -> str:
 
 
 def printable(text: str) -> str:
-    """A text from a file without control characters and what turns the direction of writing."""
+    """A text from a file with ``?`` for control characters, also those of writing direction."""
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def clipped(text: str, width: int) -> str:
-    """The end of a text that is too long: of a path that is what tells it from others."""
+    """A text that is too long, cut at its beginning: the end of a path identifies it."""
     return text if len(text) <= width else ".." + text[len(text) - width + 2 :]
 
 
 class Column(NamedTuple):
-    """A column of a table: its head, a cell for each row, and whether these are numbers."""
+    """A column of a table: its head, a cell for each row, and whether it has numbers."""
 
     head: str
     cells: Sequence[str]
@@ -69,9 +69,9 @@ class Column(NamedTuple):
 
 
 def table(columns: Sequence[Column], below: Sequence[Sequence[str]] = ()) -> Iterator[str]:
-    """Lines of a table with its columns of numbers first; `below` are lines to go under each row.
+    """Lines of a table; columns of numbers come first. ``below`` has lines under each row.
 
-    Texts are made printable, and those that are too long lose their beginnings.
+    Texts are made printable and cut at their beginnings if they are too long.
     """
     lines = [
         [column.head, *(printable(cell) for cell in column.cells)] for column in _used(columns)
@@ -81,7 +81,7 @@ def table(columns: Sequence[Column], below: Sequence[Sequence[str]] = ()) -> Ite
     gaps = 2 * (len(lines) - 1)
     texts = range(numbers, len(lines))
     for n in texts[:-1]:
-        # The last text takes what is left: no other may take more than its share.
+        # The last text gets the rest; each other one at most its share.
         widths[n] = min(widths[n], (WIDTH - sum(widths[:numbers]) - gaps) // (len(texts) + 1))
     widths[-1] = WIDTH - sum(widths[:-1]) - gaps
     for row, cells in enumerate(zip(*lines, strict=True)):
@@ -94,14 +94,14 @@ def table(columns: Sequence[Column], below: Sequence[Sequence[str]] = ()) -> Ite
 
 
 def _used(columns: Sequence[Column]) -> Iterator[Column]:
-    """All columns but those of texts that say nothing."""
+    """All columns but empty ones of text."""
     return (
         column for column in columns if column.number or any(column.cells) or column is columns[-1]
     )
 
 
 def heading(capture: Capture, title: str) -> Iterator[str]:
-    """Lines that say what a capture is."""
+    """Lines that describe a capture."""
     worker = f" of {capture.worker}" if capture.worker else ""
     yield from _wrapped("", f"{title}{worker}: {capture.kind}, {KINDS[capture.kind]}")
     over = f", over {capture.duration_s:,.1f} s" if capture.duration_s else ""
@@ -117,7 +117,7 @@ def heading(capture: Capture, title: str) -> Iterator[str]:
 
 
 def described(capture: Capture) -> dict[str, object]:
-    """The same as JSON."""
+    """The description of a capture as JSON."""
     return {
         "kind": capture.kind,
         "worker": capture.worker,
@@ -154,7 +154,7 @@ def _wrapped(name: str, text: str) -> Iterator[str]:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options that choose, group and print."""
+    """Adds the options that filter, group and print."""
     add = parser.add_argument
     add("--by", choices=GROUPINGS, default=LINE, help="what is one row (default line)")
     add("--task", metavar="PATTERN", help="only what these tasks left, such as 'feeds.*'")
@@ -169,9 +169,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def choice(options: argparse.Namespace) -> Choice:
-    """Which sites the options choose."""
-    return Choice(options.task, tuple(options.include), tuple(options.exclude))
+def site_filter(options: argparse.Namespace) -> SiteFilter:
+    """The filter that the options describe."""
+    return SiteFilter(options.task, tuple(options.include), tuple(options.exclude))
 
 
 def read(path: Path, *, trust_pickle: bool) -> Capture:

@@ -1,7 +1,7 @@
 """Show what changed between two captures: which lines hold more memory than before.
 
 BEFORE and AFTER are captures of the same kind, or with --trust-pickle files of
-tracemalloc.Snapshot.dump(). Where sizes were added up over runs, means of a run are compared.
+tracemalloc.Snapshot.dump(). If sizes are sums over runs, the means of a run are compared.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the difference."""
-    choice = common.choice(options)
+    """Prints the difference."""
+    site_filter = common.site_filter(options)
     before, after = (
-        choice.of(common.read(path, trust_pickle=options.trust_pickle))
+        site_filter.apply(common.read(path, trust_pickle=options.trust_pickle))
         for path in (options.before, options.after)
     )
     try:
@@ -95,7 +95,7 @@ def _summary(after: Capture, changes: Sequence[Change], shown: int) -> str:
     if shown < len(changes):
         places += f", {shown} shown"
     if after.kind in ADDED_UP:
-        # A sum over tasks of means of their runs is no size of anything.
+        # A sum of means over several tasks has no meaning.
         return places
     size_bytes = sum(change.size_bytes for change in changes)
     blocks = sum(change.blocks for change in changes)

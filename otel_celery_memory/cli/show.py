@@ -1,7 +1,7 @@
-"""Show what a capture says: which lines hold how much memory, and for which task.
+"""Show a capture: which lines hold how much memory, and for which task.
 
-FILE is a capture that a worker wrote, or with --trust-pickle one of tracemalloc.Snapshot.dump().
-Loading one of these runs code that the file brings: use it for files you wrote yourself.
+FILE is a capture that a worker wrote, or with --trust-pickle a file of tracemalloc.Snapshot.dump().
+Loading such a file runs code from it: use it for files you wrote yourself.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the capture."""
+    """Prints the capture."""
     capture = common.read(options.file, trust_pickle=options.trust_pickle)
-    chosen = common.choice(options).of(capture)
+    chosen = common.site_filter(options).apply(capture)
     groups = grouped(chosen, options.by)
     if options.pprof is not None:
         _write_new(options.pprof, dump_pprof(chosen))
@@ -104,12 +104,12 @@ def _as_json(capture: Capture, groups: Sequence[Group], by: str, top: int) -> di
 
 
 def _write_new(path: Path, data: bytes) -> None:
-    """Write a file that was not there, wholly or not at all, readable by the user alone."""
+    """Writes a new file completely or not at all, readable by the user only."""
     shown = ascii(str(path))
     try:
         fd = os.open(path, _NEW_FILE, 0o600)
     except FileExistsError:
-        raise CommandError(f"{shown} is there already, and is not overwritten") from None
+        raise CommandError(f"{shown} exists already, and is not overwritten") from None
     except (OSError, ValueError) as error:
         raise _unwritable(shown, error) from None
     try:

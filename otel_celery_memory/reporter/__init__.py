@@ -1,9 +1,9 @@
-"""The reporter: records in, state and telemetry out.
+"""The reporter: reads records, keeps the worker's state, emits telemetry.
 
-It is a process beside the worker, started as ``python -m otel_celery_memory.reporter``, which wires
-its parts in `__main__` and runs the loop of `service`. `in_process` wires the same parts without
-that process, where the tasks run. Nobody imports the parts: what is known of the worker is in
-`state`, and the `emitter` alone makes telemetry of it.
+It is a process beside the worker, started as ``python -m otel_celery_memory.reporter``. `__main__`
+wires its parts and runs the loop of `service`. `in_process` wires the same parts in the process
+that runs the tasks. No other module is imported from outside. The state of the worker is in
+`state`, and only the `emitter` turns it into telemetry.
 """
 
 __all__ = ["in_process"]

@@ -1,14 +1,14 @@
-"""The reporter's entry: descriptors and names from the command line, settings from the environment.
+"""The entry point of the reporter, which the worker starts.
 
-Started by the worker; not meant to be started by hand.
+Descriptors and names come from the command line, settings from the environment.
 """
 
 from __future__ import annotations
 
 import signal
 
-# Process groups and cgroups send these to everyone: the end of the pipe is our signal. Before the
-# imports, which take a good part of a second.
+# A terminal or a service manager sends these to the whole group. The reporter ends when the pipe
+# does. Ignored before the imports, which take a good part of a second.
 for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
     signal.signal(_number, signal.SIG_IGN)
 
@@ -36,7 +36,7 @@ from otel_celery_memory.reporter.gauges import ReporterContext
 from otel_celery_memory.reporter.last_state import LastState, LastStateFile, NoLastState
 from otel_celery_memory.reporter.limits import LimitUsage, LimitWatcher
 from otel_celery_memory.reporter.log_dedup import set_up_logging
-from otel_celery_memory.reporter.process_watcher import ProcessReadings, ProcessWatch
+from otel_celery_memory.reporter.process_watcher import ProcessReadings, ProcessWatcher
 from otel_celery_memory.reporter.service import INDISPENSABLE, RecordReader, ReporterService
 from otel_celery_memory.reporter.sites import SiteTotals, Symbolizer
 from otel_celery_memory.reporter.state.exits import OomKills
@@ -51,21 +51,21 @@ from otel_celery_memory.telemetry.retry_queue import lost_pids
 logger = logging.getLogger(__name__)
 
 FLUSH_TIMEOUT_S = 5.0
-"""Less than the worker waits for its reporter."""
+"""Shorter than the worker waits for its reporter."""
 
 
 def main(argv: list[str]) -> None:
-    """Run until the worker has ended, flush within a bounded time, exit."""
+    """Runs until the worker has ended, then flushes within a bounded time and exits."""
     options = _parse(argv)
     set_up_logging(options.log_file)
     settings = Settings.load({}, os.environ, strict=False)
     state = WorkerState(OomKills(options.oom_kills))
     record_reader = RecordReader(options.pipe, FrameDecoder(), Journal(options.journal))
     page = ControlPage(options.page)
-    # What reporters before this one told: a cumulative sum goes on where it was, which Prometheus
-    # reads without a gap; of deltas each is told once.
+    # Drops that earlier reporters exported: a cumulative sum goes on where it was, so Prometheus
+    # sees no gap; a delta is exported once.
     delta = wants_delta()
-    told_before = page.drop_counters.counts() if delta and options.restarts else NO_DROPS
+    drops_before = page.drop_counters.counts() if delta and options.restarts else NO_DROPS
 
     def pids() -> dict[str, int]:
         found = {
@@ -82,14 +82,14 @@ def main(argv: list[str]) -> None:
         pipeline.send_events()
         pipeline.send_metrics()
 
-    containment = CircuitBreaker(INDISPENSABLE)
+    breaker = CircuitBreaker(INDISPENSABLE)
 
-    def note_told(events: Sequence[Any]) -> None:
+    def acknowledge_lost(events: Sequence[Any]) -> None:
         for pid in lost_pids(events):
             page.acknowledged_exits.add(pid)
 
     pipeline = open_pipeline(
-        options.worker, settings.export_interval, os.environ, note_told, record_reader
+        options.worker, settings.export_interval, os.environ, acknowledge_lost, record_reader
     )
     max_memory_bytes = options.max_memory_kib * 1024 or None
     limit_usage = LimitUsage(os.getpid(), max_memory_bytes)
@@ -108,23 +108,23 @@ def main(argv: list[str]) -> None:
             limits=lambda: read_limits(options.main_pid),
             limits_used=lambda: limit_usage.latest,
             max_memory_per_child_bytes=max_memory_bytes,
-            frames_dropped=lambda: page.drop_counters.counts().since(told_before),
+            frames_dropped=lambda: page.drop_counters.counts().since(drops_before),
             reporter_restarts=1 if delta and options.restarts else options.restarts,
             tracing_share=tracing.share,
-            switched_off=containment.switched_off,
+            switched_off=breaker.switched_off,
         ),
         page.acknowledged_exits.add,
     )
     selector = DefaultSelector()
     oom_kills = oom_kill_counter(os.getpid())
     last_state = _last_state(options, settings, state)
-    watch = ProcessWatch(selector)
+    watch = ProcessWatcher(selector)
     service = ReporterService(
         record_reader,
         options.main_pid,
         emitter,
         watch,
-        LimitWatcher(watch.sizes, limit_usage, emitter, send_now, last_state.note),
+        LimitWatcher(watch.sizes, limit_usage, emitter, send_now, last_state.save),
         Inspector(
             emitter, page, settings.tracing, tracing.seconds, StatusPage(options.status).write
         ),
@@ -134,14 +134,14 @@ def main(argv: list[str]) -> None:
         InFlightTasks(page, emitter),
         oom_kills,
         pipeline.send_events,
-        containment,
+        breaker,
         page.beat,
     )
     try:
-        # A reporter that was started again finds what the one before it wrote of this worker.
-        for lost, seen_ns in [] if options.restarts else last_state.found(oom_kills()):
-            emitter.lost(lost, seen_ns)
-        if options.restarts and pipeline.marked:
+        # After a restart the file is of this same worker, written by the reporter before.
+        for lost, seen_ns in [] if options.restarts else last_state.recover(oom_kills()):
+            emitter.emit_lost(lost, seen_ns)
+        if options.restarts and pipeline.checkpointed:
             service.resume(page.acknowledged_exits.pids())
         service.run()
     finally:
@@ -149,7 +149,7 @@ def main(argv: list[str]) -> None:
 
 
 def _last_state(options: argparse.Namespace, settings: Settings, state: WorkerState) -> NoLastState:
-    """What an earlier worker left, and what this one leaves, where the user named a directory."""
+    """The last state of the worker before, and a file for this one's, if a directory is set."""
     if not settings.state_directory:
         return NoLastState()
     cgroup = find_cgroup(os.getpid())
@@ -163,16 +163,16 @@ def _last_state(options: argparse.Namespace, settings: Settings, state: WorkerSt
 
 
 def _flush(options: argparse.Namespace, pipeline: Pipeline, last_state: NoLastState) -> None:
-    """Send what there is, within a bounded time, and exit."""
+    """Exports what is left within a bounded time, and exits."""
     if run_bounded(pipeline.shutdown, FLUSH_TIMEOUT_S):
-        last_state.close()
+        last_state.discard()
     else:
         logger.warning("the last telemetry could not be sent within %.0f s", FLUSH_TIMEOUT_S)
     fifo_directory = FifoDirectory.from_environ(os.environ)
     if fifo_directory is not None and fifo_directory.main_pid == options.main_pid:
-        fifo_directory.remove()  # where the main process was killed and could not
+        fifo_directory.remove()  # if the main process was killed, it could not
     sys.stdout.flush()
-    # Exporters that still retry have threads that would hold the interpreter back.
+    # Threads of exporters that still retry would keep the interpreter alive.
     os._exit(0)
 
 
@@ -187,7 +187,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--restarts", type=int, default=0)
     parser.add_argument("--max-memory-kib", type=int, default=0)
     parser.add_argument("--log-file", default="", help="where the worker logs to")
-    parser.add_argument("--oom-kills", type=int, help="the cgroup's count when the worker started")
+    parser.add_argument("--oom-kills", type=int, help="OOM kills when the worker started")
     return parser.parse_args(argv)
 
 

@@ -1,7 +1,7 @@
-"""Captures that a person asked for: what the processes send of them, added up by site and written.
+"""Assembles captures: adds up by site what the processes send of them, and writes the file.
 
-A capture waits for places in the pool and not for processes: a child may live for less runs than a
-capture is of, and the one that comes after it goes on.
+A capture waits for slots, not for processes: a child may live for fewer runs than were asked for,
+and its successor sends the rest.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -32,53 +32,53 @@ from otel_celery_memory.telemetry.events import Snapshot
 
 logger = logging.getLogger(__name__)
 
-EMPTY_S = 10.0
-"""A place that has no process for so long is no more waited for: the pool has shrunk."""
+EMPTY_SLOT_S = 10.0
+"""A slot without a process for this long is not waited for: the pool has shrunk."""
 _MAIN = slot_name(MAIN_SLOT)
 _SITES_MAX = 20_000
 GRACE_S = 2.0
-"""After the time of a capture its last windows may still come."""
+"""How long after the end of a capture its last windows may still arrive."""
 _REMEMBERED = 5
 _KINDS = {WindowKind.COMPLETE: RUNS, WindowKind.PARTIAL: PARTIAL, WindowKind.HEAP: HEAP}
 
 
 class CapturedSlots:
-    """Of one capture; ``now_s`` is monotonic."""
+    """Which slots have sent windows of one capture; ``now_s`` is monotonic."""
 
     def __init__(self) -> None:
         self._windows: Counter[str] = Counter()
         self._senders: dict[str, CapturedProcess] = {}
         self._seen_s: dict[str, float] = {}
 
-    def sent(self, sender: CapturedProcess, now_s: float) -> None:
-        """A process has sent a window."""
+    def window_received(self, sender: CapturedProcess, now_s: float) -> None:
+        """Counts a window of a slot."""
         self._windows[sender.slot] += 1
         self._senders[sender.slot] = sender
         self._seen_s[sender.slot] = now_s
 
-    def see(self, there: Iterable[CapturedProcess], now_s: float) -> None:
-        """These processes run tasks now."""
-        for process in there:
+    def update(self, running: Iterable[CapturedProcess], now_s: float) -> None:
+        """Notes the processes that run tasks now."""
+        for process in running:
             self._seen_s[process.slot] = now_s
             sender = self._senders.get(process.slot)
             if sender is not None and sender.pid == process.pid:
                 self._senders[process.slot] = process  # its RSS is newer
 
-    def lack(self, wanted: int, now_s: float) -> bool:
-        """Whether a place has yet to send some of the `wanted` windows; so while none is known."""
-        # Where there is a pool the main process runs no tasks, though it alone may be there now.
-        places = self._seen_s.keys() - {_MAIN} or self._seen_s.keys()
-        waited_for = [slot for slot in places if now_s - self._seen_s[slot] <= EMPTY_S]
+    def incomplete(self, wanted: int, now_s: float) -> bool:
+        """Whether a slot has still to send some of the ``wanted`` windows, or no slot is known."""
+        # With a pool the main process runs no tasks, though it may be the only process now.
+        slots = self._seen_s.keys() - {_MAIN} or self._seen_s.keys()
+        waited_for = [slot for slot in slots if now_s - self._seen_s[slot] <= EMPTY_SLOT_S]
         return not waited_for or any(self._windows[slot] < wanted for slot in waited_for)
 
     def senders(self) -> tuple[CapturedProcess, ...]:
-        """Of each place that has sent any, the process that did last."""
+        """The last process of each slot that sent windows."""
         slots = sorted(self._senders, key=lambda slot: (len(slot), slot))
         return tuple(self._senders[slot] for slot in slots)
 
 
-class GatheredWindows:
-    """Adds up; sites beyond a bound are added to the rest."""
+class WindowSums:
+    """Sums of windows by site; sites beyond a bound are summed as others."""
 
     def __init__(self) -> None:
         self._runs: Counter[str] = Counter()
@@ -89,21 +89,21 @@ class GatheredWindows:
     @property
     def other_bytes(self) -> int:
         """Bytes at sites beyond the bound."""
-        return _carried(self._other_bytes)
+        return _clamped(self._other_bytes)
 
     @property
     def other_blocks(self) -> int:
-        """Allocations at these."""
-        return _carried(self._other_blocks)
+        """Allocations at sites beyond the bound."""
+        return _clamped(self._other_blocks)
 
     def window(self, record: SitesWindow) -> None:
-        """A window's runs, and what it had no room for; its sites follow."""
+        """Adds a window's runs and what its records had no room for; its sites follow."""
         self._runs[record.task] += record.runs
         self._other_bytes += record.other_bytes
         self._other_blocks += record.other_blocks
 
     def site(self, record: Site) -> None:
-        """What a window found at one site."""
+        """Adds what a window found at one site."""
         key = (record.task, record.path, record.line, record.stack)
         if key not in self._size_bytes and len(self._size_bytes) >= _SITES_MAX:
             self._other_bytes += record.size_bytes
@@ -113,11 +113,11 @@ class GatheredWindows:
         self._blocks[key] += record.blocks
 
     def runs_of_tasks(self) -> dict[str, int]:
-        """How many runs of each task there were; what belongs to no task is left out."""
-        return {task: _carried(runs, 0) for task, runs in self._runs.items() if task}
+        """Runs of each task; windows of no task are left out."""
+        return {task: _clamped(runs, 0) for task, runs in self._runs.items() if task}
 
     def sites(self, describe: Callable[[str, int], CodePlace]) -> tuple[CapturedSite, ...]:
-        """The sites, largest first, as `describe` names their places."""
+        """The sites, largest first; ``describe`` names their lines."""
         return tuple(
             self._site(key, describe(key[1], key[2]))
             for key in sorted(self._size_bytes, key=lambda key: -self._size_bytes[key])
@@ -128,28 +128,38 @@ class GatheredWindows:
         return CapturedSite(
             task=task,
             path=path,
-            line=_carried(line, 0),
+            line=_clamped(line, 0),
             function=place.function,
             name=place.name,
             stack=tuple(_frame(text) for text in stack.split("\n") if text),
-            size_bytes=_carried(self._size_bytes[key]),
-            blocks=_carried(self._blocks[key]),
+            size_bytes=_clamped(self._size_bytes[key]),
+            blocks=_clamped(self._blocks[key]),
         )
 
 
 def _frame(text: str) -> tuple[str, int]:
     path, _, line = text.rpartition(":")
-    return path, _carried(int(line)) if line.isascii() and line.isdigit() else 0
+    return path, _clamped(int(line)) if line.isascii() and line.isdigit() else 0
 
 
-def _carried(number: int, low: int = -INT64_MAX) -> int:
-    """What a capture can carry: forged records may add up to more, or to less than nothing."""
+def _clamped(number: int, low: int = -INT64_MAX) -> int:
+    """The number within the bounds of a capture file: forged records may add up to anything."""
     return min(max(number, low), INT64_MAX)
+
+
+def _carried_process(process: CapturedProcess) -> CapturedProcess:
+    """The same of a process: that of a forged record may be none."""
+    rss_bytes = process.rss_bytes
+    return replace(
+        process,
+        pid=_clamped(process.pid, 0),
+        rss_bytes=None if rss_bytes is None else _clamped(rss_bytes, 0),
+    )
 
 
 @dataclass(frozen=True)
 class TakenCapture:
-    """A capture that is complete: what it says, and where it was written or why it was not."""
+    """A completed capture, and its file or why it was not written."""
 
     number: int
     capture: Capture
@@ -157,7 +167,7 @@ class TakenCapture:
     error: str | None
 
     def snapshot(self) -> Snapshot:
-        """As its event tells of it."""
+        """The values of its event."""
         capture = self.capture
         return Snapshot(
             kind=capture.kind,
@@ -171,7 +181,7 @@ class TakenCapture:
 
 
 class CaptureAssembly:
-    """One capture at a time; the last few are remembered for those who ask."""
+    """Assembles one capture at a time; keeps the last few for the view."""
 
     def __init__(
         self,
@@ -189,61 +199,61 @@ class CaptureAssembly:
         self._orders: Commands | None = None
         self._began_s = 0.0
         self._mode = ""
-        self._gathered: dict[int, GatheredWindows] = {}
+        self._sums: dict[int, WindowSums] = {}
         self._slots = CapturedSlots()
         self._sites_due: Counter[int] = Counter()
         self._sites_due_s = 0.0
         self._last = 0
         self._taken: deque[TakenCapture] = deque(maxlen=_REMEMBERED)
-        self.look_for_orders: Callable[[], object] = lambda: None
-        """Called where a window is of a capture that is not known yet."""
+        self.read_orders: Callable[[], object] = lambda: None
+        """Called if a window belongs to a capture that is not known yet."""
 
     def begin(self, orders: Commands, mode: str) -> None:
-        """Expect what `orders` ask for, if that is news; `mode` is how the worker is traced."""
+        """Begins the capture that ``orders`` ask for, if it is new; ``mode`` is of tracing."""
         if not orders.capture or orders.capture == self._last:
             return
         self._last = orders.capture
         self._orders, self._mode, self._began_s = orders, mode, self._clock_s()
-        self._gathered.clear()
+        self._sums.clear()
         self._slots = CapturedSlots()
         self._sites_due.clear()
 
     def window(self, record: SitesWindow, sender: CapturedProcess) -> None:
-        """A window's sites follow; `sender` is the process that it is of."""
+        """Begins a window of the process ``sender``; its sites follow."""
         if record.capture > self._last:
-            self.look_for_orders()
+            self.read_orders()
         if self._orders is None or record.capture != self._orders.capture:
             return
         if record.kind not in _KINDS:
-            return  # a damaged record's
-        self._gathered.setdefault(record.kind, GatheredWindows()).window(record)
-        self._slots.sent(sender, self._clock_s())
+            return  # a damaged record
+        self._sums.setdefault(record.kind, WindowSums()).window(record)
+        self._slots.window_received(sender, self._clock_s())
         self._sites_due[record.pid] = record.sites
         self._sites_due_s = self._clock_s() + GRACE_S
 
     def site(self, record: Site) -> None:
-        """What a window found at one site."""
+        """Adds what a window found at one site."""
         if self._orders is None or record.capture != self._orders.capture:
             return
-        gathered = self._gathered.get(record.kind)
-        if gathered is not None:
-            gathered.site(record)
+        sums = self._sums.get(record.kind)
+        if sums is not None:
+            sums.site(record)
             self._sites_due[record.pid] -= 1
 
     def complete(
         self, processes: Iterable[CapturedProcess], *, all_now: bool = False
     ) -> TakenCapture | None:
-        """The capture, once all places have sent what they should, or its time is over.
+        """The capture, once all slots have sent their windows or its time is over; else ``None``.
 
-        ``processes`` are those that run tasks now.
+        ``processes`` are those that run tasks now; ``all_now`` does not wait.
         """
         orders = self._orders
         if orders is None:
             return None
         now_s = self._clock_s()
-        self._slots.see(processes, now_s)
-        wanted = 1 if WindowKind.HEAP in self._gathered else orders.runs
-        waiting = not wanted or self._sites_are_due() or self._slots.lack(wanted, now_s)
+        self._slots.update(processes, now_s)
+        wanted = 1 if WindowKind.HEAP in self._sums else orders.runs
+        waiting = not wanted or self._sites_are_due() or self._slots.incomplete(wanted, now_s)
         if waiting and not all_now and now_s < orders.until_s + GRACE_S:
             return None
         self._orders = None
@@ -252,11 +262,11 @@ class CaptureAssembly:
         return taken
 
     def _sites_are_due(self) -> bool:
-        """Whether sites of a window that was told are still on their way; some may be lost."""
+        """Whether sites of a window may still arrive; some may be lost."""
         return self._clock_s() < self._sites_due_s and max(self._sites_due.values(), default=0) > 0
 
     def view(self) -> list[dict[str, Any]]:
-        """The capture that is being taken and the last ones, for people who ask."""
+        """The running capture and the last ones, for the view."""
         running = (
             [] if self._orders is None else [{"number": self._orders.capture, "state": "running"}]
         )
@@ -284,10 +294,10 @@ class CaptureAssembly:
             return TakenCapture(orders.capture, capture, None, str(error))
 
     def _capture(self, orders: Commands, processes: tuple[CapturedProcess, ...]) -> Capture:
-        """Whole runs where there are any: slices say less, and the two do not add up."""
+        """Prefers whole runs to slices, which say less; the two do not add up."""
         kinds = (WindowKind.HEAP, WindowKind.COMPLETE, WindowKind.PARTIAL)
-        kind = next((kind for kind in kinds if kind in self._gathered), WindowKind.COMPLETE)
-        gathered = self._gathered.get(kind, GatheredWindows())
+        kind = next((kind for kind in kinds if kind in self._sums), WindowKind.COMPLETE)
+        sums = self._sums.get(kind, WindowSums())
         return Capture(
             kind=_KINDS[kind],
             worker=self._worker,
@@ -296,14 +306,14 @@ class CaptureAssembly:
             duration_s=round(self._clock_s() - self._began_s, 3),
             frames=self._frames,
             tracing=self._mode,
-            processes=processes,
-            runs=gathered.runs_of_tasks(),
-            sites=gathered.sites(self._describe),
-            other_bytes=gathered.other_bytes,
-            other_blocks=gathered.other_blocks,
+            processes=tuple(map(_carried_process, processes)),
+            runs=sums.runs_of_tasks(),
+            sites=sums.sites(self._describe),
+            other_bytes=sums.other_bytes,
+            other_blocks=sums.other_blocks,
         )
 
 
 def saver(directory: str) -> Callable[[Capture], object] | None:
-    """Writes captures into `directory`, as JSON and as a profile; ``None`` where there is none."""
+    """Writes captures into ``directory`` as JSON and as a profile; ``None`` if none is set."""
     return partial(CaptureDirectory(directory).save, pprof=True) if directory else None

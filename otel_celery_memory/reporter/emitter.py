@@ -1,4 +1,4 @@
-"""The one emitter: records in, metrics and events out, in the reporter and in process alike."""
+"""Turns records into metrics and events, in the reporter and in process alike."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ from otel_celery_memory.telemetry.metrics import (
 )
 from otel_celery_memory.telemetry.site_gauges import SiteGauges
 
-PRESSED_MAX = 100
-"""Processes told of in one episode of pressure: the largest."""
+PRESSURE_EVENTS_MAX = 100
+"""Most events of one episode of pressure: for the largest processes."""
 
 
 class Emitter:
-    """Feeds metrics and events from the records of one worker; called by one thread at a time."""
+    """Emits metrics and events from the records of one worker; called by one thread at a time."""
 
     def __init__(
         self,
@@ -54,11 +54,11 @@ class Emitter:
         sites: SiteTotals,
         captures: CaptureAssembly,
         context: ReporterContext,
-        told: Callable[[int], None] = lambda pid: None,
+        exit_counted: Callable[[int], None] = lambda pid: None,
     ) -> None:
-        """``told`` is called with the pid of each process whose end was only to be counted."""
+        """``exit_counted`` gets the pid of each process whose end is counted without an event."""
         self.state = state
-        self._told = told
+        self._exit_counted = exit_counted
         self.sites = sites
         self.captures = captures
         self._context = context
@@ -71,41 +71,40 @@ class Emitter:
         self._recycling = Recycling()
         self._recycled = RecyclingMetrics(histogram)
         self._counts = Counts()
-        self._held: dict[int, TaskStarted] = {}
+        self._in_flight: dict[int, TaskStarted] = {}
         observe_levels(meter, {**self._counts.levels(), **levels_of(context, state)})
 
     def apply(self, record: Record) -> None:
-        """Take in one record."""
+        """Applies one record to the state and emits what follows from it."""
         self.state.apply(record)
         if isinstance(record, TaskFinished):
             self._finished(record)
         elif isinstance(record, (TaskStarted, ProcessDown)):
             if record.retained_bytes is not None:
                 self._retained(record.previous_task, record.retained_bytes)
-            if self._held.get(record.pid) == record:
-                del self._held[record.pid]  # held until another task began inside it, then sent
+            if self._in_flight.get(record.pid) == record:
+                del self._in_flight[record.pid]  # its record was sent when a nested task began
         elif isinstance(record, TaskInFlightAtExit):
-            self.holds(TaskStarted(*record))
+            self.task_in_flight(TaskStarted(*record))
         elif isinstance(record, ProcessUp):
             self._replaced(self._recycling.up(record))
         elif isinstance(record, SitesWindow):
-            if record.aborted:
-                self._counts.aborted[self._names.bounded(record.task)] += 1
+            self._counts.aborted += bool(record.aborted)
             self.sites.window(record)
             self.captures.window(record, self._sender(record.pid))
         elif isinstance(record, Site):
             self.sites.site(record)
             self.captures.site(record)
 
-    def holds(self, record: TaskStarted) -> None:
-        """A process holds the start of its task in the control page."""
-        if self.state.held(record):
-            self._held[record.pid] = record
+    def task_in_flight(self, record: TaskStarted) -> None:
+        """The start of a task was found in a process's in-flight slot."""
+        if self.state.apply_in_flight(record):
+            self._in_flight[record.pid] = record
 
     def ended(self, end: ProcessEnd) -> None:
-        """Count how a process ended; tell it where it was lost."""
+        """Counts how a process ended; emits an event if it was lost."""
         process = end.process
-        self._count_held(process)
+        self._count_in_flight(process)
         self.sites.process_gone(process.pid)
         life, replacement = self._recycling.ended(end)
         if life is not None:
@@ -113,22 +112,22 @@ class Emitter:
         self._replaced(replacement)
         if not end.lost:
             self._counts.exits[slot_name(process.slot), end.reason.value] += 1
-            self._told(process.pid)
+            self._exit_counted(process.pid)
             return
         snapshot = process.snapshot(end.task, end.time_ns)
         oom_kills = self.state.oom.since_start
         span = process.span_of(end.task)
         lost = LostProcess(snapshot, end.reason.value, end.signal, oom_kills, span=span)
-        self.lost(lost, end.time_ns)
+        self.emit_lost(lost, end.time_ns)
 
-    def told_before(self, pid: int) -> None:
-        """A reporter that was killed has told this process's end."""
-        process = self.state.forget(pid)
+    def exit_acknowledged(self, pid: int) -> None:
+        """An earlier reporter exported this process's end: it is not emitted again."""
+        process = self.state.discard(pid)
         if process is not None:
-            self._count_held(process)
+            self._count_in_flight(process)
 
-    def lost(self, lost: LostProcess, time_ns: int) -> None:
-        """Count a process that was lost, and tell it."""
+    def emit_lost(self, lost: LostProcess, time_ns: int) -> None:
+        """Counts a lost process and emits its event."""
         self._counts.exits[lost.process.slot, lost.reason] += 1
         self._events.process_lost(lost, time_ns)
 
@@ -136,11 +135,11 @@ class Emitter:
         if replacement is not None:
             self._recycled.replaced(replacement.reason, replacement.gap_s, replacement.freed_bytes)
 
-    def pressed(self, usage: Usage, now_ns: int) -> None:
-        """Tell that a limit is near: of each process, or of the one that it holds for."""
-        there = [process for process in self.state.processes.values() if process.gone_ns is None]
-        there.sort(key=lambda process: -(process.rss_bytes or 0))
-        for process in there[:PRESSED_MAX]:
+    def emit_pressure(self, usage: Usage, now_ns: int) -> None:
+        """Emits that a limit is near: for each process, or for the one that has the limit."""
+        running = [process for process in self.state.processes.values() if process.gone_ns is None]
+        running.sort(key=lambda process: -(process.rss_bytes or 0))
+        for process in running[:PRESSURE_EVENTS_MAX]:
             if usage.pid in (None, process.pid):
                 self._events.pressure(
                     Pressure(
@@ -153,31 +152,31 @@ class Emitter:
                 )
 
     def emit_sites(self, interval_s: float, now_ns: int) -> None:
-        """Send the events of the sites that grew fastest since this was last called.
+        """Emits the sites that grew fastest in the ``interval_s`` since the last call.
 
-        The gauges tell them by place, a line being one whatever stacks called it.
+        Events are by stack; the gauges add up all stacks of a line.
         """
         for site in self.sites.rank(interval_s):
             self._events.allocation_site(site, now_ns)
-        self._site_gauges.ranked(self.sites.places, self._names.bounded)
+        self._site_gauges.update(self.sites.places, self._names.bounded)
 
-    def captured(self, taken: TakenCapture) -> None:
-        """Tell of a capture that is complete."""
+    def emit_capture(self, taken: TakenCapture) -> None:
+        """Emits that a capture is complete."""
         self._events.snapshot(taken.snapshot(), taken.capture.taken_ns)
 
     def runs_aborted(self) -> int:
         """Runs whose tracing was stopped before their end."""
-        return self._counts.all_aborted()
+        return self._counts.aborted
 
     def switched_off(self) -> list[tuple[str, str]]:
-        """Slot and part, of each part of ours that failed where it still does not work."""
+        """Slot and part of each part of the instrumentation that is switched off."""
         return sorted(parts_off(self._context, self.state))
 
-    def forget(self) -> None:
-        """Begin anew: after a fork, what the parent counted is the parent's to tell."""
+    def reset(self) -> None:
+        """Starts again at zero, after a fork: the parent exports what it counted."""
         self._counts.clear()
         self.tasks.clear()
-        self.sites.forget()
+        self.sites.reset()
         self._site_gauges.clear()
         self.state.processes.clear()
 
@@ -185,11 +184,11 @@ class Emitter:
         process = self.state.processes.get(pid)
         return ProcessState(pid, None).captured() if process is None else process.captured()
 
-    def _count_held(self, process: ProcessState) -> None:
-        held = self._held.pop(process.pid, None)
-        if held is not None and held.retained_bytes is not None and held in process.in_flight:
-            # What its end would have told.
-            self._retained(held.previous_task, held.retained_bytes)
+    def _count_in_flight(self, process: ProcessState) -> None:
+        start = self._in_flight.pop(process.pid, None)
+        if start is not None and start.retained_bytes is not None and start in process.in_flight:
+            # Its dropped end would have carried this.
+            self._retained(start.previous_task, start.retained_bytes)
 
     def _retained(self, previous_task: str, retained_bytes: int) -> None:
         task = self._names.bounded(previous_task)

@@ -1,4 +1,4 @@
-"""What is read when metrics are collected: sizes and limits now, and counts kept so far."""
+"""Metrics that are read when they are collected: sizes, limits and counts at that moment."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from otel_celery_memory.telemetry.metrics import Level
 
 @dataclass(frozen=True)
 class ReporterContext:
-    """What the emitter asks of the world outside of the records, each when metrics are read."""
+    """What the emitter reads beside records; the callables run when metrics are collected."""
 
     processes: Callable[[], Mapping[str, ProcessReading]]
     limits: Callable[[], Limits]
     limits_used: Callable[[], Sequence[Usage]]
-    """How much of each limit is used, as the events of pressure have it."""
+    """How much of each limit is used, as the pressure events report it."""
     max_memory_per_child_bytes: int | None
     frames_dropped: Callable[[], DropCounts]
     reporter_restarts: int
     tracing_share: Callable[[], float | None]
     switched_off: Callable[[], Iterable[str]] = tuple
-    """Parts of the reporter's own."""
+    """Parts of the reporter that are switched off."""
 
 
 Levels = dict[c.Metric, Callable[[], Iterable[Level]]]
 
 
 def levels_of(context: ReporterContext, state: WorkerState) -> Levels:
-    """The levels that need nothing but a look at the world and at the state."""
+    """The callbacks of the metrics that are read from the context and the state."""
 
     def of_processes(attribute: str) -> Callable[[], list[Level]]:
         return lambda: [
@@ -68,6 +68,7 @@ def levels_of(context: ReporterContext, state: WorkerState) -> Levels:
         c.MEMORY_VIRTUAL: of_processes("virtual_bytes"),
         c.OPEN_FILES: of_processes("open_files"),
         c.OPEN_FILES_LIMIT: of_processes("open_files_limit"),
+        c.THREADS: of_processes("threads"),
         c.MEMORY_LIMIT: lambda: _limit_levels(context),
         c.LIMIT_UTILIZATION: lambda: _utilization_levels(context.limits_used()),
         c.MEMORY_CGROUP: of_cgroup("cgroup_used_bytes"),
@@ -85,7 +86,7 @@ def levels_of(context: ReporterContext, state: WorkerState) -> Levels:
 
 
 def parts_off(context: ReporterContext, state: WorkerState) -> Counter[tuple[str, str]]:
-    """How many parts are switched off, by slot and part, of the processes that are there."""
+    """How many parts are switched off, by slot and part, in the running processes."""
     return Counter(
         [
             (slot_name(process.slot), part)
@@ -103,7 +104,7 @@ def _dropped_levels(dropped: DropCounts) -> list[Level]:
         c.FRAME_OTHER: dropped.others,
         c.FRAME_DAMAGED: dropped.damaged,
     }
-    # Those of which there is none too: a count that begins at one shows no increase.
+    # Zeros too: Prometheus sees no increase in a counter that begins at one.
     return [(count, {c.FRAME_KIND: kind}) for kind, count in kinds.items()]
 
 
@@ -135,7 +136,7 @@ def _limit_levels(context: ReporterContext) -> list[Level]:
 
 
 def _utilization_levels(usages: Sequence[Usage]) -> list[Level]:
-    """Of nested cgroups, and of processes that have the limit each, the fullest is told."""
+    """The fullest of nested cgroups, and of the processes that have a limit each."""
     fullest: dict[str, float] = {}
     for usage in usages:
         fullest[usage.kind] = max(usage.share, fullest.get(usage.kind, 0.0))

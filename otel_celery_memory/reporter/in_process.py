@@ -1,4 +1,8 @@
-"""Delivery in the process that runs the tasks: the same records to the same emitter, no pipe."""
+"""Delivery in process: the process that runs the tasks emits its own records.
+
+The same emitter applies the same records without a pipe. Used for providers that the caller passes,
+for calls inside ``worker_process_init``, and where no reporter can be started.
+"""
 
 from __future__ import annotations
 
@@ -40,13 +44,13 @@ logger = logging.getLogger(__name__)
 _WAITING_MAX = 1_000
 _INSPECTION_INTERVAL_S = 1.0
 FLUSH_TIMEOUT_S = 2.0
-"""A child that is being recycled holds its slot for as long as it flushes."""
+"""A child that is recycled blocks its slot while it flushes."""
 
 
 def given_destination(
     meter_provider: MeterProvider | None, logger_provider: LoggerProvider | None
 ) -> Pipeline:
-    """The caller's providers; the global ones for what the caller did not give."""
+    """The caller's providers; the global ones where the caller gave none."""
     meters = meter_provider or metrics.get_meter_provider()
     logs = logger_provider or _logs.get_logger_provider()
     meter = meters.get_meter(c.SCOPE, c.VERSION)
@@ -57,7 +61,7 @@ def given_destination(
             if force_flush is not None:
                 force_flush(int(FLUSH_TIMEOUT_S * 1000))
 
-    # Shutting down what is the caller's is the caller's.
+    # Only flushed: the caller shuts down its own providers.
     return Pipeline(
         meter,
         logs.get_logger(c.SCOPE, c.VERSION),
@@ -68,21 +72,21 @@ def given_destination(
 
 
 def best_destination(instance: str, export_interval_s: float) -> Pipeline:
-    """The global SDK providers where there are any, else a pipeline of our own for `instance`."""
+    """The global SDK providers if there are any, else a pipeline of our own for ``instance``."""
     if _has_global_sdk():
         return given_destination(None, None)
     return open_pipeline(instance, export_interval_s)
 
 
 def _has_global_sdk() -> bool:
-    """Whether somebody has set up OpenTelemetry's SDK for metrics in this process."""
+    """Whether this process has a global provider of OpenTelemetry's SDK for metrics."""
     from opentelemetry.sdk.metrics import MeterProvider as SdkMeterProvider
 
     return isinstance(metrics.get_meter_provider(), SdkMeterProvider)
 
 
 class InProcessSink:
-    """Takes records from any thread of this process; fails once, aloud, and then never again."""
+    """Emits records from any thread of this process; logs its first failure and switches off."""
 
     def __init__(
         self,
@@ -124,13 +128,16 @@ class InProcessSink:
             self._emitter, self.page, self._mode, share.seconds, lambda _: True
         )
         self._inspection_due_s = clock_s()
-        # gevent's and eventlet's locks are for greenlets: what another thread of the kernel has
-        # to tell waits until a greenlet tells something.
+        # gevent's and eventlet's locks work between greenlets only: records from another kernel
+        # thread wait until a greenlet sends one.
         self._thread = native_thread() if is_patched() else None
         self._waiting: deque[Record] = deque(maxlen=_WAITING_MAX)
 
     def send(self, record: Record) -> bool:
-        """Emit at once; there is no thread of ours, so sites are told between tasks as well."""
+        """Emits a record at once, and sites if they are due: there is no thread of ours.
+
+        Returns ``False`` once delivery is switched off.
+        """
         if not self._on:
             return False
         if os.getpid() != self._pid:
@@ -152,7 +159,7 @@ class InProcessSink:
                     self._ranked_s = now_s
                     self._inspector.ranked()
         except SoftTimeLimitExceeded:
-            raise  # the task's time limit, which happened to hit us
+            raise  # the task's soft time limit was raised while this ran
         except Exception:
             self._on = False
             logger.exception("otel_celery_memory: in-process delivery failed and is switched off")
@@ -160,20 +167,20 @@ class InProcessSink:
         return self._on
 
     def view(self) -> dict[str, Any]:
-        """This process as people who ask are shown it."""
+        """The view of this process, for ``inspect memory``."""
         with self._lock:
             self._inspector.tick()
             return self._inspector.view(self.page.commands().mode or self._mode)
 
     def end(self) -> None:
-        """The process ends: what has been measured is sent, within a bounded time."""
+        """The process ends: exports what was measured, within a bounded time."""
         if not self._on or os.getpid() != self._pid:
             return
         self._on = False
         now_ns = time.time_ns()
         with self._lock:
             self._state.gone(self._pid, now_ns)
-            for end in self._state.judge(now_ns, all_now=True):
+            for end in self._state.classify_ended(now_ns, all_now=True):
                 self._emitter.ended(end)
             self._inspector.finish()
             self._emitter.emit_sites(max(self._clock_s() - self._ranked_s, 0.001), now_ns)
@@ -185,12 +192,12 @@ class InProcessSink:
         self._ranked_s = self._clock_s()
         if self._thread is not None:
             self._thread = native_thread()
-        self._emitter.forget()
+        self._emitter.reset()
 
     def _processes(self) -> dict[str, ProcessReading]:
         pid = os.getpid()
         process = self._state.processes.get(pid)
-        # Ended, it has nothing to tell; its last numbers go out all the same.
+        # Without a state the process has ended; its last counts are still exported.
         reading = None if process is None else read_process(pid)
         return {} if process is None or reading is None else {slot_name(process.slot): reading}
 

@@ -1,11 +1,14 @@
-"""What a worker was doing when it was killed with its reporter: kept in a file, told by the next.
+"""The last state of a worker, kept in a file in case all of it is killed at once.
 
-Where the container is killed as a whole nobody is left to tell. The reporter keeps the last known
-processes and tasks of its worker in one small file, in the directory that the user named, and
-takes it away when it has told all; the next reporter of the same node that finds one tells what
-its worker was doing. The file has names and sizes only. It is written by renaming, so what is
-found is whole; it is not forced to the disk, so it survives the death of all processes, but not
-always that of the machine.
+If a whole container is killed, no reporter is left to emit the losses. So the reporter saves the
+last known processes and tasks in one small file in the user's state directory. The next reporter of
+the same node name reads the file and emits them. A reporter that has exported everything removes
+the file, so a file that is found was not exported. A reporter that is restarted under the same
+worker does not read it.
+
+The file has names and sizes only. It is replaced by renaming, so a reader never sees half of one.
+It is not forced to the disk: it survives the end of all processes, but not always a crash of the
+machine.
 """
 
 from __future__ import annotations
@@ -39,8 +42,8 @@ _SIGKILL = 9
 
 
 @dataclass(frozen=True)
-class KnownProcess:
-    """One process as it was last seen, and its task in flight, if any."""
+class SavedProcess:
+    """The last known state of a process, and its task in flight, if any."""
 
     slot: int | None
     pid: int
@@ -53,11 +56,11 @@ class KnownProcess:
 
 
 @dataclass(frozen=True)
-class KnownWorker:
-    """A worker as it was last seen at ``time_ns``.
+class SavedWorker:
+    """The last known state of a worker, at ``time_ns``.
 
-    ``main_started`` is its main process's start in ticks since boot, which together with the pid
-    is no other's; ``cgroup`` names the cgroup whose OOM kills are counted.
+    ``main_started`` is the main process's start in ticks since boot; with the pid it identifies the
+    process. ``cgroup`` identifies the cgroup whose OOM kills are counted.
     """
 
     time_ns: int
@@ -65,11 +68,11 @@ class KnownWorker:
     main_started: int
     cgroup: str
     oom_kills: int | None
-    processes: tuple[KnownProcess, ...]
+    processes: tuple[SavedProcess, ...]
 
 
 class LastStateFile:
-    """Reads, writes and takes away the file of one node."""
+    """Reads, writes and removes the file of one node."""
 
     def __init__(self, directory: Path, node_name: str) -> None:
         readable = re.sub(r"[^A-Za-z0-9._@-]", "_", node_name)[:100].lstrip(".")
@@ -77,19 +80,19 @@ class LastStateFile:
         self.path = directory / f"{readable}-{digest}.json"
         self._failed = False
 
-    def write(self, known: KnownWorker) -> None:
-        """Replace the file; a failure is logged once and tried again next time."""
+    def write(self, known: SavedWorker) -> None:
+        """Replaces the file. Logs the first failure; the next call tries again."""
         try:
             self._replace(json.dumps({"format": _FORMAT, **asdict(known)}).encode())
         except OSError as error:
             if not self._failed:
-                logger.warning("the state cannot be kept in %s: %s", self.path.parent, error)
+                logger.warning("the state cannot be saved in %s: %s", self.path.parent, error)
             self._failed = True
 
     def _replace(self, content: bytes) -> None:
         self.path.parent.mkdir(mode=0o700, exist_ok=True)
         new = self.path.with_suffix(".new")
-        # Left over by one who was killed here; a link is removed and not followed.
+        # A reporter may have been killed at this point before. A link is removed, not followed.
         with contextlib.suppress(FileNotFoundError):
             new.unlink()
         fd = os.open(new, _NEW_FILE, 0o600)
@@ -98,12 +101,12 @@ class LastStateFile:
         new.replace(self.path)
 
     def remove(self) -> None:
-        """All is told: nothing to find for the next one."""
+        """Removes the file; a missing one is no error."""
         with contextlib.suppress(OSError):
             self.path.unlink()
 
-    def read(self) -> KnownWorker | None:
-        """What was written last; ``None`` where there is nothing, or nothing of ours."""
+    def read(self) -> SavedWorker | None:
+        """What was written last; ``None`` if there is no file, or none that we wrote."""
         try:
             content = self._content()
             return None if content is None else _worker(json.loads(content))
@@ -113,7 +116,7 @@ class LastStateFile:
 
     def _content(self) -> bytes | None:
         try:
-            # Somebody may have put a pipe there, which would be waited for.
+            # Non-blocking: the name may be a FIFO.
             fd = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -124,14 +127,14 @@ class LastStateFile:
             return file.read(_READ_MAX_BYTES)
 
 
-def _worker(data: Any) -> KnownWorker:
-    """Raises `ValueError`, `TypeError` or `KeyError` for anything that was not written by us."""
+def _worker(data: Any) -> SavedWorker:
+    """The worker in parsed JSON. Raises `ValueError`, `TypeError` or `KeyError` if invalid."""
     if data["format"] != _FORMAT:
         raise ValueError("another format")
     processes = data["processes"]
     if not isinstance(processes, list):
         raise TypeError("processes")
-    return KnownWorker(
+    return SavedWorker(
         time_ns=_number(data["time_ns"]),
         main_pid=_number(data["main_pid"]),
         main_started=_number(data["main_started"]),
@@ -141,14 +144,14 @@ def _worker(data: Any) -> KnownWorker:
     )
 
 
-def _process(data: Any) -> KnownProcess:
+def _process(data: Any) -> SavedProcess:
     values: dict[str, Any] = {}
-    for item in fields(KnownProcess):
+    for item in fields(SavedProcess):
         value = data[item.name]
         if value is not None:
             value = _text(value) if item.name in ("task", "task_id") else _number(value)
         values[item.name] = value
-    known = KnownProcess(**values)
+    known = SavedProcess(**values)
     if known.pid is None or (known.slot is not None and known.slot >= SLOTS_MAX):
         raise ValueError("no process")
     return known
@@ -167,21 +170,21 @@ def _text(value: object) -> str:
 
 
 class NoLastState:
-    """Where the user named no directory."""
+    """Used if the user set no state directory."""
 
-    def found(self, oom_kills: int | None) -> list[tuple[LostProcess, int]]:
-        """Nothing is ever found."""
+    def recover(self, oom_kills: int | None) -> list[tuple[LostProcess, int]]:
+        """Returns nothing."""
         return []
 
-    def note(self) -> None:
-        """Nothing is written."""
+    def save(self) -> None:
+        """Writes nothing."""
 
-    def close(self) -> None:
-        """Nothing is there."""
+    def discard(self) -> None:
+        """Removes nothing."""
 
 
 class LastState(NoLastState):
-    """Writes down what is known of a worker, and reads what an earlier one left."""
+    """Saves the state of a worker, and recovers what an earlier one saved."""
 
     def __init__(
         self,
@@ -191,39 +194,42 @@ class LastState(NoLastState):
         cgroup: str,
         started_of: Callable[[int], int | None],
     ) -> None:
-        """``main`` is the main process's pid and start; ``started_of`` tells any process's."""
+        """``main`` is the main process's pid and start; ``started_of`` reads a process's start."""
         self._file = file
         self._state = state
         self._main = main
         self._cgroup = cgroup
         self._started_of = started_of
 
-    def found(self, oom_kills: int | None) -> list[tuple[LostProcess, int]]:
-        """Processes of an earlier worker that nobody has told of, with the time they were seen."""
+    def recover(self, oom_kills: int | None) -> list[tuple[LostProcess, int]]:
+        """Lost processes of an earlier worker, with the time of their last state.
+
+        ``oom_kills`` is the cgroup's count now; ``None`` if there is none.
+        """
         known = self._file.read()
         if known is None or self._started_of(known.main_pid) == known.main_started:
-            return []  # there still: two workers of one name
+            return []  # that worker still runs: two workers have one name
         same = known.cgroup != "" and known.cgroup == self._cgroup
         kills = None
         if same and oom_kills is not None and known.oom_kills is not None:
             kills = max(oom_kills - known.oom_kills, 0)
         return [
             (_lost(process, known.time_ns, at < (kills or 0), kills), known.time_ns)
-            for at, process in enumerate(sorted(known.processes, key=_first_the_victim))
+            for at, process in enumerate(sorted(known.processes, key=_likeliest_victim_first))
         ]
 
-    def note(self) -> None:
-        """Write down how things are now."""
+    def save(self) -> None:
+        """Saves the state as it is now."""
         pid, started = self._main
         self._file.write(
-            KnownWorker(
+            SavedWorker(
                 time_ns=time.time_ns(),
                 main_pid=pid,
                 main_started=started or 0,
                 cgroup=self._cgroup,
                 oom_kills=self._state.oom.count,
                 processes=tuple(
-                    KnownProcess(
+                    SavedProcess(
                         process.slot,
                         process.pid,
                         process.rss_bytes,
@@ -238,17 +244,17 @@ class LastState(NoLastState):
             )
         )
 
-    def close(self) -> None:
-        """All that is known has been told."""
+    def discard(self) -> None:
+        """Removes the file: everything has been exported."""
         self._file.remove()
 
 
-def _first_the_victim(process: KnownProcess) -> tuple[bool, int]:
-    """The main process's death is why its children died; else the kernel prefers the largest."""
+def _likeliest_victim_first(process: SavedProcess) -> tuple[bool, int]:
+    """Sort key: the main process, whose death ends its children; then by size, as the kernel."""
     return process.slot != MAIN_SLOT, -(process.rss_bytes or 0)
 
 
-def _lost(process: KnownProcess, seen_ns: int, oom: bool, oom_kills: int | None) -> LostProcess:
+def _lost(process: SavedProcess, seen_ns: int, oom: bool, oom_kills: int | None) -> LostProcess:
     started_ns = process.task_started_ns
     snapshot = ProcessSnapshot(
         slot=slot_name(process.slot),

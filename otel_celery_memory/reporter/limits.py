@@ -1,8 +1,9 @@
-"""How much of each limit of the worker is used, when one is near, and how soon to look again.
+"""Watches the memory limits of the worker: usage, episodes of pressure, time of the next check.
 
-A container that is killed as a whole sends nothing afterwards, so what it was doing is told when
-90 % of the nearest limit are used. The nearer the limit, the more often we look; looking may cost
-a fiftieth of one core at most.
+A container that is killed as a whole exports nothing afterwards. So processes and their tasks are
+emitted when 90 % of the nearest limit is used, and exported at once by a thread: a flush may hang,
+and the loop that reads the pipe must not wait for it. The nearer the limit, the more often it is
+checked, at a cost of at most a fiftieth of one core.
 """
 
 from __future__ import annotations
@@ -25,28 +26,28 @@ from otel_celery_memory.probes.limits import (
 from otel_celery_memory.probes.procfs import PROC, ProcessSize, Rlimits, read_rlimits
 from otel_celery_memory.reporter.state.worker_state import WorkerState
 
-TELL_AT, OVER_BELOW = 0.9, 0.8
-"""Shares of a limit: an episode begins at the one and is over below the other."""
-LOOK_S, SHORTEST_LOOK_S = 0.5, 0.05
+PRESSURE_FROM, RELIEF_BELOW = 0.9, 0.8
+"""Shares of a limit: an episode of pressure begins at the first and ends below the second."""
+CHECK_S, SHORTEST_CHECK_S = 0.5, 0.05
 _QUICKER_FROM = 0.7
 _COST_FACTOR = 50
-"""Looking may take at most a fiftieth of the time between two looks."""
-_LOOKS_TO_THE_LIMIT = 4
+"""A check may take at most a fiftieth of the time between two checks."""
+_CHECKS_TO_THE_LIMIT = 4
 RECYCLING_PAUSE_S = 60.0
-"""A child over ``max_memory_per_child`` is recycled as it should be, many times an hour: told
-once a minute."""
+"""Least time between two episodes of ``max_memory_per_child``: recycling a child there is normal
+and may happen many times an hour."""
 
 _Episode = tuple[str, int | None]
-"""A kind of limit, and the process that it holds for, if any."""
+"""A kind of limit, and the pid of the process that has it; ``None`` for the whole worker."""
 _FRESH_FOR_S = 15.0
-"""Limits of a process and the place of a cgroup rarely change."""
-NOTE_S = 1.0
-"""A file is renamed for each note."""
+"""How long limits of a process and the path of a cgroup are kept: they rarely change."""
+SAVE_S = 1.0
+"""Time between two saves of the last state: each renames a file."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """How much of one limit is used; ``pid`` of the process that it holds for, else ``None``."""
+    """Used part of one limit; ``pid`` of the process that has it, ``None`` for the worker."""
 
     kind: str
     pid: int | None
@@ -55,19 +56,19 @@ class Usage:
 
     @property
     def share(self) -> float:
-        """1 is at the limit; a limit of nothing is reached."""
+        """Used share: 1 at the limit, and for a limit of 0."""
         return self.used_bytes / self.limit_bytes if self.limit_bytes > 0 else 1.0
 
 
-class PressureGauge:
-    """Follows all limits; says once for each episode that one is near."""
+class PressureEpisodes:
+    """Decides from usages when an episode of pressure begins, and when to check again."""
 
     def __init__(self) -> None:
         self._pressed: dict[_Episode, float] = {}
         self._before: dict[tuple[str, int | None, int], tuple[float, int]] = {}
 
-    def begun(self, usages: Sequence[Usage], now_s: float) -> list[Usage]:
-        """The limits that have come near since the last call, the nearest first."""
+    def new_episodes(self, usages: Sequence[Usage], now_s: float) -> list[Usage]:
+        """Usages that begin an episode, the fullest first; ``now_s`` is monotonic."""
         nearest: dict[_Episode, Usage] = {}
         for usage in usages:
             episode = _episode_of(usage)
@@ -75,36 +76,39 @@ class PressureGauge:
             if known is None or usage.share > known.share:
                 nearest[episode] = usage
         for episode, begun_s in list(self._pressed.items()):
-            over = episode not in nearest or nearest[episode].share < OVER_BELOW
+            over = episode not in nearest or nearest[episode].share < RELIEF_BELOW
             if over and now_s - begun_s >= _pause_s(episode):
                 del self._pressed[episode]
         begun = {
             episode: usage
             for episode, usage in nearest.items()
-            if usage.share >= TELL_AT and episode not in self._pressed
+            if usage.share >= PRESSURE_FROM and episode not in self._pressed
         }
         self._pressed.update(dict.fromkeys(begun, now_s))
         return sorted(begun.values(), key=lambda usage: -usage.share)
 
-    def next_look_s(self, usages: Sequence[Usage], now_s: float, cost_s: float) -> float:
-        """Seconds until the next look, by the nearest limit and by how fast it comes nearer."""
-        wanted_s = LOOK_S
+    def next_check_s(self, usages: Sequence[Usage], now_s: float, cost_s: float) -> float:
+        """Seconds until the next check, from the fullest limit and how fast it fills.
+
+        ``cost_s`` is what the last check took.
+        """
+        wanted_s = CHECK_S
         before, self._before = self._before, {}
         for usage in usages:
             key = (usage.kind, usage.pid, usage.limit_bytes)
             self._before[key] = (now_s, usage.used_bytes)
             left = max(1 - usage.share, 0.0)
-            wanted_s = min(wanted_s, LOOK_S * left / (1 - _QUICKER_FROM))
+            wanted_s = min(wanted_s, CHECK_S * left / (1 - _QUICKER_FROM))
             then_s, then_bytes = before.get(key, (now_s, usage.used_bytes))
             grown_bytes = usage.used_bytes - then_bytes
             if grown_bytes > 0 and now_s > then_s:
                 left_s = (usage.limit_bytes - usage.used_bytes) * (now_s - then_s) / grown_bytes
-                wanted_s = min(wanted_s, left_s / _LOOKS_TO_THE_LIMIT)
-        return min(max(wanted_s, SHORTEST_LOOK_S, cost_s * _COST_FACTOR), LOOK_S * _COST_FACTOR)
+                wanted_s = min(wanted_s, left_s / _CHECKS_TO_THE_LIMIT)
+        return min(max(wanted_s, SHORTEST_CHECK_S, cost_s * _COST_FACTOR), CHECK_S * _COST_FACTOR)
 
 
 def _episode_of(usage: Usage) -> _Episode:
-    """Cgroups around one another are one; so are children that are recycled all the time."""
+    """Nested cgroups share an episode; so do all children, which are recycled anyway."""
     return usage.kind, None if usage.kind == c.LIMIT_MAX_MEMORY else usage.pid
 
 
@@ -113,7 +117,7 @@ def _pause_s(episode: _Episode) -> float:
 
 
 class LimitUsage:
-    """Reads the usage of all limits; keeps what rarely changes."""
+    """Reads the usage of all limits; caches what rarely changes."""
 
     def __init__(
         self,
@@ -123,7 +127,7 @@ class LimitUsage:
         mount: Path = MOUNT,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``pid`` is a process of the worker's cgroup that lives as long as we do: our own."""
+        """``pid`` is a process in the worker's cgroup that does not end before this: our own."""
         self._pid = pid
         self._max_memory_bytes = max_memory_per_child_bytes
         self._proc = proc
@@ -133,12 +137,12 @@ class LimitUsage:
         self._rlimits: dict[int, Rlimits] = {}
         self._fresh_until_s = float("-inf")
         self.latest: list[Usage] = []
-        """What was read last."""
+        """The usages that were read last."""
 
     def usages(
         self, sizes: Mapping[int, ProcessSize], slots: Mapping[int, int | None]
     ) -> list[Usage]:
-        """Of the worker as a whole, and of each process in `sizes`."""
+        """Usages of the worker's limits and of those of each process in ``sizes``."""
         now_s = self._clock_s()
         if now_s >= self._fresh_until_s:
             self._fresh_until_s = now_s + _FRESH_FOR_S
@@ -181,16 +185,16 @@ class LimitUsage:
 
 
 class PressureEmitter(Protocol):
-    """Who is told of pressure."""
+    """What the watcher needs of the emitter."""
 
     state: WorkerState
 
-    def pressed(self, usage: Usage, now_ns: int) -> None:
-        """A limit is near."""
+    def emit_pressure(self, usage: Usage, now_ns: int) -> None:
+        """Emits that a limit is near."""
 
 
 class LimitWatcher:
-    """Notes the size of each process in the state, and begins an episode of pressure."""
+    """Reads the size of each process into the state, and emits pressure."""
 
     def __init__(
         self,
@@ -198,41 +202,40 @@ class LimitWatcher:
         limit_usage: LimitUsage,
         emitter: PressureEmitter,
         send_now: Callable[[], None],
-        note: Callable[[], None],
+        save: Callable[[], None],
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``send_now`` has what was emitted exported at once, and does not wait for that;
-        ``note`` writes down what is known, for those who come after all of us."""
+        """``send_now`` starts an export and does not wait; ``save`` saves the last state."""
         self._sizes = sizes
         self._limit_usage = limit_usage
         self._emitter = emitter
         self._send_now = send_now
-        self._note = note
+        self._save = save
         self._clock_s = clock_s
-        self._gauge = PressureGauge()
-        self.due_s = self._note_due_s = clock_s()
+        self._episodes = PressureEpisodes()
+        self.due_s = self._save_due_s = clock_s()
         self.usages: list[Usage] = []
 
-    def look(self) -> None:
-        """One look; `due_s` is when the next one is due."""
+    def check(self) -> None:
+        """Checks all limits once; sets `due_s`, the time of the next check."""
         began_s = self._clock_s()
-        self.due_s = began_s + LOOK_S
+        self.due_s = began_s + CHECK_S
         processes = self._emitter.state.processes
         try:
             sizes = self._sizes()
             for pid, size in sizes.items():
                 if pid in processes:
-                    processes[pid].saw_rss(size.rss_bytes)
+                    processes[pid].record_rss(size.rss_bytes)
             slots = {pid: process.slot for pid, process in processes.items()}
             self.usages = self._limit_usage.usages(sizes, slots)
-            begun = self._gauge.begun(self.usages, began_s)
-            for usage in begun:
-                self._emitter.pressed(usage, time.time_ns())
-            if begun:
+            new = self._episodes.new_episodes(self.usages, began_s)
+            for usage in new:
+                self._emitter.emit_pressure(usage, time.time_ns())
+            if new:
                 self._send_now()
-            if begun or began_s >= self._note_due_s:
-                self._note_due_s = began_s + NOTE_S
-                self._note()
+            if new or began_s >= self._save_due_s:
+                self._save_due_s = began_s + SAVE_S
+                self._save()
         finally:
             now_s = self._clock_s()
-            self.due_s = now_s + self._gauge.next_look_s(self.usages, now_s, now_s - began_s)
+            self.due_s = now_s + self._episodes.next_check_s(self.usages, now_s, now_s - began_s)

@@ -1,4 +1,4 @@
-"""Watches the worker's processes from outside: their memory, and the moment each is gone."""
+"""Watches the worker's processes from outside: their memory, and the moment each ends."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ from otel_celery_memory.probes.procfs import (
 PID_LIMIT = 2**22 + 1
 """The largest pid_max of Linux (proc_sys_kernel(5))."""
 SHARED_INTERVAL_S = 60.0
-"""USS and PSS lock a process's memory map while they are added up: milliseconds for a large one."""
+"""Least time between two readings of USS and PSS. The kernel locks the process's memory map while
+it adds them up: milliseconds for a large process."""
 _SHARED_COST_FACTOR = 1_000
 
 
-class ProcessWatch:
-    """The pids of one worker; a pid's end is noticed by its descriptor, or by asking."""
+class ProcessWatcher:
+    """The pids of one worker; their ends are noticed by a pidfd, or by polling."""
 
     def __init__(self, selector: BaseSelector, proc: Path = PROC) -> None:
         self._selector = selector
@@ -38,17 +39,17 @@ class ProcessWatch:
         self._pidfds: dict[int, int | None] = {}
 
     def add(self, pid: int) -> bool:
-        """Watch a process; ``False`` where it is gone already."""
+        """Watches a process; returns ``False`` if it has ended already."""
         if pid in self._pidfds:
             return True
         if not 0 < pid < PID_LIMIT:
-            return False  # a damaged record's: 0 and -1 mean whole groups of processes
+            return False  # of a damaged record: 0 and -1 mean groups of processes to kill()
         try:
             fd = os.pidfd_open(pid)
         except ProcessLookupError:
             return False
         except (AttributeError, OSError):
-            # Not Linux, a kernel before 5.3, or no descriptor left: asked at each tick instead.
+            # Not Linux, a kernel before 5.3, or no descriptor left: polled at each tick instead.
             self._pidfds[pid] = None
             return self._alive(pid)
         self._pidfds[pid] = fd
@@ -56,28 +57,28 @@ class ProcessWatch:
         return True
 
     def drop(self, pid: int) -> None:
-        """Watch a process no more."""
+        """Stops watching a process."""
         fd = self._pidfds.pop(pid, None)
         if fd is not None:
             with contextlib.suppress(KeyError, ValueError):
                 self._selector.unregister(fd)
             os.close(fd)
 
-    def gone_without_notice(self) -> list[int]:
-        """Pids that have disappeared and whose end no descriptor can tell."""
+    def gone_without_pidfd(self) -> list[int]:
+        """Watched pids without a pidfd that have ended."""
         return [pid for pid, fd in self._pidfds.items() if fd is None and not self._alive(pid)]
 
     def sizes(self) -> dict[int, ProcessSize]:
-        """The size of every watched process that is still there."""
+        """The size of every watched process that runs."""
         readings = {pid: read_size(pid, self._proc) for pid in self._pidfds}
         return {pid: size for pid, size in readings.items() if size is not None}
 
-    def still_there(self, pid: int) -> bool:
+    def is_running(self, pid: int) -> bool:
         """Whether a watched process has not ended yet."""
         return pid in self._pidfds and self._alive(pid)
 
     def exit_code(self, pid: int) -> int | None:
-        """Of a process that is gone; ``None`` where its parent has reaped it, or it is hidden."""
+        """Exit code of a zombie; ``None`` if its parent has reaped it, or ``/proc`` hides it."""
         return read_exit_code(pid, self._proc)
 
     @staticmethod
@@ -109,7 +110,7 @@ class ProcessReadings:
         self._shared: dict[int, tuple[float, SharedMemory]] = {}
 
     def read(self) -> Mapping[str, ProcessReading]:
-        """One reading serves the seven metrics that are collected within a moment."""
+        """Readings by slot; one serves the seven metrics of a collection."""
         with self._lock:
             now_s = self._clock_s()
             if now_s >= self._fresh_until_s:

@@ -1,14 +1,18 @@
-"""Which sites to tell of at each interval: what traced windows found, added up, ranked and named.
+"""Ranks the sites to emit at each interval: adds up traced windows, ranks sites, names them.
 
-First what whole runs leave alive, by how fast it grows; of tasks that were not traced twice in any
-process, what their first traced runs left; then what grows in a process outside of runs; then what
-was alive when a slice of a long run ended, which may still have been freed. A third of the places
-is for these last three, where there are any: the many small things that whole runs leave must not
-hide a large one that was seen in another way.
+The order of the ranking:
 
-A place in the code has a short stable path and the function that the line lies in. ``tracemalloc``
-knows files and lines only: the function is looked up in the source, here and not in the worker,
-where it would cost a task its time.
+1. sites that whole runs leave alive, by how fast they grow;
+2. of tasks that were not traced twice in any process, sites of their first traced runs;
+3. sites that grow in a process outside of runs;
+4. sites that were alive when a slice of a long run ended, and may have been freed later.
+
+A third of the ranks is for 2 to 4 if there are any: many small sites of whole runs must not hide a
+large one of another kind.
+
+The `Symbolizer` gives a line a short stable path and the function around it. ``tracemalloc`` knows
+files and lines only. The function is read from the source here and not in the worker, where it
+would cost the tasks time.
 """
 
 from __future__ import annotations
@@ -40,12 +44,12 @@ KeyOf = Callable[[SiteKey], SiteKey]
 
 
 def site_of(site: SiteKey) -> SiteKey:
-    """The site itself: each stack is one of its own."""
+    """The site itself: each stack is a site of its own."""
     return site
 
 
 def place_of(site: SiteKey) -> SiteKey:
-    """The site without its stack: what a table shows of it that has no room for stacks."""
+    """The site without its stack: all stacks of a line are one row."""
     return (*site[:3], "")
 
 
@@ -59,10 +63,10 @@ class _Interval:
 
 @dataclass(frozen=True)
 class SiteMean:
-    """What windows of a task show of one site.
+    """A site's means over the windows of its task.
 
-    ``size_bytes`` and ``blocks`` are means of a window. ``steady_bytes`` is the mean without the
-    largest of them, where there are three or more: what happened once is no leak.
+    ``size_bytes`` and ``blocks`` are means per window. ``steady_bytes`` is the mean without the
+    largest window if there are three or more: what happened once is no leak.
     """
 
     size_bytes: float
@@ -72,17 +76,17 @@ class SiteMean:
 
 
 class WindowTotals:
-    """The windows of the last `INTERVALS_KEPT` intervals; tasks that are rare are seen longer."""
+    """Sums over the windows of the last `INTERVALS_KEPT` intervals."""
 
     def __init__(self) -> None:
         self._intervals: deque[_Interval] = deque([_Interval()], maxlen=INTERVALS_KEPT)
 
     def window(self, task: str) -> None:
-        """One more window of this task."""
+        """Counts a window of this task."""
         self._intervals[-1].windows[task] += 1
 
     def site(self, task: str, record: Site) -> None:
-        """What a window found at one site."""
+        """Adds what a window found at one site."""
         now = self._intervals[-1]
         key = (task, record.path, record.line, record.stack)
         if key not in now.size_bytes and len(now.size_bytes) >= _SITES_MAX:
@@ -92,18 +96,15 @@ class WindowTotals:
         now.largest_bytes[key] = max(now.largest_bytes.get(key, 0), record.size_bytes)
 
     def fresh(self, task: str) -> int:
-        """Windows of this task in the present interval."""
+        """Windows of this task in the current interval."""
         return self._intervals[-1].windows[task]
 
     def tasks(self) -> set[str]:
-        """Tasks of which there are windows, whatever these show."""
+        """Tasks with windows, with or without sites."""
         return {task for interval in self._intervals for task in interval.windows}
 
     def means(self, key_of: KeyOf = site_of) -> dict[SiteKey, SiteMean]:
-        """What there is of each site, over the windows of its task.
-
-        Sites of which `key_of` says the same are one.
-        """
+        """Means of each site; sites with the same ``key_of`` are added up."""
         windows: Counter[str] = Counter()
         size_bytes: Counter[SiteKey] = Counter()
         blocks: Counter[SiteKey] = Counter()
@@ -122,12 +123,12 @@ class WindowTotals:
             if windows[key[0]]
         }
 
-    def turn(self) -> None:
-        """An interval ends, the next begins."""
+    def next_interval(self) -> None:
+        """Begins the next interval."""
         self._intervals.append(_Interval())
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Removes everything."""
         self._intervals.clear()
         self._intervals.append(_Interval())
 
@@ -139,14 +140,14 @@ def _mean(size_bytes: int, blocks: int, largest_bytes: int, windows: int) -> Sit
 
 
 class HeapGrowth:
-    """The last comparison of each process with its baseline; beyond a bound the oldest go."""
+    """The last comparison of each process with its baseline; bounded, the oldest are dropped."""
 
     def __init__(self) -> None:
         self._sites: OrderedDict[int, dict[SiteKey, tuple[int, int]]] = OrderedDict()
         self._runs: dict[int, int] = {}
 
     def window(self, record: SitesWindow) -> None:
-        """A process has compared anew; its sites follow."""
+        """A process sends a new comparison; its sites follow."""
         self._sites[record.pid] = {}
         self._sites.move_to_end(record.pid)
         self._runs[record.pid] = record.runs
@@ -154,16 +155,15 @@ class HeapGrowth:
             self._runs.pop(self._sites.popitem(last=False)[0], None)
 
     def site(self, task: str, record: Site) -> None:
-        """What grew at one site."""
+        """Adds what grew at one site."""
         if record.pid in self._sites:
             key = (task, record.path, record.line, record.stack)
             self._sites[record.pid][key] = (record.size_bytes, record.blocks)
 
     def sums(self, key_of: KeyOf) -> dict[SiteKey, SiteMean]:
-        """Over all processes, what grew at each site.
+        """Growth of each site, summed over all processes; ``windows`` is the number of runs.
 
-        Sites of which `key_of` says the same are one. Sums and no means; ``windows`` is how many
-        runs it took.
+        Sites with the same ``key_of`` are added up.
         """
         sizes: Counter[SiteKey] = Counter()
         blocks: Counter[SiteKey] = Counter()
@@ -177,26 +177,26 @@ class HeapGrowth:
         }
 
     def process_gone(self, pid: int) -> None:
-        """A process is no more, and what had grown in it neither."""
+        """Removes what grew in a process that has ended."""
         self._sites.pop(pid, None)
         self._runs.pop(pid, None)
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Removes everything."""
         self._sites.clear()
         self._runs.clear()
 
 
 @dataclass(frozen=True)
 class CodePlace:
-    """How a file and line are shown to people, and the function they lie in, if known."""
+    """The short name of a line, for people, and the function around it, if known."""
 
     name: str
     function: str | None
 
 
 class SiteTotals:
-    """Windows and sites since the last ranking, and what of the ones before is remembered."""
+    """Adds up windows and sites, and ranks them."""
 
     def __init__(self, describe: Callable[[str, int], CodePlace], top: int) -> None:
         self._describe = describe
@@ -205,52 +205,55 @@ class SiteTotals:
         self._runs: Counter[str] = Counter()
         self._whole, self._first, self._slices = WindowTotals(), WindowTotals(), WindowTotals()
         self._grown = HeapGrowth()
-        self._met: dict[tuple[int, str], None] = {}
-        self._into: dict[int, WindowTotals] = {}
-        self._told_bytes: dict[tuple[WindowKind, SiteKey], int] = {}
+        self._traced_before: dict[tuple[int, str], None] = {}
+        self._totals_of_pid: dict[int, WindowTotals] = {}
+        self._emitted_bytes: dict[tuple[WindowKind, SiteKey], int] = {}
         self.places: list[RankedSite] = []
-        """Of the last ranking, a line being one whatever stacks called it."""
+        """The last ranking by line, with all stacks of a line added up."""
 
     def finished(self, record: TaskFinished) -> None:
-        """Count a run, traced or not: the rate needs how often a task runs."""
+        """Counts a run, traced or not: the rate needs how often a task runs."""
         self._runs[self._names.bounded(record.task)] += 1
 
     def window(self, record: SitesWindow) -> None:
-        """A window's sites follow."""
+        """Begins a window; its sites follow."""
         if record.kind == WindowKind.PROCESS:
             self._grown.window(record)
             return
         task = self._names.bounded(record.task)
         totals = self._totals(record, task)
         if totals is not None:
-            self._into[record.pid] = totals
+            self._totals_of_pid[record.pid] = totals
             totals.window(task)
 
     def site(self, record: Site) -> None:
-        """What the window found at one site."""
+        """Adds what the window found at one site."""
         task = self._names.bounded(record.task)
         if record.kind == WindowKind.PROCESS:
             self._grown.site(task, record)
-        elif record.kind in (WindowKind.COMPLETE, WindowKind.PARTIAL) and record.pid in self._into:
-            self._into[record.pid].site(task, record)
+        elif (
+            record.kind in (WindowKind.COMPLETE, WindowKind.PARTIAL)
+            and record.pid in self._totals_of_pid
+        ):
+            self._totals_of_pid[record.pid].site(task, record)
 
     def rank(self, interval_s: float) -> list[RankedSite]:
-        """At most the `top` sites that grow fastest; a new interval begins."""
+        """At most ``top`` sites that grow fastest; begins a new interval."""
         found = self.peek(interval_s)
         self.places = self.peek(interval_s, place_of)
-        self._told_bytes = {
+        self._emitted_bytes = {
             (site.kind, (site.task, site.path, site.line, site.stack)): site.size_bytes
             for site in (*self.places, *found)
         }
         for totals in (self._whole, self._first, self._slices):
-            totals.turn()
+            totals.next_interval()
         self._runs.clear()
         return found
 
     def peek(self, interval_s: float, key_of: KeyOf = site_of) -> list[RankedSite]:
-        """What `rank` would tell now, `interval_s` after it was last called.
+        """The ranking as it is now, ``interval_s`` after the last call of `rank`; changes nothing.
 
-        With `place_of`, a line is one site whatever stacks called it.
+        With `place_of`, all stacks of a line are added up.
         """
         seen = self._whole.tasks()
         first = {k: m for k, m in self._first.means(key_of).items() if k[0] not in seen}
@@ -264,19 +267,19 @@ class SiteTotals:
         found = (left_by_runs[:for_runs] + others)[: self._top]
         return [self._described(site, rank) for rank, site in enumerate(found, start=1)]
 
-    def forget(self) -> None:
-        """Begin anew, as if nothing had been told."""
+    def reset(self) -> None:
+        """Removes everything, the last ranking included."""
         for totals in (self._whole, self._first, self._slices, self._grown):
             totals.clear()
-        for kept in (self._runs, self._met, self._into):
+        for kept in (self._runs, self._traced_before, self._totals_of_pid):
             kept.clear()
-        self._told_bytes = {}
+        self._emitted_bytes = {}
         self.places = []
 
     def process_gone(self, pid: int) -> None:
-        """A process is no more, and what had grown in it neither."""
+        """Removes what grew in a process that has ended."""
         self._grown.process_gone(pid)
-        self._into.pop(pid, None)
+        self._totals_of_pid.pop(pid, None)
 
     def _totals(self, record: SitesWindow, task: str) -> WindowTotals | None:
         if record.kind == WindowKind.PARTIAL:
@@ -284,11 +287,11 @@ class SiteTotals:
         if record.kind != WindowKind.COMPLETE:
             return None
         pair = (record.pid, task)
-        if pair in self._met:
+        if pair in self._traced_before:
             return self._whole
-        self._met[pair] = None
-        if len(self._met) > _PAIRS_MAX:
-            del self._met[next(iter(self._met))]
+        self._traced_before[pair] = None
+        if len(self._traced_before) > _PAIRS_MAX:
+            del self._traced_before[next(iter(self._traced_before))]
         return self._first
 
     def _by_rate(
@@ -296,7 +299,7 @@ class SiteTotals:
     ) -> list[RankedSite]:
         found = []
         for key, mean in means.items():
-            # A window that closed in this interval may be of a run before it.
+            # The run of a window that closed in this interval may have ended before it.
             runs = max(self._runs[key[0]], self._whole.fresh(key[0]), self._first.fresh(key[0]))
             rate = mean.steady_bytes * runs * 60 / interval_s
             if rate > 0:
@@ -306,7 +309,7 @@ class SiteTotals:
     def _by_growth(self, interval_s: float, key_of: KeyOf) -> list[RankedSite]:
         found = []
         for key, grown in self._grown.sums(key_of).items():
-            change = grown.size_bytes - self._told_bytes.get((WindowKind.PROCESS, key), 0)
+            change = grown.size_bytes - self._emitted_bytes.get((WindowKind.PROCESS, key), 0)
             rate = round(change * 60 / interval_s)
             found.append(self._ranked(WindowKind.PROCESS, key, grown, rate))
         return sorted(found, key=lambda site: (-site.size_bytes, site.path))
@@ -339,20 +342,20 @@ class SiteTotals:
             kind=kind,
             size_bytes=size_bytes,
             blocks=round(mean.blocks),
-            size_change_bytes=size_bytes - self._told_bytes.get((kind, key), 0),
+            size_change_bytes=size_bytes - self._emitted_bytes.get((kind, key), 0),
             runs=mean.windows,
             rate_bytes_per_minute=rate,
         )
 
 
 class Symbolizer:
-    """Describes places, with paths relative to the first of `roots` that holds them."""
+    """Names lines of code, with paths relative to the first of ``roots`` that contains them."""
 
     def __init__(self, roots: Sequence[str] | None = None) -> None:
         self._roots = default_roots() if roots is None else tuple(roots)
 
     def describe(self, path: str, line: int) -> CodePlace:
-        """The short name and the function of a place."""
+        """The short name of a line and the function around it."""
         return CodePlace(f"{self._short(path)}:{line}", function_at(path, line))
 
     def _short(self, path: str) -> str:
@@ -365,7 +368,7 @@ class Symbolizer:
 def default_roots() -> tuple[str, ...]:
     """The working directory, site-packages and the standard library, the longest path first.
 
-    A virtual environment lies inside the working directory more often than not.
+    A virtual environment often lies inside the working directory.
     """
     paths = sysconfig.get_paths()
     roots = {str(Path.cwd()), paths["purelib"], paths["platlib"], paths["stdlib"]}
@@ -374,7 +377,7 @@ def default_roots() -> tuple[str, ...]:
 
 @lru_cache(maxsize=2_000)
 def function_at(path: str, line: int) -> str | None:
-    """Qualified name of the innermost function around a line; ``None`` where it is not known."""
+    """Qualified name of the innermost function around a line; ``None`` if unknown."""
     found: str | None = None
     for first, last, name in _functions(path):
         if first <= line <= last:
@@ -387,11 +390,11 @@ def _functions(path: str) -> tuple[tuple[int, int, str], ...]:
     """(first line, last line, qualified name) of a file's functions, outer before inner."""
     try:
         source = Path(path)
-        # A pipe or a device would keep us waiting.
+        # Reading a pipe or a device could block.
         if not source.is_file() or source.stat().st_size > _SOURCE_MAX_BYTES:
             return ()
         with warnings.catch_warnings():
-            # What the compiler has to say of the user's code is not ours to repeat.
+            # Warnings of the compiler about the user's code do not belong in our log.
             warnings.simplefilter("ignore")
             tree = ast.parse(source.read_bytes())
         found: list[tuple[int, int, str]] = []

@@ -1,7 +1,7 @@
-"""The view of the worker that people ask for, at any time, and the captures that they order.
+"""Keeps the view of the worker for ``inspect memory``, and starts and completes captures.
 
-A view that is too large for its page is made smaller until it fits: without that the page would
-show what it showed last, for as long as the worker has so much to tell.
+The view lies on the status page. A view that is too large for the page is cut until it fits: else
+the page would keep an old view for as long as the worker has so much to show.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from otel_celery_memory.reporter.state.processes import ProcessState
 from otel_celery_memory.telemetry.events import RankedSite
 
 _FIRST = ("sites", "tasks", "processes", "switched_off", "captures")
-"""What becomes less first."""
+"""Lists in the order in which they are cut."""
 _FLOORS = (5, 0)
-"""No list falls below five rows before all others have."""
+"""No list is cut below five rows before all others are."""
 VIEW_INTERVAL_S = 5.0
 _TASKS_SHOWN = 50
 _PROCESSES_SHOWN = 200
@@ -30,9 +30,10 @@ _PARTS_SHOWN = 100
 
 
 def write_what_fits(view: dict[str, Any], write: Callable[[dict[str, Any]], bool]) -> bool:
-    """Have `write` take the view, or what of it there is room for; ``left_out`` says how much.
+    """Writes the view, cut until ``write`` accepts it; returns whether it did at last.
 
-    Each list has its largest rows at its head, so that its tail goes.
+    Lists lose their tails, as the largest rows come first. ``left_out`` in the view has how many
+    rows of each list are missing.
     """
     left_out: dict[str, int] = {}
     for floor in _FLOORS:
@@ -50,7 +51,7 @@ def write_what_fits(view: dict[str, Any], write: Callable[[dict[str, Any]], bool
 
 
 class Inspector:
-    """Looks at the orders, completes captures and writes the view, at each tick."""
+    """Reads orders, completes captures and writes the view, at each tick."""
 
     def __init__(
         self,
@@ -70,37 +71,37 @@ class Inspector:
         self._orders = Commands()
         self._view_due_s = clock_s()
         self._ranked_s = clock_s()
-        # A child may hear of a capture before the next tick does.
-        emitter.captures.look_for_orders = self._look_at_orders
+        # A child may read the order of a capture before the next tick does.
+        emitter.captures.read_orders = self._read_orders
 
     def ranked(self) -> None:
-        """The sites have just been told: what comes is of a new interval."""
+        """The sites were just emitted: a new interval begins."""
         self._ranked_s = self._clock_s()
 
     def finish(self) -> None:
-        """The worker ends: what a capture has by now is all it gets."""
+        """The worker ends: completes a running capture with what it has."""
         self.tick(last=True)
 
     def tick(self, *, last: bool = False) -> None:
-        """Do what is due."""
-        mode = self._look_at_orders()
+        """Does what is due; ``last`` completes a running capture at once."""
+        mode = self._read_orders()
         taken = self._emitter.captures.complete(self._processes(), all_now=last)
         if taken is not None:
-            self._emitter.captured(taken)
+            self._emitter.emit_capture(taken)
         now_s = self._clock_s()
         if taken is not None or now_s >= self._view_due_s:
             self._view_due_s = now_s + VIEW_INTERVAL_S
             write_what_fits(self.view(mode), self._write)
 
-    def _look_at_orders(self) -> str:
-        # While they are being written, those before hold.
+    def _read_orders(self) -> str:
+        # While new orders are half written, those before apply.
         self._orders = self._page.read_commands() or self._orders
         mode = self._orders.mode or self._mode
         self._emitter.captures.begin(self._orders, mode)
         return mode
 
     def view(self, mode: str) -> dict[str, Any]:
-        """The worker as it is now: sizes, names and places, of a bounded number of things."""
+        """The worker as it is now: sizes, names and lines of code, all lists bounded."""
         emitter = self._emitter
         task_s, spent_s = self._tracing_s()
         interval_s = max(self._clock_s() - self._ranked_s, 1.0)
@@ -114,7 +115,7 @@ class Inspector:
             },
             "processes": [
                 _process(process)
-                for process in sorted(self._there(), key=lambda process: process.slot or 0)
+                for process in sorted(self._running(), key=lambda process: process.slot or 0)
             ][:_PROCESSES_SHOWN],
             "tasks": [
                 {
@@ -133,15 +134,15 @@ class Inspector:
             ],
         }
 
-    def _there(self) -> list[ProcessState]:
+    def _running(self) -> list[ProcessState]:
         processes = list(self._emitter.state.processes.values())
         return [p for p in processes if p.gone_ns is None and p.slot is not None]
 
     def _processes(self) -> Iterable[CapturedProcess]:
-        """Those that run tasks: the children where there are any."""
-        there = self._there()
-        children = [process for process in there if process.slot != MAIN_SLOT]
-        return [process.captured() for process in children or there]
+        """The processes that run tasks: the children if there are any, else the main process."""
+        running = self._running()
+        children = [process for process in running if process.slot != MAIN_SLOT]
+        return [process.captured() for process in children or running]
 
 
 def _process(process: ProcessState) -> dict[str, Any]:

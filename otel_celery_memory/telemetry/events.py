@@ -1,6 +1,6 @@
-"""The log events and the values they tell of: allocation sites, pressure, lost processes, captures.
+"""The log events and their values: allocation sites, pressure, lost processes, captures.
 
-Each event has one sentence for people.
+The body of each event is one sentence for people.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from otel_celery_memory.ipc.records import NO_SPAN, WindowKind
 from otel_celery_memory.telemetry.metrics import NO_CONTEXT, in_64_bits, span_context
 
 Value = str | int | float | None
-"""Of an attribute; ``None`` is left out."""
+"""An attribute's value; attributes with ``None`` are left out."""
 _SEVERITY = {
     "INFO": SeverityNumber.INFO,
     "WARN": SeverityNumber.WARN,
@@ -26,12 +26,12 @@ _SEVERITY = {
 
 @dataclass(frozen=True)
 class RankedSite:
-    """A place in the code, with what was found alive there.
+    """A line of code with the memory that was alive there, and its rank.
 
-    Where ``kind`` is ``PROCESS``, ``size_bytes`` and ``blocks`` are the growth of all processes
-    since their baselines; otherwise they are means over ``runs`` traced runs, or parts of runs.
-    ``rate_bytes_per_minute`` is an estimate from all runs of the task, ``None`` where the window
-    is ``PARTIAL``. ``size_change_bytes`` is the change since the event before.
+    ``size_bytes`` and ``blocks`` are means of a traced run or slice; for ``kind`` ``PROCESS`` they
+    are the growth of all processes since their baselines. ``runs`` is the number of runs or slices.
+    ``rate_bytes_per_minute`` is estimated from all runs of the task, ``None`` for a slice;
+    ``size_change_bytes`` is the difference to the event before.
     """
 
     rank: int
@@ -51,7 +51,7 @@ class RankedSite:
 
 @dataclass(frozen=True)
 class ProcessSnapshot:
-    """A process, its last seen size, and the task that it is or was running."""
+    """A process, its last known size, and the task that it runs or ran."""
 
     slot: str
     pid: int
@@ -63,7 +63,7 @@ class ProcessSnapshot:
     task_rss_start_bytes: int | None
 
     def attributes(self) -> dict[str, Value]:
-        """As attributes of an event."""
+        """The attributes of an event."""
         return {
             c.SLOT: self.slot,
             c.PROCESS_PID: self.pid,
@@ -77,16 +77,16 @@ class ProcessSnapshot:
 
     @property
     def doing(self) -> str:
-        """For people."""
+        """What it runs, in words."""
         return "with no task" if self.task is None else f"in {self.task} [{self.task_id}]"
 
 
 @dataclass(frozen=True)
 class LostProcess:
-    """A process that ended otherwise than by shutdown or recycling, and what it was doing.
+    """A process that ended otherwise than by shutdown or recycling, and the task that it ran.
 
-    ``recovered``: nobody was left to tell it, and the next start of the worker does. ``span`` is
-    the task's, or that which its message came from: trace id, span id and flags, as in records.
+    ``recovered``: the whole worker was killed, and its next start emits the event. ``span`` is the
+    task's own or that of its message's sender: trace id, span id and flags, as in records.
     """
 
     process: ProcessSnapshot
@@ -99,7 +99,7 @@ class LostProcess:
 
 @dataclass(frozen=True)
 class Pressure:
-    """A process of a worker that has used 90 % of a limit, its own or the whole worker's."""
+    """A process of a worker that has used 90 % of a limit: the process's own or the worker's."""
 
     process: ProcessSnapshot
     kind: str
@@ -109,7 +109,7 @@ class Pressure:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A capture that was asked for: what it holds, where it was written or why it was not."""
+    """A completed capture: what is in it, and its file or why it was not written."""
 
     kind: str
     reason: str
@@ -121,13 +121,13 @@ class Snapshot:
 
 
 class Events:
-    """Sends events on a logger."""
+    """Emits events on a logger."""
 
     def __init__(self, logger: Logger) -> None:
         self._logger = logger
 
     def allocation_site(self, site: RankedSite, time_ns: int) -> None:
-        """Tell one of the sites that grow fastest."""
+        """Emits one of the sites that grow fastest."""
         attributes: dict[str, Value] = {
             c.SITE_RANK: site.rank,
             c.SITE_NAME: site.name,
@@ -157,7 +157,7 @@ class Events:
         self._emit(c.ALLOCATION_SITE, attributes, body, time_ns)
 
     def process_lost(self, lost: LostProcess, time_ns: int) -> None:
-        """Tell that a process is gone that should not be."""
+        """Emits the loss of a process."""
         process = lost.process
         attributes: dict[str, Value] = {
             **process.attributes(),
@@ -175,7 +175,7 @@ class Events:
         self._emit(c.PROCESS_LOST, attributes, body, time_ns, span_context(lost.span))
 
     def pressure(self, pressure: Pressure, time_ns: int) -> None:
-        """Tell what a process is doing while a limit is near."""
+        """Emits what a process runs while a limit is near."""
         process = pressure.process
         attributes: dict[str, Value] = {
             **process.attributes(),
@@ -191,7 +191,7 @@ class Events:
         self._emit(c.PRESSURE, attributes, body, time_ns)
 
     def snapshot(self, taken: Snapshot, time_ns: int) -> None:
-        """Tell that a capture is complete."""
+        """Emits that a capture is complete."""
         attributes: dict[str, str | int | None] = {
             c.SNAPSHOT_KIND: taken.kind,
             c.SNAPSHOT_REASON: taken.reason,
@@ -220,11 +220,11 @@ class Events:
             severity_text=event.severity,
             body=body,
             attributes={
-                key: _carried(value) for key, value in attributes.items() if value is not None
+                key: _clamped(value) for key, value in attributes.items() if value is not None
             },
             context=context,
         )
 
 
-def _carried(value: Value) -> Value:
+def _clamped(value: Value) -> Value:
     return in_64_bits(value) if isinstance(value, int) else value

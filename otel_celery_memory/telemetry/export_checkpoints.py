@@ -1,7 +1,15 @@
-"""Which collections of metrics an endpoint has taken, and the reader that makes and marks them.
+"""Which metrics an endpoint has acknowledged: a checkpoint in the records for each collection.
 
-Each collection is marked with how far the records were. It lies between two records: what it does
-not tell is what the records after its mark do. The SDK's reader sends our histograms too.
+A collection carries its checkpoint: the position up to which records had been applied. When an
+endpoint acknowledges the export, the journal discards the records before that position; a reporter
+that is started again applies the rest once more. For this to be exact
+
+- nothing is collected while a record is applied (`Checkpoints.applying`), and
+- collections are exported in the order in which they were made.
+
+One case counts twice: an export was acknowledged, and the reporter was killed before it noted that.
+
+`TaskHistogramReader` also adds the points of our own instruments to those of the SDK.
 """
 
 from __future__ import annotations
@@ -25,48 +33,48 @@ from otel_celery_memory.telemetry.site_gauges import CurrentGauge
 
 
 class Checkpoints(Protocol):
-    """Who applies records."""
+    """The reader of records, as an exporter needs it."""
 
     applying: Lock
     """Held while records are applied."""
 
-    def mark(self) -> int:
-        """How far they have been applied."""
+    def position(self) -> int:
+        """Position in the stream of records, in bytes, up to which all have been applied."""
 
-    def taken(self, mark: int) -> None:
-        """An endpoint has what was told of all up to this mark."""
+    def acknowledge(self, position: int) -> None:
+        """An endpoint has the metrics of all records up to this position."""
 
 
 @dataclass(frozen=True)
 class CheckpointedMetrics(MetricsData):
-    """A collection, with how far the records were."""
+    """A collection of metrics and its checkpoint: a position in the stream of records."""
 
-    mark: int = 0
+    position: int = 0
 
 
 class CheckpointedExporter(MetricExporter):
-    """An exporter before another one; tells of each collection that was taken."""
+    """Wraps an exporter and acknowledges the records of each collection that was exported."""
 
-    def __init__(self, exporter: MetricExporter, marks: Checkpoints) -> None:
+    def __init__(self, exporter: MetricExporter, checkpoints: Checkpoints) -> None:
         super().__init__(exporter._preferred_temporality, exporter._preferred_aggregation)
         self._exporter = exporter
-        self._marks = marks
+        self._checkpoints = checkpoints
 
     def export(
         self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any
     ) -> MetricExportResult:
-        """As the other exporter does."""
+        """Calls the wrapped exporter."""
         result = self._exporter.export(metrics_data, timeout_millis, **kwargs)
         if result is MetricExportResult.SUCCESS and isinstance(metrics_data, CheckpointedMetrics):
-            self._marks.taken(metrics_data.mark)
+            self._checkpoints.acknowledge(metrics_data.position)
         return result
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
-        """As the other exporter does."""
+        """Calls the wrapped exporter."""
         return self._exporter.force_flush(timeout_millis)
 
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
-        """As the other exporter does."""
+        """Calls the wrapped exporter."""
         self._exporter.shutdown(timeout_millis, **kwargs)
 
 
@@ -79,43 +87,44 @@ class TaskHistogramReader(PeriodicExportingMetricReader):
         *args: Any,
         histograms: Sequence[TaskHistogram],
         gauges: Sequence[CurrentGauge] = (),
-        marks: Checkpoints | None = None,
+        checkpoints: Checkpoints | None = None,
         **kwargs: Any,
     ) -> None:
         self._task_histograms = histograms
         self._gauges = gauges
-        self._marks = marks
-        # With marks, what was collected first is sent first: the newest counts arrive last.
+        self._checkpoints = checkpoints
+        # With checkpoints, collections are exported in order: the newest counts arrive last.
         self._in_order = Lock()
-        marked = exporter if marks is None else CheckpointedExporter(exporter, marks)
-        super().__init__(marked, *args, **kwargs)
+        if checkpoints is not None:
+            exporter = CheckpointedExporter(exporter, checkpoints)
+        super().__init__(exporter, *args, **kwargs)
 
     def collect(self, timeout_millis: float = 10_000) -> None:  # type: ignore[misc]
-        """Collect between two records, then export."""
-        if self._marks is None:
+        """Collects between two records, then exports."""
+        if self._checkpoints is None:
             super().collect(timeout_millis)
             return
-        with self._in_order, self._marks.applying:
+        with self._in_order, self._checkpoints.applying:
             super().collect(timeout_millis)
 
     def _receive_metrics(self, metrics_data: MetricsData, *args: Any, **kwargs: Any) -> None:
         ours: tuple[TaskHistogram | CurrentGauge, ...] = (*self._task_histograms, *self._gauges)
         metrics = [metric for instrument in ours if (metric := instrument.collect())]
         data = _with_metrics(metrics_data, metrics)
-        if self._marks is None:
+        if self._checkpoints is None:
             super()._receive_metrics(data, *args, **kwargs)
             return
-        marked = CheckpointedMetrics(data.resource_metrics, self._marks.mark())
-        # An endpoint may hang, and records come in meanwhile.
-        self._marks.applying.release()
+        checkpointed = CheckpointedMetrics(data.resource_metrics, self._checkpoints.position())
+        # The endpoint may hang. Records must be applied meanwhile.
+        self._checkpoints.applying.release()
         try:
-            super()._receive_metrics(marked, *args, **kwargs)
+            super()._receive_metrics(checkpointed, *args, **kwargs)
         finally:
-            self._marks.applying.acquire()
+            self._checkpoints.applying.acquire()
 
 
 def _with_metrics(data: MetricsData, metrics: Sequence[Metric]) -> MetricsData:
-    """The data with `metrics` in its first scope, which is ours: nobody else uses the provider."""
+    """The data with `metrics` added to its first scope: we alone use the provider."""
     if not metrics or not data.resource_metrics:
         return data
     resource = data.resource_metrics[0]

@@ -1,13 +1,13 @@
 """The metrics, as instruments of OpenTelemetry's API on whatever meter they are given.
 
-Distributions are recorded as they come. Counts and levels are kept by the emitter and read by
-callbacks when somebody collects: a count costs a dictionary entry instead of a measurement.
+Distributions are recorded at once. The emitter keeps counts and levels, and callbacks read them
+when metrics are collected: a count costs a dictionary entry instead of a measurement.
 
-The reporter records three or four values for every task of a worker, and the SDK's histogram costs
-8 us a measurement. The reporter has one reader and no views, so most of what the SDK does is not
-needed there: `TaskHistogram` costs 1 to 2 us. It is an instrument of OpenTelemetry's API, so the
-emitter does not know the difference, and its points go out through the SDK's reader with all the
-others (`export_checkpoints.py`).
+The reporter records three or four values for every task, and the SDK's histogram costs 8 us a
+measurement. The reporter has one reader and no views, so it needs little of what the SDK does:
+`TaskHistogram` costs 1 to 2 us. It is an instrument of OpenTelemetry's API, so the emitter uses
+both alike, and the SDK's reader exports its points with all others (`export_checkpoints.py`). If
+the user asks for exponential histograms, the SDK's own is used.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class _Point:
 
 
 class TaskHistogram(Histogram):
-    """An explicit-bucket histogram, cumulative or delta, the last sampled exemplar a bucket."""
+    """A histogram of explicit buckets, cumulative or delta; a bucket keeps its last exemplar."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class TaskHistogram(Histogram):
                 point.min = amount
             if amount > point.max:  # noqa: PLR1730
                 point.max = amount
-            # An empty context, as most are, has no span.
+            # Most contexts are empty and have no span.
             if context and self._exemplars != "always_off":
                 span = trace.get_current_span(context).get_span_context()
                 if span.is_valid and (span.trace_flags.sampled or self._exemplars == "always_on"):
@@ -112,7 +112,7 @@ class TaskHistogram(Histogram):
         return self._points.setdefault(key, _Point(len(self._bounds) + 1))
 
     def collect(self) -> Metric | None:
-        """The metric as it goes out now; ``None`` where nothing was recorded."""
+        """The metric as it is now; ``None`` if nothing was recorded."""
         now_ns = self._clock_ns()
         with self._lock:
             points = [
@@ -145,25 +145,25 @@ class TaskHistogram(Histogram):
 
 
 def wants_sdk_histogram(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether the user asked for a histogram that only the SDK's own instrument makes."""
+    """Whether the user asked for exponential histograms, which only the SDK's instrument has."""
     wanted = environ.get("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", "")
     return wanted.strip().lower() == "base2_exponential_bucket_histogram"
 
 
-def wanted_exemplars(environ: Mapping[str, str] = os.environ) -> str:
+def exemplar_filter(environ: Mapping[str, str] = os.environ) -> str:
     """``trace_based``, ``always_on`` (here: of every span) or ``always_off``."""
     wanted = environ.get("OTEL_METRICS_EXEMPLAR_FILTER", "").strip().lower()
     return wanted if wanted in ("always_on", "always_off") else "trace_based"
 
 
 def wants_delta(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether histograms are to be sent as deltas: ``delta`` and ``lowmemory`` both say so."""
+    """Whether histograms are exported as deltas: ``delta`` and ``lowmemory`` both mean that."""
     wanted = environ.get("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "")
     return wanted.strip().lower() in ("delta", "lowmemory")
 
 
 class BoundedNames:
-    """At most `limit` values of an attribute; those that come later become ``_other``."""
+    """At most `limit` values of an attribute; later ones become ``_other``."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -180,7 +180,7 @@ class BoundedNames:
 
 
 def distribution(metric: c.Metric, histogram: Callable[..., Histogram]) -> Histogram:
-    """The instrument of a metric that is recorded, made by what makes histograms."""
+    """The histogram of a metric; ``histogram`` is the factory."""
     return histogram(
         metric.name,
         unit=metric.unit,
@@ -190,7 +190,7 @@ def distribution(metric: c.Metric, histogram: Callable[..., Histogram]) -> Histo
 
 
 class TaskMetrics:
-    """The distributions of what tasks did to memory."""
+    """Distributions of the memory that tasks took and left."""
 
     def __init__(self, histogram: Callable[..., Histogram]) -> None:
         self._rss_delta = distribution(c.RSS_DELTA, histogram)
@@ -200,7 +200,7 @@ class TaskMetrics:
         self._traced_peak = distribution(c.TRACED_PEAK, histogram)
 
     def finished(self, record: TaskFinished, task: str) -> None:
-        """Count a finished task that had its process to itself; `task` is the bounded name."""
+        """Records a run that had its process to itself; ``task`` is the bounded name."""
         context = span_context(record.span)
         plain = {c.TASK_NAME: task}
         _record_change(self._rss_delta, record.rss_delta_bytes, task, context)
@@ -212,7 +212,7 @@ class TaskMetrics:
             self._traced_peak.record(record.traced_peak_bytes, plain, context)
 
     def retained(self, task: str, retained_bytes: int) -> None:
-        """Count what a task left behind until the next one started."""
+        """Records what a run retained, in bytes, until the next one started."""
         _record_change(self._rss_retained, retained_bytes, task, NO_CONTEXT)
 
 
@@ -220,20 +220,20 @@ NO_CONTEXT = Context()
 
 
 def _record_change(histogram: Histogram, change: int, task: str, context: Context) -> None:
-    """Size and direction: a histogram takes no negative value, the SDK drops it."""
+    """Records size and direction: the SDK drops negative values of a histogram."""
     direction = c.GROW if change >= 0 else c.SHRINK
-    # An exemplar of more makes the exporter give up all metrics.
+    # An exemplar of more than 64 bits makes the exporter drop all metrics.
     size_bytes = min(abs(change), 2**63 - 1)
     histogram.record(size_bytes, {c.TASK_NAME: task, c.DIRECTION: direction}, context)
 
 
 def in_64_bits(value: int) -> int:
-    """What OTLP can carry: an exporter leaves out the sums of forged records that are more."""
+    """The value within 64 bits, as OTLP carries it: forged records may add up to more."""
     return min(max(value, -(2**63)), 2**63 - 1)
 
 
 def span_context(span: bytes) -> Context:
-    """A context with the span that a record names, for exemplars and for events."""
+    """A context with a record's span (trace id, span id, flags), for exemplars and events."""
     if span == NO_SPAN:
         return NO_CONTEXT
     identity = trace.SpanContext(
@@ -246,7 +246,7 @@ def span_context(span: bytes) -> Context:
 
 
 def observe_levels(meter: Meter, levels: Mapping[c.Metric, Callable[[], Iterable[Level]]]) -> None:
-    """Make the observable instruments of all metrics that are read and not recorded."""
+    """Creates an observable instrument for each metric; the callbacks return values to export."""
     for metric, read in levels.items():
         create = {
             "Counter": meter.create_observable_counter,
@@ -269,7 +269,7 @@ def _callback(read: Callable[[], Iterable[Level]]) -> Callable[[CallbackOptions]
 
 
 class RecyclingMetrics:
-    """Instruments by the reason for which a child ended."""
+    """Distributions of the lives and replacements of children, by exit reason."""
 
     def __init__(self, histogram: Callable[..., Histogram]) -> None:
         self._tasks = distribution(c.PROCESS_TASKS, histogram)
@@ -278,13 +278,13 @@ class RecyclingMetrics:
         self._freed = distribution(c.RECYCLING_FREED, histogram)
 
     def lived(self, reason: str, tasks: int, lifetime_s: float) -> None:
-        """Count a child's life."""
+        """Records a child's life: tasks that it ran, and seconds."""
         attributes = {c.EXIT_REASON: reason}
         self._tasks.record(tasks, attributes, NO_CONTEXT)
         self._lifetime.record(lifetime_s, attributes, NO_CONTEXT)
 
     def replaced(self, reason: str, gap_s: float, freed_bytes: int | None) -> None:
-        """Count that a child's place was taken by another."""
+        """Records that a child was replaced: seconds without a process, and bytes of RSS freed."""
         attributes = {c.EXIT_REASON: reason}
         self._gap.record(gap_s, attributes, NO_CONTEXT)
         if freed_bytes is not None:

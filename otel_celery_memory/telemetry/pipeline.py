@@ -1,7 +1,7 @@
-"""A pipeline of our own: SDK providers set by OpenTelemetry's standard variables.
+"""SDK providers of our own, configured by OpenTelemetry's standard variables.
 
-Used where the caller gave no providers: in the reporter always, in process as a last resort. What
-was recorded can be sent at once, without waiting for an endpoint that may never answer.
+The reporter always has them; delivery in process has them if the caller and the process have no
+providers. Exports can be triggered from a thread, so that no caller waits for an endpoint.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from otel_celery_memory import conventions as c
 from otel_celery_memory.telemetry.export_checkpoints import Checkpoints, TaskHistogramReader
 from otel_celery_memory.telemetry.metrics import (
     TaskHistogram,
-    wanted_exemplars,
+    exemplar_filter,
     wants_delta,
     wants_sdk_histogram,
 )
@@ -45,7 +45,7 @@ _OTLP_EXPORTERS = {
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Where metrics and events go, and how to have them sent."""
+    """Where metrics and events go, and how to export them at once."""
 
     meter: Meter
     logger: Logger
@@ -53,24 +53,24 @@ class Pipeline:
     site_gauges: SiteGauges
     shutdown: Callable[[], None]
     send_events: Callable[[], None] = lambda: None
-    """Has the events sent now, without waiting for that."""
+    """Exports events now; does not wait for it."""
     send_metrics: Callable[[], None] = lambda: None
-    """The same of the metrics."""
-    marked: bool = False
-    """Whether it is known which metrics an endpoint has taken."""
+    """Exports metrics now; does not wait for it."""
+    checkpointed: bool = False
+    """Whether acknowledged exports of metrics are followed."""
 
 
 def open_pipeline(
     node_name: str,
     export_interval_s: float,
     environ: Mapping[str, str] = os.environ,
-    events_sent: Callable[[Sequence[Any]], None] = lambda events: None,
-    marks: Checkpoints | None = None,
+    events_acknowledged: Callable[[Sequence[Any]], None] = lambda events: None,
+    checkpoints: Checkpoints | None = None,
 ) -> Pipeline:
     """Providers, exporters and the threads that drive them; nothing raises for a dead endpoint.
 
-    ``events_sent`` is told of the log records that an endpoint has taken, ``marks`` of how far the
-    metrics were that one has; of two exporters nobody can say that.
+    ``events_acknowledged`` is called with the log records that an endpoint acknowledged,
+    ``checkpoints`` with how far the acknowledged metrics were: only where there is one exporter.
     """
     resource = worker_resource(node_name, environ)
     histograms: list[TaskHistogram] = []
@@ -82,14 +82,14 @@ def open_pipeline(
             export_interval_millis=export_interval_s * 1000,
             histograms=histograms,
             gauges=gauges,
-            marks=marks if len(exporters) == 1 else None,
+            checkpoints=checkpoints if len(exporters) == 1 else None,
         )
         for exporter in exporters
     ]
     meters = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
     logs = sdk_logs.LoggerProvider(resource, shutdown_on_exit=False)
     for exporter in _exporters("LOGS", _console_log_exporter, environ):
-        kept: Any = RetryQueue(exporter, events_sent)
+        kept: Any = RetryQueue(exporter, events_acknowledged)
         logs.add_log_record_processor(sdk_logs_export.BatchLogRecordProcessor(kept))
     meter = meters.get_meter(c.SCOPE, c.VERSION)
 
@@ -98,13 +98,13 @@ def open_pipeline(
         if len(readers) != 1 or wants_sdk_histogram(environ):
             return meter.create_histogram(name, **options)
         histogram = TaskHistogram(
-            name, delta=wants_delta(environ), exemplars=wanted_exemplars(environ), **options
+            name, delta=wants_delta(environ), exemplars=exemplar_filter(environ), **options
         )
         histograms.append(histogram)
         return histogram
 
     def shutdown() -> None:
-        # Side by side: a hanging endpoint must not cost the other signal its time.
+        # At the same time: one endpoint that hangs must not delay the other signal.
         threads = [Thread(target=provider.shutdown, daemon=True) for provider in (logs, meters)]
         for thread in threads:
             start_or_run(thread)
@@ -120,12 +120,12 @@ def open_pipeline(
         shutdown,
         BackgroundSender(logs.force_flush).send,
         BackgroundSender(meters.force_flush).send,
-        marks is not None and len(exporters) == 1,
+        checkpoints is not None and len(exporters) == 1,
     )
 
 
 def start_or_run(thread: Thread) -> None:
-    """Start a thread; do its work here where no thread is to be had."""
+    """Starts a thread; does its work here if no thread can be started."""
     try:
         thread.start()
     except RuntimeError:
@@ -133,7 +133,7 @@ def start_or_run(thread: Thread) -> None:
 
 
 def run_bounded(function: Callable[[], object], timeout_s: float) -> bool:
-    """Run a function that may hang; whether it came to its end within the time."""
+    """Runs a function that may hang; returns whether it ended within the time."""
     thread = Thread(target=function, daemon=True)
     start_or_run(thread)
     if thread.ident is not None:
@@ -144,8 +144,8 @@ def run_bounded(function: Callable[[], object], timeout_s: float) -> bool:
 def worker_resource(node_name: str, environ: Mapping[str, str]) -> Resource:
     """The user's resource; ``service.instance.id`` is the worker's node name.
 
-    That name is the same after a restart, and two workers on a host have two: one writer a
-    stream, no new series for every pid. A user who sets an id of his own keeps it.
+    The name stays the same after a restart, and two workers of a host have different ones: each
+    stream has one writer, and a new pid makes no new series. An id that the user sets is kept.
     """
     ours = {"host.name": socket.gethostname(), "service.instance.id": node_name}
     given = environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
@@ -164,7 +164,7 @@ def _exporters(signal: str, console: Callable[[], Any], environ: Mapping[str, st
 def _otlp_exporter(signal: str, environ: Mapping[str, str]) -> Any:
     package = "grpc" if _protocol(signal, environ) == _GRPC else "http"
     module, name = _OTLP_EXPORTERS[signal]
-    # Only the one that is used: gRPC takes 20 MiB.
+    # Imports only what is used: gRPC takes 20 MiB.
     found = importlib.import_module(f"opentelemetry.exporter.otlp.proto.{package}.{module}")
     return getattr(found, name)()
 
@@ -176,7 +176,7 @@ def _console_log_exporter() -> Any:
 
 
 def _kinds(variable: str, environ: Mapping[str, str]) -> list[str]:
-    """The exporters that a variable asks for; what cannot be had is told and left out."""
+    """The exporters that a variable names; unknown ones are logged and ignored."""
     kinds = [part.strip().lower() for part in environ.get(variable, "").split(",") if part.strip()]
     known = [kind for kind in kinds if kind in ("otlp", "console", "none")]
     for kind in kinds:
@@ -185,12 +185,12 @@ def _kinds(variable: str, environ: Mapping[str, str]) -> list[str]:
     if "none" in known:
         return []
     if kinds and not known:
-        logger.warning("%s names no exporter that can be had: otlp is used", variable)
+        logger.warning("%s names no known exporter: otlp is used", variable)
     return known or ["otlp"]
 
 
 def _protocol(signal: str, environ: Mapping[str, str]) -> str:
-    """HTTP by default: gRPC is heavier, and a channel does not survive a fork."""
+    """The OTLP protocol: HTTP by default, as gRPC takes more memory and does not survive a fork."""
     general = environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "").strip()
     wanted = environ.get(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", "").strip() or general
     if wanted and wanted not in (_GRPC, _HTTP):
@@ -199,9 +199,9 @@ def _protocol(signal: str, environ: Mapping[str, str]) -> str:
 
 
 class BackgroundSender:
-    """Runs a function that may hang in a thread, at most once at a time.
+    """Runs a function that may hang in a thread, one run at a time.
 
-    Who asks while it runs is served when it has ended: what it took may be older.
+    A request during a run starts another run afterwards: the first may have read older data.
     """
 
     def __init__(self, function: Callable[[], object]) -> None:
@@ -210,7 +210,7 @@ class BackgroundSender:
         self._running = Lock()
 
     def send(self) -> None:
-        """Begin; returns at once. Raises `RuntimeError` where no thread is to be had."""
+        """Starts a run and returns at once. Raises `RuntimeError` if no thread can be started."""
         self._wanted.set()
         if not self._running.locked():
             Thread(target=self._run, daemon=True).start()

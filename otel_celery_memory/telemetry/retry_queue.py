@@ -1,7 +1,7 @@
-"""Events outlive a Collector's outage: what could not be sent is kept and tried again.
+"""Keeps events while no endpoint acknowledges them, and sends them again.
 
-The SDK's exporter gives a batch up after ten seconds, or at once where the connection is closed
-under it; metrics are cumulative and make good for that, a death that is told once does not.
+The SDK's exporter drops a batch after ten seconds, or at once if the connection is closed. Metrics
+are cumulative, so the next export makes good for a lost one. An event is emitted only once.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from otel_celery_memory import conventions as c
 
 logger = logging.getLogger(__name__)
 
-KEPT_MAX = 2_048
-"""Events, of some kilobytes at most each; beyond these the oldest are given up."""
+EVENTS_MAX = 2_048
+"""Most events that wait, of some kilobytes each; beyond that the oldest batch is dropped."""
 RETRY_S = 2.0
 _REFUSED_MAX = 3
-"""A batch that is refused so often while others are taken is itself what is wrong."""
+"""A batch that was refused this often while others were accepted is dropped: it is at fault."""
 
 
 @dataclass
@@ -31,71 +31,73 @@ class _Batch:
 
 
 class RetryQueue:
-    """An exporter of log records before another one."""
+    """Wraps an exporter of log records; keeps the batches that it could not send."""
 
     def __init__(
         self,
         exporter: Any,
-        sent: Callable[[Sequence[Any]], None] = lambda events: None,
+        acknowledged: Callable[[Sequence[Any]], None] = lambda events: None,
         retry_s: float = RETRY_S,
     ) -> None:
-        """``sent`` is told of each batch that the endpoint has taken."""
+        """``acknowledged`` is called with each batch that the endpoint has acknowledged."""
         self._exporter = exporter
-        self._sent = sent
+        self._acknowledged = acknowledged
         self._retry_s = retry_s
-        self._kept: deque[_Batch] = deque()
+        self._waiting: deque[_Batch] = deque()
         self._lock = Lock()
         self._retrying = False
         self._thread = Thread()
         self._ended = Event()
 
     def export(self, batch: Sequence[Any]) -> Any:
-        """Send a batch; one that cannot be sent is kept, which its sender need not know."""
+        """Sends a batch and returns the exporter's result; keeps a batch that could not be sent."""
         with self._lock:
             result = self._try(batch)
             if _succeeded(result):
-                self._sent(batch)
-                self._send_kept(others_are_taken=True)
+                self._acknowledged(batch)
+                self._send_waiting(others_accepted=True)
             else:
-                self._kept.append(_Batch(tuple(batch)))
+                self._waiting.append(_Batch(tuple(batch)))
                 self._trim()
-            self._see_to_retries()
+            self._start_retrying()
             return result
 
     def _try(self, batch: Sequence[Any]) -> Any:
         try:
             return self._exporter.export(batch)
         except Exception as error:
-            # Before 1.39 a connection that is closed twice in a row is raised, not returned.
+            # Before 1.39 the exporter raises if the connection is closed twice in a row.
             logger.warning("Failed to export logs batch: %s", error)
             return None
 
-    def _send_kept(self, others_are_taken: bool) -> None:
-        for _ in range(len(self._kept)):
-            batch = self._kept[0]
+    def _send_waiting(self, others_accepted: bool) -> None:
+        for _ in range(len(self._waiting)):
+            batch = self._waiting[0]
             if _succeeded(self._try(batch.events)):
-                self._kept.popleft()
-                self._sent(batch.events)
-                others_are_taken = True
+                self._waiting.popleft()
+                self._acknowledged(batch.events)
+                others_accepted = True
                 continue
-            if not others_are_taken:
+            if not others_accepted:
                 return
-            self._kept.popleft()
+            self._waiting.popleft()
             batch.refused += 1
             if batch.refused < _REFUSED_MAX:
-                self._kept.append(batch)
+                self._waiting.append(batch)
 
     def _trim(self) -> None:
-        while len(self._kept) > 1 and sum(len(each.events) for each in self._kept) > KEPT_MAX:
-            self._kept.popleft()
+        while (
+            len(self._waiting) > 1 and sum(len(each.events) for each in self._waiting) > EVENTS_MAX
+        ):
+            self._waiting.popleft()
 
-    def _see_to_retries(self) -> None:
-        if self._kept and not self._retrying and not self._ended.is_set():
+    def _start_retrying(self) -> None:
+        if self._waiting and not self._retrying and not self._ended.is_set():
             self._retrying = True
             try:
                 self._thread = Thread(target=self._retry, daemon=True)
                 self._thread.start()
-            except RuntimeError:  # no thread to be had: the next event's batch will do
+            except RuntimeError:  # no thread could be started: the next batch retries
                 self._retrying = False
 
     def _retry(self) -> None:
@@ -103,33 +105,33 @@ class RetryQueue:
             ended = self._ended.wait(self._retry_s)
             with self._lock:
                 if not ended:
-                    self._send_kept(others_are_taken=False)
-                if ended or not self._kept:
+                    self._send_waiting(others_accepted=False)
+                if ended or not self._waiting:
                     self._retrying = False
                     return
 
     def shutdown(self) -> None:
-        """Try once more; whoever calls this bounds its time."""
+        """Retries once more. Takes as long as the exporter does; the caller bounds the time."""
         self._ended.set()
         with self._lock:
-            self._send_kept(others_are_taken=False)
+            self._send_waiting(others_accepted=False)
             thread = self._thread
         if thread.ident is not None:
             thread.join()
         self._exporter.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Nothing is held back here that could be sent."""
+        """Flushes the wrapped exporter. Waiting batches are left to the retries."""
         return bool(self._exporter.force_flush(timeout_millis))
 
 
 def _succeeded(result: Any) -> bool:
-    # The result's class was renamed in 1.39, its members were not.
+    # Release 1.39 renamed the result's class, not its members.
     return getattr(result, "name", "") == "SUCCESS"
 
 
 def lost_pids(events: Sequence[Any]) -> list[int]:
-    """The processes of which these log records tell that they were lost."""
+    """The pids of the lost processes that these log records report."""
     records = [event.log_record for event in events]
     return [
         record.attributes[c.PROCESS_PID]

@@ -1,4 +1,4 @@
-"""The ranked sites as gauges: what the last ranking left out is gone at the next collection."""
+"""Gauges of the ranked sites. A site that the last ranking left out is not collected any more."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Read = Callable[[], Iterable[Level]]
 Observe = Callable[[Mapping[c.Metric, Read]], None]
 
 REMEMBERED_MAX = 1_000
-"""Places told on a meter that remembers each of them for good; later ones become ``_other``.
+"""Most places on a meter that keeps every attribute set for good; later ones become ``_other``.
 
-The SDK's takes 2,000 attribute sets: the rest is for ``_other`` of each task and window.
+The SDK allows 2,000 attribute sets: the rest is for ``_other`` of each task and window.
 """
 _NAME_MAX_BYTES = 200
-"""As the Collector's guard cuts a label, but from the end: the line number must stay."""
+"""The Collector cuts labels to this length too. We cut the beginning, to keep the line number."""
 
 
 class _Place(NamedTuple):
@@ -36,20 +36,20 @@ class _Place(NamedTuple):
 
 
 class SiteGauges:
-    """What the last ranking said of each place; written by one thread, read by the exporter's."""
+    """The last ranking, by place; written by one thread, read by the exporter's."""
 
     def __init__(self, observe: Observe, remembered_max: int | None = None) -> None:
-        """``observe`` makes the instruments; ``remembered_max`` bounds the places told by them."""
+        """``observe`` makes the instruments; ``remembered_max`` is the most places they get."""
         self._remembered_max = remembered_max
         self._remembered: set[_Place] = set()
         self._levels: Mapping[c.Metric, list[Level]] = {}
         observe({metric: partial(self._read, metric) for metric in c.SITE_METRICS})
 
-    def ranked(self, sites: Iterable[RankedSite], bounded_task: Callable[[str], str]) -> None:
-        """Tell these sites from now on, and no other.
+    def update(self, sites: Iterable[RankedSite], bounded_task: Callable[[str], str]) -> None:
+        """Replaces the sites.
 
-        Those that share task, name and window (files of one short name, or a name that did not
-        fit) are one place: their sizes and rates are added.
+        Sites with the same task, name and window (files of one short name, or a name that was cut)
+        are one place: their sizes and rates are added.
         """
         sizes: dict[_Place, int] = {}
         rates: dict[_Place, int] = {}
@@ -73,7 +73,7 @@ class SiteGauges:
         }
 
     def clear(self) -> None:
-        """Tell nothing, until sites are ranked again."""
+        """Removes all sites until the next ranking."""
         self._levels = {}
 
     def _read(self, metric: c.Metric) -> list[Level]:
@@ -89,7 +89,7 @@ class SiteGauges:
 
 
 def short_name(name: str) -> str:
-    """A place's name as a label: of a long one the end, which has the file and the line."""
+    """A place's name as a label. Of a long one the end is kept, which has the file and the line."""
     encoded = name.encode("utf-8", "replace")
     if len(encoded) <= _NAME_MAX_BYTES:
         return encoded.decode()
@@ -99,15 +99,15 @@ def short_name(name: str) -> str:
 
 
 def _as_levels(values: Mapping[_Place, int]) -> list[Level]:
-    # One number of more than 64 bits makes the exporter give up all metrics.
+    # One number of more than 64 bits makes the exporter drop all metrics.
     return [(in_64_bits(value), place.attributes()) for place, value in values.items()]
 
 
 class CurrentGauge:
-    """A gauge of which nothing is remembered; its points go out through our reader.
+    """A gauge that keeps no attribute sets; our own reader exports its points.
 
-    The SDK's observable gauge keeps every attribute set that it ever saw, and beyond 2,000 of them
-    tells no new one: a worker that runs for weeks would lose the line that begins to leak then.
+    The SDK's observable gauge keeps every attribute set that it ever saw and exports no new one
+    beyond 2,000. A worker that runs for weeks would not show a line that begins to leak then.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class CurrentGauge:
         self._clock_ns = clock_ns
 
     def collect(self) -> Metric | None:
-        """The metric as it goes out now; ``None`` where there is nothing to tell."""
+        """The metric as it is now; ``None`` if there are no points."""
         now_ns = self._clock_ns()
         points = [_point(value, attributes, now_ns) for value, attributes in self._read()]
         if not points:
@@ -128,7 +128,7 @@ class CurrentGauge:
 
 
 def _point(value: int | float, attributes: Mapping[str, Any], now_ns: int) -> NumberDataPoint:
-    # A gauge has no beginning; the SDK's own have none either.
+    # A gauge has no start time; the SDK's gauges have none either.
     return NumberDataPoint(
         attributes=dict(attributes),
         start_time_unix_nano=None,  # type: ignore[arg-type]

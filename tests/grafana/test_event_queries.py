@@ -59,8 +59,8 @@ def test_a_query_is_written_in_both_languages(
 def test_a_target_asks_for_lines_or_for_numbers_as_its_data_source_calls_them(
     store: EventStore,
 ) -> None:
-    events = store.asked(Events(LOST)).to_json()
-    count = store.asked(Count(Events(LOST), c.EXIT_REASON)).to_json()
+    events = store.target(Events(LOST)).to_json()
+    count = store.target(Count(Events(LOST), c.EXIT_REASON)).to_json()
     kinds = {"loki": ("range", "range"), "victorialogs": ("instant", "statsRange")}
     assert (events["queryType"], count["queryType"]) == kinds[store.name]
     assert count["legendFormat"] == f"{{{{{store.field(c.EXIT_REASON)}}}}}"

@@ -127,7 +127,7 @@ def counted(query: EventQuery, events: Sequence[Mapping[str, str]]) -> Counter[t
 
 def of_page(store: EventStore, query: EventQuery) -> PanelQuery:
     """The query as it stands in a dashboard."""
-    target = store.asked(query)
+    target = store.target(query)
     everything = dict.fromkeys(("instance", "task"), store.everything)
     return PanelQuery("", "", "A", store.plugin, target.expression, target.query_type, everything)
 

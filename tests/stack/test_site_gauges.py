@@ -53,7 +53,7 @@ class Sender:
 
     def send(self, *names: str) -> None:
         """These places are ranked, and told."""
-        self.gauges.ranked(map(site, names), lambda task: task)
+        self.gauges.update(map(site, names), lambda task: task)
         assert self.provider.force_flush(10_000)
 
 

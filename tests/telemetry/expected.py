@@ -67,6 +67,7 @@ EXPECTED_METRICS = {
     "celery.worker.memory.proportional": level("By", (FIRST_SLOT, 15)),
     "celery.worker.open_files": level("{file}", (FIRST_SLOT, 16)),
     "celery.worker.open_files.limit": level("{file}", (FIRST_SLOT, 17)),
+    "celery.worker.threads": level("{thread}", (FIRST_SLOT, 18)),
     "celery.worker.memory.limit": level(
         "By",
         ({"celery.memory.limit.kind": "cgroup"}, 1_000),
@@ -102,7 +103,7 @@ EXPECTED_METRICS = {
         "kind": "gauge",
         "points": points(({}, 0.0075)),
     },
-    "celery.memory.tracing.aborted": counter("{task}", (GROW, 1)),
+    "celery.memory.tracing.aborted": counter("{task}", ({}, 1)),
     "celery.memory.parts.switched_off": level(
         "{part}",
         ({"celery.memory.part": "_other"} | SECOND_SLOT, 1),

@@ -23,6 +23,7 @@ from tests.telemetry.expected import (
     EXPECTED_METRICS,
     EXPECTED_SITE_GAUGES,
     EXPECTED_WITHOUT_PROCESSES,
+    counter,
 )
 from tests.telemetry.expected_ends import EXPECTED_AT_ENDS
 from tests.telemetry.expected_events import (
@@ -64,8 +65,8 @@ def describe(path: str, line: int) -> CodePlace:
 def emitter_on(telemetry: Telemetry) -> Emitter:
     """An emitter in fixed surroundings."""
     oom_kills = OomKills(4)
-    oom_kills.counted(6, 0)
-    oom_kills.counted(7, 4 * S)
+    oom_kills.update(6, 0)
+    oom_kills.update(7, 4 * S)
     return Emitter(
         telemetry.meters.get_meter(c.SCOPE, "1"),
         telemetry.logger,
@@ -76,7 +77,7 @@ def emitter_on(telemetry: Telemetry) -> Emitter:
         CaptureAssembly("shop@host", 1, describe, None),
         ReporterContext(
             processes=lambda: {
-                "0": ProcessReading(11, 12, 0, 14, 15, 16, 17),
+                "0": ProcessReading(11, 12, 0, 14, 15, 16, 17, 18),
                 "main": ProcessReading(21),
             },
             limits=lambda: LIMITS,
@@ -126,7 +127,7 @@ def test_ends_of_processes_become_a_count_each_and_an_event_for_a_loss(
     emitter = fed(telemetry)
     for pid in (MAIN, FIRST, SECOND):
         emitter.state.gone(pid, 5 * S)
-    for end in emitter.state.judge(5 * S, all_now=True):
+    for end in emitter.state.classify_ended(5 * S, all_now=True):
         emitter.ended(end)
     for record in SUCCESSORS:
         emitter.apply(record)
@@ -138,7 +139,7 @@ def test_ends_of_processes_become_a_count_each_and_an_event_for_a_loss(
 
 def test_a_loss_that_was_found_late_is_told_and_counted(telemetry: Telemetry) -> None:
     emitter = emitter_on(telemetry)
-    emitter.lost(LATE, 3 * S)
+    emitter.emit_lost(LATE, 3 * S)
     assert telemetry.events() == [EXPECTED_LATE_LOSS]
     (point,) = telemetry.metrics()["celery.worker.process.exits"]["points"]
     assert (point["attributes"], point["value"]) == ({c.SLOT: "0", c.EXIT_REASON: "killed"}, 1)
@@ -149,13 +150,13 @@ def test_pressure_on_the_worker_is_told_of_each_process_the_largest_first(
 ) -> None:
     emitter = fed(telemetry)
     emitter.state.gone(FIRST, 4 * S)
-    emitter.pressed(Usage("cgroup", None, 910, 1_000), 4 * S)
+    emitter.emit_pressure(Usage("cgroup", None, 910, 1_000), 4 * S)
     assert telemetry.events() == EXPECTED_PRESSURE
 
 
 def test_pressure_on_one_process_is_told_of_that_one(telemetry: Telemetry) -> None:
     emitter = fed(telemetry)
-    emitter.pressed(Usage("rlimit_as", SECOND, 95, 100), 4 * S)
+    emitter.emit_pressure(Usage("rlimit_as", SECOND, 95, 100), 4 * S)
     (event,) = telemetry.events()
     assert {key: event["attributes"][key] for key in (c.SLOT, c.LIMIT_KIND, c.TASK_ID)} == {
         c.SLOT: "1",
@@ -168,7 +169,7 @@ def test_of_very_many_processes_the_hundred_largest_are_told(telemetry: Telemetr
     emitter = emitter_on(telemetry)
     for pid in range(1, 151):
         emitter.apply(ProcessUp(pid, 0, pid - 1, pid))
-    emitter.pressed(Usage("host", None, 95, 100), 4 * S)
+    emitter.emit_pressure(Usage("host", None, 95, 100), 4 * S)
     assert [event["attributes"][c.PROCESS_RSS] for event in telemetry.events()] == [
         *range(150, 50, -1)
     ]
@@ -184,7 +185,7 @@ def test_sites_are_gauges_as_well_until_they_are_ranked_no_more(telemetry: Telem
     emitter = fed(telemetry)
     emitter.emit_sites(30.0, 6 * S)
     assert telemetry.metrics() == EXPECTED_METRICS | EXPECTED_SITE_GAUGES
-    emitter.sites.forget()
+    emitter.sites.reset()
     emitter.emit_sites(30.0, 7 * S)
     assert telemetry.metrics().keys() == EXPECTED_METRICS.keys()
 
@@ -202,7 +203,7 @@ def test_a_capture_that_is_complete_becomes_an_event(
     telemetry: Telemetry, file: str | None, error: str | None, expected: Plain
 ) -> None:
     capture = replace(CAPTURE, reason="remote control", taken_ns=8 * S)
-    emitter_on(telemetry).captured(TakenCapture(3, capture, file, error))
+    emitter_on(telemetry).emit_capture(TakenCapture(3, capture, file, error))
     assert telemetry.events() == [expected]
 
 
@@ -214,7 +215,8 @@ def test_before_any_record_only_what_can_be_seen_from_outside_is_told(
         name for name in EXPECTED_METRICS if name.startswith("celery.worker.heap.")
     }
     left = {k: v for k, v in EXPECTED_METRICS.items() if k not in of_records}
-    assert telemetry.metrics() == left | EXPECTED_WITHOUT_PROCESSES
+    none_yet = {c.TRACING_ABORTED.name: counter("{task}", ({}, 0))}
+    assert telemetry.metrics() == left | EXPECTED_WITHOUT_PROCESSES | none_yet
     assert telemetry.events() == []
 
 
@@ -223,7 +225,7 @@ def test_after_a_fork_what_the_parent_counted_is_the_parent_s_to_tell(
 ) -> None:
     emitter = fed(telemetry)
     emitter.emit_sites(30.0, 6 * S)
-    emitter.forget()
+    emitter.reset()
     names = telemetry.metrics().keys()
     assert "celery.task.memory.measured" not in names
     assert not names & EXPECTED_SITE_GAUGES.keys()

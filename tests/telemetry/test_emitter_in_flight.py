@@ -42,7 +42,7 @@ def emitter(telemetry: Telemetry) -> Emitter:
 
 def dies(emitter: Emitter) -> None:
     emitter.state.gone(PID, 20)
-    for end in emitter.state.judge(20, all_now=True):
+    for end in emitter.state.classify_ended(20, all_now=True):
         emitter.ended(end)
 
 
@@ -61,12 +61,12 @@ ONCE = [("app.first", 1, 70)]
 def test_a_start_that_is_only_held_counts_nothing_yet(
     emitter: Emitter, telemetry: Telemetry
 ) -> None:
-    emitter.holds(START)
+    emitter.task_in_flight(START)
     assert retained(telemetry) == []
 
 
 def test_the_end_of_a_held_task_counts_it(emitter: Emitter, telemetry: Telemetry) -> None:
-    emitter.holds(START)
+    emitter.task_in_flight(START)
     emitter.apply(END)
     dies(emitter)
     assert retained(telemetry) == ONCE
@@ -75,8 +75,8 @@ def test_the_end_of_a_held_task_counts_it(emitter: Emitter, telemetry: Telemetry
 def test_a_process_that_died_in_its_task_has_it_counted(
     emitter: Emitter, telemetry: Telemetry
 ) -> None:
-    emitter.holds(START)
-    emitter.holds(START)
+    emitter.task_in_flight(START)
+    emitter.task_in_flight(START)
     dies(emitter)
     assert retained(telemetry) == ONCE
 
@@ -85,7 +85,7 @@ def test_an_end_that_was_read_before_the_page_counts_it_alone(
     emitter: Emitter, telemetry: Telemetry
 ) -> None:
     emitter.apply(END)
-    emitter.holds(START)
+    emitter.task_in_flight(START)
     dies(emitter)
     assert retained(telemetry) == ONCE
 
@@ -94,7 +94,7 @@ def test_a_start_that_was_sent_and_then_looked_at_counts_once(
     emitter: Emitter, telemetry: Telemetry
 ) -> None:
     emitter.apply(START)
-    emitter.holds(START)
+    emitter.task_in_flight(START)
     dies(emitter)
     assert retained(telemetry) == ONCE
 
@@ -102,7 +102,7 @@ def test_a_start_that_was_sent_and_then_looked_at_counts_once(
 def test_a_held_task_that_handed_over_to_the_general_way_counts_once(
     emitter: Emitter, telemetry: Telemetry
 ) -> None:
-    emitter.holds(START)
+    emitter.task_in_flight(START)
     emitter.apply(START)
     dies(emitter)
     assert retained(telemetry) == ONCE
@@ -111,7 +111,7 @@ def test_a_held_task_that_handed_over_to_the_general_way_counts_once(
 def test_what_its_successor_tells_of_a_dead_process_names_its_task_once(
     emitter: Emitter, telemetry: Telemetry
 ) -> None:
-    emitter.holds(START)
+    emitter.task_in_flight(START)
     emitter.apply(TaskInFlightAtExit(*START))
     assert [task.task_id for task in emitter.state.processes[PID].in_flight] == ["id-2"]
     dies(emitter)

@@ -26,13 +26,13 @@ class Records:
     def __init__(self) -> None:
         self.applying = Lock()
         self.applied = 0
-        self.told: list[int] = []
+        self.acknowledged: list[int] = []
 
-    def mark(self) -> int:
+    def position(self) -> int:
         return self.applied
 
-    def taken(self, mark: int) -> None:
-        self.told.append(mark)
+    def acknowledge(self, position: int) -> None:
+        self.acknowledged.append(position)
 
 
 class TroubledExporter(MemoryExporter):
@@ -68,7 +68,7 @@ def exporter() -> TroubledExporter:
 @pytest.fixture
 def meters(records: Records, exporter: TroubledExporter) -> Iterator[MeterProvider]:
     reader = TaskHistogramReader(
-        exporter, export_interval_millis=math.inf, histograms=[], marks=records
+        exporter, export_interval_millis=math.inf, histograms=[], checkpoints=records
     )
     made = MeterProvider([reader], shutdown_on_exit=False)
 
@@ -93,7 +93,7 @@ def test_what_was_collected_and_its_mark_are_of_the_same_records(
     for records.applied in (3, 8):
         meters.force_flush()
         assert exported(exporter) == records.applied
-    assert records.told == [3, 8]
+    assert records.acknowledged == [3, 8]
     assert not records.applying.locked()
 
 
@@ -103,7 +103,7 @@ def test_what_no_endpoint_took_is_not_marked(
 ) -> None:
     exporter.result = result
     meters.force_flush()
-    assert (records.told, records.applying.locked()) == ([], False)
+    assert (records.acknowledged, records.applying.locked()) == ([], False)
 
 
 def test_records_are_applied_while_an_endpoint_hangs(
@@ -117,7 +117,7 @@ def test_records_are_applied_while_an_endpoint_hangs(
         records.applied = 5
         records.applying.release()
     flush.join(10)
-    assert (exported(exporter), records.told) == (0, [0])
+    assert (exported(exporter), records.acknowledged) == (0, [0])
 
 
 def test_a_collection_that_is_asked_for_while_one_is_sent_is_made_after_it(
@@ -133,7 +133,7 @@ def test_a_collection_that_is_asked_for_while_one_is_sent_is_made_after_it(
             records.applied = 5
     for flush in flushes:
         flush.join(10)
-    assert (exported(exporter), records.told) == (5, [0, 5])
+    assert (exported(exporter), records.acknowledged) == (5, [0, 5])
 
 
 def test_nothing_is_collected_while_a_record_is_applied(
@@ -145,7 +145,7 @@ def test_nothing_is_collected_while_a_record_is_applied(
         records.applied = 7
         assert exporter.exported == []
     flush.join(10)
-    assert (exported(exporter), records.told) == (7, [7])
+    assert (exported(exporter), records.acknowledged) == (7, [7])
 
 
 def test_a_pipeline_marks_what_its_endpoint_took_and_says_that_it_does(records: Records) -> None:
@@ -154,24 +154,24 @@ def test_a_pipeline_marks_what_its_endpoint_took_and_says_that_it_does(records: 
         with pytest.MonkeyPatch.context() as patched:
             for name, value in {**environ, "NO_PROXY": "127.0.0.1"}.items():
                 patched.setenv(name, value)
-            pipeline = open_pipeline("w@h", 3_600, environ, marks=records)
+            pipeline = open_pipeline("w@h", 3_600, environ, checkpoints=records)
             pipeline.meter.create_counter("tasks").add(1)
             records.applied = 4
             pipeline.send_metrics()
-            wait_until("the mark is told", lambda: records.told, 10)
+            wait_until("the mark is told", lambda: records.acknowledged, 10)
             pipeline.shutdown()
-    assert pipeline.marked
-    assert records.told == [4, 4]
+    assert pipeline.checkpointed
+    assert records.acknowledged == [4, 4]
 
 
 @pytest.mark.parametrize(
-    ("exporters", "marked"), [("none", False), ("console", True), ("console,console", False)]
+    ("exporters", "checkpointed"), [("none", False), ("console", True), ("console,console", False)]
 )
 def test_where_no_endpoint_or_two_take_metrics_nothing_is_marked(
-    records: Records, exporters: str, marked: bool
+    records: Records, exporters: str, checkpointed: bool
 ) -> None:
     environ = {"OTEL_METRICS_EXPORTER": exporters, "OTEL_LOGS_EXPORTER": "none"}
-    pipeline = open_pipeline("w@h", 3_600, environ, marks=records)
+    pipeline = open_pipeline("w@h", 3_600, environ, checkpoints=records)
     pipeline.meter.create_counter("tasks").add(1)
     pipeline.shutdown()
-    assert (pipeline.marked, bool(records.told)) == (marked, marked)
+    assert (pipeline.checkpointed, bool(records.acknowledged)) == (checkpointed, checkpointed)

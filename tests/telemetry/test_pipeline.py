@@ -135,7 +135,7 @@ def test_an_exporter_that_is_not_known_is_told_and_left_out(
     use(opened(monkeypatch, OTEL_METRICS_EXPORTER="prometheus", OTEL_LOGS_EXPORTER="otlp,pigeon"))
     assert [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING] == [
         "OTEL_METRICS_EXPORTER=prometheus is not otlp, console or none: ignored",
-        "OTEL_METRICS_EXPORTER names no exporter that can be had: otlp is used",
+        "OTEL_METRICS_EXPORTER names no known exporter: otlp is used",
         "OTEL_LOGS_EXPORTER=pigeon is not otlp, console or none: ignored",
     ]
     assert (len(receiver.received.points), len(receiver.received.events)) == (2, 1)

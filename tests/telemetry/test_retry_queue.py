@@ -13,7 +13,7 @@ import pytest
 from demo.receiver import Receiver
 from otel_celery_memory import conventions as c
 from otel_celery_memory.telemetry import pipeline
-from otel_celery_memory.telemetry.retry_queue import KEPT_MAX, RetryQueue, lost_pids
+from otel_celery_memory.telemetry.retry_queue import EVENTS_MAX, RetryQueue, lost_pids
 from tests.processes import wait_until
 
 NEVER_S = 3_600.0
@@ -26,7 +26,7 @@ class Endpoint:
 
     up: bool = True
     refused: tuple[str, ...] = ()
-    taken: list[str] = field(default_factory=list)
+    accepted: list[str] = field(default_factory=list)
     tries: int = 0
     ended: bool = False
     raises: bool = False
@@ -37,7 +37,7 @@ class Endpoint:
             if self.raises:
                 raise ConnectionError("closed")
             return FAILURE
-        self.taken += batch
+        self.accepted += batch
         return SUCCESS
 
     def shutdown(self) -> None:
@@ -45,23 +45,23 @@ class Endpoint:
 
 
 def test_what_is_taken_is_sent_once() -> None:
-    endpoint, told = Endpoint(), list[Sequence[str]]()
-    events = RetryQueue(endpoint, told.append, NEVER_S)
+    endpoint, acknowledged = Endpoint(), list[Sequence[str]]()
+    events = RetryQueue(endpoint, acknowledged.append, NEVER_S)
     events.export(["a", "b"])
     events.export(["c"])
-    assert (endpoint.taken, told) == (["a", "b", "c"], [["a", "b"], ["c"]])
+    assert (endpoint.accepted, acknowledged) == (["a", "b", "c"], [["a", "b"], ["c"]])
 
 
 def test_what_an_outage_kept_follows_the_next_that_is_taken() -> None:
-    endpoint, told = Endpoint(up=False), list[str]()
-    events = RetryQueue(endpoint, told.extend, NEVER_S)
+    endpoint, acknowledged = Endpoint(up=False), list[str]()
+    events = RetryQueue(endpoint, acknowledged.extend, NEVER_S)
     events.export(["a"])
     events.export(["b"])
-    assert told == []
+    assert acknowledged == []
     endpoint.up = True
     events.export(["c"])
     events.export(["d"])
-    assert endpoint.taken == told == ["c", "a", "b", "d"]
+    assert endpoint.accepted == acknowledged == ["c", "a", "b", "d"]
     events.shutdown()
 
 
@@ -73,9 +73,9 @@ def test_what_an_outage_kept_is_sent_without_another_event(raises: bool) -> None
     tries = endpoint.tries
     wait_until("it is tried again", lambda: endpoint.tries > tries, 30)
     endpoint.up = True
-    wait_until("it is taken", lambda: endpoint.taken == ["a"], 30)
+    wait_until("it is taken", lambda: endpoint.accepted == ["a"], 30)
     events.shutdown()
-    assert endpoint.taken == ["a"]
+    assert endpoint.accepted == ["a"]
 
 
 def test_the_end_is_one_more_try() -> None:
@@ -84,7 +84,7 @@ def test_the_end_is_one_more_try() -> None:
     events.export(["a"])
     endpoint.up = True
     events.shutdown()
-    assert (endpoint.taken, endpoint.ended) == (["a"], True)
+    assert (endpoint.accepted, endpoint.ended) == (["a"], True)
 
 
 def test_what_alone_is_refused_is_given_up() -> None:
@@ -93,7 +93,7 @@ def test_what_alone_is_refused_is_given_up() -> None:
     events.export(["bad"])
     for number in range(10):
         events.export([str(number)])
-    assert endpoint.taken == [str(number) for number in range(10)]
+    assert endpoint.accepted == [str(number) for number in range(10)]
     assert endpoint.tries == 1 + 10 + 3
     events.shutdown()
 
@@ -101,25 +101,27 @@ def test_what_alone_is_refused_is_given_up() -> None:
 def test_the_oldest_are_given_up_where_too_many_are_kept() -> None:
     endpoint = Endpoint(up=False)
     events = RetryQueue(endpoint, retry_s=NEVER_S)
-    for number in range(KEPT_MAX + 2):
+    for number in range(EVENTS_MAX + 2):
         events.export([str(number)])
     endpoint.up = True
     events.export(["last"])
-    assert endpoint.taken == ["last", *(str(number) for number in range(2, KEPT_MAX + 2))]
+    assert endpoint.accepted == ["last", *(str(number) for number in range(2, EVENTS_MAX + 2))]
     events.shutdown()
 
 
 def test_a_real_collector_gets_what_it_refused_and_the_process_is_known_as_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    told: list[int] = []
+    acknowledged: list[int] = []
     # Two seconds in production.
     monkeypatch.setattr(pipeline, "RetryQueue", partial(RetryQueue, retry_s=0.05))
     with Receiver(400) as receiver:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         opened = pipeline.open_pipeline(
-            "celery@box", NEVER_S, events_sent=lambda events: told.extend(lost_pids(events))
+            "celery@box",
+            NEVER_S,
+            events_acknowledged=lambda events: acknowledged.extend(lost_pids(events)),
         )
         attributes = {c.PROCESS_PID: 11}
         opened.logger.emit(event_name=c.PROCESS_LOST.name, body="gone", attributes=attributes)
@@ -127,9 +129,9 @@ def test_a_real_collector_gets_what_it_refused_and_the_process_is_known_as_told(
         opened.send_events()
         wait_until("it was refused", lambda: receiver.received.requests, 30)
         receiver.status = 200
-        wait_until("it is sent again", lambda: told, 30)
+        wait_until("it is sent again", lambda: acknowledged, 30)
         opened.shutdown()
-        assert told == [11]
+        assert acknowledged == [11]
         assert [event.name for event in receiver.received.events] == [
             c.PROCESS_LOST.name,
             c.PRESSURE.name,

@@ -47,10 +47,12 @@ def telemetry(request: pytest.FixtureRequest) -> Iterator[Telemetry]:
 
 
 def rank(telemetry: Telemetry, *sites: RankedSite) -> None:
-    telemetry.site_gauges.ranked(sites, lambda task: task)
+    telemetry.site_gauges.update(sites, lambda task: task)
 
 
-def told(telemetry: Telemetry, metric: c.Metric = c.SITE_SIZE_LEVEL) -> dict[tuple[str, ...], int]:
+def points_of(
+    telemetry: Telemetry, metric: c.Metric = c.SITE_SIZE_LEVEL
+) -> dict[tuple[str, ...], int]:
     """Value by task, place and window; what has no task is of ``-``."""
     points = telemetry.metrics().get(metric.name, {"points": []})["points"]
     return {
@@ -64,23 +66,23 @@ OF_SITE = ("app.grow", "app/feeds.py:41", "complete")
 
 def test_a_site_is_told_with_its_task_its_place_and_its_window(telemetry: Telemetry) -> None:
     rank(telemetry, SITE)
-    assert told(telemetry) == {OF_SITE: 100}
-    assert told(telemetry, c.SITE_RATE_LEVEL) == {OF_SITE: 1_000}
-    assert told(telemetry, c.SITE_RUNS_LEVEL) == {OF_SITE: 3}
+    assert points_of(telemetry) == {OF_SITE: 100}
+    assert points_of(telemetry, c.SITE_RATE_LEVEL) == {OF_SITE: 1_000}
+    assert points_of(telemetry, c.SITE_RUNS_LEVEL) == {OF_SITE: 3}
 
 
 def test_a_site_is_told_at_each_collection_until_the_next_ranking(telemetry: Telemetry) -> None:
     rank(telemetry, SITE)
-    assert told(telemetry) == told(telemetry) == {OF_SITE: 100}
+    assert points_of(telemetry) == points_of(telemetry) == {OF_SITE: 100}
 
 
 def test_a_site_that_another_has_replaced_is_gone_at_the_next_collection(
     telemetry: Telemetry,
 ) -> None:
     rank(telemetry, SITE)
-    told(telemetry)
+    points_of(telemetry)
     rank(telemetry, replace(SITE, name="app/feeds.py:44", size_bytes=7))
-    assert told(telemetry) == {("app.grow", "app/feeds.py:44", "complete"): 7}
+    assert points_of(telemetry) == {("app.grow", "app/feeds.py:44", "complete"): 7}
 
 
 @pytest.mark.parametrize("metric", c.SITE_METRICS, ids=lambda metric: metric.name)
@@ -91,41 +93,41 @@ def test_a_ranking_without_sites_leaves_no_metric(telemetry: Telemetry, metric: 
     assert metric.name not in telemetry.metrics()
 
 
-def test_a_partial_window_has_a_size_and_no_rate(telemetry: Telemetry) -> None:
+def test_a_slice_has_a_size_and_no_rate(telemetry: Telemetry) -> None:
     rank(telemetry, replace(SITE, kind=WindowKind.PARTIAL, rate_bytes_per_minute=None))
-    assert told(telemetry) == {("app.grow", "app/feeds.py:41", "partial"): 100}
-    assert told(telemetry, c.SITE_RATE_LEVEL) == {}
+    assert points_of(telemetry) == {("app.grow", "app/feeds.py:41", "partial"): 100}
+    assert points_of(telemetry, c.SITE_RATE_LEVEL) == {}
 
 
 def test_a_site_of_no_task_has_no_attribute_for_it(telemetry: Telemetry) -> None:
     rank(telemetry, replace(SITE, task="", kind=WindowKind.PROCESS))
-    assert told(telemetry) == {("-", "app/feeds.py:41", "process"): 100}
+    assert points_of(telemetry) == {("-", "app/feeds.py:41", "process"): 100}
 
 
 def test_places_that_read_the_same_are_added(telemetry: Telemetry) -> None:
     rank(telemetry, SITE, replace(SITE, path="/elsewhere/app/feeds.py", runs=9, size_bytes=1))
-    assert told(telemetry) == {OF_SITE: 101}
-    assert told(telemetry, c.SITE_RATE_LEVEL) == {OF_SITE: 2_000}
-    assert told(telemetry, c.SITE_RUNS_LEVEL) == {OF_SITE: 9}
+    assert points_of(telemetry) == {OF_SITE: 101}
+    assert points_of(telemetry, c.SITE_RATE_LEVEL) == {OF_SITE: 2_000}
+    assert points_of(telemetry, c.SITE_RUNS_LEVEL) == {OF_SITE: 9}
 
 
 def test_a_task_that_is_beyond_the_bound_is_other(telemetry: Telemetry) -> None:
-    telemetry.site_gauges.ranked([SITE, replace(SITE, task="app.b")], lambda task: c.OTHER)
-    assert told(telemetry) == {("_other", "app/feeds.py:41", "complete"): 200}
+    telemetry.site_gauges.update([SITE, replace(SITE, task="app.b")], lambda task: c.OTHER)
+    assert points_of(telemetry) == {("_other", "app/feeds.py:41", "complete"): 200}
 
 
 def test_sums_of_more_than_64_bits_do_not_stop_the_export(telemetry: Telemetry) -> None:
     large = replace(SITE, size_bytes=2**63, runs=2**70, rate_bytes_per_minute=-(2**65))
     rank(telemetry, large, large)
     assert exported(telemetry) == []
-    assert told(telemetry) == {OF_SITE: 2**63 - 1}
-    assert told(telemetry, c.SITE_RATE_LEVEL) == {OF_SITE: -(2**63)}
+    assert points_of(telemetry) == {OF_SITE: 2**63 - 1}
+    assert points_of(telemetry, c.SITE_RATE_LEVEL) == {OF_SITE: -(2**63)}
 
 
 def test_a_file_whose_name_is_no_utf_8_does_not_stop_the_export(telemetry: Telemetry) -> None:
     rank(telemetry, replace(SITE, name="app/\udcff.py:1"))
     assert exported(telemetry) == []
-    assert told(telemetry) == {("app.grow", "app/?.py:1", "complete"): 100}
+    assert points_of(telemetry) == {("app.grow", "app/?.py:1", "complete"): 100}
 
 
 def test_after_more_places_than_the_sdk_remembers_a_new_one_is_still_told() -> None:
@@ -133,7 +135,7 @@ def test_after_more_places_than_the_sdk_remembers_a_new_one_is_still_told() -> N
     for number in range(SDK_SETS_MAX + 100):
         rank(telemetry, replace(SITE, name=f"app/{number}.py:1"))
         telemetry.metrics()
-    assert told(telemetry) == {("app.grow", f"app/{SDK_SETS_MAX + 99}.py:1", "complete"): 100}
+    assert points_of(telemetry) == {("app.grow", f"app/{SDK_SETS_MAX + 99}.py:1", "complete"): 100}
     telemetry.meters.shutdown()
 
 
@@ -146,7 +148,7 @@ def test_on_a_meter_that_remembers_places_the_thousand_first_keep_their_names() 
         replace(SITE, name="app/0.py:1"),
         *(replace(SITE, name=f"new/{number}.py:1", task=f"t{number % 2}") for number in range(3)),
     )
-    assert told(telemetry) == {
+    assert points_of(telemetry) == {
         ("app.grow", "app/0.py:1", "complete"): 100,
         ("t0", "_other", "complete"): 200,
         ("t1", "_other", "complete"): 100,

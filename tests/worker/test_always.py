@@ -9,7 +9,7 @@ from tests.processes import wait_until
 from tests.worker.harness import Start
 from tests.worker.test_budget import sites
 
-IN_FLIGHT_BYTES = 100_000
+HELD_BYTES = 100_000
 FAILING = ("fail_holding", "retry_holding")
 
 
@@ -19,7 +19,7 @@ def test_what_a_failed_or_retried_run_keeps_until_collection_is_not_its_leak(
 ) -> None:
     environ = {
         "OTEL_CELERY_MEMORY_TRACING": tracing,
-        "OTEL_CELERY_MEMORY_SITES_INTERVAL": "2",
+        "OTEL_CELERY_MEMORY_SITES_INTERVAL": "1",
         "OTEL_CELERY_MEMORY_SITES_TOP": "100",
     }
 
@@ -36,8 +36,8 @@ def test_what_a_failed_or_retried_run_keeps_until_collection_is_not_its_leak(
     with start(arguments=["--concurrency=1"], environ=environ) as worker:
 
         def reported_all() -> bool:
-            for name in FAILING * 20:
-                worker.send(name, IN_FLIGHT_BYTES).get(timeout=30, propagate=False)
+            for name in FAILING * 8:
+                worker.send(name, HELD_BYTES).get(timeout=30, propagate=False)
                 worker.run("noop")
             return {task for task, _ in reported()} >= {*FAILING, "noop"}
 

@@ -94,7 +94,7 @@ def test_a_container_killed_as_a_whole_is_reported_by_the_next_with_the_same_pid
         wait_until("the task is written down", lambda: written(result.id), 15)
         everyone = inhabitants(worker.pid)
         os.kill(worker.pid, signal.SIGKILL)
-        worker.server.process.wait(10)
+        worker.server.process.wait(60)
         assert not [pid for pid in everyone if Path(f"/proc/{pid}").exists()]
     assert losses(receiver.received) == []
 

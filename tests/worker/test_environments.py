@@ -72,7 +72,7 @@ def test_on_a_read_only_root_what_cannot_be_written_is_logged_once(
         worker.stop()
     assert f"{tmp_path}/captures' cannot be used: Read-only file system" in answer
     (line,) = OURS.findall(worker.log())
-    assert f"the state cannot be kept in {tmp_path}/state: [Errno 30] Read-only file" in line
+    assert f"the state cannot be saved in {tmp_path}/state: [Errno 30] Read-only file" in line
     assert measured(receiver.received) == {"noop": 11}
     assert exits(receiver.received) == {"killed": 1, "shutdown": 2}
 

@@ -1,7 +1,7 @@
-"""What is known of one worker, from its records: no I/O, no clock, no OpenTelemetry SDK.
+"""The state of one worker, derived from its records: no I/O, no clock, no OpenTelemetry SDK.
 
-`worker_state` takes in records and judges which processes have ended; `processes` is one process of
-it, `exits` says how one ended and who took its place, `totals` counts.
+`worker_state` applies records and classifies how processes ended. `processes` is the state of one
+process, `exits` has the rules for an end and its successor, `totals` the counts.
 """
 
 __all__ = ["exits", "processes", "totals", "worker_state"]

@@ -1,13 +1,17 @@
-"""How a process ended, from all that was said of it, and who took its place. Pure.
+"""Classifies how a process ended, and matches a child with its successor. Pure.
 
-The child's goodbye, the main process that reaped it, the main process that ran out of patience
-with its task, and the kernel's count of OOM kills each know a part. The cgroup counts its OOM
-kills, but not of whom: a count that rose at about the time when a process died by SIGKILL is that
-process's, and no other's. The victim may have been somebody else (a program that a task started):
-then nobody claims it, and it is forgotten.
+Four sources each know a part: the child's goodbye, the main process that reaped it, the main
+process that enforced a time limit, and the kernel's count of OOM kills.
 
-Recycling costs an empty place in the pool and brings memory given back. A child's end is judged
-after its successor may be up, so the two are matched by their times.
+- The cgroup counts OOM kills without naming the victim. If the count rose at about the time when a
+  process died by SIGKILL, that process claims the kill, and no other may. The count rises before
+  the victim gets its signal, so it is read when the end of a pid is noticed. If the victim was
+  another program, such as one that a task started, no process claims the kill and it is dropped.
+- A child that gets SIGTERM says an orderly goodbye, whoever sent the signal. Only the main process
+  knows whether it sent it (`ProcessExited.reason`).
+
+Recycling leaves a slot empty for a while and frees memory. The successor may be up before the end
+of its predecessor is classified, so the two are matched by slot and time.
 """
 
 from __future__ import annotations
@@ -26,13 +30,13 @@ from otel_celery_memory.ipc.records import (
 from otel_celery_memory.reporter.state.processes import ProcessState
 
 CLAIM_WITHIN_NS = 10_000_000_000
-"""How long after its kill a process may be seen to be gone: giving back its memory takes time."""
+"""A killed process may disappear this much later: freeing its memory takes time."""
 _UNCLAIMED_MAX = 64
 EX_RECYCLE = 155
-"""billiard's exit code of a child that reached a per-child limit."""
+"""billiard's exit code for a child that reached a per-child limit."""
 _SIGKILL, _SIGTERM = 9, 15
 _CRASH_SIGNALS = frozenset((4, 6, 7, 8, 11))
-"""SIGILL, SIGABRT, SIGBUS, SIGFPE and SIGSEGV: the process's own doing."""
+"""SIGILL, SIGABRT, SIGBUS, SIGFPE and SIGSEGV: raised by the process itself."""
 _LOST = frozenset(
     (
         ExitReason.TIME_LIMIT,
@@ -42,11 +46,11 @@ _LOST = frozenset(
         ExitReason.CRASHED,
     )
 )
-_WANTED = (ExitReason.TERMINATED.value, ExitReason.AUTOSCALE.value)
+_MAIN_REASONS = (ExitReason.TERMINATED.value, ExitReason.AUTOSCALE.value)
 _How = tuple[ExitReason, int | None, TaskStarted | None]
 """Reason, signal, and the task that was lost."""
 _UPS_MAX = 32
-"""Children of one place that may come up before the first of their predecessors is judged."""
+"""Most starts kept of a slot until the end of the first predecessor is classified."""
 _NOT_REPLACED = (ExitReason.SHUTDOWN, ExitReason.AUTOSCALE)
 
 
@@ -57,42 +61,42 @@ class _Kill:
 
 
 class OomKills:
-    """Follows the count of OOM kills and lets deaths claim them."""
+    """Follows the kernel's count of OOM kills; ends of processes claim them."""
 
     def __init__(self, at_start: int | None = None) -> None:
-        """``at_start`` is the count when the worker started; ``None`` where nothing counts."""
+        """``at_start`` is the count when the worker started; ``None`` if the kernel has none."""
         self._at_start = at_start
         self._count = at_start
-        self._looked_ns: int | None = None
+        self._read_ns: int | None = None
         self._unclaimed: list[_Kill] = []
 
     @property
     def count(self) -> int | None:
-        """The cgroup's count when it was last looked at."""
+        """The count as it was last read."""
         return self._count
 
     @property
     def since_start(self) -> int | None:
-        """OOM kills since the worker started; ``None`` where nothing counts them."""
+        """OOM kills since the worker started; ``None`` if the kernel has no count."""
         if self._at_start is None or self._count is None:
             return None
         return max(self._count - self._at_start, 0)
 
-    def counted(self, count: int | None, now_ns: int) -> None:
-        """The count is this now; what is more than before was killed since the last look."""
+    def update(self, count: int | None, now_ns: int) -> None:
+        """Applies a new reading; a rise is that many kills since the reading before."""
         if count is None:
             return
         if self._at_start is None:
             self._at_start = count
-        # What was killed before the first look, an earlier reporter has told.
-        if self._looked_ns is not None:
+        # An earlier reporter has emitted the kills before the first reading.
+        if self._read_ns is not None:
             risen = min(count - (self._count or 0), _UNCLAIMED_MAX)
-            self._unclaimed += [_Kill(self._looked_ns, now_ns)] * risen
+            self._unclaimed += [_Kill(self._read_ns, now_ns)] * risen
             del self._unclaimed[:-_UNCLAIMED_MAX]
-        self._count, self._looked_ns = count, now_ns
+        self._count, self._read_ns = count, now_ns
 
     def claim(self, gone_ns: int) -> bool:
-        """Whether a process that was gone at this time, by SIGKILL, was an OOM kill."""
+        """Whether a process that SIGKILL ended at this time was an OOM kill; claims the kill."""
         for kill in self._unclaimed:
             if kill.after_ns <= gone_ns <= kill.until_ns + CLAIM_WITHIN_NS:
                 self._unclaimed.remove(kill)
@@ -102,7 +106,7 @@ class OomKills:
 
 @dataclass(frozen=True)
 class ProcessEnd:
-    """How a process ended; ``task`` is what it was running, where it did not end by itself."""
+    """How a process ended; ``task`` is the task that was cut short, if any."""
 
     process: ProcessState
     reason: ExitReason
@@ -112,28 +116,28 @@ class ProcessEnd:
 
     @property
     def lost(self) -> bool:
-        """Whether it ended otherwise than by shutdown, recycling or shrinking, or took a task."""
-        # A pool picks idle children when it shrinks, but one may be given a task that moment.
+        """Whether it ended otherwise than by shutdown, recycling or shrinking, or lost a task."""
+        # A pool that shrinks picks idle children, but one may just have been given a task.
         shrunk = self.reason is ExitReason.AUTOSCALE and self.task is not None
         return shrunk or self.reason in _LOST
 
 
 @dataclass(frozen=True)
 class Worker:
-    """What is known of the worker as a whole when one of its processes has ended."""
+    """The state of the worker as a whole when one of its processes has ended."""
 
     stopping: bool
     said_goodbye: bool
 
 
-def end_of(process: ProcessState, worker: Worker, overdue: bool, oom: OomKills) -> ProcessEnd:
-    """How a process that is gone ended; ``overdue``: its task had run into its hard time limit."""
+def classify_end(process: ProcessState, worker: Worker, overdue: bool, oom: OomKills) -> ProcessEnd:
+    """Classifies the end of a process; ``overdue``: its task had reached its hard time limit."""
     assert process.gone_ns is not None
     if overdue:
-        # The child tells the end of the task and begins its goodbye before the SIGKILL comes.
+        # The child sends the end of its task and begins its goodbye before the SIGKILL arrives.
         how: _How = (ExitReason.TIME_LIMIT, None, process.last)
-    elif process.wanted in _WANTED and not worker.stopping:
-        how = _as_wanted(process)
+    elif process.main_reason in _MAIN_REASONS and not worker.stopping:
+        how = _ended_by_main(process)
     elif process.down is not None:
         how = _after_goodbye(process, process.down, worker)
     elif process.slot == MAIN_SLOT and worker.said_goodbye:
@@ -143,25 +147,25 @@ def end_of(process: ProcessState, worker: Worker, overdue: bool, oom: OomKills) 
     return ProcessEnd(process, *how, process.gone_ns)
 
 
-def _as_wanted(process: ProcessState) -> _How:
-    """The main process sent the signal; the child says goodbye in its handler if it can."""
-    reason = ExitReason(process.wanted)
+def _ended_by_main(process: ProcessState) -> _How:
+    """The main process sent the signal; the child's handler may have sent a goodbye."""
+    reason = ExitReason(process.main_reason)
     number = _signal_of(process) if reason is ExitReason.TERMINATED else None
     return reason, number, _cut_task(process)
 
 
 def _after_goodbye(process: ProcessState, down: ProcessDown, worker: Worker) -> _How:
-    number = signal_in(down.exit_code)
+    number = signal_of_code(down.exit_code)
     if worker.stopping or (number is None and not process.terminated):
-        return announced(down), None, None
-    # Its goodbye is orderly all the same: SIGTERM from outside, or sys.exit() in the task.
+        return reason_of_goodbye(down), None, None
+    # The goodbye looks orderly: SIGTERM from outside, or sys.exit() in the task.
     reason = ExitReason.CRASHED if number is None else ExitReason.KILLED
     return reason, number, _cut_task(process)
 
 
 def _without_goodbye(process: ProcessState, gone_ns: int, oom: OomKills) -> _How:
     task = process.running
-    reason, number = unannounced(process.exit_code)
+    reason, number = reason_of_exit_code(process.exit_code)
     killed = reason is ExitReason.KILLED and number in (_SIGKILL, None)
     if killed and oom.claim(gone_ns):
         return ExitReason.OOM_KILL, _SIGKILL, task
@@ -169,14 +173,14 @@ def _without_goodbye(process: ProcessState, gone_ns: int, oom: OomKills) -> _How
 
 
 def _cut_task(process: ProcessState) -> TaskStarted | None:
-    """The task that did not end by itself: told to have ended by its process's handler, or not."""
+    """The task that was cut short, whether or not its process's handler sent an end."""
     if process.terminated:
         return process.last
     return process.running
 
 
-def announced(down: ProcessDown) -> ExitReason:
-    """The reason a process gave; one that we do not know is an orderly end all the same."""
+def reason_of_goodbye(down: ProcessDown) -> ExitReason:
+    """The reason that a goodbye gives; an unknown one counts as shutdown."""
     try:
         return ExitReason(down.reason)
     except ValueError:
@@ -184,23 +188,23 @@ def announced(down: ProcessDown) -> ExitReason:
 
 
 def _signal_of(process: ProcessState) -> int | None:
-    """The signal that ended it, by the code of its goodbye or of its exit."""
+    """The signal that ended it, from the exit code in its goodbye or from its own."""
     said = process.down.exit_code if process.down is not None else 0
-    return signal_in(said) or signal_in(process.exit_code or 0)
+    return signal_of_code(said) or signal_of_code(process.exit_code or 0)
 
 
-def signal_in(exit_code: int) -> int | None:
-    """The signal in a negative exit code.
+def signal_of_code(exit_code: int) -> int | None:
+    """The signal that a negative exit code stands for; ``None`` for other codes.
 
-    The kernel's is the signal's negative; billiard's handler leaves with the signal less 256.
+    After a kill the code is the negated signal; billiard's handler exits with the signal less 256.
     """
     if -256 < exit_code < -128:
         return 256 + exit_code
     return -exit_code if -128 <= exit_code < 0 else None
 
 
-def unannounced(exit_code: int | None) -> tuple[ExitReason, int | None]:
-    """Reason and signal of an end without goodbye, by the exit code, if it is known."""
+def reason_of_exit_code(exit_code: int | None) -> tuple[ExitReason, int | None]:
+    """Reason and signal of an end without goodbye; the exit code may be unknown."""
     if exit_code is None:
         return ExitReason.KILLED, None
     if exit_code == 0:
@@ -208,10 +212,10 @@ def unannounced(exit_code: int | None) -> tuple[ExitReason, int | None]:
     if exit_code == EX_RECYCLE:
         return ExitReason.MAX_TASKS, None
     if exit_code == _SIGTERM:
-        return ExitReason.KILLED, _SIGTERM  # billiard's handler, less what the kernel keeps of it
+        return ExitReason.KILLED, _SIGTERM  # billiard's handler: the kernel keeps the low 8 bits
     if exit_code > 0:
         return ExitReason.CRASHED, None
-    number = signal_in(exit_code)
+    number = signal_of_code(exit_code)
     return (ExitReason.CRASHED if number in _CRASH_SIGNALS else ExitReason.KILLED), number
 
 
@@ -226,9 +230,9 @@ class Life:
 
 @dataclass(frozen=True)
 class Replacement:
-    """From one child's end to its successor's readiness.
+    """A child that another one replaced; ``gap_s`` is how long the slot had no ready process.
 
-    ``freed_bytes`` is RSS at the end less the successor's at its start; ``None`` if unknown.
+    ``freed_bytes`` is RSS at the end less the successor's RSS at its start; ``None`` if unknown.
     """
 
     reason: str
@@ -244,15 +248,15 @@ class _Vacancy:
 
 
 class Recycling:
-    """Follows the children of each place in the pool."""
+    """Follows the children of each slot."""
 
     def __init__(self) -> None:
         self._ups: dict[int, deque[ProcessUp]] = {}
         self._vacant: dict[int, _Vacancy] = {}
 
     def up(self, record: ProcessUp) -> Replacement | None:
-        """A child is ready; whose place it takes, if that one's end was judged already."""
-        # A roll call tells no size, and is no beginning.
+        """A child is ready: its replacement of a predecessor whose end is classified, if any."""
+        # A record of the roll call has no size; the child started earlier.
         if not record.rss_bytes or not 0 <= record.slot < SLOTS_MAX:
             return None
         vacancy = self._vacant.get(record.slot)
@@ -263,7 +267,7 @@ class Recycling:
         return None
 
     def ended(self, end: ProcessEnd) -> tuple[Life | None, Replacement | None]:
-        """A process's end was judged: its life, and who took its place, if that one is up."""
+        """An end was classified: the child's life, and its replacement if the successor is up."""
         process = end.process
         if process.slot is None or not 0 <= process.slot < SLOTS_MAX:
             return None, None
@@ -271,7 +275,7 @@ class Recycling:
         ended_ns = end.time_ns if down is None else down.time_ns
         life = None
         if process.up_ns is not None:
-            # Who was met by a reporter that was started again has a past that is not known.
+            # A reporter that was started again does not know the start of older processes.
             lifetime_s = max(ended_ns - process.up_ns, 0) / 1e9
             life = Life(end.reason.value, process.tasks, lifetime_s)
         if end.reason in _NOT_REPLACED:

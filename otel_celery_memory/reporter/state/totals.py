@@ -1,7 +1,7 @@
-"""What is counted of one worker: its tasks, its processes, and the share that tracing costs.
+"""Counts of one worker: its tasks, its processes, and the share that allocation tracing costs.
 
-Counts are what the metrics ask for, totals by task what people ask for, both since the reporter
-started; tracing's share of the tasks' CPU time is of the last ten minutes.
+`Counts` feeds the metrics, `TaskTotals` the view for people; both since the reporter started.
+`TracingShare` is tracing's share of the tasks' CPU time in the last ten minutes.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class TaskTotal:
 
 
 class TaskTotals:
-    """Totals by task name; names are bounded by whoever gives them."""
+    """Totals by task name; the caller bounds the names."""
 
     def __init__(self) -> None:
         self._totals: dict[str, TaskTotal] = {}
 
     def finished(self, task: str, traced_bytes: int | None) -> None:
-        """A run ended that had its process to itself."""
+        """Counts a run that had its process to itself."""
         total = self._totals.get(task)
         if total is None:
             total = self._totals[task] = TaskTotal()
@@ -46,7 +46,7 @@ class TaskTotals:
             total.traced_bytes += traced_bytes
 
     def retained(self, task: str, retained_bytes: int) -> None:
-        """A run was followed by another, or by its process's end."""
+        """Adds what a run retained, in bytes."""
         total = self._totals.get(task)
         if total is None:
             total = self._totals[task] = TaskTotal()
@@ -54,19 +54,19 @@ class TaskTotals:
         total.retained_bytes += retained_bytes
 
     def largest(self, count: int) -> list[tuple[str, TaskTotal]]:
-        """The tasks that retained most in all, with what they did."""
+        """The tasks that retained most in all, with their totals."""
         totals = list(self._totals.items())
         return sorted(totals, key=lambda item: (-item[1].retained_bytes, item[0]))[:count]
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Starts again at zero."""
         self._totals.clear()
 
 
 class Counts:
-    """Written by one thread, copied by the SDK's export thread.
+    """Counts by attributes; written by one thread, copied by the SDK's export thread.
 
-    ``list()`` of a dictionary's items is one step to other threads, so no lock is needed.
+    ``list()`` of a dictionary's items is atomic to other threads, so no lock is needed.
     """
 
     def __init__(self) -> None:
@@ -74,26 +74,23 @@ class Counts:
         """Runs, by task, state, and whether they had their process to themselves."""
         self.exits: Counter[tuple[str, str]] = Counter()
         """Ends of processes, by slot and reason."""
-        self.aborted: Counter[str] = Counter()
-        """Runs whose tracing was stopped before their end, by task."""
+        self.aborted = 0
+        """Runs whose tracing was stopped before their end."""
 
     def levels(self) -> dict[c.Metric, Callable[[], list[Level]]]:
-        """What each metric is observed by."""
+        """The callback of each metric."""
         return {
             c.MEASURED: self._measured_levels,
             c.PROCESS_EXITS: self._exit_levels,
-            c.TRACING_ABORTED: self._aborted_levels,
+            # From zero on: a count that begins at one shows no increase.
+            c.TRACING_ABORTED: lambda: [(self.aborted, {})],
         }
 
-    def all_aborted(self) -> int:
-        """Of all tasks."""
-        return sum(list(self.aborted.values()))
-
     def clear(self) -> None:
-        """Begin anew."""
+        """Starts again at zero."""
         self.measured.clear()
         self.exits.clear()
-        self.aborted.clear()
+        self.aborted = 0
 
     def _measured_levels(self) -> list[Level]:
         return [
@@ -107,12 +104,9 @@ class Counts:
             for (slot, reason), count in list(self.exits.items())
         ]
 
-    def _aborted_levels(self) -> list[Level]:
-        return [(count, {c.TASK_NAME: task}) for task, count in list(self.aborted.items()) if count]
-
 
 class TracingShare:
-    """Looks at totals now and then, and tells their change over the window."""
+    """Change of the totals of task time and tracing time over the last ten minutes."""
 
     def __init__(
         self,
@@ -121,24 +115,24 @@ class TracingShare:
         *,
         from_zero: bool = False,
     ) -> None:
-        """``from_zero``: what the totals are now has been added since the worker started, lately.
+        """``from_zero`` counts what the totals are now: all of it is recent.
 
-        A reporter takes a second to start, in which tasks run.
+        Use it where the worker has just started: tasks run in the second that a reporter needs.
         """
         self._totals = totals
         self._clock_s = clock_s
-        # Replaced and never changed: the thread that exports asks too.
+        # Replaced and never changed: the export thread reads it too.
         self._seen: tuple[tuple[float, float, float], ...] = (
             (clock_s(), *((0.0, 0.0) if from_zero else totals())),
         )
 
     def share(self) -> float | None:
-        """Seconds of tracing in a second of task time; ``None`` where no task ran."""
+        """Seconds of tracing per second of task time; ``None`` if no task ran."""
         task_s, spent_s = self.seconds()
         return spent_s / task_s if task_s else None
 
     def seconds(self) -> tuple[float, float]:
-        """Task time, and what tracing cost, in the window; both 0 where no task ran."""
+        """Task time and tracing time in the window, in seconds; both 0 if no task ran."""
         now_s = self._clock_s()
         task_s, spent_s = self._totals()
         seen = self._seen

@@ -1,6 +1,14 @@
-"""The state of one worker as its records tell it: processes, tasks in flight, how each ended.
+"""The state of one worker, derived from its records: processes, tasks in flight, ends.
 
-What processes run is also in the control page: starts that were not sent, and that nothing runs.
+- **Ends are classified late.** Goodbye, exit code, time limit and the end of the pid come in any
+  order and from three processes. `WorkerState.classify_ended` waits until enough is known. billiard
+  reaps a child up to five seconds after it ended, and none while its broker is away: then the exit
+  code of the zombie in ``/proc`` is used.
+- **Records may come twice.** A reporter that is started again applies the records that no endpoint
+  has acknowledged. Processes whose end is classified are not brought back by late records.
+- **The control page knows more.** Each slot there has the start of the task in flight, sent or not,
+  or says that nothing runs. `InFlightTasks` reads it. What is known already is dropped
+  (`apply_in_flight`).
 """
 
 from __future__ import annotations
@@ -26,14 +34,14 @@ from otel_celery_memory.ipc.records import (
     TaskStarted,
     WorkerStopping,
 )
-from otel_celery_memory.reporter.state.exits import OomKills, ProcessEnd, Worker, end_of
+from otel_celery_memory.reporter.state.exits import OomKills, ProcessEnd, Worker, classify_end
 from otel_celery_memory.reporter.state.processes import ProcessState
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 _PROCESSES_MAX = 4_096
 _OVERDUE_MAX = 1_024
-_JUDGED_MAX = 4_096
+_CLASSIFIED_MAX = 4_096
 
 
 class WorkerState:
@@ -45,8 +53,8 @@ class WorkerState:
         self.said_goodbye = False
         self._stopping = False
         self._overdue: dict[str, TaskOverdue] = {}
-        self._judged: dict[int, None] = {}
-        self._takers: dict[type[Record], Callable[[Any], None]] = {
+        self._classified: dict[int, None] = {}
+        self._handlers: dict[type[Record], Callable[[Any], None]] = {
             TaskStarted: self._started,
             TaskFinished: self._finished,
             TaskInFlight: self._in_flight,
@@ -61,26 +69,26 @@ class WorkerState:
         }
 
     def apply(self, record: Record) -> None:
-        """Take in one record."""
-        take = self._takers.get(type(record))
-        if take is not None:
-            take(record)
+        """Applies one record; kinds that concern others are ignored."""
+        handle = self._handlers.get(type(record))
+        if handle is not None:
+            handle(record)
 
     def _up(self, record: ProcessUp) -> None:
-        if not record.rss_bytes and record.pid in self._judged:
-            return  # a roll call that was written before its end was noticed
+        if not record.rss_bytes and record.pid in self._classified:
+            return  # a roll call from before its end was noticed
         process = self._process(record.pid)
         process.slot = record.slot
         if record.rss_bytes:
             process.up_ns = record.time_ns
-            process.saw_rss(record.rss_bytes)
+            process.record_rss(record.rss_bytes)
 
     def _down(self, record: ProcessDown) -> None:
         process = self._process(record.pid)
         process.slot = record.slot
         process.down = record
         if record.rss_bytes:
-            process.saw_rss(record.rss_bytes)
+            process.record_rss(record.rss_bytes)
 
     def _heap_sampled(self, record: HeapSampled) -> None:
         self._process(record.pid).heap = record
@@ -90,15 +98,15 @@ class WorkerState:
         _trim(self._overdue, _OVERDUE_MAX)
 
     def _exited(self, record: ProcessExited) -> None:
-        # Judged already, it does not come back; unknown, only a reporter that died had met it.
-        if record.pid in self._judged and record.pid not in self.processes:
+        # After its end was classified it stays away; an unknown one only an earlier reporter knew.
+        if record.pid in self._classified and record.pid not in self.processes:
             return
         process = self._process(record.pid)
         process.slot = record.slot if process.slot is None else process.slot
         process.exit_code = record.exit_code
         process.idle = process.idle or bool(record.idle)
-        process.wanted = record.reason
-        process.saw_span(record.task_id, record.span)
+        process.main_reason = record.reason
+        process.record_span(record.task_id, record.span)
 
     def _worker_stopping(self, _: WorkerStopping) -> None:
         self._stopping = True
@@ -107,44 +115,47 @@ class WorkerState:
         self.said_goodbye = self._stopping = True
 
     def _part_failed(self, record: PartFailed) -> None:
-        if record.pid in self._judged and record.pid not in self.processes:
+        if record.pid in self._classified and record.pid not in self.processes:
             return
         process = self._process(record.pid)
         process.slot = record.slot if process.slot is None else process.slot
         process.switched_off.add(record.part if record.part in c.PARTS else c.OTHER)
 
     def gone(self, pid: int, now_ns: int, exit_code: int | None = None) -> None:
-        """A process has ended; with its exit code where that could be seen."""
+        """A process has ended; ``exit_code`` is from ``/proc``, if it was still there."""
         process = self.processes.get(pid)
         if process is not None and process.gone_ns is None:
             process.gone_ns = now_ns
-            process.seen_exit_code = exit_code
+            process.proc_exit_code = exit_code
 
-    def forget(self, pid: int) -> ProcessState | None:
-        """The end of this process was told: what comes of it late is no news."""
-        self._judged[pid] = None
+    def discard(self, pid: int) -> ProcessState | None:
+        """Drops a process whose end was emitted before; later records of it are ignored."""
+        self._classified[pid] = None
         return self.processes.pop(pid, None)
 
-    def judge(self, now_ns: int, *, all_now: bool = False) -> list[ProcessEnd]:
-        """The ends of processes that are gone and of which enough is known; each is told once."""
+    def classify_ended(self, now_ns: int, *, all_now: bool = False) -> list[ProcessEnd]:
+        """Classifies the processes that are gone and of which enough is known, each once.
+
+        ``all_now`` does not wait for more.
+        """
         ended = [
             process
             for process in self.processes.values()
             if process.gone_ns is not None
-            and (all_now or now_ns - process.gone_ns >= process.judge_after_ns)
+            and (all_now or now_ns - process.gone_ns >= process.classify_after_ns)
         ]
         for process in ended:
-            # Whoever started the main process reaps it at once, or not: it would be told by chance.
+            # Not the main process's: whether its parent has reaped it yet is chance.
             if process.exit_code is None and process.slot != MAIN_SLOT:
-                process.exit_code = process.seen_exit_code
+                process.exit_code = process.proc_exit_code
             del self.processes[process.pid]
-            self._judged[process.pid] = None
-        _trim(self._judged, _JUDGED_MAX)
-        # The main process's death is why its children died, and a large process is the victim
-        # that the kernel prefers.
+            self._classified[process.pid] = None
+        _trim(self._classified, _CLASSIFIED_MAX)
+        # The main process first, as its death is why its children died; then by size, as the
+        # kernel prefers a large victim.
         ended.sort(key=lambda each: (each.slot != MAIN_SLOT, -(each.rss_bytes or 0)))
         worker = Worker(self._stopping, self.said_goodbye)
-        return [end_of(each, worker, self._was_overdue(each), self.oom) for each in ended]
+        return [classify_end(each, worker, self._was_overdue(each), self.oom) for each in ended]
 
     def _was_overdue(self, process: ProcessState) -> bool:
         last = process.last
@@ -156,61 +167,64 @@ class WorkerState:
     def _finished(self, record: TaskFinished) -> None:
         self._process(record.pid).finished(record)
 
-    def held(self, record: TaskStarted) -> bool:
-        """A process holds this as the task that it runs; ``False`` where that is known already."""
-        if record.pid in self._judged and record.pid not in self.processes:
+    def apply_in_flight(self, record: TaskStarted) -> bool:
+        """Applies a start found in a process's in-flight slot; ``False`` if it was known."""
+        if record.pid in self._classified and record.pid not in self.processes:
             return False
-        # A reporter that was started again may hear of it by this alone.
-        return self._process(record.pid).held(record)
+        # For a reporter that was started again this may be the first sign of the process.
+        return self._process(record.pid).apply_in_flight(record)
 
     def _in_flight(self, record: TaskInFlight) -> None:
-        if record.pid not in self._judged or record.pid in self.processes:
+        if record.pid not in self._classified or record.pid in self.processes:
             self._process(record.pid).is_running(record)
 
     def _process(self, pid: int) -> ProcessState:
         process = self.processes.get(pid)
         if process is None:
-            # Its ProcessUp went to a reporter that died; the slot is told again soon.
+            # An earlier reporter read its ProcessUp; the roll call names the slot soon.
             process = self.processes[pid] = ProcessState(pid, None)
             _trim(self.processes, _PROCESSES_MAX)
         return process
 
 
 def _trim(bounded: dict[_Key, _Value], limit: int) -> None:
-    """Forget the oldest entries beyond a limit."""
+    """Removes the oldest entries beyond a limit."""
     for key in list(islice(bounded, max(len(bounded) - limit, 0))):
         del bounded[key]
 
 
-class Holder(Protocol):
-    """Who is told."""
+class InFlightListener(Protocol):
+    """Gets the tasks in flight that were found; the emitter."""
 
     state: WorkerState
 
-    def holds(self, record: TaskStarted) -> None:
-        """A process holds the start of its task in the control page."""
+    def task_in_flight(self, record: TaskStarted) -> None:
+        """The start of a task was found in a process's in-flight slot."""
 
 
 class InFlightTasks:
-    """Looks at what the processes hold: a task that killed its process is known by that alone."""
+    """Reads the in-flight slots on the control page.
 
-    def __init__(self, places: InFlightTable, holder: Holder) -> None:
+    A task that kills its process at once is known only from there: its start may not be sent.
+    """
+
+    def __init__(self, places: InFlightTable, listener: InFlightListener) -> None:
         self._places = places
-        self._holder = holder
+        self._listener = listener
 
-    def look(self) -> None:
-        """At all processes that run."""
-        for pid in list(self._holder.state.processes):
-            self.look_at(pid)
+    def read(self) -> None:
+        """Reads the slots of all processes."""
+        for pid in list(self._listener.state.processes):
+            self.read_process(pid)
 
-    def look_at(self, pid: int) -> None:
-        """At one process; it may be gone, and another one have its slot."""
-        process = self._holder.state.processes.get(pid)
+    def read_process(self, pid: int) -> None:
+        """Reads one process's slot; another process may have it by now."""
+        process = self._listener.state.processes.get(pid)
         if process is None or process.slot is None:
             return
         if self._places.idle(process.slot, pid):
             process.idle = True
             return
-        held = task_in_flight(self._places, process.slot, pid)
-        if held is not None:
-            self._holder.holds(held)
+        start = task_in_flight(self._places, process.slot, pid)
+        if start is not None:
+            self._listener.task_in_flight(start)

@@ -136,8 +136,8 @@ def test_what_makes_a_difference_mean_less_is_told() -> None:
     assert list(caveats(before, after)) == [
         "the captures are of different workers",
         "AFTER was taken before BEFORE",
-        "traced at different depths: a site may be owned by different lines",
-        "1 of 2 processes are gone since BEFORE, and what they held with them",
+        "traced at different depths: different lines may own the same site",
+        "1 of 2 processes are gone since BEFORE, and their memory with them",
         "up to 2,000 bytes lie at sites beyond the captures' bound, and in no line",
     ]
 

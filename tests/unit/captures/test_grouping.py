@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from otel_celery_memory.captures.comparison import Choice, Group, grouped, total
+from otel_celery_memory.captures.comparison import Group, SiteFilter, grouped, total
 from otel_celery_memory.captures.model import HEAP, CapturedSite
 from tests.unit.captures.examples import APP, CACHE, CAPTURE, FREED, LEAK
 
@@ -91,35 +91,35 @@ def test_a_place_is_shown_with_its_function_where_that_is_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("choice", "sites"),
+    ("site_filter", "sites"),
     [
-        (Choice(task="mail.*"), (FREED,)),
-        (Choice(task="MAIL.*"), ()),
-        (Choice(include=("*/mail.py", "*/nothing")), (FREED,)),
-        (Choice(include=("*/app/*",), exclude=("*/mail.py",)), (LEAK, CACHE)),
-        (Choice(include=("/srv/*",)), (LEAK, CACHE, FREED)),
-        (Choice(exclude=("*",)), ()),
+        (SiteFilter(task="mail.*"), (FREED,)),
+        (SiteFilter(task="MAIL.*"), ()),
+        (SiteFilter(include=("*/mail.py", "*/nothing")), (FREED,)),
+        (SiteFilter(include=("*/app/*",), exclude=("*/mail.py",)), (LEAK, CACHE)),
+        (SiteFilter(include=("/srv/*",)), (LEAK, CACHE, FREED)),
+        (SiteFilter(exclude=("*",)), ()),
     ],
 )
 def test_sites_are_chosen_by_task_and_by_file(
-    choice: Choice, sites: tuple[CapturedSite, ...]
+    site_filter: SiteFilter, sites: tuple[CapturedSite, ...]
 ) -> None:
-    chosen = choice.of(CAPTURE)
+    chosen = site_filter.apply(CAPTURE)
     assert chosen == replace(CAPTURE, sites=sites, other_bytes=0, other_blocks=0)
 
 
 def test_the_most_recent_line_that_is_wanted_takes_over_a_site_whose_owner_is_not() -> None:
     encoder = "/usr/lib/python3.11/json/encoder.py"
     moved = replace(LEAK, path=encoder, line=200, function=None, name="json/encoder.py:200")
-    assert Choice(TASK, exclude=("*/feeds.py",)).of(CAPTURE).sites == (moved,)
+    assert SiteFilter(TASK, exclude=("*/feeds.py",)).apply(CAPTURE).sites == (moved,)
 
 
 def test_a_line_that_takes_over_a_site_keeps_the_function_that_is_known_of_it() -> None:
     caller = replace(FREED, path="/srv/shop/app/tasks.py", line=7, name="app/tasks.py:7")
     capture = replace(CAPTURE, sites=(LEAK, replace(caller, function="refresh_all")))
-    (site, _) = Choice(include=("*/tasks.py",)).of(capture).sites
+    (site, _) = SiteFilter(include=("*/tasks.py",)).apply(capture).sites
     assert (site.name, site.function, site.stack) == ("app/tasks.py:7", "refresh_all", LEAK.stack)
 
 
 def test_no_choice_leaves_the_capture_as_it_is() -> None:
-    assert Choice().of(CAPTURE) is CAPTURE
+    assert SiteFilter().apply(CAPTURE) is CAPTURE

@@ -75,7 +75,7 @@ def test_an_endpoint_that_takes_the_request_is_well(
     with serving() as address:
         sent_to(f"http://{address}", monkeypatch, HEADERS="authorization=Bearer%20secret")
         printed = command("check")
-    assert (printed.code, last_line(printed.out)) == (0, f"{address} took an empty request")
+    assert (printed.code, last_line(printed.out)) == (0, f"{address} accepted an empty request")
 
 
 def test_a_wrong_token_is_told_with_its_status(
@@ -85,7 +85,7 @@ def test_a_wrong_token_is_told_with_its_status(
         sent_to(f"http://{address}", monkeypatch, HEADERS="authorization=Bearer%20other")
         printed = command("check")
     assert printed.code == 1
-    assert last_line(printed.out).startswith(f"{address} took nothing: ")
+    assert last_line(printed.out).startswith(f"{address} not accepted: ")
     assert "401" in last_line(printed.out)
 
 
@@ -112,9 +112,9 @@ def test_a_certificate_that_is_not_trusted_is_told_and_the_one_that_is_helps(
         sent_to(f"https://{address}", monkeypatch, CERTIFICATE=str(made.certificate))
         friend = command("check")
     assert stranger.code == 1
-    assert "took nothing: " in last_line(stranger.out)
+    assert "not accepted: " in last_line(stranger.out)
     assert "certificate verify failed" in last_line(stranger.out)
-    assert (friend.code, last_line(friend.out)) == (0, f"{address} took an empty request")
+    assert (friend.code, last_line(friend.out)) == (0, f"{address} accepted an empty request")
 
 
 def test_where_nobody_listens_the_endpoint_is_not_reached(
@@ -139,5 +139,5 @@ def test_a_failure_over_grpc_is_told_with_its_code(monkeypatch: pytest.MonkeyPat
             check=False,
         )
     assert done.returncode == 1
-    assert last_line(done.stdout).startswith(f"{address} took nothing: ")
+    assert last_line(done.stdout).startswith(f"{address} not accepted: ")
     assert "StatusCode.UNAVAILABLE" in last_line(done.stdout)

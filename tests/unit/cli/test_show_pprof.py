@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from otel_celery_memory.captures.comparison import Choice
+from otel_celery_memory.captures.comparison import SiteFilter
 from otel_celery_memory.captures.pprof import dump_pprof
 from tests.unit.captures.examples import CAPTURE
 from tests.unit.captures.limits import files_of_at_most
@@ -19,7 +19,7 @@ def test_a_profile_of_the_chosen_sites_is_written_for_the_user_alone(command: Co
         "show", command.file("a", CAPTURE), "--pprof", str(out), "--task=feeds.*", "--top=1"
     )
     assert (printed.code, printed.err) == (0, "")
-    assert out.read_bytes() == dump_pprof(Choice(task="feeds.*").of(CAPTURE))
+    assert out.read_bytes() == dump_pprof(SiteFilter(task="feeds.*").apply(CAPTURE))
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
 
 
@@ -32,9 +32,7 @@ def test_a_profile_overwrites_nothing_and_follows_no_link(command: Command, link
         out.write_bytes(b"precious")
     printed = command("show", command.file("a", CAPTURE), "--pprof", str(out))
     assert (printed.code, printed.out) == (2, "")
-    assert printed.err == (
-        f"otel-celery-memory: '{out}' is there already, and is not overwritten\n"
-    )
+    assert printed.err == (f"otel-celery-memory: '{out}' exists already, and is not overwritten\n")
     assert not (command.directory / "elsewhere").exists()
     assert link or out.read_bytes() == b"precious"
 

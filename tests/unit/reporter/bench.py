@@ -18,7 +18,7 @@ from otel_celery_memory.ipc.codec import FrameDecoder, encode
 from otel_celery_memory.ipc.journal import Journal, create_journal
 from otel_celery_memory.ipc.records import Record, TaskStarted
 from otel_celery_memory.reporter.limits import LimitUsage, LimitWatcher
-from otel_celery_memory.reporter.process_watcher import ProcessWatch
+from otel_celery_memory.reporter.process_watcher import ProcessWatcher
 from otel_celery_memory.reporter.service import INDISPENSABLE, RecordReader, ReporterService
 from otel_celery_memory.reporter.state.exits import ProcessEnd
 from otel_celery_memory.reporter.state.worker_state import InFlightTasks, WorkerState
@@ -27,7 +27,7 @@ from tests.unit.fakes import FakeInFlightTable
 
 
 @dataclass
-class NotingEmitter:
+class RecordingEmitter:
     """Keeps the state as the real emitter does, and notes what it is told."""
 
     state: WorkerState = field(default_factory=WorkerState)
@@ -39,19 +39,19 @@ class NotingEmitter:
         self.records.append(record)
         self.state.apply(record)
 
-    def holds(self, record: TaskStarted) -> None:
-        self.state.held(record)
+    def task_in_flight(self, record: TaskStarted) -> None:
+        self.state.apply_in_flight(record)
 
     def ended(self, end: ProcessEnd) -> None:
         self.ends.append(end)
 
-    def told_before(self, pid: int) -> None:
-        self.state.forget(pid)
+    def exit_acknowledged(self, pid: int) -> None:
+        self.state.discard(pid)
 
     def emit_sites(self, interval_s: float, now_ns: int) -> None:
         self.intervals.append(interval_s)
 
-    def told(self) -> list[tuple[int | None, str, int | None, str | None]]:
+    def exits(self) -> list[tuple[int | None, str, int | None, str | None]]:
         """Slot, reason, signal and task of each end."""
         return [
             (end.process.slot, end.reason.value, end.signal, end.task.task if end.task else None)
@@ -60,7 +60,7 @@ class NotingEmitter:
 
 
 @dataclass
-class NotingDesk:
+class RecordingInspector:
     """Notes what it is told to do."""
 
     done: list[str] = field(default_factory=list)
@@ -95,20 +95,20 @@ class Reporter:
         self,
         main_pid: int,
         clock: Callable[[], float] | None = None,
-        left_behind: Sequence[Record] = (),
-        told: Sequence[int] = (),
+        unacknowledged: Sequence[Record] = (),
+        acknowledged_exits: Sequence[int] = (),
     ) -> None:
         self.read_fd, self.write_fd = os.pipe()
         os.set_blocking(self.read_fd, False)
-        self.emitter = NotingEmitter()
+        self.emitter = RecordingEmitter()
         self.decoder = FrameDecoder()
         self.journal_fd = create_journal()
-        if left_behind:
-            self.send(*left_behind)
+        if unacknowledged:
+            self.send(*unacknowledged)
             Journal(self.journal_fd).read(self.read_fd)
         self.journal = Journal(self.journal_fd)
         self.selector = DefaultSelector()
-        self.watch = ProcessWatch(self.selector)
+        self.watch = ProcessWatcher(self.selector)
         emitter: Any = self.emitter
         options: dict[str, Any] = {} if clock is None else {"clock_s": clock}
         # No limits: a /proc and a cgroup mount that are not there.
@@ -121,15 +121,15 @@ class Reporter:
             lambda: None,
             **options,
         )
-        self.inspector = NotingDesk()
+        self.inspector = RecordingInspector()
         inspector: Any = self.inspector
         self.damaged: list[int] = []
         self.places = FakeInFlightTable()
-        self.held = self.places.by_slot
+        self.in_flight = self.places.by_slot
         self.oom_kills: int | None = None
         self.sent: list[int] = []
         self.beats: list[bool] = []
-        self.containment = CircuitBreaker(INDISPENSABLE)
+        self.breaker = CircuitBreaker(INDISPENSABLE)
         self.service = ReporterService(
             RecordReader(self.read_fd, self.decoder, self.journal),
             main_pid,
@@ -143,12 +143,12 @@ class Reporter:
             InFlightTasks(self.places, emitter),
             lambda: self.oom_kills,
             lambda: self.sent.append(len(self.emitter.ends)),
-            self.containment,
+            self.breaker,
             lambda: self.beats.append(True),
             **options,
         )
-        if left_behind:
-            self.service.resume(told)
+        if unacknowledged:
+            self.service.resume(acknowledged_exits)
         self.thread = Thread(target=self.service.run, daemon=True)
         self.thread.start()
 

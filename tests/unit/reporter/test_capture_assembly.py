@@ -13,7 +13,7 @@ from otel_celery_memory.captures.format import dump_capture, load_capture
 from otel_celery_memory.captures.model import Capture, CapturedProcess, CapturedSite, CaptureError
 from otel_celery_memory.ipc.commands import Commands
 from otel_celery_memory.ipc.records import WindowKind
-from otel_celery_memory.reporter.capture_assembly import EMPTY_S, GRACE_S, CaptureAssembly
+from otel_celery_memory.reporter.capture_assembly import EMPTY_SLOT_S, GRACE_S, CaptureAssembly
 from otel_celery_memory.reporter.sites import CodePlace
 from tests.unit.examples import site, window
 from tests.unit.fakes import FakeClock
@@ -104,7 +104,7 @@ def test_a_place_in_the_pool_that_stays_empty_is_not_waited_for(gathering: Gathe
     assert gathering.complete() is None
     gathering.send(1)
     gathering.send(1)
-    gathering.clock.move(EMPTY_S)
+    gathering.clock.move(EMPTY_SLOT_S)
     assert gathering.complete(FIRST) is None
     gathering.clock.move(0.1)
     found = gathering.complete(FIRST)

@@ -33,14 +33,14 @@ def last_state(
 def noted(directory: Path, *, main_started: int | None = 700) -> WorkerState:
     """A worker with a main process, a child in a task and one that has said goodbye."""
     oom = OomKills(2)
-    oom.counted(2, 1)
+    oom.update(2, 1)
     state = WorkerState(oom)
     state.apply(ProcessUp(MAIN, 0, MAIN_SLOT, 5_000))
     state.apply(ProcessUp(CHILD, 0, 0, 6_000))
     state.apply(ProcessUp(RECYCLED, 0, 1, 6_000))
     state.apply(started(CHILD, "id-1", time_ns=1_000_000_000, rss_bytes=6_500))
     state.apply(ProcessDown(RECYCLED, 0, 1, 155, 6_000, None, "max_tasks", ""))
-    last_state(directory, state, main_started=main_started).note()
+    last_state(directory, state, main_started=main_started).save()
     return state
 
 
@@ -54,7 +54,7 @@ def reasons(found: list[tuple[LostProcess, int]]) -> list[tuple[str, str, int | 
 
 def test_each_process_that_nobody_told_of_is_told_as_it_was_last_seen(tmp_path: Path) -> None:
     noted(tmp_path)
-    (main, _), (child, seen_ns) = successor(tmp_path).found(2)
+    (main, _), (child, seen_ns) = successor(tmp_path).recover(2)
     assert child == LostProcess(
         ProcessSnapshot(
             slot="0",
@@ -90,32 +90,32 @@ def test_the_kernel_s_kills_since_then_are_claimed_where_the_cgroup_is_the_same(
     tmp_path: Path, oom_kills: int | None, cgroup: str, expected: list[tuple[str, str, int | None]]
 ) -> None:
     noted(tmp_path)
-    assert reasons(successor(tmp_path, cgroup=cgroup).found(oom_kills)) == expected
+    assert reasons(successor(tmp_path, cgroup=cgroup).recover(oom_kills)) == expected
 
 
 def test_after_all_was_told_nothing_is_found(tmp_path: Path) -> None:
     state = noted(tmp_path)
-    last_state(tmp_path, state).close()
-    assert successor(tmp_path).found(2) == []
+    last_state(tmp_path, state).discard()
+    assert successor(tmp_path).recover(2) == []
 
 
 def test_of_a_worker_that_is_still_there_nothing_is_told(tmp_path: Path) -> None:
     noted(tmp_path)
-    assert successor(tmp_path, there={MAIN: 700}).found(2) == []
+    assert successor(tmp_path, there={MAIN: 700}).recover(2) == []
 
 
 def test_its_pid_may_be_somebody_else_s_by_now(tmp_path: Path) -> None:
     noted(tmp_path)
-    assert len(successor(tmp_path, there={MAIN: 701}).found(2)) == 2
+    assert len(successor(tmp_path, there={MAIN: 701}).recover(2)) == 2
 
 
 def test_where_starts_cannot_be_read_the_worker_is_taken_to_be_gone(tmp_path: Path) -> None:
     noted(tmp_path, main_started=None)
-    assert len(successor(tmp_path).found(2)) == 2
+    assert len(successor(tmp_path).recover(2)) == 2
 
 
 def test_without_a_directory_nothing_is_kept(tmp_path: Path) -> None:
     nothing = NoLastState()
-    nothing.note()
-    nothing.close()
-    assert (nothing.found(1), list(tmp_path.iterdir())) == ([], [])
+    nothing.save()
+    nothing.discard()
+    assert (nothing.recover(1), list(tmp_path.iterdir())) == ([], [])

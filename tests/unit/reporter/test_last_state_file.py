@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 
-from otel_celery_memory.reporter.last_state import KnownProcess, KnownWorker, LastStateFile
+from otel_celery_memory.reporter.last_state import LastStateFile, SavedProcess, SavedWorker
 
-KNOWN = KnownWorker(
+KNOWN = SavedWorker(
     time_ns=9,
     main_pid=1,
     main_started=77,
     cgroup="/sys/fs/cgroup:5",
     oom_kills=3,
     processes=(
-        KnownProcess(-1, 1, 10, 11, None, None, None, None),
-        KnownProcess(0, 8, 20, 21, "app.task", "id-1", 5, 19),
-        KnownProcess(None, 9, None, None, None, None, None, None),
+        SavedProcess(-1, 1, 10, 11, None, None, None, None),
+        SavedProcess(0, 8, 20, 21, "app.task", "id-1", 5, 19),
+        SavedProcess(None, 9, None, None, None, None, None, None),
     ),
 )
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from otel_celery_memory.ipc.records import SLOTS_MAX
-from otel_celery_memory.reporter.last_state import KnownProcess, KnownWorker, LastStateFile
+from otel_celery_memory.reporter.last_state import LastStateFile, SavedProcess, SavedWorker
 from tests.unit.arbitrary import COUNT, JSON
 
 # Each example writes the file that it reads.
@@ -19,7 +19,7 @@ on_one_file = settings(suppress_health_check=[HealthCheck.function_scoped_fixtur
 NAMES = st.one_of(st.none(), st.text(st.characters(), max_size=512))
 SIZES = st.one_of(st.none(), COUNT)
 PROCESSES = st.builds(
-    KnownProcess,
+    SavedProcess,
     slot=st.one_of(st.none(), st.integers(-1, SLOTS_MAX - 1)),
     pid=COUNT,
     rss_bytes=SIZES,
@@ -30,7 +30,7 @@ PROCESSES = st.builds(
     task_rss_start_bytes=SIZES,
 )
 WORKERS = st.builds(
-    KnownWorker,
+    SavedWorker,
     time_ns=COUNT,
     main_pid=COUNT,
     main_started=COUNT,
@@ -47,12 +47,12 @@ def file(tmp_path: Path) -> LastStateFile:
 
 @on_one_file
 @given(known=WORKERS)
-def test_any_worker_is_found_as_it_was_written(file: LastStateFile, known: KnownWorker) -> None:
+def test_any_worker_is_found_as_it_was_written(file: LastStateFile, known: SavedWorker) -> None:
     file.write(known)
     assert file.read() == known
 
 
-def found(file: LastStateFile, content: bytes) -> KnownWorker | None:
+def found(file: LastStateFile, content: bytes) -> SavedWorker | None:
     file.path.parent.mkdir(exist_ok=True)
     file.path.write_bytes(content)
     return file.read()
@@ -65,7 +65,7 @@ def test_any_bytes_and_any_json_tell_of_no_worker(file: LastStateFile, content: 
     assert found(file, content) is None
 
 
-FIELDS = [*KnownWorker.__dataclass_fields__, "format"]
+FIELDS = [*SavedWorker.__dataclass_fields__, "format"]
 
 
 @on_one_file
@@ -73,11 +73,11 @@ FIELDS = [*KnownWorker.__dataclass_fields__, "format"]
     known=WORKERS,
     values=st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=2),
     process=st.dictionaries(
-        st.sampled_from([*KnownProcess.__dataclass_fields__]), JSON, max_size=2
+        st.sampled_from([*SavedProcess.__dataclass_fields__]), JSON, max_size=2
     ),
 )
 def test_any_value_in_the_place_of_another_is_believed_only_where_it_makes_sense(
-    file: LastStateFile, known: KnownWorker, values: dict[str, Any], process: dict[str, Any]
+    file: LastStateFile, known: SavedWorker, values: dict[str, Any], process: dict[str, Any]
 ) -> None:
     file.write(known)
     data = {**json.loads(file.path.read_bytes()), **values}

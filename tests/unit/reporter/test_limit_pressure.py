@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from otel_celery_memory.reporter.limits import (
-    LOOK_S,
+    CHECK_S,
     RECYCLING_PAUSE_S,
-    SHORTEST_LOOK_S,
-    PressureGauge,
+    SHORTEST_CHECK_S,
+    PressureEpisodes,
     Usage,
 )
 
@@ -20,20 +20,24 @@ def use(used: int, kind: str = "cgroup", pid: int | None = None) -> Usage:
 
 
 def test_a_limit_is_told_once_when_ninety_per_cent_are_used() -> None:
-    gauge = PressureGauge()
-    found = [gauge.begun([use(used)], 0.0) for used in (899, 900, 950, 1_000, 810)]
+    episodes = PressureEpisodes()
+    found = [episodes.new_episodes([use(used)], 0.0) for used in (899, 900, 950, 1_000, 810)]
     assert found == [[], [use(900)], [], [], []]
 
 
 def test_it_is_told_again_after_it_fell_below_eighty_per_cent() -> None:
-    gauge = PressureGauge()
-    told = [bool(gauge.begun([use(used)], 0.0)) for used in (900, 800, 900, 799, 899, 900)]
-    assert told == [True, False, False, False, False, True]
+    episodes = PressureEpisodes()
+    emitted = [
+        bool(episodes.new_episodes([use(used)], 0.0)) for used in (900, 800, 900, 799, 899, 900)
+    ]
+    assert emitted == [True, False, False, False, False, True]
 
 
 def test_a_limit_that_is_gone_is_near_no_more() -> None:
-    gauge = PressureGauge()
-    assert [bool(gauge.begun(usages, 0.0)) for usages in ([use(950)], [], [use(950)])] == [
+    episodes = PressureEpisodes()
+    assert [
+        bool(episodes.new_episodes(usages, 0.0)) for usages in ([use(950)], [], [use(950)])
+    ] == [
         True,
         False,
         True,
@@ -41,7 +45,7 @@ def test_a_limit_that_is_gone_is_near_no_more() -> None:
 
 
 def test_of_nested_cgroups_the_nearest_is_told_and_each_process_by_itself() -> None:
-    gauge = PressureGauge()
+    episodes = PressureEpisodes()
     usages = [
         use(910, "rlimit_as", 1),
         use(930, "rlimit_as", 2),
@@ -49,67 +53,76 @@ def test_of_nested_cgroups_the_nearest_is_told_and_each_process_by_itself() -> N
         use(990, "cgroup"),
         use(100, "host"),
     ]
-    assert gauge.begun(usages, 0.0) == [usages[3], usages[1], usages[0]]
+    assert episodes.new_episodes(usages, 0.0) == [usages[3], usages[1], usages[0]]
     # The outer cgroup is in the same episode.
-    assert gauge.begun(usages[2:3], 0.0) == []
+    assert episodes.new_episodes(usages[2:3], 0.0) == []
 
 
 def test_children_that_are_recycled_for_their_size_are_one_episode() -> None:
-    gauge, kind = PressureGauge(), "max_memory_per_child"
-    assert gauge.begun([use(910, kind, 1), use(930, kind, 2)], 0.0) == [use(930, kind, 2)]
-    assert gauge.begun([use(910, kind, 1), use(930, kind, 3)], 0.0) == []
+    episodes, kind = PressureEpisodes(), "max_memory_per_child"
+    assert episodes.new_episodes([use(910, kind, 1), use(930, kind, 2)], 0.0) == [use(930, kind, 2)]
+    assert episodes.new_episodes([use(910, kind, 1), use(930, kind, 3)], 0.0) == []
 
 
 def test_children_that_are_recycled_for_their_size_are_told_once_a_minute() -> None:
-    gauge, kind = PressureGauge(), "max_memory_per_child"
-    told = []
+    episodes, kind = PressureEpisodes(), "max_memory_per_child"
+    emitted = []
     for second in range(0, 3 * int(RECYCLING_PAUSE_S), 10):
-        told += [second] if gauge.begun([use(950, kind)], float(second)) else []
-        gauge.begun([use(100, kind)], second + 5.0)
-    assert told == [0, 70, 140]
+        emitted += [second] if episodes.new_episodes([use(950, kind)], float(second)) else []
+        episodes.new_episodes([use(100, kind)], second + 5.0)
+    assert emitted == [0, 70, 140]
 
 
 @pytest.mark.parametrize(
     ("used", "seconds"),
-    [(0, LOOK_S), (699, LOOK_S), (850, 0.25), (910, 0.15), (1_000, SHORTEST_LOOK_S), (5_000, 0.05)],
+    [
+        (0, CHECK_S),
+        (699, CHECK_S),
+        (850, 0.25),
+        (910, 0.15),
+        (1_000, SHORTEST_CHECK_S),
+        (5_000, 0.05),
+    ],
 )
 def test_the_nearer_the_limit_the_sooner_the_next_look(used: int, seconds: float) -> None:
-    assert PressureGauge().next_look_s([use(used)], 0.0, 0.0) == pytest.approx(seconds)
+    assert PressureEpisodes().next_check_s([use(used)], 0.0, 0.0) == pytest.approx(seconds)
 
 
 def test_what_grows_fast_is_looked_at_four_times_before_it_is_there() -> None:
-    gauge = PressureGauge()
-    gauge.next_look_s([use(100)], 0.0, 0.0)
+    episodes = PressureEpisodes()
+    episodes.next_check_s([use(100)], 0.0, 0.0)
     # 400 a second, 500 left: there in 1.25 s.
-    assert gauge.next_look_s([use(500)], 1.0, 0.0) == pytest.approx(1.25 / 4)
+    assert episodes.next_check_s([use(500)], 1.0, 0.0) == pytest.approx(1.25 / 4)
     # It stands still: no hurry.
-    assert gauge.next_look_s([use(500)], 2.0, 0.0) == LOOK_S
+    assert episodes.next_check_s([use(500)], 2.0, 0.0) == CHECK_S
 
 
 def test_of_nested_cgroups_the_growth_of_each_is_seen() -> None:
-    gauge = PressureGauge()
+    episodes = PressureEpisodes()
 
     def both(inner: int, outer: int) -> list[Usage]:
         return [Usage("cgroup", None, inner, 1_000), Usage("cgroup", None, outer, 9_000)]
 
-    gauge.next_look_s(both(100, 2_000), 0.0, 0.0)
-    assert gauge.next_look_s(both(500, 2_000), 1.0, 0.0) == pytest.approx(1.25 / 4)
+    episodes.next_check_s(both(100, 2_000), 0.0, 0.0)
+    assert episodes.next_check_s(both(500, 2_000), 1.0, 0.0) == pytest.approx(1.25 / 4)
 
 
 def test_looking_costs_a_fiftieth_of_the_time_at_most() -> None:
-    gauge = PressureGauge()
-    assert gauge.next_look_s([use(1_000)], 0.0, 0.01) == pytest.approx(0.5)
-    assert gauge.next_look_s([use(1_000)], 0.0, 0.1) == pytest.approx(5.0)
-    assert gauge.next_look_s([], 0.0, 1_000.0) == pytest.approx(25.0)
+    episodes = PressureEpisodes()
+    assert episodes.next_check_s([use(1_000)], 0.0, 0.01) == pytest.approx(0.5)
+    assert episodes.next_check_s([use(1_000)], 0.0, 0.1) == pytest.approx(5.0)
+    assert episodes.next_check_s([], 0.0, 1_000.0) == pytest.approx(25.0)
 
 
 def test_a_limit_of_nothing_is_reached() -> None:
     assert Usage("cgroup", None, 5, 0).share == 1.0
-    assert PressureGauge().next_look_s([Usage("cgroup", None, 5, 0)], 0.0, 0.0) == SHORTEST_LOOK_S
+    assert (
+        PressureEpisodes().next_check_s([Usage("cgroup", None, 5, 0)], 0.0, 0.0) == SHORTEST_CHECK_S
+    )
 
 
 def test_who_is_gone_is_forgotten() -> None:
-    gauge = PressureGauge()
+    episodes = PressureEpisodes()
     for pid in range(100):
-        gauge.next_look_s([use(1, "rlimit_as", pid)], float(pid), 0.0)
-    assert list(gauge._before) == [("rlimit_as", 99, LIMIT)]
+        episodes.next_check_s([use(1, "rlimit_as", pid)], float(pid), 0.0)
+    assert list(episodes._before) == [("rlimit_as", 99, LIMIT)]

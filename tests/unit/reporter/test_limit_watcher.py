@@ -89,13 +89,13 @@ class Scene:
 
     machine: Machine
     clock: FakeClock
-    told: list[Usage] = field(default_factory=list)
+    emitted: list[Usage] = field(default_factory=list)
     sent: list[int] = field(default_factory=list)
     noted: list[float] = field(default_factory=list)
     state: WorkerState = field(default_factory=WorkerState)
 
-    def pressed(self, usage: Usage, now_ns: int) -> None:
-        self.told.append(usage)
+    def emit_pressure(self, usage: Usage, now_ns: int) -> None:
+        self.emitted.append(usage)
 
     def limit_watcher(self) -> LimitWatcher:
         emitter: Any = self
@@ -107,7 +107,7 @@ class Scene:
             lambda: SIZES,
             room,
             emitter,
-            lambda: self.sent.append(len(self.told)),
+            lambda: self.sent.append(len(self.emitted)),
             lambda: self.noted.append(self.clock()),
             self.clock,
         )
@@ -118,17 +118,17 @@ def test_an_episode_is_told_and_sent_once_and_the_next_look_comes_sooner(
 ) -> None:
     scene = Scene(machine, clock)
     limit_watcher = scene.limit_watcher()
-    limit_watcher.look()
-    assert (scene.told, scene.sent, limit_watcher.due_s) == ([], [], 100.5)
+    limit_watcher.check()
+    assert (scene.emitted, scene.sent, limit_watcher.due_s) == ([], [], 100.5)
     assert scene.state.processes[CHILD].rss_bytes == 90 * MIB
     assert scene.noted == [100.0]
     machine.member_of("0::/app")
     machine.v2("app", 970 * MIB, 1_000 * MIB)
     clock.move(15)
     for _ in range(3):
-        limit_watcher.look()
+        limit_watcher.check()
     usage = Usage("cgroup", None, 970 * MIB, 1_000 * MIB)
-    assert (scene.told, scene.sent) == ([usage], [1])
+    assert (scene.emitted, scene.sent) == ([usage], [1])
     assert limit_watcher.due_s == pytest.approx(115.05)
 
 
@@ -138,13 +138,13 @@ def test_what_is_known_is_written_down_once_a_second_and_when_a_limit_comes_near
     scene = Scene(machine, clock)
     limit_watcher = scene.limit_watcher()
     for _ in range(7):
-        limit_watcher.look()
+        limit_watcher.check()
         clock.move(0.25)
     assert scene.noted == [100.0, 101.0]
     machine.rlimits(data=71 * MIB, pid=CHILD)
     clock.move(13.5)
     for _ in range(3):
-        limit_watcher.look()
+        limit_watcher.check()
         clock.move(0.25)
     assert scene.noted == [100.0, 101.0, 115.25]
 
@@ -156,9 +156,9 @@ def test_a_look_that_fails_is_followed_by_another(machine: Machine, clock: FakeC
     def fail(usage: Usage, now_ns: int) -> None:
         raise RuntimeError("an emitter in trouble")
 
-    scene.pressed = fail  # type: ignore[method-assign]
+    scene.emit_pressure = fail  # type: ignore[method-assign]
     machine.member_of("0::/app")
     machine.v2("app", 950 * MIB, 1_000 * MIB)
     with pytest.raises(RuntimeError, match="in trouble"):
-        limit_watcher.look()
+        limit_watcher.check()
     assert limit_watcher.due_s > clock.now

@@ -53,13 +53,13 @@ def test_the_first_line_passes_and_says_that_it_is_not_repeated(passes: Repetiti
 def test_more_of_one_family_are_held_back_and_counted(
     passes: RepetitionFilter, clock: FakeClock
 ) -> None:
-    told = []
+    passed = []
     for second in range(1_300):
         record = line(f"failure {second}", name=f"opentelemetry.part{second % 3}.exporter")
         if passes.filter(record):
-            told.append(record.getMessage())
+            passed.append(record.getMessage())
         clock.move(1)
-    assert told == [
+    assert passed == [
         "failure 0; not repeated for 10 minutes",
         "failure 600 (599 more like it before); not repeated for 10 minutes",
         "failure 1200 (599 more like it before); not repeated for 10 minutes",

@@ -12,7 +12,7 @@ from selectors import DefaultSelector
 import pytest
 
 from otel_celery_memory.reporter.process_watcher import (
-    ProcessWatch,
+    ProcessWatcher,
 )
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -40,8 +40,8 @@ def selector() -> Iterator[DefaultSelector]:
 
 
 @pytest.fixture
-def watch(selector: DefaultSelector) -> Iterator[ProcessWatch]:
-    made = ProcessWatch(selector)
+def watch(selector: DefaultSelector) -> Iterator[ProcessWatcher]:
+    made = ProcessWatcher(selector)
     yield made
     for pid in list(made._pidfds):
         made.drop(pid)
@@ -53,30 +53,30 @@ def no_pidfd(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_process_s_end_wakes_the_one_who_waits(
-    watch: ProcessWatch, selector: DefaultSelector
+    watch: ProcessWatcher, selector: DefaultSelector
 ) -> None:
     with child() as process:
         assert watch.add(process.pid) is True
         assert selector.select(0) == []
         process.kill()
         ((key, _),) = selector.select(60)
-        assert (key.data, watch.gone_without_notice()) == (process.pid, [])
+        assert (key.data, watch.gone_without_pidfd()) == (process.pid, [])
 
 
-def test_what_is_not_there_any_more_is_not_watched(watch: ProcessWatch) -> None:
+def test_what_is_not_there_any_more_is_not_watched(watch: ProcessWatcher) -> None:
     with child() as process:
         pass
     assert watch.add(process.pid) is False
     assert watch.sizes() == {}
 
 
-def test_watching_twice_is_watching_once(watch: ProcessWatch, selector: DefaultSelector) -> None:
+def test_watching_twice_is_watching_once(watch: ProcessWatcher, selector: DefaultSelector) -> None:
     assert [watch.add(os.getpid()), watch.add(os.getpid())] == [True, True]
     assert len(selector.get_map()) == 1
 
 
 def test_a_process_that_is_dropped_leaves_no_descriptor(
-    watch: ProcessWatch, selector: DefaultSelector
+    watch: ProcessWatcher, selector: DefaultSelector
 ) -> None:
     watch.add(os.getpid())
     watch.drop(os.getpid())
@@ -85,11 +85,11 @@ def test_a_process_that_is_dropped_leaves_no_descriptor(
 
 
 @pytest.mark.usefixtures("no_pidfd")
-def test_without_descriptors_of_processes_their_end_is_asked_for(watch: ProcessWatch) -> None:
+def test_without_descriptors_of_processes_their_end_is_asked_for(watch: ProcessWatcher) -> None:
     with child() as process:
         assert watch.add(process.pid) is True
-        assert watch.gone_without_notice() == []
-    assert watch.gone_without_notice() == [process.pid]
+        assert watch.gone_without_pidfd() == []
+    assert watch.gone_without_pidfd() == [process.pid]
     assert watch.add(process.pid) is True
     watch.drop(process.pid)
     assert watch.add(process.pid) is False
@@ -97,16 +97,16 @@ def test_without_descriptors_of_processes_their_end_is_asked_for(watch: ProcessW
 
 @pytest.mark.usefixtures("no_pidfd")
 def test_somebody_else_s_process_is_taken_for_alive(
-    watch: ProcessWatch, monkeypatch: pytest.MonkeyPatch
+    watch: ProcessWatcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(pid: int, number: int) -> None:
         raise PermissionError
 
     monkeypatch.setattr(os, "kill", refuse)
-    assert (watch.add(1), watch.gone_without_notice()) == (True, [])
+    assert (watch.add(1), watch.gone_without_pidfd()) == (True, [])
 
 
-def test_the_size_of_each_watched_process_is_read(watch: ProcessWatch) -> None:
+def test_the_size_of_each_watched_process_is_read(watch: ProcessWatcher) -> None:
     with child() as process:
         watch.add(process.pid)
         watch.add(os.getpid())

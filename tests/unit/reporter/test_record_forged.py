@@ -10,7 +10,7 @@ from otel_celery_memory import conventions as c
 from otel_celery_memory.captures.format import INT64_MAX, dump_capture, load_capture
 from otel_celery_memory.captures.model import Capture
 from otel_celery_memory.ipc.commands import Commands
-from otel_celery_memory.ipc.records import WindowKind
+from otel_celery_memory.ipc.records import ProcessUp, WindowKind
 from otel_celery_memory.reporter.emitter import Emitter
 from tests.telemetry.payload import Telemetry, in_memory
 from tests.telemetry.test_emitter import emitter_on
@@ -46,7 +46,7 @@ def test_a_sum_of_more_than_64_bits_is_told_as_the_largest_number(
 ) -> None:
     emitter.apply(finished(pid=7, start_bytes=LARGEST, delta_bytes=1, peak_bytes=2))
     emitter.state.gone(7, 5)
-    for end in emitter.state.judge(5, all_now=True):
+    for end in emitter.state.classify_ended(5, all_now=True):
         emitter.ended(end)
     assert exported(telemetry) == []
     (event,) = telemetry.events()
@@ -72,6 +72,22 @@ def test_a_capture_of_forged_windows_can_be_read_again(emitter: Emitter) -> None
     (found,) = capture.sites
     assert (found.line, found.stack) == (0, (("a.py", INT64_MAX),))
     assert (found.size_bytes, found.blocks) == (INT64_MAX, -INT64_MAX)
+
+
+@pytest.mark.parametrize(
+    ("pid", "rss_bytes", "carried"),
+    [(-1, SMALLEST, (0, 0)), (LARGEST, LARGEST, (INT64_MAX, INT64_MAX))],
+)
+def test_a_capture_by_a_forged_process_can_be_read_again(
+    emitter: Emitter, pid: int, rss_bytes: int, carried: tuple[int, int]
+) -> None:
+    emitter.captures.begin(Commands(capture=1, runs=1), "budget")
+    emitter.apply(ProcessUp(pid, 0, 0, rss_bytes))
+    emitter.apply(window(pid, capture=1))
+    capture = captured(emitter)
+    assert load_capture(dump_capture(capture)) == capture
+    (process,) = capture.processes
+    assert (process.pid, process.rss_bytes) == carried
 
 
 def test_windows_of_kinds_that_there_are_not_are_no_part_of_a_capture(emitter: Emitter) -> None:

@@ -77,13 +77,13 @@ def test_any_records_are_taken_in_and_what_comes_of_them_can_be_exported(
     telemetry = in_memory(own_histograms=True)
     emitter = emitter_on(telemetry)
     frames = b"".join(map(encode, held))
-    in_place = InFlightTasks(FakeInFlightTable(dict.fromkeys(range(-1, 4), frames)), emitter)
+    in_flight = InFlightTasks(FakeInFlightTable(dict.fromkeys(range(-1, 4), frames)), emitter)
     emitter.apply(ProcessUp(MAIN, 5, MAIN_SLOT, 7))
     emitter.captures.begin(Commands("always", 1, 1, False, 1e9, 1.0), "always")
     for record in records:
         emitter.apply(record)
-    in_place.look()
-    emitter.pressed(Usage("host", None, 9, 10), NOW_NS)
+    in_flight.read()
+    emitter.emit_pressure(Usage("host", None, 9, 10), NOW_NS)
     taken = emitter.captures.complete([CapturedProcess("0", 2, 5)], all_now=True)
     assert taken is not None
     assert load_capture(dump_capture(taken.capture)) == taken.capture
@@ -92,7 +92,7 @@ def test_any_records_are_taken_in_and_what_comes_of_them_can_be_exported(
     telemetry.metrics()
     for pid in gone:
         emitter.state.gone(pid, NOW_NS)
-    for end in emitter.state.judge(NOW_NS, all_now=True):
+    for end in emitter.state.classify_ended(NOW_NS, all_now=True):
         emitter.ended(end)
     emitter.emit_sites(1.0, NOW_NS)
     assert exported(telemetry) == []

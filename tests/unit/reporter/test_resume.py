@@ -37,12 +37,12 @@ def test_a_frame_that_was_read_in_part_is_whole_for_the_next(memory: Any) -> Non
     killed = intake_on(memory)
     assert killed.read()[1] == [finished(1, "a")]
     # All that was told is the first one.
-    killed.taken(killed.mark())
+    killed.acknowledge(killed.position())
     successor = intake_on(memory)
-    assert list(successor.left_behind()) == []
+    assert list(successor.unacknowledged()) == []
     os.write(memory[1], cut[30:])
     assert successor.read()[1] == [finished(1, "b")]
-    assert (successor.mark(), successor.bad_frames()) == (len(whole) + len(cut), 0)
+    assert (successor.position(), successor.bad_frames()) == (len(whole) + len(cut), 0)
 
 
 def test_parts_of_a_capture_are_left_behind(memory: Any) -> None:
@@ -54,7 +54,7 @@ def test_parts_of_a_capture_are_left_behind(memory: Any) -> None:
     ]
     os.write(memory[1], b"".join(encode(record) for record in records))
     intake_on(memory).read()
-    assert list(intake_on(memory).left_behind()) == records[2:]
+    assert list(intake_on(memory).unacknowledged()) == records[2:]
 
 
 @pytest.fixture
@@ -77,12 +77,12 @@ def test_ends_that_were_told_are_not_judged_again_and_others_are(main: Process) 
             ProcessDown(process.pid, 2, slot, 155, 1_000, None, "max_tasks", ""),
         )
     ]
-    reporter = Reporter(main.pid, left_behind=left, told=[told.pid])
+    reporter = Reporter(main.pid, unacknowledged=left, acknowledged_exits=[told.pid])
     reporter.send(Goodbye(main.pid, 3))
     reporter.wait_for(Goodbye(main.pid, 3))
     reporter.close()
     assert [record for record in reporter.emitter.records if record in left] == left
-    assert reporter.emitter.told() == [
+    assert reporter.emitter.exits() == [
         (-1, "shutdown", None, None),
         (1, "max_tasks", None, None),
     ]

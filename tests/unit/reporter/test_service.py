@@ -33,7 +33,7 @@ def quick_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "TICK_S", 0.05)
     monkeypatch.setattr(service, "_LINGER_S", 0.1)
     monkeypatch.setattr(service, "_PAUSE_S", 0.01)
-    monkeypatch.setattr("otel_celery_memory.reporter.state.processes.JUDGE_AFTER_NS", 50_000_000)
+    monkeypatch.setattr("otel_celery_memory.reporter.state.processes.CLASSIFY_AFTER_NS", 50_000_000)
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_an_orderly_end_is_told_of_every_process(
     reporter.send(ProcessUp(child.pid, 0, 0, 1), goodbye, Goodbye(main.pid, 0))
     reporter.close_pipe()
     reporter.end()
-    assert reporter.emitter.told() == [
+    assert reporter.emitter.exits() == [
         (MAIN_SLOT, "shutdown", None, None),
         (0, "shutdown", None, None),
     ]
@@ -86,7 +86,7 @@ def test_the_end_of_the_pipe_without_a_goodbye_is_the_loss_of_the_whole_worker(
     reporter.send(ProcessUp(child.pid, 0, 0, 1), task_of(child))
     reporter.close_pipe()
     reporter.end()
-    assert reporter.emitter.told() == [
+    assert reporter.emitter.exits() == [
         (MAIN_SLOT, "killed", None, None),
         (0, "killed", None, "app.task"),
     ]
@@ -100,11 +100,11 @@ def test_a_child_that_is_killed_is_told_with_its_task_while_the_worker_goes_on(
     child.kill()
     reporter.send(ProcessExited(child.pid, 0, -9, 0, 0, NO_SPAN, "", ""))
     wait_until("the loss is told", lambda: reporter.emitter.ends, 30)
-    assert reporter.emitter.told() == [(0, "killed", 9, "app.task")]
+    assert reporter.emitter.exits() == [(0, "killed", 9, "app.task")]
     reporter.send(Goodbye(main.pid, 0))
     reporter.close_pipe()
     reporter.end()
-    assert reporter.emitter.told()[1:] == [(MAIN_SLOT, "shutdown", None, None)]
+    assert reporter.emitter.exits()[1:] == [(MAIN_SLOT, "shutdown", None, None)]
 
 
 def test_a_child_that_was_reaped_is_gone_whoever_has_its_pid_now(
@@ -114,7 +114,7 @@ def test_a_child_that_was_reaped_is_gone_whoever_has_its_pid_now(
     reporter.send(ProcessUp(child.pid, 0, 0, 1), task_of(child))
     reporter.send(ProcessExited(child.pid, 0, -9, 0, 0, NO_SPAN, "", ""))
     wait_until("the loss is told", lambda: reporter.emitter.ends, 30)
-    assert reporter.emitter.told() == [(0, "killed", 9, "app.task")]
+    assert reporter.emitter.exits() == [(0, "killed", 9, "app.task")]
 
 
 def test_a_child_that_dies_while_the_count_of_oom_kills_rises_was_killed_by_the_kernel(
@@ -127,7 +127,7 @@ def test_a_child_that_dies_while_the_count_of_oom_kills_rises_was_killed_by_the_
     child.kill()
     reporter.send(ProcessExited(child.pid, 0, -9, 0, 0, NO_SPAN, "", ""))
     wait_until("the loss is told", lambda: reporter.emitter.ends, 30)
-    assert reporter.emitter.told() == [(0, "oom_kill", 9, "app.task")]
+    assert reporter.emitter.exits() == [(0, "oom_kill", 9, "app.task")]
     wait_until("it is sent at once", lambda: reporter.sent == [1], 30)
 
 
@@ -138,7 +138,7 @@ def test_what_a_process_wrote_before_it_died_is_read_before_its_death_is_noted(
     made = Reporter(main.pid)
     made.send(ProcessUp(child.pid, 0, 0, 1), task_of(child), Goodbye(main.pid, 0))
     made.close()
-    assert made.emitter.told() == [
+    assert made.emitter.exits() == [
         (MAIN_SLOT, "shutdown", None, None),
         (0, "killed", None, "app.task"),
     ]
@@ -149,7 +149,7 @@ def test_a_pipe_that_somebody_holds_open_after_the_goodbye_is_not_waited_for(
 ) -> None:
     reporter.send(Goodbye(main.pid, 0))
     reporter.end()
-    assert reporter.emitter.told() == [(MAIN_SLOT, "shutdown", None, None)]
+    assert reporter.emitter.exits() == [(MAIN_SLOT, "shutdown", None, None)]
 
 
 def test_a_pipe_that_somebody_holds_open_after_the_main_process_died_is_not_waited_for(
@@ -157,7 +157,7 @@ def test_a_pipe_that_somebody_holds_open_after_the_main_process_died_is_not_wait
 ) -> None:
     main.kill()
     reporter.end()
-    assert reporter.emitter.told() == [(MAIN_SLOT, "killed", None, None)]
+    assert reporter.emitter.exits() == [(MAIN_SLOT, "killed", None, None)]
 
 
 def test_garbage_in_the_pipe_is_counted_and_what_follows_is_read(
@@ -189,8 +189,8 @@ def test_a_part_that_fails_is_switched_off_and_said_so_and_the_rest_goes_on(
         waits.append(timeout)
         return select(timeout)
 
-    monkeypatch.setattr(reporter.limit_watcher, "look", broken)
-    off = reporter.containment.switched_off
+    monkeypatch.setattr(reporter.limit_watcher, "check", broken)
+    off = reporter.breaker.switched_off
     wait_until("it is switched off", lambda: off() == ["limits"], 30)
     monkeypatch.setattr(reporter.selector, "select", noting)
     wait_until("it goes on", lambda: len(waits) >= 3, 30)
@@ -200,7 +200,7 @@ def test_a_part_that_fails_is_switched_off_and_said_so_and_the_rest_goes_on(
     child.kill()
     reporter.send(ProcessExited(child.pid, 0, -9, 0, 0, NO_SPAN, "", ""))
     wait_until("the loss is told", lambda: reporter.emitter.ends, 30)
-    assert reporter.emitter.told() == [(0, "killed", 9, None)]
+    assert reporter.emitter.exits() == [(0, "killed", 9, None)]
 
 
 def test_a_flood_of_frames_does_not_keep_it_from_its_ticks(
@@ -226,7 +226,7 @@ def test_a_flood_of_frames_does_not_keep_it_from_its_ticks(
     finally:
         stop.append(True)
         writer.join(30)
-    assert reporter.emitter.told() == [(0, "killed", 9, None)]
+    assert reporter.emitter.exits() == [(0, "killed", 9, None)]
 
 
 def test_the_memory_of_each_process_is_looked_at_from_outside(

@@ -215,7 +215,7 @@ def test_the_places_of_a_ranking_are_its_lines_until_the_next_one_or_a_new_begin
     totals.window(window(task="a", sites=1, kind=WindowKind.PARTIAL))
     totals.site(site(30, 1, task="a", kind=WindowKind.PARTIAL))
     totals.rank(60.0)
-    totals.forget()
+    totals.reset()
     assert totals.places == []
 
 
@@ -232,7 +232,7 @@ def test_whoever_begins_anew_has_been_told_nothing() -> None:
     totals.window({2: 50}, kind=WindowKind.PARTIAL)
     totals.window({3: 50}, "", kind=WindowKind.PROCESS)
     totals.totals.rank(60.0)
-    totals.totals.forget()
+    totals.totals.reset()
     totals.run(None)
     assert totals.totals.rank(60.0) == []
     totals.run({1: 100})

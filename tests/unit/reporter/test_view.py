@@ -24,19 +24,19 @@ def describe(path: str, line: int) -> CodePlace:
     return CodePlace(f"feeds.py:{line}", "load")
 
 
-class NotingEmitter:
-    """The parts of an emitter that the desk looks at."""
+class RecordingEmitter:
+    """The parts of an emitter that the inspector looks at."""
 
     def __init__(self, clock: FakeClock) -> None:
         self.state = WorkerState()
         self.sites = SiteTotals(describe, 10)
         self.captures = CaptureAssembly("w", 1, describe, None, clock)
         self.tasks = TaskTotals()
-        self.told: list[TakenCapture] = []
+        self.emitted: list[TakenCapture] = []
         self.off: list[tuple[str, str]] = []
 
-    def captured(self, taken: TakenCapture) -> None:
-        self.told.append(taken)
+    def emit_capture(self, taken: TakenCapture) -> None:
+        self.emitted.append(taken)
 
     def runs_aborted(self) -> int:
         return 4
@@ -46,12 +46,12 @@ class NotingEmitter:
 
 
 class Bench:
-    """A desk on a clock, with what it writes."""
+    """A inspector on a clock, with what it writes."""
 
     def __init__(self) -> None:
         self.clock = FakeClock(1_000.0)
         self.page = ControlPage(clock_s=self.clock)
-        self.emitter = NotingEmitter(self.clock)
+        self.emitter = RecordingEmitter(self.clock)
         self.tracing_s = (400.0, 4.93824)
         self.written: list[dict[str, Any]] = []
         self.room_bytes = 10**6
@@ -198,7 +198,7 @@ def test_an_ordered_capture_is_told_when_the_children_have_sent_it(bench: Bench)
     sender = bench.emitter.state.processes[101].captured()
     bench.emitter.captures.window(window(101, "a", capture=3, sites=0), sender)
     bench.inspector.tick()
-    assert [(t.number, [p.pid for p in t.capture.processes]) for t in bench.emitter.told] == [
+    assert [(t.number, [p.pid for p in t.capture.processes]) for t in bench.emitter.emitted] == [
         (3, [101])
     ]
     # Who waits for it need not wait for the next view.
@@ -212,7 +212,7 @@ def test_without_children_the_main_process_is_the_one_that_is_captured(bench: Be
     sender = bench.emitter.state.processes[100].captured()
     bench.emitter.captures.window(window(100, "a", capture=3, sites=0), sender)
     bench.inspector.tick()
-    assert [p.slot for p in bench.emitter.told[0].capture.processes] == ["main"]
+    assert [p.slot for p in bench.emitter.emitted[0].capture.processes] == ["main"]
 
 
 def test_when_the_worker_ends_a_capture_is_told_as_far_as_it_is(bench: Bench) -> None:
@@ -220,7 +220,7 @@ def test_when_the_worker_ends_a_capture_is_told_as_far_as_it_is(bench: Bench) ->
     bench.page.set_commands(Commands("", 3, 10, False, 1_100.0, 1.0))
     bench.inspector.finish()
     bench.inspector.finish()
-    assert [taken.number for taken in bench.emitter.told] == [3]
+    assert [taken.number for taken in bench.emitter.emitted] == [3]
 
 
 def test_very_many_of_everything_still_fit_on_the_page(bench: Bench) -> None:

@@ -44,7 +44,7 @@ def test_a_window_without_the_site_counts_in_its_mean() -> None:
 
 def test_the_largest_is_that_of_all_intervals() -> None:
     totals = totals_of(10, 500)
-    totals.turn()
+    totals.next_interval()
     for size in (20, 30):
         totals.window("a")
         totals.site("a", site(size, blocks=2))
@@ -54,9 +54,9 @@ def test_the_largest_is_that_of_all_intervals() -> None:
 def test_after_ten_turns_an_interval_is_forgotten_with_its_windows() -> None:
     totals = totals_of(10)
     for _ in range(9):
-        totals.turn()
+        totals.next_interval()
     assert (list(totals.means()), totals.tasks(), totals.fresh("a")) == ([KEY], {"a"}, 0)
-    totals.turn()
+    totals.next_interval()
     assert (totals.means(), totals.tasks()) == ({}, set())
 
 

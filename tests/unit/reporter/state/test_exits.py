@@ -16,7 +16,7 @@ from otel_celery_memory.ipc.records import (
     TaskOverdue,
     WorkerStopping,
 )
-from otel_celery_memory.reporter.state.exits import OomKills, signal_in
+from otel_celery_memory.reporter.state.exits import OomKills, signal_of_code
 from otel_celery_memory.reporter.state.processes import GIVE_UP_AFTER_NS
 from otel_celery_memory.reporter.state.worker_state import WorkerState
 from tests.unit.examples import finished, started
@@ -38,24 +38,24 @@ def exited(exit_code: int, wanted: str = "", pid: int = CHILD) -> ProcessExited:
     return ProcessExited(pid, 0, exit_code, pid - CHILD, 0, NO_SPAN, wanted, "")
 
 
-def told(state: WorkerState) -> list[tuple[Any, ...]]:
+def exits(state: WorkerState) -> list[tuple[Any, ...]]:
     """Pid, reason, signal, task and whether it is a loss, of all that are gone."""
     return [
         (e.process.pid, e.reason.value, e.signal, e.task.task_id if e.task else None, e.lost)
-        for e in state.judge(100 * S, all_now=True)
+        for e in state.classify_ended(100 * S, all_now=True)
     ]
 
 
 def ending(*records: Record, oom_kills: int = 0) -> tuple[Any, ...]:
     """Reason, signal, task and loss of a child that is gone at 5 s."""
     oom = OomKills(0)
-    oom.counted(0, 4 * S)
-    oom.counted(oom_kills, 5 * S)
+    oom.update(0, 4 * S)
+    oom.update(oom_kills, 5 * S)
     state = WorkerState(oom)
     for record in records:
         state.apply(record)
     state.gone(CHILD, 5 * S)
-    ((_, *how),) = told(state)
+    ((_, *how),) = exits(state)
     return tuple(how)
 
 
@@ -122,7 +122,7 @@ def test_what_the_reporter_saw_in_the_page_the_main_process_may_have_seen_too_la
     state.processes[CHILD].idle = True
     state.apply(exited(-9))
     state.gone(CHILD, 5 * S)
-    assert told(state) == [(CHILD, "killed", 9, None, True)]
+    assert exits(state) == [(CHILD, "killed", 9, None, True)]
 
 
 def test_a_goodbye_after_a_signal_waits_for_the_main_process_to_say_whose_it_was() -> None:
@@ -130,9 +130,9 @@ def test_a_goodbye_after_a_signal_waits_for_the_main_process_to_say_whose_it_was
     for record in (*IDLE, goodbye(SIGTERM)):
         state.apply(record)
     state.gone(CHILD, 5 * S)
-    assert state.judge(5 * S + GIVE_UP_AFTER_NS - 1) == []
+    assert state.classify_ended(5 * S + GIVE_UP_AFTER_NS - 1) == []
     state.apply(exited(15, "autoscale"))
-    (end,) = state.judge(5 * S + GIVE_UP_AFTER_NS - 1)
+    (end,) = state.classify_ended(5 * S + GIVE_UP_AFTER_NS - 1)
     assert end.reason.value == "autoscale"
 
 
@@ -143,7 +143,7 @@ def test_a_goodbye_after_a_signal_waits_for_the_main_process_to_say_whose_it_was
 def test_a_signal_is_read_from_the_kernel_s_exit_codes_and_from_billiard_s(
     code: int, number: int | None
 ) -> None:
-    assert signal_in(code) == number
+    assert signal_of_code(code) == number
 
 
 @pytest.mark.parametrize(
@@ -167,14 +167,14 @@ def test_a_sigkill_while_the_count_of_oom_kills_rose_was_the_kernel_s(
 
 def test_a_kill_is_claimed_once_and_by_the_largest() -> None:
     oom = OomKills(0)
-    oom.counted(0, 4 * S)
+    oom.update(0, 4 * S)
     state = WorkerState(oom)
     for pid, rss_bytes in ((CHILD, 1_000), (OTHER, 9_000)):
         state.apply(ProcessUp(pid, 0, pid - CHILD, rss_bytes))
         state.apply(exited(-9, pid=pid))
         state.gone(pid, 5 * S)
-    oom.counted(1, 5 * S)
-    assert told(state) == [
+    oom.update(1, 5 * S)
+    assert exits(state) == [
         (OTHER, "oom_kill", 9, None, True),
         (CHILD, "killed", 9, None, True),
     ]
@@ -182,13 +182,13 @@ def test_a_kill_is_claimed_once_and_by_the_largest() -> None:
 
 def test_of_a_worker_that_is_gone_with_its_children_the_main_process_was_the_victim() -> None:
     oom = OomKills(0)
-    oom.counted(0, 4 * S)
+    oom.update(0, 4 * S)
     state = WorkerState(oom)
     for pid, slot, rss_bytes in ((CHILD, 0, 9_000), (MAIN, MAIN_SLOT, 1_000)):
         state.apply(ProcessUp(pid, 0, slot, rss_bytes))
         state.gone(pid, 5 * S)
-    oom.counted(1, 5 * S)
-    assert [(pid, reason) for pid, reason, *_ in told(state)] == [
+    oom.update(1, 5 * S)
+    assert [(pid, reason) for pid, reason, *_ in exits(state)] == [
         (MAIN, "oom_kill"),
         (CHILD, "killed"),
     ]

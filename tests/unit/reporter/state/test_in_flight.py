@@ -24,13 +24,13 @@ PID, SLOT = 11, 4
 
 
 @dataclass
-class Holder:
+class InFlightListener:
     """Notes what is held."""
 
     state: WorkerState = field(default_factory=WorkerState)
     held: list[TaskStarted] = field(default_factory=list)
 
-    def holds(self, record: TaskStarted) -> None:
+    def task_in_flight(self, record: TaskStarted) -> None:
         self.held.append(record)
 
 
@@ -41,14 +41,14 @@ def put(page: ControlPage, frame: bytes) -> None:
 
 def look(*frames: bytes, slot: int | None = SLOT) -> list[TaskStarted]:
     """What is seen of a process in this slot, after these were written there in turn."""
-    page, holder = ControlPage(), Holder()
+    page, listener = ControlPage(), InFlightListener()
     if slot is not None:
-        holder.state.apply(ProcessUp(PID, 1, slot, 1_000))
+        listener.state.apply(ProcessUp(PID, 1, slot, 1_000))
     for frame in frames:
         put(page, frame)
-    InFlightTasks(page, holder).look()
+    InFlightTasks(page, listener).read()
     page.close()
-    return holder.held
+    return listener.held
 
 
 START = started(PID, "id-1", time_ns=5, retained_bytes=70, previous_task="app.before")
@@ -96,27 +96,27 @@ def state() -> WorkerState:
 
 
 def test_what_is_held_is_in_flight_and_known_once(state: WorkerState) -> None:
-    assert state.held(START)
-    assert not state.held(START)
+    assert state.apply_in_flight(START)
+    assert not state.apply_in_flight(START)
     assert state.processes[PID].in_flight == [START]
     assert state.processes[PID].last == START
 
 
 def test_what_ended_before_it_was_looked_at_is_not_in_flight(state: WorkerState) -> None:
     state.apply(finished(PID, "id-1")._replace(started_ns=START.time_ns))
-    assert not state.held(START)
+    assert not state.apply_in_flight(START)
     assert state.processes[PID].in_flight == []
 
 
 def test_a_later_run_takes_the_place_of_the_one_before(state: WorkerState) -> None:
     later = START._replace(time_ns=9, task_id="id-2")
-    assert state.held(START)
-    assert state.held(later)
+    assert state.apply_in_flight(START)
+    assert state.apply_in_flight(later)
     assert state.processes[PID].in_flight == [later]
 
 
 def test_the_end_of_what_was_held_takes_it_out_of_flight(state: WorkerState) -> None:
-    assert state.held(START)
+    assert state.apply_in_flight(START)
     state.apply(finished(PID, "id-1")._replace(started_ns=START.time_ns))
     assert state.processes[PID].in_flight == []
 
@@ -125,10 +125,10 @@ def test_of_a_process_that_nobody_has_met_it_is_believed_but_not_of_one_whose_en
     None
 ):
     state = WorkerState()
-    state.forget(PID + 1)
-    assert state.held(START)
+    state.discard(PID + 1)
+    assert state.apply_in_flight(START)
     assert state.processes[PID].in_flight == [START]
-    assert not state.held(START._replace(pid=PID + 1))
+    assert not state.apply_in_flight(START._replace(pid=PID + 1))
     assert list(state.processes) == [PID]
 
 
@@ -138,11 +138,11 @@ def test_a_killed_process_is_lost_in_the_task_that_it_held() -> None:
     up = ProcessUp(child.pid, 1, SLOT, 1_000)
     reporter.send(up)
     reporter.wait_for(up)
-    reporter.held[SLOT] = encode(started(child.pid, "id-1", time_ns=5))
+    reporter.in_flight[SLOT] = encode(started(child.pid, "id-1", time_ns=5))
     child.kill()
     reporter.close_pipe()
     reporter.end()
-    assert (SLOT, "killed", None, "app.task") in reporter.emitter.told()
+    assert (SLOT, "killed", None, "app.task") in reporter.emitter.exits()
     reporter.close()
     main.kill()
 
@@ -150,14 +150,14 @@ def test_a_killed_process_is_lost_in_the_task_that_it_held() -> None:
 def test_where_its_slot_is_told_with_its_end_alone_what_it_held_is_found_all_the_same() -> None:
     main, child = Process(), Process()
     reporter = Reporter(main.pid)
-    reporter.held[SLOT] = encode(started(child.pid, "id-1", time_ns=5))
+    reporter.in_flight[SLOT] = encode(started(child.pid, "id-1", time_ns=5))
     child.kill()
     # A reporter that was started again met it by this record, which has no slot.
     reporter.send(HeapSampled(child.pid, 1, 2, 3, 4))
     reporter.send(ProcessExited(child.pid, 6, -9, SLOT, 0, NO_SPAN, "", ""))
     reporter.close_pipe()
     reporter.end()
-    assert (SLOT, "killed", 9, "app.task") in reporter.emitter.told()
+    assert (SLOT, "killed", 9, "app.task") in reporter.emitter.exits()
     reporter.close()
     main.kill()
 
@@ -173,7 +173,7 @@ def test_a_killed_process_that_had_said_that_it_ran_nothing_is_lost_in_no_task()
     child.kill()
     reporter.close_pipe()
     reporter.end()
-    assert (SLOT, "killed", None, None) in reporter.emitter.told()
+    assert (SLOT, "killed", None, None) in reporter.emitter.exits()
     reporter.close()
     main.kill()
 
@@ -184,7 +184,7 @@ def test_what_a_process_said_before_its_next_task_began_is_of_no_account(
     process = state.processes[PID]
     for begin in (
         lambda: state.apply(START),
-        lambda: state.held(START._replace(time_ns=7, task_id="id-2")),
+        lambda: state.apply_in_flight(START._replace(time_ns=7, task_id="id-2")),
         lambda: state.apply(TaskInFlight(PID, 9, "id-3", "app.task")),
     ):
         process.in_flight.clear()

@@ -46,5 +46,5 @@ def test_a_loss_is_told_in_the_trace_of_the_task_in_flight_or_in_none(
     for record in (*IN_TASK, *records):
         state.apply(record)
     state.gone(CHILD, 5)
-    (end,) = state.judge(5, all_now=True)
+    (end,) = state.classify_ended(5, all_now=True)
     assert end.process.span_of(end.task) == span

@@ -20,28 +20,28 @@ S = 1_000_000_000
 )
 def test_a_kill_is_claimed_only_by_who_died_about_then(gone_ns: int, claimed: bool) -> None:
     oom = OomKills(3)
-    oom.counted(3, 4 * S)
-    oom.counted(4, 5 * S)
+    oom.update(3, 4 * S)
+    oom.update(4, 5 * S)
     assert (oom.claim(gone_ns), oom.claim(gone_ns)) == (claimed, False)
 
 
 def test_kills_before_the_first_look_are_counted_and_claimed_by_nobody() -> None:
     oom = OomKills(3)
-    oom.counted(5, 4 * S)
+    oom.update(5, 4 * S)
     assert (oom.since_start, oom.claim(4 * S)) == (2, False)
 
 
 def test_where_nothing_counts_nothing_is_told_until_something_does() -> None:
     oom = OomKills(None)
-    oom.counted(None, S)
+    oom.update(None, S)
     assert (oom.since_start, oom.claim(S)) == (None, False)
-    oom.counted(7, 2 * S)
-    oom.counted(8, 3 * S)
+    oom.update(7, 2 * S)
+    oom.update(8, 3 * S)
     assert (oom.since_start, oom.claim(3 * S)) == (1, True)
 
 
 def test_a_count_that_jumps_or_falls_is_borne() -> None:
     oom = OomKills(3)
     for count, now_s in ((3, 1), (2**62, 2), (0, 3)):
-        oom.counted(count, now_s * S)
+        oom.update(count, now_s * S)
     assert (oom.since_start, len(oom._unclaimed)) == (0, 64)

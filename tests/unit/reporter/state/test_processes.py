@@ -62,7 +62,7 @@ def test_parts_that_failed_are_known_by_the_names_of_the_conventions_alone() -> 
 def test_a_part_that_is_told_late_does_not_bring_back_a_process_that_ended() -> None:
     state = state_after(ProcessUp(1, 0, 4, 900))
     state.gone(1, 0)
-    state.judge(0, all_now=True)
+    state.classify_ended(0, all_now=True)
     state.apply(PartFailed(1, 0, 4, "heap"))
     assert state.processes == {}
 
@@ -156,4 +156,4 @@ def test_overdue_tasks_are_bounded_and_the_oldest_forgotten() -> None:
 def test_a_process_that_was_never_heard_of_does_not_end() -> None:
     state = WorkerState()
     state.gone(1, 5)
-    assert state.judge(5, all_now=True) == []
+    assert state.classify_ended(5, all_now=True) == []

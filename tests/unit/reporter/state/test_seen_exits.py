@@ -26,11 +26,11 @@ RECYCLED = ProcessDown(CHILD, 0, 0, 155, 2_000, None, "max_tasks", "")
 REVOKED = ProcessExited(CHILD, 0, -9, 0, 0, NO_SPAN, "terminated", "")
 
 
-def told(state: WorkerState) -> list[tuple[Any, ...]]:
+def exits(state: WorkerState) -> list[tuple[Any, ...]]:
     """Pid, reason, signal, task and whether it is a loss, of all that are gone."""
     return [
         (e.process.pid, e.reason.value, e.signal, e.task.task_id if e.task else None, e.lost)
-        for e in state.judge(100 * S, all_now=True)
+        for e in state.classify_ended(100 * S, all_now=True)
     ]
 
 
@@ -60,7 +60,7 @@ def test_where_the_main_process_reaps_nobody_the_exit_code_is_the_one_that_was_s
     for record in records:
         state.apply(record)
     state.gone(CHILD, 5 * S, seen)
-    ((_, *how),) = told(state)
+    ((_, *how),) = exits(state)
     assert tuple(how) == expected
 
 
@@ -69,13 +69,13 @@ def test_what_was_seen_does_not_shorten_the_wait_for_the_main_process_which_may_
     for record in IN_TASK:
         state.apply(record)
     state.gone(CHILD, 5 * S, -9)
-    assert state.judge(5 * S + GIVE_UP_AFTER_NS - 1) == []
+    assert state.classify_ended(5 * S + GIVE_UP_AFTER_NS - 1) == []
     state.apply(REVOKED)
-    assert told(state) == [(CHILD, "terminated", 9, "id-1", True)]
+    assert exits(state) == [(CHILD, "terminated", 9, "id-1", True)]
 
 
 def test_the_main_process_s_end_is_not_told_by_who_came_first() -> None:
     state = WorkerState()
     state.apply(ProcessUp(MAIN, 0, MAIN_SLOT, 1_000))
     state.gone(MAIN, 5 * S, -11)
-    assert told(state) == [(MAIN, "killed", None, None, True)]
+    assert exits(state) == [(MAIN, "killed", None, None, True)]

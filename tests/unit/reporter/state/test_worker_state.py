@@ -21,7 +21,7 @@ from otel_celery_memory.ipc.records import (
     TaskOverdue,
 )
 from otel_celery_memory.reporter.state.exits import ProcessEnd
-from otel_celery_memory.reporter.state.processes import GIVE_UP_AFTER_NS, JUDGE_AFTER_NS
+from otel_celery_memory.reporter.state.processes import CLASSIFY_AFTER_NS, GIVE_UP_AFTER_NS
 from otel_celery_memory.reporter.state.worker_state import WorkerState
 from tests.unit.examples import finished, started
 
@@ -50,17 +50,17 @@ def state_of(*records: Record) -> WorkerState:
     return state
 
 
-def end_of(state: WorkerState, pid: int = CHILD) -> ProcessEnd:
+def classify_end(state: WorkerState, pid: int = CHILD) -> ProcessEnd:
     """How a process ended that is gone now."""
     state.gone(pid, GONE_NS)
-    (end,) = state.judge(GONE_NS, all_now=True)
+    (end,) = state.classify_ended(GONE_NS, all_now=True)
     assert (end.process.pid, end.time_ns) == (pid, GONE_NS)
     return end
 
 
 def ending(*records: Record, pid: int = CHILD) -> tuple[Any, ...]:
     """Reason, signal, the lost task's id, and whether it is a loss, of the end after records."""
-    end = end_of(state_of(*records), pid)
+    end = classify_end(state_of(*records), pid)
     return end.reason.value, end.signal, end.task.task_id if end.task else None, end.lost
 
 
@@ -117,7 +117,7 @@ def test_a_time_limit_is_known_though_the_task_s_end_was_told_before_it() -> Non
 def test_the_task_that_ran_into_its_limit_is_named_though_its_end_was_told_before() -> None:
     overdue = TaskOverdue(MAIN, 0, "id-1", "app.task")
     terminated = finished(CHILD, "id-1", state="TERMINATED")
-    end = end_of(state_of(*IN_TASK, overdue, terminated))
+    end = classify_end(state_of(*IN_TASK, overdue, terminated))
     assert end.task is not None
     assert (end.task.task_id, end.task.task) == ("id-1", "app.task")
 
@@ -139,46 +139,46 @@ def test_a_child_is_not_excused_by_the_goodbye_of_the_main_process() -> None:
 
 
 def test_a_goodbye_with_a_reason_from_elsewhere_stops_nobody() -> None:
-    end = end_of(state_of(up(), down("because")))
+    end = classify_end(state_of(up(), down("because")))
     assert isinstance(end.reason, ExitReason)
 
 
 def test_the_reasons_that_are_losses_are_those_that_nobody_wanted() -> None:
-    process = end_of(state_of(up())).process
+    process = classify_end(state_of(up())).process
     losses = [r.value for r in ExitReason if ProcessEnd(process, r, None, None, 0).lost]
     assert losses == ["time_limit", "terminated", "oom_kill", "killed", "crashed"]
 
 
 def test_an_end_is_judged_when_all_had_time_to_speak_and_once() -> None:
     state = state_of(up(), down("max_tasks"))
-    assert state.judge(GONE_NS, all_now=True) == []
+    assert state.classify_ended(GONE_NS, all_now=True) == []
     state.gone(CHILD, GONE_NS)
     state.gone(CHILD, GONE_NS + 1)
-    assert state.judge(GONE_NS + JUDGE_AFTER_NS - 1) == []
-    (end,) = state.judge(GONE_NS + JUDGE_AFTER_NS)
+    assert state.classify_ended(GONE_NS + CLASSIFY_AFTER_NS - 1) == []
+    (end,) = state.classify_ended(GONE_NS + CLASSIFY_AFTER_NS)
     assert (end.time_ns, state.processes) == (GONE_NS, {})
-    assert state.judge(GONE_NS + 10 * JUDGE_AFTER_NS) == []
+    assert state.classify_ended(GONE_NS + 10 * CLASSIFY_AFTER_NS) == []
 
 
 def test_an_end_of_which_nobody_spoke_is_waited_for_longer() -> None:
     state = state_of(*IN_TASK)
     state.gone(CHILD, GONE_NS)
-    assert state.judge(GONE_NS + GIVE_UP_AFTER_NS - 1) == []
+    assert state.classify_ended(GONE_NS + GIVE_UP_AFTER_NS - 1) == []
     state.apply(exited(-signal.SIGSEGV))
-    (end,) = state.judge(GONE_NS + GIVE_UP_AFTER_NS - 1)
+    (end,) = state.classify_ended(GONE_NS + GIVE_UP_AFTER_NS - 1)
     assert (end.reason, end.signal) == (ExitReason.CRASHED, 11)
 
 
 def test_an_end_of_which_nobody_ever_speaks_is_a_kill() -> None:
     state = state_of(*IN_TASK)
     state.gone(CHILD, GONE_NS)
-    (end,) = state.judge(GONE_NS + GIVE_UP_AFTER_NS)
+    (end,) = state.classify_ended(GONE_NS + GIVE_UP_AFTER_NS)
     assert (end.reason, end.signal) == (ExitReason.KILLED, None)
 
 
 def test_a_process_that_is_reaped_after_it_was_judged_does_not_come_back() -> None:
     state = state_of(*AFTER_TASK, down("max_tasks", exit_code=155))
-    end_of(state)
+    classify_end(state)
     state.apply(exited(155))
     assert state.processes == {}
 
@@ -186,7 +186,7 @@ def test_a_process_that_is_reaped_after_it_was_judged_does_not_come_back() -> No
 def test_a_child_whose_end_is_the_first_that_is_heard_of_it_is_told_with_its_place() -> None:
     told = TaskInFlight(CHILD, 7, "id-1", "app.task")
     state = state_of(exited(-signal.SIGKILL), told)
-    end = end_of(state)
+    end = classify_end(state)
     assert (end.reason, end.process.slot) == (ExitReason.KILLED, 0)
     assert end.task == started(CHILD, "id-1", time_ns=7, rss_bytes=0)
     state.apply(told)
@@ -195,7 +195,7 @@ def test_a_child_whose_end_is_the_first_that_is_heard_of_it_is_told_with_its_pla
 
 def test_a_pid_that_the_kernel_gives_out_again_is_a_new_process() -> None:
     state = state_of(*AFTER_TASK, down("max_tasks"))
-    end_of(state)
+    classify_end(state)
     state.apply(up(slot=3))
     process = state.processes[CHILD]
     assert (process.slot, process.rss_bytes, process.last, process.down) == (

@@ -127,7 +127,7 @@ def test_a_reporter_that_comes_while_a_task_runs_others_inside_knows_the_outermo
         if by_roll_call:
             state.apply(TaskInFlight(os.getpid(), 5, "outer", "app.task"))
         else:
-            state.held(*child.held())
+            state.apply_in_flight(*child.held())
         assert state.processes[os.getpid()].in_flight[0].task_id == "outer"
         child.recorder.postrun("second", EAGER, "SUCCESS")
         child.recorder.prerun("second", EAGER)

@@ -123,7 +123,7 @@ def test_the_view_is_the_reporter_s_with_what_only_the_worker_knows(pipe: PipeWr
 def test_a_worker_that_ended_answers_no_commands(pipe: PipeWriter) -> None:
     worker = Worker(pipe, Tracing(), by_signal=True)
     worker.requests.detach()
-    assert "not up yet" in commands.memory(None)["error"]
+    assert "not ready yet" in commands.memory(None)["error"]
     assert signal.getsignal(signal.SIGURG) == signal.SIG_DFL
 
 
@@ -140,7 +140,7 @@ class Child:
 def test_a_child_does_not_answer_remote_control_that_it_inherited(pipe: PipeWriter) -> None:
     Worker(pipe, None, by_signal=False)
     Child(pipe)
-    assert "not up yet" in commands.memory(None)["error"]
+    assert "not ready yet" in commands.memory(None)["error"]
 
 
 def test_a_child_that_is_signalled_during_a_capture_captures_its_current_run(
@@ -172,7 +172,7 @@ def test_a_process_that_answers_for_itself_is_asked_and_shown_whole(pipe: PipeWr
     assert child.tracing.captures == 1
     assert commands.memory(None)["memory"] == {"tasks": [], "main_pid": os.getpid()}
     own.detach()
-    assert "not up yet" in commands.memory(None)["error"]
+    assert "not ready yet" in commands.memory(None)["error"]
 
 
 class Recording:
