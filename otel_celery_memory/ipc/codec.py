@@ -31,7 +31,8 @@ KIND_AT = 3
 """Offset of the byte that gives a frame's kind."""
 _pack_header = HEADER.pack
 _new = tuple.__new__
-_ABSENT = -(2**63)
+ABSENT = -(2**63)
+"""The number that encodes ``None`` in a frame."""
 _STRING_LIMIT_BYTES = {"task_id": 256, "stack": 2048, "path": 1024}
 _STRING_LIMIT_DEFAULT_BYTES = 512
 _SMALLEST_LIMIT_BYTES = min(_STRING_LIMIT_BYTES.values())
@@ -71,8 +72,6 @@ LAYOUTS = {layout.kind: layout for layout in _LAYOUTS}
 """By the kind in a frame's header."""
 STARTED = _BY_TYPE[records.TaskStarted]
 FINISHED = _BY_TYPE[records.TaskFinished]
-ABSENT = _ABSENT
-"""The number that encodes ``None`` in a frame."""
 
 
 def encode(record: Record) -> bytes:
@@ -84,7 +83,7 @@ def encode(record: Record) -> bytes:
         numbers = list(numbers)
         for index in layout.optional:
             if numbers[index] is None:
-                numbers[index] = _ABSENT
+                numbers[index] = ABSENT
     text: str = "\0".join(record[count:])  # type: ignore[arg-type]
     body = text.encode("utf-8", "replace")
     # Whether a string is clipped must not depend on the others: a task's start and its end must
@@ -102,7 +101,7 @@ def finished_record(numbers: tuple[int | bytes, ...], text: str) -> records.Task
     """A `TaskFinished` from its numbers, `ABSENT` for ``None``, and its joined strings."""
     present: typing.Any = list(numbers)
     for index in FINISHED.optional:
-        if present[index] == _ABSENT:
+        if present[index] == ABSENT:
             present[index] = None
     # A name may contain a NUL; what follows it goes into the last string and is clipped there.
     strings = text.split("\0", FINISHED.separators)
@@ -146,10 +145,10 @@ def decode(kind: int, payload: bytes) -> Record | None:
     if not layout.strings and len(payload) > layout.numbers.size:
         return None
     numbers: typing.Any = layout.numbers.unpack_from(payload)
-    if layout.optional and _ABSENT in numbers:
+    if layout.optional and ABSENT in numbers:
         numbers = list(numbers)
         for index in layout.optional:
-            if numbers[index] == _ABSENT:
+            if numbers[index] == ABSENT:
                 numbers[index] = None
     strings: list[str] = []
     if layout.strings:

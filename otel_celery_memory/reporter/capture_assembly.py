@@ -196,7 +196,7 @@ class CaptureAssembly:
         self._describe = describe
         self._save = save
         self._clock_s = clock_s
-        self._orders: Commands | None = None
+        self._commands: Commands | None = None
         self._began_s = 0.0
         self._mode = ""
         self._sums: dict[int, WindowSums] = {}
@@ -208,12 +208,12 @@ class CaptureAssembly:
         self.read_orders: Callable[[], object] = lambda: None
         """Called if a window belongs to a capture that is not known yet."""
 
-    def begin(self, orders: Commands, mode: str) -> None:
-        """Begins the capture that ``orders`` ask for, if it is new; ``mode`` is of tracing."""
-        if not orders.capture or orders.capture == self._last:
+    def begin(self, commands: Commands, mode: str) -> None:
+        """Begins the capture that ``commands`` ask for, if it is new; ``mode`` is of tracing."""
+        if not commands.capture or commands.capture == self._last:
             return
-        self._last = orders.capture
-        self._orders, self._mode, self._began_s = orders, mode, self._clock_s()
+        self._last = commands.capture
+        self._commands, self._mode, self._began_s = commands, mode, self._clock_s()
         self._sums.clear()
         self._slots = CapturedSlots()
         self._sites_due.clear()
@@ -222,7 +222,7 @@ class CaptureAssembly:
         """Begins a window of the process ``sender``; its sites follow."""
         if record.capture > self._last:
             self.read_orders()
-        if self._orders is None or record.capture != self._orders.capture:
+        if self._commands is None or record.capture != self._commands.capture:
             return
         if record.kind not in _KINDS:
             return  # a damaged record
@@ -233,7 +233,7 @@ class CaptureAssembly:
 
     def site(self, record: Site) -> None:
         """Adds what a window found at one site."""
-        if self._orders is None or record.capture != self._orders.capture:
+        if self._commands is None or record.capture != self._commands.capture:
             return
         sums = self._sums.get(record.kind)
         if sums is not None:
@@ -247,17 +247,17 @@ class CaptureAssembly:
 
         ``processes`` are those that run tasks now; ``all_now`` does not wait.
         """
-        orders = self._orders
-        if orders is None:
+        commands = self._commands
+        if commands is None:
             return None
         now_s = self._clock_s()
         self._slots.update(processes, now_s)
-        wanted = 1 if WindowKind.HEAP in self._sums else orders.runs
+        wanted = 1 if WindowKind.HEAP in self._sums else commands.runs
         waiting = not wanted or self._sites_are_due() or self._slots.incomplete(wanted, now_s)
-        if waiting and not all_now and now_s < orders.until_s + GRACE_S:
+        if waiting and not all_now and now_s < commands.until_s + GRACE_S:
             return None
-        self._orders = None
-        taken = self._taken_now(orders, self._slots.senders())
+        self._commands = None
+        taken = self._taken_now(commands, self._slots.senders())
         self._taken.append(taken)
         return taken
 
@@ -268,7 +268,9 @@ class CaptureAssembly:
     def view(self) -> list[dict[str, Any]]:
         """The running capture and the last ones, for the view."""
         running = (
-            [] if self._orders is None else [{"number": self._orders.capture, "state": "running"}]
+            []
+            if self._commands is None
+            else [{"number": self._commands.capture, "state": "running"}]
         )
         return running + [
             {
@@ -283,17 +285,19 @@ class CaptureAssembly:
             for taken in reversed(self._taken)
         ]
 
-    def _taken_now(self, orders: Commands, processes: tuple[CapturedProcess, ...]) -> TakenCapture:
-        capture = self._capture(orders, processes)
+    def _taken_now(
+        self, commands: Commands, processes: tuple[CapturedProcess, ...]
+    ) -> TakenCapture:
+        capture = self._capture(commands, processes)
         if self._save is None:
-            return TakenCapture(orders.capture, capture, None, None)
+            return TakenCapture(commands.capture, capture, None, None)
         try:
-            return TakenCapture(orders.capture, capture, str(self._save(capture)), None)
+            return TakenCapture(commands.capture, capture, str(self._save(capture)), None)
         except CaptureError as error:
             logger.error("a capture was not written: %s", error)
-            return TakenCapture(orders.capture, capture, None, str(error))
+            return TakenCapture(commands.capture, capture, None, str(error))
 
-    def _capture(self, orders: Commands, processes: tuple[CapturedProcess, ...]) -> Capture:
+    def _capture(self, commands: Commands, processes: tuple[CapturedProcess, ...]) -> Capture:
         """Prefers whole runs to slices, which say less; the two do not add up."""
         kinds = (WindowKind.HEAP, WindowKind.COMPLETE, WindowKind.PARTIAL)
         kind = next((kind for kind in kinds if kind in self._sums), WindowKind.COMPLETE)
@@ -301,7 +305,7 @@ class CaptureAssembly:
         return Capture(
             kind=_KINDS[kind],
             worker=self._worker,
-            reason="SIGURG" if orders.by_signal else "remote control",
+            reason="SIGURG" if commands.by_signal else "remote control",
             taken_ns=time.time_ns(),
             duration_s=round(self._clock_s() - self._began_s, 3),
             frames=self._frames,

@@ -51,7 +51,7 @@ def write_what_fits(view: dict[str, Any], write: Callable[[dict[str, Any]], bool
 
 
 class Inspector:
-    """Reads orders, completes captures and writes the view, at each tick."""
+    """Reads commands, completes captures and writes the view, at each tick."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Inspector:
         self._tracing_s = tracing_s
         self._write = write
         self._clock_s = clock_s
-        self._orders = Commands()
+        self._commands = Commands()
         self._view_due_s = clock_s()
         self._ranked_s = clock_s()
         # A child may read the order of a capture before the next tick does.
@@ -94,10 +94,10 @@ class Inspector:
             write_what_fits(self.view(mode), self._write)
 
     def _read_orders(self) -> str:
-        # While new orders are half written, those before apply.
-        self._orders = self._page.read_commands() or self._orders
-        mode = self._orders.mode or self._mode
-        self._emitter.captures.begin(self._orders, mode)
+        # While new commands are half written, those before apply.
+        self._commands = self._page.read_commands() or self._commands
+        mode = self._commands.mode or self._mode
+        self._emitter.captures.begin(self._commands, mode)
         return mode
 
     def view(self, mode: str) -> dict[str, Any]:

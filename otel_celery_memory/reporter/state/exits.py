@@ -256,7 +256,7 @@ class Recycling:
 
     def up(self, record: ProcessUp) -> Replacement | None:
         """A child is ready: its replacement of a predecessor whose end is classified, if any."""
-        # A record of the roll call has no size; the child started earlier.
+        # A `ProcessUp` of resync has no size; the child started earlier.
         if not record.rss_bytes or not 0 <= record.slot < SLOTS_MAX:
             return None
         vacancy = self._vacant.get(record.slot)

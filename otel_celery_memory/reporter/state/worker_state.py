@@ -76,7 +76,7 @@ class WorkerState:
 
     def _up(self, record: ProcessUp) -> None:
         if not record.rss_bytes and record.pid in self._classified:
-            return  # a roll call from before its end was noticed
+            return  # sent by resync before its end was noticed
         process = self._process(record.pid)
         process.slot = record.slot
         if record.rss_bytes:
@@ -181,7 +181,7 @@ class WorkerState:
     def _process(self, pid: int) -> ProcessState:
         process = self.processes.get(pid)
         if process is None:
-            # An earlier reporter read its ProcessUp; the roll call names the slot soon.
+            # An earlier reporter read its ProcessUp; resync names the slot soon.
             process = self.processes[pid] = ProcessState(pid, None)
             _trim(self.processes, _PROCESSES_MAX)
         return process

@@ -1,4 +1,4 @@
-"""What people ask of the reporter: orders looked at, captures completed, a view written."""
+"""What people ask of the reporter: commands read, captures completed, a view written."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from tests.unit.examples import finished, started
 START, END = started(), finished()
 CELL = struct.Struct("<QQ")
 FIRST_CELL = 8 * 8 + SLOTS * 10 * 8
-"""After the orders and the ledgers."""
+"""After the commands and the balances."""
 
 
 @pytest.fixture

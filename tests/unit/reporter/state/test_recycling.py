@@ -84,7 +84,7 @@ def test_who_is_not_meant_to_be_replaced_leaves_no_gap(reason: ExitReason) -> No
     assert recycling.up(up(2, 1_000)) is None
 
 
-def test_a_roll_call_is_nobody_s_successor() -> None:
+def test_a_process_sent_by_resync_is_no_successor() -> None:
     recycling = Recycling()
     recycling.ended(ended(1, 10, 15))
     assert recycling.up(up(2, 16, rss_bytes=0)) is None

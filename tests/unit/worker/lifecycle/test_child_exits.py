@@ -56,9 +56,9 @@ def test_a_reaped_child_s_exit_code_is_sent_and_the_pool_is_called_as_before() -
 
 def test_following_the_same_pool_again_sends_each_exit_once() -> None:
     sink, pool = ListSink(), BilliardPool()
-    reaper = ChildExitObserver(exits_to(sink))
+    observer = ChildExitObserver(exits_to(sink))
     for _ in range(3):
-        reaper.follow(CeleryPool(pool))
+        observer.follow(CeleryPool(pool))
     pool.on_process_down(Child(11, -9))
     assert (codes(sink), len(pool.called)) == ([(11, -9)], 1)
 
@@ -66,33 +66,33 @@ def test_following_the_same_pool_again_sends_each_exit_once() -> None:
 def test_a_callback_that_replaced_ours_is_hooked_again_and_still_called() -> None:
     sink, pool = ListSink(), BilliardPool()
     other: list[Any] = []
-    reaper = ChildExitObserver(exits_to(sink))
-    reaper.follow(CeleryPool(pool))
+    observer = ChildExitObserver(exits_to(sink))
+    observer.follow(CeleryPool(pool))
     pool.on_process_down = other.append
-    reaper.follow(CeleryPool(pool))
+    observer.follow(CeleryPool(pool))
     pool.on_process_down(Child(11, -9))
     assert (codes(sink), len(other)) == ([(11, -9)], 1)
 
 
 def test_release_restores_the_callback_unless_it_was_replaced() -> None:
     pool = BilliardPool()
-    reaper = ChildExitObserver(exits_to(ListSink()))
-    reaper.follow(CeleryPool(pool))
-    reaper.release()
+    observer = ChildExitObserver(exits_to(ListSink()))
+    observer.follow(CeleryPool(pool))
+    observer.release()
     assert pool.on_process_down == pool.before
-    reaper.follow(CeleryPool(pool))
+    observer.follow(CeleryPool(pool))
     pool.on_process_down = print
-    reaper.release()
+    observer.release()
     assert pool.on_process_down == print
 
 
 def test_after_release_a_kept_hook_only_calls_the_one_before_it() -> None:
     sink, pool = ListSink(), BilliardPool()
-    reaper = ChildExitObserver(exits_to(sink))
-    reaper.follow(CeleryPool(pool))
+    observer = ChildExitObserver(exits_to(sink))
+    observer.follow(CeleryPool(pool))
     ours = pool.on_process_down
     pool.on_process_down = lambda process: ours(process)
-    reaper.release()
+    observer.release()
     pool.on_process_down(Child(11, -9))
     assert (codes(sink), len(pool.called)) == ([], 1)
 
@@ -107,24 +107,24 @@ def test_a_child_without_exit_code_sends_nothing_and_a_strange_object_does_no_ha
 
 
 def test_pools_of_threads_and_greenlets_have_no_children() -> None:
-    reaper = ChildExitObserver(exits_to(ListSink()))
+    observer = ChildExitObserver(exits_to(ListSink()))
     for pool in (CeleryPool(None), CeleryPool(object()), object(), None):
-        reaper.follow(pool)
-    assert reaper.children() == []
-    reaper.release()
+        observer.follow(pool)
+    assert observer.children() == []
+    observer.release()
 
 
 def test_children_returns_pid_and_slot_of_each_child() -> None:
-    reaper = ChildExitObserver(exits_to(ListSink()))
-    reaper.follow(CeleryPool(BilliardPool(Child(11, None, 0), Child(12, None, 3))))
-    assert reaper.children() == [(11, 0), (12, 3)]
+    observer = ChildExitObserver(exits_to(ListSink()))
+    observer.follow(CeleryPool(BilliardPool(Child(11, None, 0), Child(12, None, 3))))
+    assert observer.children() == [(11, 0), (12, 3)]
 
 
 def test_a_hook_around_ours_is_called_once_for_each_child() -> None:
     sink, pool = ListSink(), BilliardPool()
     wrapped: list[Any] = []
-    reaper = ChildExitObserver(exits_to(sink))
-    reaper.follow(CeleryPool(pool))
+    observer = ChildExitObserver(exits_to(sink))
+    observer.follow(CeleryPool(pool))
     ours = pool.on_process_down
 
     def wrapper(process: Any) -> None:
@@ -132,7 +132,7 @@ def test_a_hook_around_ours_is_called_once_for_each_child() -> None:
         ours(process)
 
     pool.on_process_down = wrapper
-    reaper.follow(CeleryPool(pool))
+    observer.follow(CeleryPool(pool))
     pool.on_process_down(Child(11, -9))
     assert (codes(sink), len(wrapped), len(pool.called)) == ([(11, -9)], 1, 1)
 

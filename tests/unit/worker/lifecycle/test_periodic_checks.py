@@ -54,29 +54,29 @@ class Supervisor:
     restart_if_dead = check
 
 
-class BrokenReaper:
+class BrokenObserver:
     """Raises at every check."""
 
-    looks = 0
+    checks_made = 0
 
     def follow(self, _: object) -> None:
-        self.looks += 1
+        self.checks_made += 1
         raise RuntimeError("billiard has changed")
 
 
 class Bench:
     """Checks of a worker of which two children were reaped."""
 
-    def __init__(self, reaper: Any = None) -> None:
+    def __init__(self, observer: Any = None) -> None:
         self.worker = Worker()
         self.pipe = PipeWriter()
         self.supervisor = Supervisor()
-        ends = exits_to(self.pipe)
-        self.reaper = reaper or ChildExitObserver(ends)
-        parts: list[Any] = [self.worker, self.pipe, self.supervisor, self.reaper]
+        exits = exits_to(self.pipe)
+        self.observer = observer or ChildExitObserver(exits)
+        parts: list[Any] = [self.worker, self.pipe, self.supervisor, self.observer]
         self.checks = PeriodicChecks(*parts)
         self.checks.begin()
-        self.reap = ends.record
+        self.reap = exits.record
 
     def sent(self) -> list[type[Record]]:
         """The types of the records sent since the last call."""
@@ -133,11 +133,11 @@ def test_an_exit_that_a_full_pipe_did_not_accept_is_sent_at_the_next_check() -> 
 
 
 def test_checks_that_fail_again_and_again_are_switched_off_and_reported() -> None:
-    reaper = BrokenReaper()
-    bench = Bench(reaper)
+    observer = BrokenObserver()
+    bench = Bench(observer)
     for _ in range(10):
         bench.worker.check()
     bench.checks.end()
     (failed,) = bench.pipe.records
     assert isinstance(failed, PartFailed)
-    assert (failed.slot, failed.part, reaper.looks) == (-1, "checks", 3)
+    assert (failed.slot, failed.part, observer.checks_made) == (-1, "checks", 3)
