@@ -28,9 +28,7 @@ CASES = {
 
 def main(arguments: Sequence[str] = ()) -> None:
     """Count and print the table."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.instructions", description=__doc__
-    )
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.instructions", description=__doc__)
     parser.add_argument("cases", nargs="*", metavar="case", help=f"of {', '.join(CASES)}")
     parser.add_argument("--run", nargs=2, metavar=("CASE", "RUNS"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import struct
 import types
 import typing
+from collections.abc import Sequence
 from typing import Protocol
 from zlib import crc32
 
@@ -32,7 +33,8 @@ KIND_AT = 3
 """Which byte of a frame says what it is."""
 _pack_header = HEADER.pack
 _new = tuple.__new__
-_ABSENT = -(2**63)
+ABSENT = -(2**63)
+"""What stands for ``None`` in a frame."""
 _STRING_LIMIT_BYTES = {"task_id": 256, "stack": 2048, "path": 1024}
 _STRING_LIMIT_DEFAULT_BYTES = 512
 _SMALLEST_LIMIT_BYTES = min(_STRING_LIMIT_BYTES.values())
@@ -72,8 +74,6 @@ LAYOUTS = {layout.kind: layout for layout in _LAYOUTS}
 """By the kind that a header names."""
 STARTED = _BY_TYPE[records.TaskStarted]
 FINISHED = _BY_TYPE[records.TaskFinished]
-ABSENT = _ABSENT
-"""What stands for ``None`` in a frame."""
 
 
 def encode(record: Record) -> bytes:
@@ -85,12 +85,20 @@ def encode(record: Record) -> bytes:
         numbers = list(numbers)
         for index in layout.optional:
             if numbers[index] is None:
-                numbers[index] = _ABSENT
-    text: str = "\0".join(record[count:])  # type: ignore[arg-type]
+                numbers[index] = ABSENT
+    return frame_of(layout, numbers, typing.cast("tuple[str, ...]", record[count:]))
+
+
+def frame_of(layout: Layout, numbers: Sequence[int | bytes], strings: tuple[str, ...]) -> bytes:
+    """`encode` for a record that need not be made: its numbers, `ABSENT` for ``None``, and strings.
+
+    Raises `struct.error` where a number has more than 64 bits.
+    """
+    text = "\0".join(strings)
     body = text.encode("utf-8", "replace")
     # Clipped or not must not depend on the other strings: a start and its end name one id.
     if len(body) > _SMALLEST_LIMIT_BYTES or text.count("\0") != layout.separators:
-        body = _clipped(layout, typing.cast("tuple[str, ...]", record[count:]))
+        body = _clipped(layout, strings)
     payload = layout.pack(*numbers) + body
     return (
         _pack_header(MAGIC, VERSION, layout.kind, len(payload), crc32(payload, layout.seed))
@@ -98,30 +106,15 @@ def encode(record: Record) -> bytes:
     )
 
 
-def finished_record(numbers: tuple[int | bytes, ...], text: str) -> records.TaskFinished:
-    """The record of such parts of a `TaskFinished`."""
+def finished_record(
+    numbers: Sequence[int | bytes], strings: tuple[str, ...]
+) -> records.TaskFinished:
+    """The record whose frame `frame_of` makes of the same numbers and strings."""
     present: typing.Any = list(numbers)
     for index in FINISHED.optional:
-        if present[index] == _ABSENT:
+        if present[index] == ABSENT:
             present[index] = None
-    # A name may hold a NUL; what is left over goes with the last string and is clipped there.
-    strings = text.split("\0", FINISHED.separators)
     return records.TaskFinished(*present, *strings)
-
-
-def plain_frame(layout: Layout, numbers: tuple[int | bytes, ...], text: str) -> bytes | None:
-    """`encode` for hot paths, of a record's numbers, `ABSENT` for ``None``, and its joined strings.
-
-    ``None`` where a string may have to be clipped: that is left to `encode`.
-    """
-    body = text.encode("utf-8", "replace")
-    if len(body) > _SMALLEST_LIMIT_BYTES or text.count("\0") != layout.separators:
-        return None
-    payload = layout.pack(*numbers) + body
-    return (
-        _pack_header(MAGIC, VERSION, layout.kind, len(payload), crc32(payload, layout.seed))
-        + payload
-    )
 
 
 def _clipped(layout: Layout, strings: tuple[str, ...]) -> bytes:
@@ -146,10 +139,10 @@ def decode(kind: int, payload: bytes) -> Record | None:
     if not layout.strings and len(payload) > layout.numbers.size:
         return None
     numbers: typing.Any = layout.numbers.unpack_from(payload)
-    if layout.optional and _ABSENT in numbers:
+    if layout.optional and ABSENT in numbers:
         numbers = list(numbers)
         for index in layout.optional:
-            if numbers[index] == _ABSENT:
+            if numbers[index] == ABSENT:
                 numbers[index] = None
     strings: list[str] = []
     if layout.strings:
