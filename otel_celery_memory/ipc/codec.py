@@ -14,6 +14,7 @@ from __future__ import annotations
 import struct
 import types
 import typing
+from collections.abc import Sequence
 from typing import Protocol
 from zlib import crc32
 
@@ -32,7 +33,7 @@ KIND_AT = 3
 _pack_header = HEADER.pack
 _new = tuple.__new__
 ABSENT = -(2**63)
-"""The number that encodes ``None`` in a frame."""
+"""What stands for ``None`` in a frame."""
 _STRING_LIMIT_BYTES = {"task_id": 256, "stack": 2048, "path": 1024}
 _STRING_LIMIT_DEFAULT_BYTES = 512
 _SMALLEST_LIMIT_BYTES = min(_STRING_LIMIT_BYTES.values())
@@ -84,12 +85,20 @@ def encode(record: Record) -> bytes:
         for index in layout.optional:
             if numbers[index] is None:
                 numbers[index] = ABSENT
-    text: str = "\0".join(record[count:])  # type: ignore[arg-type]
+    return frame_of(layout, numbers, typing.cast("tuple[str, ...]", record[count:]))
+
+
+def frame_of(layout: Layout, numbers: Sequence[int | bytes], strings: tuple[str, ...]) -> bytes:
+    """`encode` for a record that need not be made: its numbers, `ABSENT` for ``None``, and strings.
+
+    Raises `struct.error` where a number has more than 64 bits.
+    """
+    text = "\0".join(strings)
     body = text.encode("utf-8", "replace")
     # Whether a string is clipped must not depend on the others: a task's start and its end must
     # carry the same id.
     if len(body) > _SMALLEST_LIMIT_BYTES or text.count("\0") != layout.separators:
-        body = _clipped(layout, typing.cast("tuple[str, ...]", record[count:]))
+        body = _clipped(layout, strings)
     payload = layout.pack(*numbers) + body
     return (
         _pack_header(MAGIC, VERSION, layout.kind, len(payload), crc32(payload, layout.seed))
@@ -97,30 +106,15 @@ def encode(record: Record) -> bytes:
     )
 
 
-def finished_record(numbers: tuple[int | bytes, ...], text: str) -> records.TaskFinished:
-    """A `TaskFinished` from its numbers, `ABSENT` for ``None``, and its joined strings."""
+def finished_record(
+    numbers: Sequence[int | bytes], strings: tuple[str, ...]
+) -> records.TaskFinished:
+    """The record whose frame `frame_of` makes of the same numbers and strings."""
     present: typing.Any = list(numbers)
     for index in FINISHED.optional:
         if present[index] == ABSENT:
             present[index] = None
-    # A name may contain a NUL; what follows it goes into the last string and is clipped there.
-    strings = text.split("\0", FINISHED.separators)
     return records.TaskFinished(*present, *strings)
-
-
-def plain_frame(layout: Layout, numbers: tuple[int | bytes, ...], text: str) -> bytes | None:
-    """`encode` for hot paths, from a record's numbers, `ABSENT` for ``None``, and joined strings.
-
-    ``None`` if a string may have to be clipped: only `encode` does that.
-    """
-    body = text.encode("utf-8", "replace")
-    if len(body) > _SMALLEST_LIMIT_BYTES or text.count("\0") != layout.separators:
-        return None
-    payload = layout.pack(*numbers) + body
-    return (
-        _pack_header(MAGIC, VERSION, layout.kind, len(payload), crc32(payload, layout.seed))
-        + payload
-    )
 
 
 def _clipped(layout: Layout, strings: tuple[str, ...]) -> bytes:

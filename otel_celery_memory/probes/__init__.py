@@ -1,10 +1,10 @@
-"""What the kernel and the interpreter say about memory: no Celery, no OpenTelemetry.
+"""Reads what the kernel and the interpreter know about memory: no Celery, no OpenTelemetry.
 
 `own_memory` reads this process by the cheapest reads there are, `procfs` any process, `limits` the
-limits a worker runs into, `allocators` the heaps of CPython and malloc. `tracemalloc_session`
-starts and stops ``tracemalloc`` without touching anybody else's tracing, `sites` groups what it
-found. `native_threads` and `descriptors` are what works beside gevent and eventlet, and beside
-tasks that close descriptors.
+limits of a worker, `allocators` the heaps of CPython and malloc. `tracemalloc_session` starts and
+stops ``tracemalloc`` and leaves the user's own tracing alone, `sites` groups its traces.
+`native_threads` works beside gevent and eventlet, `descriptors` beside tasks that close
+descriptors.
 """
 
 __all__ = [

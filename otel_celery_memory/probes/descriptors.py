@@ -1,9 +1,9 @@
-"""Descriptors where nobody else's will ever be, and a write that never waits for a greenlet.
+"""Descriptors with high numbers, and a write that never waits for a greenlet.
 
-A task may close descriptors it does not own (``os.closerange``, a double close) and open a socket
-that gets the same number, since the kernel gives out the lowest one free. What we then wrote
-would land there. Under a high number that does not happen; looking before each write (``fstat``)
-would cost as much as the write.
+A task may close descriptors that it does not own (``os.closerange``, a double close) and open a
+socket that gets the same number, since the kernel hands out the lowest free one. We would then
+write into the task's socket. Under a high number that does not happen. Checking before each write
+(``fstat``) would cost as much as the write.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ try:
     import fcntl
     import resource
 
-    # eventlet puts its own in the place of os.write: that one switches to other greenlets where
-    # this one says EAGAIN, and raises where two of them write at once.
+    # eventlet replaces os.write. Its own switches to another greenlet where this one fails with
+    # EAGAIN, and raises where two of them write at once.
     from posix import write
 except ImportError:  # Windows
     from os import write
@@ -30,13 +30,13 @@ _ABOVE_STANDARD = 3
 
 
 def moved_high(fd: int) -> int:
-    """The same open file under a high number; `fd` itself is closed. Where none is free: `fd`."""
+    """Move an open file to a high descriptor and close `fd`; where none is free, return `fd`."""
     if fcntl is None or not hasattr(fcntl, "F_DUPFD_CLOEXEC"):
         return fd
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest = _LOWEST if soft == resource.RLIM_INFINITY else min(_LOWEST, soft - _MARGIN)
     if lowest < _MARGIN:
-        # With few to go round, at least not where a daemon without standard streams has a hole.
+        # Few are allowed: at least stay above the standard streams, which a daemon may have closed.
         lowest = _ABOVE_STANDARD
     if fd >= lowest:
         return fd

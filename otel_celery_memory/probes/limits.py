@@ -1,9 +1,9 @@
-"""The limits a worker runs into: its memory cgroup's, its address space's and the machine's memory.
+"""The limits of a worker: of its memory cgroup, its address space and the machine's memory.
 
-Cgroups are of version 1 or 2. A limit of any ancestor holds too, against the ancestor's own
-charge. Inside a container the path in ``/proc/<pid>/cgroup`` may lie outside what is mounted: then
-the mount is the container's. Names and meanings: Documentation/admin-guide/cgroup-v1/memory.rst
-and cgroup-v2.rst.
+Cgroups are of version 1 or 2. The limit of each ancestor holds as well, against the ancestor's own
+charge. In a container the path in ``/proc/<pid>/cgroup`` may lie outside of what is mounted: then
+the mount is the container's cgroup. Names and meanings:
+Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from otel_celery_memory.probes.procfs import (
 
 MOUNT = Path("/sys/fs/cgroup")
 _UNLIMITED_V1_BYTES = 2**62
-"""Version 1 says "unlimited" as the largest page-aligned 64-bit number."""
+"""In version 1 the largest page-aligned 64-bit number means "unlimited"."""
 _LEVELS_MAX = 64
 _LINES_MAX = 64
-"""A process is in one cgroup of each hierarchy, and version 1 has a dozen of these."""
+"""A process is in one cgroup of each hierarchy, and version 1 has a dozen hierarchies."""
 _PATH_MAX_BYTES = 4096
-"""The kernel tells no longer one (``proc_cgroup_show``, PATH_MAX)."""
+"""The kernel writes no longer path (``proc_cgroup_show``, PATH_MAX)."""
 
 
 @dataclass(frozen=True)
 class Cgroup:
-    """Where a process's memory cgroup is: its own directory first, then those around it."""
+    """A process's memory cgroup: its own directory first, then its ancestors'."""
 
     version: int
     directories: tuple[Path, ...]
@@ -44,10 +44,10 @@ class Cgroup:
 
 @dataclass(frozen=True)
 class CgroupLevel:
-    """One cgroup's charge and limits in bytes; ``None`` is no limit, or not told.
+    """One cgroup's charge and limits in bytes; ``None``: no limit, or unknown.
 
-    ``inactive_file_bytes`` is charged but given back first: the kernel's page cache. What is
-    under pressure is `working_bytes`, as Kubernetes counts it.
+    ``inactive_file_bytes`` is page cache, which is charged but reclaimed first. `working_bytes` is
+    the rest, as Kubernetes counts it.
     """
 
     used_bytes: int
@@ -57,20 +57,20 @@ class CgroupLevel:
 
     @property
     def working_bytes(self) -> int:
-        """The charge less what the kernel would give back first."""
+        """The charge without what the kernel would reclaim first."""
         return max(self.used_bytes - self.inactive_file_bytes, 0)
 
 
 @dataclass(frozen=True)
 class CgroupSwap:
-    """Swap of one cgroup in bytes: charge and lowest limit around it."""
+    """Swap of one cgroup in bytes: its charge, and the lowest limit of it and its ancestors."""
 
     used_bytes: int | None = None
     limit_bytes: int | None = None
 
 
 def find_cgroup(pid: int, proc: Path = Path("/proc"), mount: Path = MOUNT) -> Cgroup | None:
-    """The memory cgroup a process is in; ``None`` where there is none or it is hidden."""
+    """The memory cgroup of a process; ``None`` where there is none or it is hidden."""
     for line in lines(read_small(proc / str(pid) / "cgroup"))[:_LINES_MAX]:
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
@@ -82,7 +82,7 @@ def find_cgroup(pid: int, proc: Path = Path("/proc"), mount: Path = MOUNT) -> Cg
             continue
         directories = _from_root(root, path)
         for at, directory in enumerate(directories):
-            # In version 2 the controller may not reach down to the process's own cgroup.
+            # In version 2 the controller may be enabled for an ancestor only.
             if _has_charge(directory, version):
                 return Cgroup(version, directories[at:])
     return None
@@ -92,7 +92,7 @@ def _has_charge(directory: Path, version: int) -> bool:
     try:
         return (directory / _used_name(version)).is_file()
     except (OSError, ValueError):
-        return False  # a path that is too long, or none
+        return False  # not a path, or too long
 
 
 def _used_name(version: int) -> str:
@@ -100,9 +100,9 @@ def _used_name(version: int) -> str:
 
 
 def _from_root(root: Path, path: str) -> tuple[Path, ...]:
-    """The directory that a cgroup's path names, those around it, and the root at the end."""
+    """The directory that a cgroup's path names, then its ancestors', with the root at the end."""
     names = [name for name in path.split("/") if name not in ("", ".")]
-    # ".." leads out of the cgroup namespace, where nothing is mounted.
+    # ".." leads out of the cgroup namespace, which is not mounted.
     if len(path) > _PATH_MAX_BYTES or ".." in names:
         return (root,)
     depths = range(len(names), max(len(names) - _LEVELS_MAX, 0), -1)
@@ -110,7 +110,7 @@ def _from_root(root: Path, path: str) -> tuple[Path, ...]:
 
 
 def identity(cgroup: Cgroup) -> str:
-    """A name for a cgroup that one made anew at the same path does not have."""
+    """A name for a cgroup, other than that of a later one at the same path."""
     own = cgroup.directories[0]
     try:
         return f"{own}:{own.stat().st_ino}"
@@ -119,7 +119,7 @@ def identity(cgroup: Cgroup) -> str:
 
 
 def read_levels(cgroup: Cgroup) -> list[CgroupLevel]:
-    """Charge and limits of the cgroup and of those around it that tell a charge, own first."""
+    """Charge and limits of the cgroup and of the ancestors that have a charge, own first."""
     levels: list[CgroupLevel] = []
     for directory in cgroup.directories:
         used = _number(directory / _used_name(cgroup.version))
@@ -132,7 +132,7 @@ def read_levels(cgroup: Cgroup) -> list[CgroupLevel]:
             limit, high = _number(directory / "memory.limit_in_bytes"), None
             name = "total_inactive_file"
         inactive = 0
-        # The kernel adds up memory.stat when it is read: not where it cannot matter.
+        # Reading memory.stat makes the kernel add it up: not done where it cannot matter.
         if 2 * used >= min(limit or used, high or used):
             inactive = keyed_numbers(read_small(directory / "memory.stat")).get(name, 0)
         levels.append(CgroupLevel(used, inactive, limit, high))
@@ -140,9 +140,9 @@ def read_levels(cgroup: Cgroup) -> list[CgroupLevel]:
 
 
 def read_swap(cgroup: Cgroup) -> CgroupSwap:
-    """Swap charged to the cgroup, and the lowest limit of it and of those around it.
+    """Swap charged to the cgroup, and the lowest limit of it and its ancestors.
 
-    Version 1 counts memory and swap together: its swap limit is what is left beside memory's.
+    Version 1 counts memory and swap together: the limit of swap is the difference to memory's.
     """
     limits: list[int] = []
     used: int | None = None
@@ -166,10 +166,10 @@ def _difference(directory: Path, whole: str, part: str) -> int | None:
 
 
 def read_oom_kills(cgroup: Cgroup) -> int | None:
-    """Processes of the cgroup that the kernel killed for want of memory, its own and the host's.
+    """OOM kills in the cgroup since it was made; ``None`` where they are not counted.
 
-    Version 2 counts those of the cgroups below as well. Counted before the victim gets its
-    signal, so whoever notices its death reads a count that includes it (``mm/oom_kill.c``).
+    Version 2 counts those of the cgroups below as well. The kernel counts before it sends the
+    signal, so a count that is read after a process's death includes it (``mm/oom_kill.c``).
     """
     own = cgroup.directories[0]
     name = "memory.events" if cgroup.version == 2 else "memory.oom_control"
@@ -177,7 +177,7 @@ def read_oom_kills(cgroup: Cgroup) -> int | None:
 
 
 def read_host_oom_kills(proc: Path = Path("/proc")) -> int | None:
-    """The same of the whole machine, for where there is no memory cgroup (Linux 4.13)."""
+    """OOM kills on the whole machine, for where there is no memory cgroup (Linux 4.13)."""
     return keyed_numbers(read_small(proc / "vmstat")).get("oom_kill")
 
 
@@ -190,8 +190,8 @@ def _number(path: Path) -> int | None:
 class Limits:
     """Limits and the cgroup's charges in bytes; ``None`` where there is none, or it is hidden.
 
-    ``cgroup_high_bytes`` is where the kernel begins to slow the cgroup down and to reclaim
-    (``memory.high``); of nested cgroups the lowest limit is told.
+    At ``cgroup_high_bytes`` the kernel starts to throttle the cgroup and to reclaim
+    (``memory.high``). Of nested cgroups the lowest limit counts.
     """
 
     cgroup_bytes: int | None = None
@@ -205,7 +205,7 @@ class Limits:
 
 
 def read_limits(pid: int, proc: Path = PROC, mount: Path = MOUNT) -> Limits:
-    """The limits that hold for a process now."""
+    """The limits of a process now."""
     cgroup = find_cgroup(pid, proc, mount)
     levels = [] if cgroup is None else read_levels(cgroup)
     swap = CgroupSwap() if cgroup is None else read_swap(cgroup)
@@ -223,10 +223,10 @@ def read_limits(pid: int, proc: Path = PROC, mount: Path = MOUNT) -> Limits:
 
 
 def oom_kill_counter(pid: int, proc: Path = PROC, mount: Path = MOUNT) -> Callable[[], int | None]:
-    """A function that reads how many OOM kills the cgroup of a process has seen.
+    """A function that reads how many OOM kills there were in the cgroup of a process.
 
-    The cgroup is looked up once, so that it can be asked after the process is gone. Where there
-    is none the machine's count is read.
+    The cgroup is found once, so that its count can be read after the process is gone. Where there
+    is none, the machine's count is read.
     """
     cgroup = find_cgroup(pid, proc, mount)
     if cgroup is None or read_oom_kills(cgroup) is None:
@@ -236,14 +236,14 @@ def oom_kill_counter(pid: int, proc: Path = PROC, mount: Path = MOUNT) -> Callab
 
 
 def read_host_usage(proc: Path = PROC) -> tuple[int, int] | None:
-    """The machine's memory that is not available to anybody, and all of it."""
+    """The machine's memory that is not available, and all of it, in bytes."""
     memory = status_numbers(read_small(proc / "meminfo"))
     total, available = memory.get("MemTotal"), memory.get("MemAvailable")
     return None if total is None or available is None else (max(total - available, 0), total)
 
 
 def host_bytes(proc: Path = PROC) -> int | None:
-    """The machine's memory."""
+    """The machine's memory in bytes."""
     total = status_numbers(read_small(proc / "meminfo")).get("MemTotal")
     if total is not None:
         return total

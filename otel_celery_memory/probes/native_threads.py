@@ -1,7 +1,7 @@
-"""Threads of the kernel's own: how many there are, and how to make one under gevent and eventlet.
+"""Native threads: how many there are, and how to start one under gevent and eventlet.
 
-gevent and eventlet replace ``_thread`` by greenlets, which cannot stop a task that does not give
-way. Both keep the originals.
+gevent and eventlet replace ``_thread`` by greenlets, and a greenlet cannot stop a task that does
+not yield. Both keep the original functions.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _TASKS = "/proc/self/task"
 
 
 class NativeLock(Protocol):
-    """A lock of the kernel's, as ``_thread.allocate_lock`` makes it."""
+    """A lock for native threads, as ``_thread.allocate_lock`` makes it."""
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        """Take the lock, within `timeout` seconds if that is not negative."""
+        """Take the lock, within `timeout` seconds if that is not negative; whether it was taken."""
 
     def release(self) -> None:
-        """Give it back; any thread may."""
+        """Release it; any thread may."""
 
     def __enter__(self) -> bool: ...
 
@@ -38,13 +38,13 @@ def is_patched() -> bool:
 
 
 def native_lock() -> NativeLock:
-    """A lock that a thread of the kernel can wait for."""
+    """A lock that a native thread can wait for."""
     lock: NativeLock = _original("allocate_lock")()
     return lock
 
 
 def start_native_thread(function: Callable[[], None]) -> None:
-    """Run `function` in a thread of the kernel; raises `RuntimeError` where there is none left."""
+    """Run `function` in a native thread; raises `RuntimeError` where none can be started."""
     _original("start_new_thread")(_run, (function,))
 
 
@@ -52,14 +52,15 @@ def _run(function: Callable[[], None]) -> None:
     try:
         function()
     finally:
-        if not is_patched():  # greenlets' dummies go with them
+        if not is_patched():  # a greenlet's dummy is removed with it
             _forget_dummy()
 
 
 def _forget_dummy() -> None:
-    """``threading`` keeps a dummy for a thread that is not its own and asked who it is.
+    """Remove the dummy that ``threading`` keeps of a thread that it did not start.
 
-    As any does that logs; before CPython 3.13 for ever, or until a thread has the same number.
+    It makes one when such a thread calls ``current_thread``, as logging does. Before CPython 3.13
+    it keeps it for ever, or until a thread has the same number.
     """
     known: dict[int, threading.Thread] = vars(threading).get("_active", {})
     if isinstance(known.get(threading.get_ident()), threading._DummyThread):
@@ -67,15 +68,15 @@ def _forget_dummy() -> None:
 
 
 def native_thread() -> int:
-    """Which thread of the kernel this is, whatever greenlet runs in it."""
+    """The number of this native thread, whatever greenlet runs in it."""
     return int(_original("get_ident")())
 
 
 def has_foreign_threads(tasks: str = _TASKS) -> bool:
-    """Whether there are threads in this process that Python did not start."""
+    """Whether this process has threads that Python did not start."""
     known = 1 + int(_original("_count")())
     try:
-        # A directory's links are itself, its parent's entry and one for each directory in it.
+        # A directory has two links, and one more for each directory in it.
         return os.stat(tasks).st_nlink - 2 > known  # noqa: PTH116
     except OSError:
         return psutil.Process().num_threads() > known

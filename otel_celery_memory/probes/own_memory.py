@@ -27,32 +27,37 @@ _PEAK = b"\nVmHWM:"
 
 
 class ProcessProbe(Protocol):
-    """What a task measurement asks of this process."""
+    """What a task measurement reads of this process."""
+
+    @property
+    def resets_peak(self) -> bool:
+        """Whether there is a peak of RSS that can be reset."""
 
     def rss_bytes(self) -> int:
-        """Resident set size now."""
+        """RSS now, in bytes."""
 
     def reset_peak(self) -> bool:
-        """Start a new peak; ``False`` where the platform has no peak that can be started anew."""
+        """Start a new peak; ``False`` where that is not possible."""
 
     def peak_bytes(self) -> int:
-        """Highest RSS since `reset_peak` said ``True``."""
+        """Highest RSS in bytes since `reset_peak` returned ``True``."""
 
     def close(self) -> None:
-        """Give back what the probe keeps open."""
+        """Close the probe's descriptors."""
 
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class LinuxProcessProbe:
-    """Reads ``/proc/self``; belongs to the process that opened it and must be reopened after fork.
+    """Reads ``/proc/self``. A probe belongs to one process: open another one after a fork.
 
-    Raises `OSError`, `ValueError` or `IndexError` where ``statm`` cannot be opened or is of another
-    form. The peak is Linux's high-water mark: writing ``5``
-    to ``clear_refs`` resets it (proc_pid_clear_refs(5)). Other readers of ``ru_maxrss`` in the
-    process see the reset too; billiard's ``max_memory_per_child`` compares it after each task,
-    where the task's own peak still counts.
+    The peak is Linux's high-water mark: writing ``5`` to ``clear_refs`` resets it
+    (proc_pid_clear_refs(5)). Other readers of ``ru_maxrss`` in the process see the reset too.
+    billiard compares it with ``max_memory_per_child`` after each task, when it still includes that
+    task's peak.
+
+    Raises `OSError`, `ValueError` or `IndexError` where ``statm`` cannot be opened or parsed.
     """
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
@@ -64,29 +69,18 @@ class LinuxProcessProbe:
         except (OSError, ValueError, IndexError):
             self.close()
             raise
-        # A read-only /proc or a kernel built without it: no peak then, RSS all the same.
+        # /proc may be read-only, or the kernel built without it: there is RSS then, but no peak.
         with contextlib.suppress(OSError):
             self._clear_refs = _open(proc / "self" / "clear_refs", os.O_WRONLY)
         try:
             self._open_status_if_needed(proc)
         except (OSError, ValueError, IndexError):
-            # Somebody else's peak would be worse than none.
+            # Another process's peak would be worse than none.
             self._close_peak()
 
     @property
-    def statm(self) -> int:
-        """The descriptor of ``statm``, whose second field is RSS in pages."""
-        return self._statm
-
-    @property
-    def clear_refs(self) -> int:
-        """The descriptor of ``clear_refs``; -1 where RSS has no peak that can be begun anew."""
-        return self._clear_refs
-
-    @property
-    def peak_is_of_rusage(self) -> bool:
-        """Whether ``ru_maxrss`` is the peak since ``clear_refs`` was written to."""
-        return self._clear_refs >= 0 and self._status < 0
+    def resets_peak(self) -> bool:
+        return self._clear_refs >= 0
 
     def rss_bytes(self) -> int:
         fields = os.pread(self._statm, 128, 0).split(None, 2)
@@ -107,17 +101,19 @@ class LinuxProcessProbe:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
     def _open_status_if_needed(self, proc: Path) -> None:
-        """Use the slower read (10 us) where ``ru_maxrss`` remembers somebody else.
+        """Read the peak from ``status`` (10 us) where ``ru_maxrss`` is another process's.
 
-        After exec it keeps the peak of the process that started this one, which no reset clears.
+        After exec it keeps the peak of the process that started this one, and no reset clears it.
         """
-        if self.reset_peak() and self.peak_bytes() > self.rss_bytes() + _FOREIGN_PEAK_BYTES:
+        if not self.reset_peak():
+            self._close_peak()
+        elif self.peak_bytes() > self.rss_bytes() + _FOREIGN_PEAK_BYTES:
             self._status = _open(proc / "self" / "status", os.O_RDONLY)
             if not 0 <= self._high_water_bytes() < 2**63:
                 raise ValueError("no size")
 
     def _high_water_bytes(self) -> int:
-        # Behind the name, in which only newlines are escaped, and the groups, which may be many.
+        # It comes after the name, in which only newlines are escaped, and the groups, perhaps many.
         text = os.pread(self._status, _STATUS_BYTES, 0)
         at = text.index(_PEAK) + len(_PEAK)
         return int(text[at : text.index(b"kB", at)]) * 1024
@@ -140,10 +136,14 @@ def _open(path: Path, flags: int) -> int:
 
 
 class PsutilProcessProbe:
-    """RSS by psutil, for systems without ``/proc``; they have no peak that can be reset."""
+    """RSS by psutil, for systems without ``/proc``. Their peak cannot be reset."""
 
     def __init__(self) -> None:
         self._process = psutil.Process()
+
+    @property
+    def resets_peak(self) -> bool:
+        return False
 
     def rss_bytes(self) -> int:
         return int(self._process.memory_info().rss)
@@ -152,14 +152,14 @@ class PsutilProcessProbe:
         return False
 
     def peak_bytes(self) -> int:
-        raise OSError("this platform has no resettable peak")
+        raise OSError("this platform has no peak that can be reset")
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing: no descriptor is open."""
 
 
 def open_process_probe(proc: Path = Path("/proc")) -> ProcessProbe:
-    """The cheapest probe that works here."""
+    """The cheapest probe that works in this process."""
     try:
         return LinuxProcessProbe(proc)
     except (OSError, ValueError, IndexError):

@@ -1,8 +1,7 @@
-"""Any process's memory and descriptors as ``/proc`` tells them, else psutil.
+"""Memory and descriptors of any process: from ``/proc``, otherwise from psutil.
 
-A file under ``/proc`` or in a cgroup may be missing, hidden, of another kernel's form, or be bound
-over by somebody: it is read with a bound, its numbers are parsed strictly, and nothing here raises
-for it.
+A file under ``/proc`` or in a cgroup may be missing, hidden, another kernel's, or something else
+mounted over it. So it is read with a bound, its numbers are parsed strictly, and nothing raises.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ import psutil
 
 _LIMIT_BYTES = 64 * 1024
 _DIGITS_MAX = 19
-"""What a signed 64-bit number can have; more than 4,300 digits would make `int` raise."""
+"""Digits of a signed 64-bit number; `int` raises for more than 4,300."""
 PROC = Path("/proc")
 
 
 def read_small(path: Path) -> str:
     """At most 64 KiB of a text file, in whole lines; empty where it cannot be read.
 
-    Bytes that are no UTF-8 come as surrogates, as in the names that `os` takes.
+    Bytes that are not UTF-8 become surrogates, as in the file names of `os`.
     """
     try:
         with path.open("rb") as file:
@@ -30,18 +29,18 @@ def read_small(path: Path) -> str:
     except (OSError, ValueError):
         return ""
     if len(data) == _LIMIT_BYTES:
-        # Half a number is another number.
+        # Half a number would be another number.
         data = data[: data.rfind(b"\n") + 1]
     return data.decode("utf-8", "surrogateescape")
 
 
 def lines(text: str) -> list[str]:
-    """Lines as the kernel ends them; `str.splitlines` ends them within a process's name, too."""
+    """The lines; `str.splitlines` would also split at characters within a process's name."""
     return text.split("\n")
 
 
 def whole_number(text: str) -> int | None:
-    """A number of ASCII digits below 2**63, or ``None``: ``max``, a sign or garbage is none."""
+    """A number of ASCII digits below 2**63; ``None`` for ``max``, a sign or garbage."""
     text = text.strip()
     if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX):
         return None
@@ -57,7 +56,7 @@ def in_bytes(count: int | None, unit_bytes: int) -> int | None:
 
 
 def keyed_numbers(text: str) -> dict[str, int]:
-    """``name 123`` lines, as in ``memory.stat`` and ``memory.events``; others are left out."""
+    """The ``name 123`` lines, as in ``memory.stat`` and ``memory.events``."""
     found: dict[str, int] = {}
     for line in lines(text):
         name, _, rest = line.partition(" ")
@@ -68,7 +67,7 @@ def keyed_numbers(text: str) -> dict[str, int]:
 
 
 def status_numbers(text: str) -> dict[str, int]:
-    """``Name:  123 kB`` lines, as in ``status`` and ``meminfo``, in bytes; ``Name:  123`` as is."""
+    """The ``Name:   123 kB`` lines, as in ``status`` and ``meminfo``, in bytes."""
     found: dict[str, int] = {}
     for line in lines(text):
         name, _, rest = line.partition(":")
@@ -82,7 +81,7 @@ def status_numbers(text: str) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class ProcessReading:
-    """One process's memory as seen from outside, or from itself; ``None`` is left out."""
+    """One process's memory and descriptors; ``None``: unknown."""
 
     rss_bytes: int
     virtual_bytes: int | None = None
@@ -96,8 +95,10 @@ class ProcessReading:
 
 @dataclass(frozen=True)
 class ProcessSize:
-    """What ``statm`` tells: RSS, address space, and data with stack (``RLIMIT_DATA`` counts the
-    data); ``None`` is left out."""
+    """``statm``: RSS, address space, and data with stack; ``None``: unknown.
+
+    ``RLIMIT_DATA`` limits the data.
+    """
 
     rss_bytes: int
     virtual_bytes: int | None
@@ -106,7 +107,7 @@ class ProcessSize:
 
 @dataclass(frozen=True)
 class Rlimits:
-    """A process's soft limits; ``None`` is unlimited, or hidden."""
+    """A process's soft limits; ``None``: unlimited, or hidden."""
 
     address_space_bytes: int | None = None
     data_bytes: int | None = None
@@ -118,19 +119,19 @@ _RLIMITS = ("Max address space", "Max data size", "Max open files")
 
 @dataclass(frozen=True)
 class SharedMemory:
-    """What of a process's memory is its own: USS and PSS; either may be missing."""
+    """USS and PSS of a process; ``None``: unknown."""
 
     unique_bytes: int | None
     proportional_bytes: int | None
 
 
 def read_size(pid: int, proc: Path = PROC) -> ProcessSize | None:
-    """The size of a process, ``None`` where it is gone or hidden: 12 us."""
+    """The size of a process in 12 us; ``None`` where it is gone or hidden."""
     try:
         with open(f"{proc}/{pid}/statm", "rb") as file:  # noqa: PTH123 - half of Path's cost
             fields = file.read(256).decode("ascii", "replace").split()
         pages = whole_number(fields[1])
-        # A zombie has no memory any more, nor a line to tell.
+        # A zombie has no memory any more.
         return _size_of(fields) if pages else None
     except (OSError, ValueError, IndexError):
         pass
@@ -139,7 +140,7 @@ def read_size(pid: int, proc: Path = PROC) -> ProcessSize | None:
     try:
         info = psutil.Process(pid).memory_info()
     except (psutil.Error, ValueError, OverflowError):
-        return None  # gone, or a damaged record's
+        return None  # gone, or the pid of a damaged record
     return ProcessSize(int(info.rss), int(info.vms), None)
 
 
@@ -151,16 +152,16 @@ def _size_of(fields: list[str]) -> ProcessSize | None:
 
 
 def read_start_ticks(pid: int, proc: Path = PROC) -> int | None:
-    """When a process began, in ticks since boot; ``None`` where it is gone or hidden."""
+    """When a process started, in ticks since boot; ``None`` where it is gone or hidden."""
     # Its name, in parentheses, may contain anything.
     fields = read_small(proc / str(pid) / "stat").rpartition(")")[2].split()
     return whole_number(fields[19]) if len(fields) > 19 else None
 
 
 def read_exit_code(pid: int, proc: Path = PROC) -> int | None:
-    """How a process ended that nobody has reaped yet: its exit code, or the signal's negative.
+    """The exit code of a process that was not reaped yet, negative for a signal.
 
-    ``None`` where it runs, is gone or hidden, and where it ended well: what is hidden reads 0.
+    ``None`` where it runs, is gone or hidden, and also for 0: a hidden exit code reads 0.
     """
     fields = read_small(proc / str(pid) / "stat").rpartition(")")[2].split()
     if len(fields) <= 49 or fields[0] not in ("Z", "X"):
@@ -176,7 +177,7 @@ def read_rss_bytes(pid: int, proc: Path = PROC) -> int | None:
 
 
 def read_process(pid: int, proc: Path = PROC) -> ProcessReading | None:
-    """Everything cheap about a process, ``None`` where it is gone or hidden."""
+    """All that is cheap to read of a process; ``None`` where it is gone or hidden."""
     rss_bytes = read_rss_bytes(pid, proc)
     if rss_bytes is None:
         return None
@@ -193,7 +194,7 @@ def read_process(pid: int, proc: Path = PROC) -> ProcessReading | None:
 
 
 def read_shared(pid: int, proc: Path = PROC) -> SharedMemory:
-    """USS and PSS: 150 us and more, and the process's memory map is locked for it."""
+    """USS and PSS. It takes 150 us or more, in which the process's memory map is locked."""
     rollup = status_numbers(read_small(proc / str(pid) / "smaps_rollup"))
     own = [rollup[name] for name in ("Private_Clean", "Private_Dirty") if name in rollup]
     return SharedMemory(
@@ -202,7 +203,7 @@ def read_shared(pid: int, proc: Path = PROC) -> SharedMemory:
 
 
 def _open_files(directory: Path) -> int | None:
-    """Descriptors in use: the directory's size says it since Linux 6.2 (commit f1f1f2569901)."""
+    """Descriptors in use: the directory's size since Linux 6.2 (commit f1f1f2569901)."""
     try:
         return directory.stat().st_size or sum(1 for _ in directory.iterdir())
     except OSError:

@@ -1,9 +1,9 @@
-"""Live ``tracemalloc`` traces grouped by the place in the code that allocated them.
+"""Live ``tracemalloc`` traces, grouped by the site that allocated them.
 
-``tracemalloc.take_snapshot`` wraps each trace in objects at 3 to 11 us apiece; the raw list of
-tuples costs 0.2 us a trace, and grouping it by its own tuples as little again. While tracing is
-on, what grouping allocates is traced too and costs it four to ten times as much: take the traces,
-stop, then group, where tracing may stop.
+``tracemalloc.take_snapshot`` wraps each trace in objects, which takes 3 to 11 us each. The raw list
+of tuples takes 0.2 us a trace, and grouping it by its own tuples as little again. While tracing is
+on, what grouping allocates is traced too, and grouping takes four to ten times as long. So where
+tracing may stop: take the traces, stop, then group.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ Traces = Sequence[tuple[Any, ...]]
 class NoCollections:
     """Keep the cyclic collector off while a million traces come and go.
 
-    It would go through them, and then through the whole heap for the number of them: a third of
-    the time that looking takes. They are in no cycle and are gone again when this ends, if the
-    caller keeps none. The collector is left as it was found; it is the whole process's, so
-    another thread's ``gc.disable()`` in these milliseconds is not kept.
+    It would visit them, and then, because they are so many, the whole heap: a third of the time of
+    reading. They are in no cycle, and all freed at the end, if the caller keeps none. Afterwards
+    the collector is on or off as before. It belongs to the whole process, so another thread's
+    ``gc.disable()`` in these milliseconds is undone.
 
-    A class of our own, and no generator of ``contextlib``: what is alive while we look must have
-    been allocated in a file of ours, or it reads as something that the task left behind.
+    This is a class of our own and not a generator of ``contextlib``: what is alive while we read
+    must have been allocated in a file of ours. Otherwise it counts as retained by the task.
     """
 
     def __enter__(self) -> None:
@@ -59,11 +59,11 @@ class NoCollections:
 
 
 def take_traces() -> Traces:
-    """Every live trace, to be grouped when tracing has stopped; call in `NoCollections`."""
+    """Every live trace, to be grouped after tracing has stopped. Call it in `NoCollections`."""
     if _tracemalloc is not None:
         traces: Traces = _tracemalloc._get_traces()
         return traces
-    # Not CPython, or one to come: slower by ten times, the same content.
+    # Not CPython, or a future one: ten times slower, with the same content.
     return [
         (trace.domain, trace.size, tuple((f.filename, f.lineno) for f in reversed(trace.traceback)))
         for trace in tracemalloc.take_snapshot().traces
@@ -72,8 +72,8 @@ def take_traces() -> Traces:
 
 def group_traces(traces: Traces) -> LiveSites:
     """Bytes and blocks of traces by their frames."""
-    # Lists of sizes that exist already: sums kept along the way would be a new object or two for
-    # every trace, and these are traced where tracing is on.
+    # Lists of sizes, which exist already. Running sums would be one or two new objects for every
+    # trace, and these are traced where tracing is on.
     sizes: defaultdict[Frames, list[int]] = defaultdict(list)
     for trace in traces:
         sizes[trace[2]].append(trace[1])
@@ -100,7 +100,7 @@ _NEVER = (_PACKAGE + "/", tracemalloc.__file__, "<frozen importlib", "<unknown>"
 
 @dataclass(frozen=True)
 class SiteDelta:
-    """What changed at one site between two looks; ``stack`` is empty for one frame."""
+    """What changed at one site between two reads; ``stack`` is empty for one frame."""
 
     path: str
     line: int
@@ -110,10 +110,10 @@ class SiteDelta:
 
 
 def sign_generated_code(package: str = __name__.partition(".")[0]) -> None:
-    """Have what our data classes and named tuples allocate read as ours.
+    """Give the generated code of our data classes and named tuples a file name of ours.
 
-    Their constructors are compiled from text by the standard library, under the file name
-    ``<string>``, which the user's are as well.
+    The standard library compiles their constructors from text, with the file name ``<string>``,
+    which those of the user's classes have as well.
     """
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] == package:
@@ -131,7 +131,7 @@ def _sign(kind: type) -> None:
 
 
 def still_alive(first: LiveSites, later: LiveSites) -> LiveSites:
-    """What was alive at both looks: of each site the smaller count."""
+    """What was alive at both reads: of each site the smaller count."""
     both: LiveSites = {}
     for frames, (size, blocks) in first.items():
         size_later, blocks_later = later.get(frames, (0, 0))
@@ -141,7 +141,7 @@ def still_alive(first: LiveSites, later: LiveSites) -> LiveSites:
 
 
 def changed_sites(before: LiveSites, after: LiveSites, chosen: SiteFilter) -> list[SiteDelta]:
-    """What differs, largest growth first; our own and the import machinery's are left out."""
+    """The sites that changed, largest growth first, without ours and the import machinery's."""
     changes: dict[tuple[tuple[str, int], Frames], tuple[int, int]] = {}
     for frames in before.keys() | after.keys():
         size_before, blocks_before = before.get(frames, (0, 0))
@@ -163,32 +163,31 @@ def changed_sites(before: LiveSites, after: LiveSites, chosen: SiteFilter) -> li
 
 
 class SiteFilter:
-    """Which frames may name a site: file patterns as in the settings, never our own code.
+    """Which frame of a trace names its site: by the settings' file patterns, never our own code.
 
-    Of those that may, the most recent one of the user's code goes before a library's that it
-    called.
+    The most recent frame of the user's code is chosen, rather than of a library that it called.
 
-    ``looked_from`` is a function, as (file, first line, last line), that calls us when we look:
-    what it holds while it does is alive at every look, and no leak.
+    ``called_from`` is the function, as (file, first line, last line), that calls our receivers:
+    what it holds meanwhile is alive at every read, and no leak.
     """
 
     def __init__(
         self,
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
-        looked_from: tuple[str, int, int] = ("", 0, 0),
+        called_from: tuple[str, int, int] = ("", 0, 0),
     ) -> None:
         self._include = tuple(include)
         self._exclude = tuple(exclude)
-        self._looked_from, self._first_line, self._last_line = looked_from
+        self._called_from, self._first_line, self._last_line = called_from
         self._allowed: dict[str, bool | None] = {}
 
     def owner(self, frames: Frames) -> tuple[str, int] | None:
-        """The frame that names the site; ``None`` where the site is not told."""
+        """The frame that names the site; ``None`` where the site is left out."""
         path, line = frames[0]
         if path.startswith(_NEVER):
             return None
-        if path == self._looked_from and self._first_line <= line <= self._last_line:
+        if path == self._called_from and self._first_line <= line <= self._last_line:
             return None
         library = None
         for frame in frames:

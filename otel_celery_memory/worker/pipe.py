@@ -1,8 +1,8 @@
-"""The pipe to the reporter: frames go in without waiting, or are dropped and counted.
+"""The pipe to the reporter: a frame is written without waiting, or dropped and counted.
 
-What `os.write` took is safe in the kernel: the writer may be killed the next moment. The main
-process keeps the read end, so that frames wait for a reporter that is started again, and writing
-never fails for want of a reader.
+A frame that `os.write` took is safe in the kernel, even if the writer is killed the next moment.
+The main process keeps the read end. So frames wait for a reporter that is started again, and no
+write fails because there is no reader.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ except ImportError:  # Windows, where Celery has no prefork either
 
 _REOPEN_LIMIT = 100
 _PIPE_BYTES = (1 << 20, 1 << 18, 1 << 17)
-"""Sizes to ask for: 1 MiB is Linux's default limit for the unprivileged (pipe(7))."""
+"""Sizes to try. Linux allows 1 MiB without privileges by default (pipe(7))."""
 
 
 class RecordSink(Protocol):
-    """Takes records; must not raise and must not wait."""
+    """Takes records. It must not raise, and must not wait."""
 
     def send(self, record: Record) -> bool:
-        """Pass a record on, or drop and count it: ``False``."""
+        """Pass a record on; ``False`` where it was dropped and counted."""
 
 
 class PipeWriter:
-    """Both ends of the pipe, and the pages; inherited by the children of the pool."""
+    """Both ends of the pipe, and the pages. The pool's children inherit it."""
 
     def __init__(
         self,
@@ -46,9 +46,10 @@ class PipeWriter:
         page: ControlPage | None = None,
         path: str | None = None,
     ) -> None:
-        """A new pipe and page, or given ones: descriptors to read (-1: none) and to write.
+        """Make a pipe and a control page, or use given ones.
 
-        ``path`` is where the pipe can be opened again. Raises `OSError` where no pipe can be made.
+        ``ends``: descriptors to read (-1 for none) and to write. ``path``: where the pipe can be
+        opened again. Raises `OSError` where no pipe or page can be made.
         """
         read_fd, write_fd = ends or os.pipe()
         self.read_fd = moved_high(read_fd) if read_fd >= 0 else -1
@@ -72,7 +73,7 @@ class PipeWriter:
         self._enlarge()
 
     def send(self, record: Record) -> bool:
-        """Write the frame of a record; never waits, never raises. Whether the pipe took it."""
+        """Write the frame of a record, without waiting or raising; whether the pipe took it."""
         try:
             frame = encode(record)
         except SoftTimeLimitExceeded:
@@ -83,7 +84,7 @@ class PipeWriter:
         return self.send_frame(frame)
 
     def send_frame(self, frame: bytes) -> bool:
-        """Write one frame; never waits, never raises. Whether the pipe took it."""
+        """Write one frame, without waiting or raising; whether the pipe took it."""
         if self._closed:
             return False
         try:
@@ -92,14 +93,14 @@ class PipeWriter:
             except BlockingIOError:
                 raise
             except OSError:
-                # A task may close what is not its own (os.closerange), and something else of ours
-                # have that number by now.
+                # A task may have closed our descriptor (os.closerange), and the number may belong
+                # to another of our files by now.
                 if not self._reopen():
                     raise
                 write(self.write_fd, frame)
         except SoftTimeLimitExceeded:
             raise  # the task's time limit, which happened to hit us
-        except Exception:  # full or closed: never the task's
+        except Exception:  # full or closed: no concern of the task's
             self._count_dropped(frame[KIND_AT] == FINISHED.kind)
             return False
         return True
@@ -110,10 +111,10 @@ class PipeWriter:
         except SoftTimeLimitExceeded:
             raise
         except Exception:
-            return  # a page that was closed under us
+            return  # the page is closed
 
     def _reopen(self) -> bool:
-        """Open the pipe again, as the main process has it; `False` where that cannot be done."""
+        """Open the pipe again by the main process's descriptor; ``False`` where that fails."""
         if self._reopened >= _REOPEN_LIMIT:
             return False
         self._reopened += 1
@@ -128,14 +129,14 @@ class PipeWriter:
         return True
 
     def close_read_end(self) -> None:
-        """For children of the pool: only the main process keeps it."""
+        """Close the read end; pool children do, the main process keeps it."""
         if self.read_fd >= 0:
             with contextlib.suppress(OSError):
                 os.close(self.read_fd)
             self.read_fd = -1
 
     def close(self) -> None:
-        """Close everything; `send` does nothing from then on."""
+        """Close everything; nothing is sent from then on."""
         if self._closed:
             return
         self._closed = True

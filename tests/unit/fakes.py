@@ -21,6 +21,10 @@ class FakeMemory:
         self.now_bytes = rss_bytes
         self.mark_bytes = max(self.mark_bytes, rss_bytes)
 
+    @property
+    def resets_peak(self) -> bool:
+        return self.has_peak
+
     def rss_bytes(self) -> int:
         return self.now_bytes
 

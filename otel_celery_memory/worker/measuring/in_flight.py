@@ -1,8 +1,8 @@
-"""The task that a child of the pool runs, held in the control page: there it outlives the child.
+"""The task that a pool child runs, kept in the control page, where it outlives the child.
 
-A reporter may die too, or the pipe be full: what was only sent is known to nobody then. The main
-process takes what a child held when it reaps it (`child_exits.py`). Where it did not, whoever has
-the slot next passes on what it finds, before its own tasks are written over it.
+What was only sent may get lost: the reporter may die too, or the pipe be full. The main process
+reads a child's place in the page when it reaps the child (`child_exits.py`). Where it did not, the
+next process in the slot sends what it finds there, before its own tasks overwrite it.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from otel_celery_memory.ipc.control_page import IDLE, IN_FLIGHT_BYTES, UNKNOWN, 
 from otel_celery_memory.ipc.records import TaskInFlightAtExit, TaskStarted
 from otel_celery_memory.worker.pipe import PipeWriter, RecordSink
 
-_NAME_BYTES = 128
-"""Of a name that does not fit: what is left beside the longest id."""
+_CLIPPED_NAME_BYTES = 128
+"""Length of a task name that does not fit: what is left beside the longest id."""
 
 
 class InFlightSlot:
-    """One slot's place in the page."""
+    """One slot's place in the control page."""
 
     def __init__(self, pipe: PipeWriter) -> None:
         self.pipe = pipe
         self._pid = os.getpid()
         self.place = pipe.page.in_flight_area(pipe.slot)
-        """The page, and where in it the `IN_FLIGHT_BYTES` of this slot begin."""
+        """The page, and the offset of the `IN_FLIGHT_BYTES` that a frame may take there."""
 
-    def tell_of_predecessor(self) -> None:
-        """Send what the process before in this slot held when it died, before it is overwritten.
+    def send_predecessor(self) -> None:
+        """Send what the previous process in this slot was running when it died, and take the slot.
 
-        Nothing is found where the main process heard of its end.
+        The place is empty where the main process has sent that already.
         """
         held = self._held()
         if held is not None and held.pid != self._pid:
@@ -40,18 +40,18 @@ class InFlightSlot:
         self.pipe.page.claim(self.pipe.slot, self._pid)
 
     def send(self, started: TaskStarted) -> None:
-        """Send a start, and hold it for a reporter that does not hear of it.
+        """Send a start, and keep it in the page for a reporter that does not receive it.
 
-        What it says of the task before is told with it: once is enough.
+        What it says of the run before is sent only: once is enough.
         """
-        # Held first: a start that was sent is never followed by a word that nothing runs.
+        # Kept first: after a start was sent, the page never says that nothing runs.
         page, at = self.place
         frame = _frame(started._replace(retained_bytes=None, previous_task=""))
         page[at : at + len(frame)] = frame
         self.pipe.send(started)
 
     def ended(self, task_id: str, *, idle: bool) -> None:
-        """The end of this task was told; ``idle``: by itself, and nothing else runs."""
+        """The end of this task was sent; ``idle``: no signal ended it, and nothing else runs."""
         page, at = self.place
         if idle:
             page[at] = IDLE
@@ -59,7 +59,7 @@ class InFlightSlot:
             self.forget(task_id)
 
     def forget(self, task_id: str) -> bool:
-        """This task is held no more, if it is; another one's start stays. Whether it was held."""
+        """Remove this task from the page, but not another one; whether it was there."""
         held = self._held()
         if held is None or held.task_id != task_id:
             return False
@@ -67,12 +67,12 @@ class InFlightSlot:
         return True
 
     def give_up(self) -> None:
-        """What runs is not known any more."""
+        """From here on it is not known what runs."""
         page, at = self.place
         page[at] = UNKNOWN
 
-    def doubt(self) -> None:
-        """A task may have begun that is not held."""
+    def may_run(self) -> None:
+        """A task may have started that is not in the page."""
         page, at = self.place
         if page[at] == IDLE:
             page[at] = UNKNOWN
@@ -82,17 +82,17 @@ class InFlightSlot:
 
 
 def open_in_flight_slot(slot: int, sink: RecordSink) -> InFlightSlot | None:
-    """That of a process that has a place of its own in the page: a child, of the first 510."""
+    """The place of this process, if it has one of its own: the first 510 pool children do."""
     return InFlightSlot(sink) if has_in_flight_area(slot) and isinstance(sink, PipeWriter) else None
 
 
 def _frame(started: TaskStarted) -> bytes:
-    """What is held of a start: of a long name the beginning, as far as there is room."""
+    """The frame to keep of a start; a long name is clipped to the room there is."""
     try:
         frame = encode(started)
         if len(frame) > IN_FLIGHT_BYTES:
-            name = started.task.encode("utf-8", "replace")[:_NAME_BYTES].decode("utf-8", "ignore")
-            frame = encode(started._replace(task=name))
+            name = started.task.encode("utf-8", "replace")[:_CLIPPED_NAME_BYTES]
+            frame = encode(started._replace(task=name.decode("utf-8", "ignore")))
     except SoftTimeLimitExceeded:
         raise  # the task's time limit, which happened to hit us
     except Exception:

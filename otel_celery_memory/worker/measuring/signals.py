@@ -1,8 +1,8 @@
-"""How the recorder is called by Celery: receivers of its signals, in the right place.
+"""Connects the recorder to Celery's signals, in the right order.
 
-In ``task_postrun`` ours must come first. Receivers run in the order in which they were connected,
-and Celery's OpenTelemetry instrumentation ends the task's span in its own: attributes set after
-that are lost. So ours is put at the head of the list, whichever was connected first.
+Our receiver of ``task_postrun`` must come first. Celery calls receivers in the order in which they
+were connected, and its OpenTelemetry instrumentation ends the task's span in one: attributes set
+after that are lost. So ours is moved to the head of the list, whichever was connected first.
 """
 
 from __future__ import annotations
@@ -33,15 +33,16 @@ class TaskSignals:
 
 
 def connect(signal: Any, receiver: Callable[..., None], *, first: bool = False) -> None:
-    """Connect for good (no weak reference), once, at the head of the receivers if `first`."""
+    """Connect a receiver once, by a strong reference; ``first``: at the head of the receivers."""
     known_to_tracers = signal.receivers
     signal.connect(receiver, weak=False, dispatch_uid=_uid(receiver))
     with signal.lock:
         if first:
             at = next(i for i, entry in enumerate(signal.receivers) if entry[1] == receiver)
             signal.receivers.insert(0, signal.receivers.pop(at))
-        # A task's tracer keeps the list it saw when it was built and skips an empty one; Celery
-        # up to 5.6 makes a new list when it clears dead receivers, so the old one stays empty.
+        # Celery's tracer of a task keeps the list that it found when it was built, and skips an
+        # empty one. Up to Celery 5.6, clearing dead receivers makes a new list, so that the old one
+        # stays empty.
         if signal.receivers is not known_to_tracers and not known_to_tracers:
             known_to_tracers.append(signal.receivers[0])
 
@@ -52,7 +53,7 @@ def disconnect(signal: Any, receiver: Callable[..., None]) -> None:
 
 
 def lines_of_send() -> tuple[str, int, int]:
-    """File, first and last line of the function in which our receivers are called."""
+    """File, first and last line of the function of Celery's that calls our receivers."""
     code = type(signals.task_prerun).send.__code__
     lines = [line for _, _, line in code.co_lines() if line is not None]
     return code.co_filename, code.co_firstlineno, max(lines, default=code.co_firstlineno)
@@ -65,9 +66,9 @@ def _uid(receiver: Callable[..., None]) -> str:
 def signal_being_sent() -> tuple[Any, Any] | None:
     """The Celery signal in whose receiver we are called, and its sender; ``None`` outside of one.
 
-    ``instrument()`` may be called anywhere, and what it should do depends on where: in a child
-    of the pool the receivers that would start us have run already. Celery keeps no record of the
-    signal being sent, but its frame is on the stack.
+    What ``instrument()`` does depends on where it is called: in a pool child, the signals that
+    would start us have been sent already. Celery keeps no record of the signal being sent, but
+    its frame is on the stack.
     """
     import sys
 

@@ -1,10 +1,10 @@
 """The task's numbers as attributes of its span, whoever started that span.
 
-Read at postrun, before any other receiver: Celery's own OpenTelemetry instrumentation ends its
-span in its postrun receiver, and what is set on an ended span is lost. Where nobody traces the
-task, a span of our own is made after the fact, from the start we noted and the trace context
-that came with the message. Where the search for the span fails there are no spans, all else goes
-on.
+The attributes are set at postrun, before any other receiver: Celery's OpenTelemetry instrumentation
+ends its span in its own postrun receiver, and attributes set on an ended span are lost. Where no
+instrumentation made a span for the task, we make one afterwards, with the start that we measured
+and the trace context of the message. Where the search for the span fails, spans are switched off
+and all else goes on.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FoundSpan = tuple[Span | None, bool]
 
 
 class _RequestGetter(Getter[Any]):
-    """Reads trace context from a task's request, where Celery puts the message's headers."""
+    """Reads the trace context from a task's request, where Celery puts the message's headers."""
 
     def get(self, carrier: Any, key: str) -> list[str] | None:
         value = getattr(carrier, key, None)
@@ -55,23 +55,23 @@ class TaskSpans:
         self._by_environment = OTEL_PYTHON_TRACER_PROVIDER in os.environ
 
     def of(self, task: Any, started_ns: int) -> tuple[Span | None, bool]:
-        """The task's span, and whether it is our own and has to be ended by `write`.
+        """The task's span, and whether it is our own, which `write` ends.
 
-        ``None`` where tracing is not set up, or has decided not to record this task.
+        ``None`` where spans are not set up, or the sampler of spans left this task out.
         """
-        # Most tasks of most workers have no context at all, and to know that is cheap.
+        # Most tasks of most workers have no context at all, and checking that is cheap.
         context = get_current()
         current = trace.get_current_span(context) if context else trace.INVALID_SPAN
         if current is not trace.INVALID_SPAN:
             if current.is_recording():
                 return current, False
             if current.get_span_context().is_valid and not current.get_span_context().is_remote:
-                # Somebody traces this task and sampled it out.
+                # An instrumentation made a span for this task, and it was not sampled.
                 return None, False
         provider = self._provider
         if provider is None:
-            # Where none is set, asking for it looks into the environment each time, which costs
-            # as much as measuring RSS.
+            # Where none is set, get_tracer_provider() reads the environment each time, which
+            # costs as much as reading RSS.
             if getattr(trace, "_TRACER_PROVIDER", self) is None and not self._by_environment:
                 return None, False
             provider = trace.get_tracer_provider()
@@ -85,7 +85,7 @@ class TaskSpans:
 
     @staticmethod
     def write(span: Span, own: bool, finished: TaskFinished) -> None:
-        """Put a finished task's numbers on its span; ends the span where it is our own."""
+        """Set a finished task's numbers on its span; end the span where it is our own."""
         attributes: dict[str, int | bool | str] = {
             c.SPAN_RSS_START: finished.rss_start_bytes,
             c.SPAN_RSS_DELTA: finished.rss_delta_bytes,
@@ -106,7 +106,7 @@ class TaskSpans:
 
 
 def span_bytes(span: Span | None) -> bytes:
-    """A span's identity as records carry it; `NO_SPAN` where there is none."""
+    """A span's ids and flags as records carry them; `NO_SPAN` where there is none."""
     if span is None:
         return NO_SPAN
     context = span.get_span_context()
@@ -118,22 +118,13 @@ def span_bytes(span: Span | None) -> bytes:
 
 
 class ContainedSpans:
-    """`TaskSpans` that never raise, but for a task's time limit."""
+    """`TaskSpans` that raise nothing but a task's time limit."""
 
     def __init__(self, spans: TaskSpans, switches: PartSwitches) -> None:
         self._spans = spans
         self._switches = switches
         self.search: Callable[[Any, int], FoundSpan] = spans.of
-        """`of` for hot paths, which call `failed` where it raises."""
-
-    def of(self, task: Any, started_ns: int) -> FoundSpan:
-        """As `TaskSpans.of`."""
-        try:
-            return self.search(task, started_ns)
-        except SoftTimeLimitExceeded:
-            raise
-        except Exception:
-            return self.failed()
+        """`TaskSpans.of`; where it raises, call `failed`. A function between would cost."""
 
     def write(self, span: Span, own: bool, finished: TaskFinished) -> None:
         """As `TaskSpans.write`."""
@@ -145,7 +136,7 @@ class ContainedSpans:
             self.failed()
 
     def failed(self) -> FoundSpan:
-        """Search no more; called while the exception is handled."""
+        """Search no more. Call it while the exception is being handled."""
         self._switches.switch_off("spans")
         self.search = _none
         return None, False

@@ -1,232 +1,249 @@
-"""What one task did to its process's memory: probes read at its start and its end.
+"""What one run of a task did to its process's memory: measured, and sent as one record or two.
 
-Two ways of being inside one another are told apart. An eager call runs *nested* in the task that
-made it: both numbers are exact, the outer one includes the inner one. In threads, gevent and
-eventlet tasks *overlap*: growth of the process belongs to nobody, and both are marked shared.
+`TaskMeasurement` computes the numbers of each run, in two functions: RSS at the start and the end,
+the delta, the peak, and what the run before retained. A **plain** run takes the fast path, which is
+these two functions and nothing of what they call for the others: it runs alone in a pool child, and
+its allocations are not traced. Beside a real task, whose data fills the processor's caches, the
+cost of Python code is how much *different* code runs: calling everything for each run took 35 us
+there, the fast path takes half of that.
+
+The start of a plain run is not sent: its frame is kept in the control page (`in_flight.py`), and
+what it says of the run before goes with the frame of the end. So one frame a run goes through the
+pipe.
+
+A soft time limit may raise an exception between any two lines. What the end of a run needs is
+therefore kept by one assignment.
 """
 
 from __future__ import annotations
 
 import os
-import sys
-import threading
 import time
 from collections.abc import Callable
+from threading import get_ident
+from tracemalloc import is_tracing
+from typing import Any
 
-from otel_celery_memory.ipc.records import NO_SPAN, TaskFinished, TaskStarted
+from celery.exceptions import SoftTimeLimitExceeded
+
+from otel_celery_memory.ipc.codec import ABSENT, FINISHED, STARTED, finished_record, frame_of
+from otel_celery_memory.ipc.control_page import IDLE, IN_FLIGHT_BYTES, UNKNOWN
+from otel_celery_memory.ipc.records import NO_SPAN, TERMINATED, TaskFinished, TaskStarted
 from otel_celery_memory.probes.own_memory import ProcessProbe
-from otel_celery_memory.probes.tracemalloc_session import TracedMemory
-
-
-class Run:
-    """A task between its start and its end."""
-
-    __slots__ = (
-        "epoch",
-        "has_peak",
-        "nested",
-        "peak_bytes",
-        "rss_bytes",
-        "session",
-        "shared",
-        "started_ns",
-        "task",
-        "task_id",
-        "traced_bytes",
-        "traced_peak_bytes",
-    )
-
-    def __init__(self, task_id: str, task: str, nested: bool, started_ns: int) -> None:
-        self.task_id = task_id
-        self.task = task
-        self.nested = nested
-        self.started_ns = started_ns
-        self.rss_bytes = 0
-        self.peak_bytes = 0
-        self.has_peak = False
-        self.session = 0
-        self.traced_bytes = 0
-        self.traced_peak_bytes = 0
-        self.shared = False
-        self.epoch = 0
+from otel_celery_memory.worker.measuring.concurrent_runs import ConcurrentRuns, Run, RunStart
+from otel_celery_memory.worker.measuring.in_flight import InFlightSlot
+from otel_celery_memory.worker.measuring.spans import ContainedSpans, span_bytes
+from otel_celery_memory.worker.pipe import RecordSink
+from otel_celery_memory.worker.tracing.allocation_tracer import ContainedTracing
 
 
 class TaskMeasurement:
-    """Measures the tasks of one process; knows nothing of Celery."""
+    """Measures the runs of one process; belongs to the process that made it."""
 
     def __init__(
         self,
+        sink: RecordSink,
+        in_flight: InFlightSlot | None,
         probe: ProcessProbe,
-        tracer: TracedMemory,
+        concurrent: ConcurrentRuns,
+        spans: ContainedSpans,
+        tracing: ContainedTracing,
         clock_ns: Callable[[], int] = time.time_ns,
-        thread: Callable[[], int] | None = None,
-        *,
-        keep_peak: bool = False,
     ) -> None:
+        self._sink = sink
+        self._in_flight = in_flight
         self._probe = probe
-        self._tracer = tracer
+        self._concurrent = concurrent
+        self._spans = spans
+        self._tracing = tracing
         self._clock_ns = clock_ns
-        # Looked up now and not at import, which may come before gevent patches it.
-        self._thread = thread or threading.get_ident
-        self._keep_peak = keep_peak
         self._pid = os.getpid()
-        self.runs: dict[int, list[Run]] = {}
-        """What each thread runs now, outermost first."""
-        # Counts the starts that overlapped: a run during which it moved had company.
-        self._epoch = 0
-        self.previous: tuple[str, int] | None = None
-        """Name and RSS at the start of the last run that had the process to itself."""
+        self._plain: RunStart | None = None
+        """The plain run that has started and not ended."""
+        self._previous: tuple[str, int] | None = None
+        """Task name and RSS at the start of the last run, if that had the process to itself."""
+        self._may_be_plain = False
+        if in_flight is not None:
+            self._pipe = in_flight.pipe
+            self._page, self._at = in_flight.place
+            self._may_be_plain = probe.resets_peak
 
-    def start(self, task_id: str, task: str, is_nested: Callable[[], bool]) -> TaskStarted:
-        """A task starts in the calling thread; `is_nested` is asked where one runs there."""
-        thread = self._thread()
-        # A task may run others in threads of its own: those are nested in it too, and shared.
-        nested = bool(self.runs) and is_nested()
-        runs = self.runs.get(thread)
-        # A run that is not nested in the one before: that one's end was never told.
-        if not runs or not nested:
-            runs = self.runs[thread] = []
-        # In this order: another thread that starts from here on either is seen or moves the epoch.
-        epoch = self._epoch
-        alone = len(self.runs) == 1
-        run = Run(task_id, task, nested, self._clock_ns())
-        rss_bytes = run.rss_bytes = run.peak_bytes = self._probe.rss_bytes()
-        if alone:
-            if runs:
-                self._fold_peaks(runs[-1])
-            self._begin_peaks(run)
+    def start(self, task_id: str, task: Any) -> None:
+        """A task starts in the calling thread."""
+        name, tracing = task.name, self._tracing.tracer
+        if (
+            self._may_be_plain
+            and self._plain is None
+            and not self._concurrent.runs
+            and task_id.__class__ is name.__class__ is str
+            and not is_tracing()
+            and (
+                tracing is None
+                or (self._page[:8] == tracing.seen and tracing.tasks.passes(name, task_id))
+            )
+        ):
+            run, before = None, self._previous
         else:
-            self._epoch += 1
-            run.shared = True
-        run.epoch = epoch
-        previous, retained_bytes = "", None
-        if not run.nested:
-            before, self.previous = self.previous, None
-            if alone and before is not None:
-                previous = before[0]
-                retained_bytes = rss_bytes - before[1]
-        runs.append(run)
-        return TaskStarted(
-            self._pid,
-            run.started_ns,
-            rss_bytes,
-            retained_bytes,
-            1 if run.nested else 0,
-            task_id,
-            task,
-            previous,
-        )
+            run = self._enter(task)
+            task_id, before = str(task_id), self._previous if run.takes_previous else None
+        now_ns, rss_bytes = self._clock_ns(), self._probe.rss_bytes()
+        if before is None:
+            previous_task, retained_bytes = "", ABSENT
+        else:
+            previous_task, retained_bytes = before[0], rss_bytes - before[1]
+        start = (task_id, name, now_ns, rss_bytes, retained_bytes, previous_task, get_ident())
+        if run is not None:
+            self._started(run, start, task)
+            return
+        numbers = (self._pid, now_ns, rss_bytes, retained_bytes, 0)
+        frame = frame_of(STARTED, numbers, (task_id, name, previous_task))
+        if len(frame) > IN_FLIGHT_BYTES:
+            self._started(self._enter(task), start, task)
+            return
+        # First what its end needs.
+        self._plain, self._previous = start, None
+        self._page[self._at : self._at + len(frame)] = frame
+        if not self._probe.reset_peak():
+            raise OSError("the peak of RSS cannot be reset any more")
 
-    def adopt(self, task_id: str, task: str, started_ns: int, rss_bytes: int, thread: int) -> None:
-        """Measure on a run that began elsewhere, in that thread, since `rss_bytes`."""
-        run = Run(task_id, task, False, started_ns)
-        run.rss_bytes = run.peak_bytes = rss_bytes
-        run.has_peak = True
-        run.epoch = self._epoch
-        self.runs[thread] = [run]
+    def end(self, task_id: str, task: Any, state: str | None) -> int:
+        """A task ends in the calling thread: when, in ns; 0 where its start was not seen.
 
-    def forget_ended_threads(self) -> None:
-        """What they ran is over, though its end was never told."""
-        for thread in self.runs.keys() - sys._current_frames().keys():
-            self.runs.pop(thread, None)
-
-    @property
-    def threads(self) -> int:
-        """In how many threads or greenlets a task is running now."""
-        return len(self.runs)
-
-    def rebase(self) -> None:
-        """Begin the numbers of the run that just started from here."""
-        runs = self.runs.get(self._thread())
-        if runs and not runs[-1].shared:
-            run = runs[-1]
-            run.rss_bytes = run.peak_bytes = self._probe.rss_bytes()
-            self._begin_peaks(run)
-
-    def finish(self, task_id: str) -> Run | None:
-        """The task that ends in the calling thread; ``None`` where its start was not seen."""
-        thread = self._thread()
-        runs = self.runs.get(thread)
-        if not runs or task_id not in [run.task_id for run in runs]:
-            return None
-        while (run := runs.pop()).task_id != task_id:
-            # What ran inside and was never told to have ended has taken the peaks with it.
-            runs[-1].has_peak, runs[-1].session = False, 0
-        if not runs:
-            del self.runs[thread]
-        return run
-
-    def result(self, run: Run, state: str, span: bytes = NO_SPAN) -> TaskFinished:
-        """The numbers of a run that `finish` gave; call at once."""
+        ``state`` is ``None`` where a signal to the process ended the task.
+        """
+        start, run = self._plain, None
+        if start is None or start[0] != task_id:
+            task_id = str(task_id)
+            run = self._leave(task_id)
+            if run is None:
+                return 0
+            start = run.start()
+        _, name, started_ns, start_bytes, retained_bytes, previous_task, _ = start
         rss_bytes = self._probe.rss_bytes()
-        exclusive = not run.shared and run.epoch == self._epoch
-        peak_bytes = traced_delta = traced_peak = None
-        if exclusive:
-            if run.has_peak:
-                peak_bytes = max(run.peak_bytes, self._probe.peak_bytes(), rss_bytes)
-            traced = self._read_traced(run)
-            if traced is not None:
-                traced_bytes, peak = traced
-                traced_delta = traced_bytes - run.traced_bytes
-                traced_peak = max(run.traced_peak_bytes, peak) - run.traced_bytes
-                run.traced_peak_bytes = max(run.traced_peak_bytes, peak)
-            if not run.nested:
-                self.previous = (run.task, run.rss_bytes)
-            elif runs := self.runs.get(self._thread()):
-                self._hand_peaks_up(run, runs[-1], peak_bytes)
-        return TaskFinished(
+        if run is None:
+            peak_bytes, exclusive, nested = self._probe.peak_bytes(), 1, 0
+            traced_delta_bytes = traced_peak_bytes = ABSENT
+        else:
+            found = self._concurrent.read_end(run, rss_bytes)
+            exclusive, peak_bytes, traced_delta_bytes, traced_peak_bytes = found
+            nested = int(run.nested)
+        if peak_bytes != ABSENT:
+            peak_bytes = (peak_bytes if peak_bytes > rss_bytes else rss_bytes) - start_bytes
+        try:
+            span, own = self._spans.search(task, started_ns)
+        except SoftTimeLimitExceeded:
+            raise
+        except Exception:
+            span, own = self._spans.failed()
+        now_ns = self._clock_ns()
+        numbers = (
             self._pid,
-            self._clock_ns(),
-            run.started_ns,
-            run.rss_bytes,
-            rss_bytes - run.rss_bytes,
-            None if peak_bytes is None else peak_bytes - run.rss_bytes,
-            traced_delta,
-            traced_peak,
-            None,
-            1 if exclusive else 0,
-            1 if run.nested else 0,
-            span,
-            run.task_id,
-            run.task,
-            state,
-            "",
+            now_ns,
+            started_ns,
+            start_bytes,
+            rss_bytes - start_bytes,
+            peak_bytes,
+            traced_delta_bytes,
+            traced_peak_bytes,
+            retained_bytes,
+            exclusive,
+            nested,
+            NO_SPAN if span is None else span_bytes(span),
         )
+        strings = (task_id, name, state or TERMINATED, previous_task)
+        if run is None:
+            self._pipe.send_frame(frame_of(FINISHED, numbers, strings))
+            # Of a run that a signal ended, the reporter may ask when it reports the process's end.
+            self._page[self._at] = IDLE if state else UNKNOWN
+            self._previous = (name, start_bytes)
+            self._plain = None
+            if self._tracing.tracer is not None:
+                self._tracing.tracer.tasks.passed()
+        else:
+            self._ended(run, finished_record(numbers, strings), idle=state is not None)
+        if span is not None:
+            self._spans.write(span, own, finished_record(numbers, strings))
+        return now_ns
 
     def retained_until_now(self) -> tuple[str, int | None, int]:
-        """The last task's name, what it retained until now, and RSS now."""
+        """The last task's name, the bytes that it retained until now, and RSS now."""
         rss_bytes = self._probe.rss_bytes()
-        if self.previous is None:
+        if self._previous is None:
             return "", None, rss_bytes
-        return self.previous[0], rss_bytes - self.previous[1], rss_bytes
+        return self._previous[0], rss_bytes - self._previous[1], rss_bytes
 
-    def _begin_peaks(self, run: Run) -> None:
-        # billiard compares the peak of the whole task with max_memory_per_child.
-        if not (run.nested and self._keep_peak):
-            run.has_peak = self._probe.reset_peak()
-        run.session = self._tracer.session
-        if run.session:
-            run.traced_bytes = run.traced_peak_bytes = self._tracer.begin()
+    def forget_plain(self) -> None:
+        """Measure the plain run no further that may have started: its end may be missed."""
+        self._plain = None
+        if self._in_flight is not None and os.getpid() == self._pid:
+            self._in_flight.give_up()
 
-    def _fold_peaks(self, outer: Run) -> None:
-        """Keep the outer run's peaks so far: the inner run is about to reset the marks."""
-        if outer.has_peak:
-            outer.peak_bytes = max(outer.peak_bytes, self._probe.peak_bytes())
-        traced = self._read_traced(outer)
-        if traced is not None:
-            outer.traced_peak_bytes = max(outer.traced_peak_bytes, traced[1])
+    # The rest is not called for plain runs.
 
-    def _read_traced(self, run: Run) -> tuple[int, int] | None:
-        """Traced bytes now and the peak, if all of the run until now was traced."""
-        if not run.session or run.session != self._tracer.session:
-            return None
-        read = self._tracer.read()
-        # Another thread may have stopped tracing meanwhile: what was read is nothing then.
-        return read if run.session == self._tracer.session else None
+    def _enter(self, task: Any) -> Run:
+        """A run that is not plain is about to start."""
+        plain, concurrent = self._plain, self._concurrent
+        if plain is not None:
+            self._hand_over(plain, task)
+        if self._in_flight is not None and concurrent.runs:
+            concurrent.forget_ended_threads()
+        self._tracing.starting()
+        # The request is asked only where a task runs already: it costs more than a probe.
+        return concurrent.enter(lambda: bool(task.request.is_eager))
 
-    @staticmethod
-    def _hand_peaks_up(inner: Run, outer: Run, peak_bytes: int | None) -> None:
-        """The inner run's peak is the outer one's too."""
-        if peak_bytes is not None:
-            outer.peak_bytes = max(outer.peak_bytes, peak_bytes)
-        outer.traced_peak_bytes = max(outer.traced_peak_bytes, inner.traced_peak_bytes)
+    def _hand_over(self, plain: RunStart, task: Any) -> None:
+        """The plain run has another one inside it, or its end was never reported."""
+        if not task.request.is_eager:
+            self.forget_plain()
+            return
+        # In this order: a time limit that comes between the lines leaves the run known to one.
+        self._concurrent.adopt(plain)
+        self._plain = None
+        self._send_start(self._start_record(plain))
+
+    def _started(self, run: Run, start: RunStart, task: Any) -> None:
+        self._concurrent.started(run, start)
+        started = self._start_record(start, nested=run.nested)
+        if run.nested:
+            self._sink.send(started)
+            return
+        self._previous = None
+        self._send_start(started)
+        if self._tracing.started(started, task, alone=self._concurrent.threads == 1):
+            self._concurrent.rebase(run)
+
+    def _send_start(self, started: TaskStarted) -> None:
+        if self._in_flight is None:
+            self._sink.send(started)
+        else:
+            self._in_flight.send(started)
+
+    def _leave(self, task_id: str) -> Run | None:
+        run = self._concurrent.leave(task_id)
+        if run is None and self._in_flight is not None:
+            self._in_flight.forget(task_id)
+        return run
+
+    def _ended(self, run: Run, finished: TaskFinished, *, idle: bool) -> None:
+        self._sink.send(finished)
+        if run.nested:
+            return
+        if self._in_flight is not None:
+            # A thread of the task may go on, with tasks of its own.
+            self._in_flight.ended(finished.task_id, idle=idle and not self._concurrent.runs)
+        if finished.exclusive:
+            self._previous = (str(run.task), run.rss_bytes)
+        self._tracing.ended(finished)
+
+    def _start_record(self, start: RunStart, *, nested: bool = False) -> TaskStarted:
+        task_id, name, now_ns, rss_bytes, retained_bytes, previous_task, _ = start
+        return TaskStarted(
+            self._pid,
+            now_ns,
+            rss_bytes,
+            None if retained_bytes == ABSENT else retained_bytes,
+            int(nested),
+            task_id,
+            name,
+            previous_task,
+        )

@@ -1,13 +1,11 @@
-"""One process's recorder: turns the starts and ends of its tasks into records.
+"""One process's recorder: Celery's signals in, records out; what fails is contained here.
 
-The order inside a task: measure first at the end and last at the start, so that our own work
-falls between tasks. Each part that fails is logged once and switched off; the others go on. Behind
-a task now and then, a sample of the process's heap is taken.
+`TaskMeasurement` measures the tasks. A part that raises is logged once and switched off, and the
+others go on. After a task, now and then, the process's heap is sampled.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import time
@@ -21,7 +19,6 @@ from otel_celery_memory.circuit_breaker import PartSwitches
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.ipc.records import (
     MAIN_SLOT,
-    TERMINATED,
     ExitReason,
     HeapSampled,
     PartFailed,
@@ -36,31 +33,33 @@ from otel_celery_memory.probes.own_memory import (
 from otel_celery_memory.probes.sites import SiteFilter, sign_generated_code
 from otel_celery_memory.probes.tracemalloc_session import TracemallocSession
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.worker.measuring.fast_path import FastPath, open_fast_path
+from otel_celery_memory.worker.measuring.concurrent_runs import ConcurrentRuns
 from otel_celery_memory.worker.measuring.in_flight import InFlightSlot, open_in_flight_slot
-from otel_celery_memory.worker.measuring.spans import ContainedSpans, TaskSpans, span_bytes
+from otel_celery_memory.worker.measuring.spans import ContainedSpans, TaskSpans
 from otel_celery_memory.worker.measuring.task_measurement import TaskMeasurement
 from otel_celery_memory.worker.measuring.time_limits import SoftLimit, TimeLimits
 from otel_celery_memory.worker.pipe import RecordSink
-from otel_celery_memory.worker.tracing.allocation_tracer import AllocationTracer
+from otel_celery_memory.worker.tracing.allocation_tracer import AllocationTracer, ContainedTracing
 
 logger = logging.getLogger(__name__)
 
 _COST_FACTOR = 200
-"""Reading the heap may take at most a two-hundredth of the time between two readings."""
-_TELL_INTERVAL_NS = 30 * 10**9
+"""Sampling the heap may take at most a two-hundredth of the time between two samples."""
+_AFTER_FAILURE_NS = 30 * 10**9
+"""When to report again, at the earliest, which parts have failed."""
 _REOPEN_LIMIT = 3
 
 
 def exit_reason(exit_code: int, max_memory_kib: int, probe: ProcessProbe | None) -> ExitReason:
-    """The reason for an exit code of billiard's; recycled for memory or for its number of tasks.
+    """Why a process ends that ends in an orderly way, by the exit code that billiard chose.
 
+    billiard has one code for recycling; whether for memory or the number of tasks is found here.
     ``max_memory_kib`` is ``worker_max_memory_per_child``, 0 for none.
     """
     if exit_code != EX_RECYCLE:
         return ExitReason.SHUTDOWN
     try:
-        # The comparison that billiard made.
+        # The same comparison that billiard made.
         if probe is not None and 0 < max_memory_kib * 1024 < probe.peak_bytes():
             return ExitReason.MAX_MEMORY
     except OSError:
@@ -69,26 +68,26 @@ def exit_reason(exit_code: int, max_memory_kib: int, probe: ProcessProbe | None)
 
 
 class HeapSampling:
-    """Sends a sample at most every ``interval_s``, and keeps what tracing earned meanwhile."""
+    """Samples the heap, at most every ``interval_s``, and saves the tracing budget's balance."""
 
     def __init__(self, sink: RecordSink, interval_s: float, switches: PartSwitches) -> None:
         self._sink = sink
         self._interval_ns = int(interval_s * 1e9)
         self._switches = switches
         self.due_ns = 0
-        """When the next sample is to be taken; compared behind every task."""
+        """When the next sample is due; compared after every task."""
 
     def sample(self, pid: int, now_ns: int, tracing: AllocationTracer | None) -> None:
-        """Take a sample, where that has not failed, and tell of what has."""
+        """Take a sample, unless that has failed before; report again the parts that failed."""
         self._switches.report_again()
         if self._switches.is_off("heap"):
-            self.due_ns = now_ns + max(self._interval_ns, _TELL_INTERVAL_NS)
+            self.due_ns = now_ns + max(self._interval_ns, _AFTER_FAILURE_NS)
             return
         try:
             began_ns = time.perf_counter_ns()
             heap = read_heap()
             if tracing is not None:
-                tracing.tasks.settle()
+                tracing.tasks.save_balance()
             cost_ns = time.perf_counter_ns() - began_ns
             self.due_ns = now_ns + max(self._interval_ns, cost_ns * _COST_FACTOR)
             self._sink.send(
@@ -99,7 +98,7 @@ class HeapSampling:
         except SoftTimeLimitExceeded:
             raise
         except Exception:
-            self.due_ns = now_ns + _TELL_INTERVAL_NS
+            self.due_ns = now_ns + _AFTER_FAILURE_NS
             self._switches.switch_off("heap")
 
 
@@ -115,13 +114,14 @@ class TaskRecorder:
         open_probe: Callable[[], ProcessProbe] = open_process_probe,
         called_from: tuple[str, int, int] = ("", 0, 0),
     ) -> None:
+        """``called_from``: file, first and last line of the function that calls the receivers."""
         sign_generated_code()  # before the children are forked
         self._sink = sink
         self._settings = settings
         self._page = page
         self._open_probe = open_probe
-        self._called_from = called_from
-        self._tracer = TracemallocSession(settings.frames)
+        self._session = TracemallocSession(settings.frames)
+        self._site_filter = SiteFilter(settings.sites_include, settings.sites_exclude, called_from)
         self.time_limits = TimeLimits()
         self.slot = MAIN_SLOT
         self._runs_tasks = True
@@ -129,15 +129,19 @@ class TaskRecorder:
         """``worker_max_memory_per_child``: what billiard compares with the peak, in KiB."""
         self._pid = self._begun_pid = 0
         self._measurement: TaskMeasurement | None = None
-        self._fast_path: FastPath | None = None
         self._in_flight: InFlightSlot | None = None
         self._probe: ProcessProbe | None = None
-        self.tracing: AllocationTracer | None = None
         self._reopened = 0
-        self._switches = PartSwitches(self._tell_failed)
+        self._switches = PartSwitches(self._send_failed)
         self._spans = ContainedSpans(spans, self._switches)
+        self._tracing = ContainedTracing(None, self._session, self._switches)
         self._heap = HeapSampling(sink, settings.export_interval, self._switches)
         self._soft_limit = SoftLimit()
+
+    @property
+    def tracing(self) -> AllocationTracer | None:
+        """The allocation tracing of this process; ``None`` where it has none or that failed."""
+        return self._tracing.tracer
 
     def begin(self, slot: int, *, runs_tasks: bool = True) -> None:
         """This process is up; everything that a fork left behind is made anew."""
@@ -146,7 +150,7 @@ class TaskRecorder:
         self._begun_pid = os.getpid()
         self._open()
         if self._in_flight is not None:
-            self._in_flight.tell_of_predecessor()
+            self._in_flight.send_predecessor()
         assert self._probe is not None
         self._sink.send(ProcessUp(self._pid, time.time_ns(), slot, self._probe.rss_bytes()))
         self._switches.report()
@@ -158,7 +162,7 @@ class TaskRecorder:
         previous, retained_bytes, rss_bytes = "", None, 0
         if self._measurement is not None:
             previous, retained_bytes, rss_bytes = self._measurement.retained_until_now()
-        self._end_tracing(previous)
+        self._tracing.down(previous)
         self._sink.send(
             ProcessDown(
                 self._pid,
@@ -173,16 +177,17 @@ class TaskRecorder:
         )
 
     def stop_tracing(self) -> None:
-        """Stop ``tracemalloc`` if we started it; not done to a process that is ending anyway."""
-        tracing, self.tracing = self.tracing, None
-        self._close_fast_path()
-        if tracing is not None:
-            tracing.stop()
+        """Stop ``tracemalloc`` if we started it; not done in a process that is ending anyway."""
+        tracer, self._tracing.tracer = self._tracing.tracer, None
+        if self._measurement is not None:
+            self._measurement.forget_plain()
+        if tracer is not None:
+            tracer.stop()
 
     def stop(self) -> None:
-        """Measure no more, and give back what is held."""
-        self._measurement = self._fast_path = self._in_flight = None
-        self.tracing = None
+        """Measure no more, and close the probes."""
+        self._measurement = self._in_flight = None
+        self._tracing.tracer = None
         if self._probe is not None:
             self._probe.close()
             self._probe = None
@@ -194,13 +199,15 @@ class TaskRecorder:
         try:
             if task is None:
                 return
-            fast_path = self._fast_path
-            if fast_path is None or os.getpid() != self._pid or not fast_path.starts(task_id, task):
-                self._start(str(task_id), task)
+            if os.getpid() != self._pid:
+                self._in_flight = None  # a fork that `begin` was not called in
+                self._open()
+            if self._measurement is not None:
+                self._measurement.start(task_id, task)
         except SoftTimeLimitExceeded:
-            self._soft_limit.struck(self._pid)
+            self._soft_limit.hit(self._pid)
             if self._in_flight is not None:
-                self._in_flight.doubt()
+                self._in_flight.may_run()
         except Exception:
             self._measurement_failed()
 
@@ -209,69 +216,26 @@ class TaskRecorder:
     ) -> None:
         """A task has run."""
         try:
-            # A fork of a task may come out of it by itself.
+            # A task may fork, and the fork return from the task by itself.
             if task is None or os.getpid() != self._pid:
                 return
             if self._soft_limit.pending and not task.request.is_eager:
                 self._soft_limit.ended()
-            ended_ns = 0 if self._fast_path is None else self._fast_path.ends(task_id, task, state)
-            if not ended_ns:
-                self._finish(str(task_id), task, state)
-            elif ended_ns >= self._heap.due_ns:
-                self._heap.sample(self._pid, ended_ns, self.tracing)
+            if self._measurement is not None:
+                ended_ns = self._measurement.end(task_id, task, state)
+                if ended_ns > self._heap.due_ns:  # never where it is 0
+                    self._heap.sample(self._pid, ended_ns, self.tracing)
+            elif self._in_flight is not None:
+                self._in_flight.forget(str(task_id))
         except SoftTimeLimitExceeded:
-            self._struck_at_end(str(task_id), task)
+            self._limit_hit_at_end(str(task_id), task)
         except Exception:
             self._measurement_failed()
 
-    def _start(self, task_id: str, task: Any) -> None:
-        if os.getpid() != self._pid:
-            self._fast_path = self._in_flight = None  # a fork that nobody told us of
-            self._open()
-        measurement = self._measurement
-        if measurement is None:
-            return
-        if self._in_flight is not None and measurement.threads:
-            measurement.forget_ended_threads()
-        if self.tracing is not None:
-            self._trace(self.tracing.starting)
-        # Asking the request costs more than a probe: only where a task is running already.
-        started = measurement.start(task_id, task.name, lambda: bool(task.request.is_eager))
-        if self._in_flight is None or started.nested:
-            self._sink.send(started)
-        else:
-            self._in_flight.send(started)
-        if (
-            self.tracing is not None
-            and not started.nested
-            and self._trace(self.tracing.started, started, task, alone=measurement.threads == 1)
-        ):
-            measurement.rebase()
-
-    def _finish(self, task_id: str, task: Any, state: str | None) -> None:
-        measurement = self._measurement
-        run = None if measurement is None else measurement.finish(task_id)
-        if measurement is None or run is None:
-            if self._in_flight is not None:
-                self._in_flight.forget(task_id)
-            return
-        span, own = self._spans.of(task, run.started_ns)
-        finished = measurement.result(run, state or TERMINATED, span_bytes(span))
-        self._sink.send(finished)
-        if self._in_flight is not None and not finished.nested:
-            # A thread of the task may go on, with tasks of its own.
-            self._in_flight.ended(task_id, idle=state is not None and not measurement.runs)
-        if self.tracing is not None and not finished.nested:
-            self._trace(self.tracing.ended, finished)
-        if span is not None:
-            self._spans.write(span, own, finished)
-        if finished.time_ns >= self._heap.due_ns:
-            self._heap.sample(self._pid, finished.time_ns, self.tracing)
-
-    def _struck_at_end(self, task_id: str, task: Any) -> None:
+    def _limit_hit_at_end(self, task_id: str, task: Any) -> None:
         """A soft time limit hit us at the end of a task: too late, unless it ran inside another."""
         if task.request.is_eager:
-            self._soft_limit.struck(self._pid)
+            self._soft_limit.hit(self._pid)
         elif self._in_flight is not None and self._in_flight.forget(task_id):
             self._page.drop_counters.count(self.slot, task_end=True)
 
@@ -281,41 +245,39 @@ class TaskRecorder:
         if self._probe is not None:
             self._probe.close()
         self._probe = self._open_probe()
-        keep_peak = self.max_memory_kib > 0
-        self._measurement = TaskMeasurement(self._probe, self._tracer, keep_peak=keep_peak)
-        self.tracing = None
+        tracer = None
         if self._runs_tasks and not self._switches.is_off("tracing"):
-            self.tracing = AllocationTracer(
+            tracer = AllocationTracer(
                 self.slot,
                 self._sink,
                 self._settings,
                 self._page,
-                self._tracer,
+                self._session,
                 self.time_limits.shortest_s,
-                SiteFilter(
-                    self._settings.sites_include, self._settings.sites_exclude, self._called_from
-                ),
+                self._site_filter,
             )
-        # In a fork that nobody told us of the place in the page is another's.
+        self._tracing = ContainedTracing(tracer, self._session, self._switches)
+        # In a fork that `begin` was not called in, the place in the page is another process's.
         owns = self._pid == self._begun_pid
         self._in_flight = open_in_flight_slot(self.slot, self._sink) if owns else None
-        self._fast_path = self._open_fast_path()
-
-    def _open_fast_path(self) -> FastPath | None:
-        if self._probe is None or self._measurement is None:
-            return None
-        return open_fast_path(
-            self._in_flight, self._probe, self._measurement, self.tracing, self._spans
+        self._measurement = TaskMeasurement(
+            self._sink,
+            self._in_flight,
+            self._probe,
+            ConcurrentRuns(self._probe, self._session, keep_peak=self.max_memory_kib > 0),
+            self._spans,
+            self._tracing,
         )
 
-    def _tell_failed(self, part: str) -> None:
+    def _send_failed(self, part: str) -> None:
         self._sink.send(PartFailed(self._pid, time.time_ns(), self.slot, part))
 
     def _measurement_failed(self) -> None:
-        """Open the probes again: a task may have closed our descriptors; give up in the end."""
+        """Open the probes again, as a task may have closed our descriptors; in the end, give up."""
         self._reopened += 1
         self._measurement = None
-        self._close_fast_path()
+        if self._in_flight is not None and os.getpid() == self._pid:
+            self._in_flight.give_up()
         if self._reopened > _REOPEN_LIMIT:
             self._switches.switch_off("measurement")
             return
@@ -325,25 +287,3 @@ class TaskRecorder:
             self._open()
         except Exception:
             self._switches.switch_off("measurement")
-
-    def _close_fast_path(self) -> None:
-        self._fast_path = None
-        if self._in_flight is not None and os.getpid() == self._pid:
-            self._in_flight.give_up()
-
-    def _trace(self, do: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Have the tracing part do something; it fails alone, and leaves nothing traced."""
-        try:
-            return do(*args, **kwargs)
-        except SoftTimeLimitExceeded:
-            raise
-        except Exception:
-            self._switches.switch_off("tracing")
-            self.tracing = None
-            self._fast_path = self._open_fast_path()
-            with contextlib.suppress(Exception):
-                self._tracer.stop()
-
-    def _end_tracing(self, previous_task: str) -> None:
-        if self.tracing is not None:
-            self._trace(self.tracing.down, previous_task)

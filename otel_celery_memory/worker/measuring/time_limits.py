@@ -1,6 +1,6 @@
-"""A task's time limits, and the soft one when it strikes in our code.
+"""A task's time limits, and what happens when the soft one is raised in our code.
 
-Celery would log what comes out of a signal's receiver and go on, and the limit be lost: it is
+Celery logs what a receiver of a signal raises and goes on: the time limit would be lost. So it is
 raised once more, in the task.
 """
 
@@ -19,16 +19,16 @@ _AGAIN_S = 0.05
 
 @dataclass(frozen=True)
 class TimeLimits:
-    """The worker's own limits in seconds, ``None`` where it has none."""
+    """The worker's own limits in seconds; ``None`` where it has none."""
 
     hard_s: float | None = None
     soft_s: float | None = None
 
     def shortest_s(self, task: Any) -> float | None:
-        """The limit that the run of `task` would reach first, in seconds; ``None`` for none.
+        """The limit that this run of `task` would reach first, in seconds; ``None`` for none.
 
-        As in ``celery.worker.request``: the message's limits go before those of the task's class,
-        which go before the worker's.
+        As in ``celery.worker.request``, the message's limits come before those of the task's
+        class, and those before the worker's.
         """
         hard_s, soft_s = getattr(task.request, "timelimit", None) or (None, None)
         limits_s = (
@@ -39,25 +39,25 @@ class TimeLimits:
 
 
 class SoftLimit:
-    """The limit of the task that is running, and of those that it runs inside itself."""
+    """The soft limit of the task that is running, and of the tasks that run inside it."""
 
     def __init__(self) -> None:
         self.pending: object = None
-        """What is still to be raised, if anything is."""
+        """A token of what is still to be raised in the task; ``None``: nothing."""
 
-    def struck(self, pid: int) -> None:
-        """The limit hit us and not the task, in this process."""
-        self.pending = struck = object()
-        timer = Timer(_AGAIN_S, self._raise, (pid, struck))
+    def hit(self, pid: int) -> None:
+        """The limit was raised in our code and not in the task's, in this process."""
+        self.pending = token = object()
+        timer = Timer(_AGAIN_S, self._raise, (pid, token))
         timer.daemon = True
         timer.start()
 
     def ended(self) -> None:
-        """The task has ended: it is too late."""
+        """The task has ended: nothing is raised any more."""
         self.pending = None
 
-    def _raise(self, pid: int, struck: object) -> None:
-        if self.pending is not struck or os.getpid() != pid or SIG_SOFT_TIMEOUT is None:
+    def _raise(self, pid: int, token: object) -> None:
+        if self.pending is not token or os.getpid() != pid or SIG_SOFT_TIMEOUT is None:
             return
         self.pending = None
         if callable(signal.getsignal(SIG_SOFT_TIMEOUT)):  # else it would end the process

@@ -1,17 +1,21 @@
-"""How one process traces: off, always or within a budget, as the settings or a person want it now.
+"""Allocation tracing of one process: off, within a budget or always, by settings or command.
 
-The recorder calls it around each task; what it does is asked of `SampledTracing`, or of `RunDiff`
-and `HeapDiff` where tracing is always on.
+It is called before and after each task that is not plain. `SampledTracing` does the work within a
+budget, `RunDiff` and `HeapDiff` where tracing is always on.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
 from collections.abc import Callable
 from typing import Any
 
+from celery.exceptions import SoftTimeLimitExceeded
+
+from otel_celery_memory.circuit_breaker import PartSwitches
 from otel_celery_memory.ipc.commands import Commands
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.ipc.records import TaskFinished, TaskStarted, WindowKind
@@ -28,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 class AllocationTracer:
-    """The tracing of one process; ``mode`` is ``budget``, ``always`` or ``off``."""
+    """The allocation tracing of one process; ``mode`` is ``budget``, ``always`` or ``off``."""
 
     def __init__(
         self,
@@ -53,23 +57,23 @@ class AllocationTracer:
         self._heap_capture = 0
         self._captured = 0
         self.seen = b""
-        """The orders that are being followed, by `ControlPage.commands_version`."""
+        """Which orders are applied, as `ControlPage.commands_version` numbers them."""
         self.mode = ""
-        # A child that is up in the middle of a capture takes part in it.
-        if not self._obey_what_is_ordered():
-            self._obey(Commands())
+        # A child that starts in the middle of a capture takes part in it.
+        if not self._apply_orders():
+            self._apply(Commands())
 
     def starting(self) -> None:
-        """A task is about to start, nothing of it is measured yet."""
+        """A task is about to start; nothing of it is measured yet."""
         self.tasks.starting()
 
     def started(self, started: TaskStarted, task: Any, *, alone: bool) -> bool:
-        """One that is not nested has started, ``alone`` where it has the process to itself.
+        """A task that is not nested has started; ``alone``: it has the process to itself.
 
-        Whether its numbers must begin anew: what we did here was not its doing.
+        Whether its numbers must begin again from here, because we have allocated meanwhile.
         """
         if self._page.commands_version() != self.seen:
-            self._obey_what_is_ordered()
+            self._apply_orders()
         if self._run_diff is None:
             return self.tasks.started(started.task_id, task, alone=alone)
         self._tracer.start()  # a task may have stopped it
@@ -90,11 +94,11 @@ class AllocationTracer:
             self._run_diff.run_raised()
 
     def capture_now(self) -> None:
-        """Capture what is running; from a thread of its own, for signals."""
+        """Start the capture that is ordered with the run that is in flight; called in a thread."""
         orders = self._page.commands()
         if self._run_diff is None:
-            self.tasks.obey(orders, now=True)
-        elif self._heap_is_wanted(orders):
+            self.tasks.apply(orders, now=True)
+        elif self._takes_heap(orders):
             self._capture_heap()
 
     def down(self, previous_task: str) -> None:
@@ -105,36 +109,36 @@ class AllocationTracer:
                 self._sink.send(record)
 
     def stop(self) -> None:
-        """Leave no tracing of ours on."""
+        """Stop the tracing that we have started."""
         self.tasks.down()
         self._tracer.stop()
 
-    def _obey_what_is_ordered(self) -> bool:
-        """Follow the orders; ``False`` while they are being written: asked again at the next task.
+    def _apply_orders(self) -> bool:
+        """Apply the orders; ``False`` while they are being written: the next task tries again.
 
-        The number is read first: an order that comes between the two is obeyed once more.
+        The number is read first: orders that come between the two are applied a second time.
         """
         number = self._page.commands_version()
         orders = self._page.read_commands()
         if orders is None:
             return False
         self.seen = number
-        self._obey(orders)
+        self._apply(orders)
         return True
 
-    def _obey(self, orders: Commands) -> None:
+    def _apply(self, orders: Commands) -> None:
         self._switch(orders.mode or self._settings.tracing)
         if self._run_diff is None:
-            self.tasks.obey(orders)
+            self.tasks.apply(orders)
         else:
-            self._heap_is_wanted(orders)
+            self._takes_heap(orders)
 
-    def _heap_is_wanted(self, orders: Commands) -> bool:
-        """Whether a capture of the heap is ordered; each is taken once in a slot."""
+    def _takes_heap(self, orders: Commands) -> bool:
+        """Whether a capture of the heap is ordered that this slot has not taken yet."""
         if orders.capture in (0, self._captured) or time.monotonic() >= orders.until_s:
             return False
         if self._page.captured(self._slot, orders.capture):
-            return False  # by the process before this one
+            return False  # the previous process in this slot took it
         self._captured = self._heap_capture = orders.capture
         return True
 
@@ -158,7 +162,7 @@ class AllocationTracer:
             self._heap_diff = HeapDiff(self._chosen, self._settings.sites_interval)
 
     def _capture_heap(self) -> None:
-        """All that is traced and alive in this process."""
+        """Send all that is traced and alive in this process."""
         capture, self._heap_capture = self._heap_capture, 0
         sites = left_alive(live_sites(), self._chosen)
         for record in window_records(self._pid, WindowKind.HEAP, "", sites, capture=capture):
@@ -166,3 +170,49 @@ class AllocationTracer:
         self._page.count_captured(self._slot, capture)
         del sites
         give_back_free_memory()
+
+
+class ContainedTracing:
+    """An `AllocationTracer` that raises nothing but a task's time limit.
+
+    Where it fails, it is switched off, `tracemalloc` is stopped, and all else goes on.
+    """
+
+    def __init__(
+        self, tracer: AllocationTracer | None, session: TracemallocSession, switches: PartSwitches
+    ) -> None:
+        self.tracer = tracer
+        """``None`` where this process traces nothing: it runs no tasks, or tracing has failed."""
+        self._session = session
+        self._switches = switches
+
+    def starting(self) -> None:
+        """As `AllocationTracer.starting`."""
+        if self.tracer is not None:
+            self._run(self.tracer.starting)
+
+    def started(self, started: TaskStarted, task: Any, *, alone: bool) -> bool:
+        """As `AllocationTracer.started`."""
+        tracer = self.tracer
+        return tracer is not None and bool(self._run(tracer.started, started, task, alone=alone))
+
+    def ended(self, finished: TaskFinished) -> None:
+        """As `AllocationTracer.ended`."""
+        if self.tracer is not None:
+            self._run(self.tracer.ended, finished)
+
+    def down(self, previous_task: str) -> None:
+        """As `AllocationTracer.down`."""
+        if self.tracer is not None:
+            self._run(self.tracer.down, previous_task)
+
+    def _run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except SoftTimeLimitExceeded:
+            raise
+        except Exception:
+            self._switches.switch_off("tracing")
+            self.tracer = None
+            with contextlib.suppress(Exception):
+                self._session.stop()

@@ -1,12 +1,12 @@
-"""What is left behind where tracing is always on: by one run of a task, and in the heap as a whole.
+"""What stays allocated where tracing is always on: by one run of a task, and in the whole heap.
 
-A run's window lies from one task's start to the next one's start in the process, so that the return
-value and the arguments, still alive at postrun, are gone again. It nets out what the run freed:
-a full cache that replaces its oldest entry shows nothing. The price is a look at all live traces
-at both ends, so windows are opened only as often as keeps looking under a twentieth of the time.
+A run's window reaches from the start of its task to the next start in the process: by then the
+return value and the arguments, still alive at postrun, are gone. What the run freed is subtracted,
+so a full cache that replaces its oldest entry shows nothing. Each window costs two reads of all
+live traces; windows are opened only so often that reading takes less than a twentieth of the time.
 
-What grows in threads or between tasks, or so slowly that no single run shows it, is seen in the
-difference to a baseline of the whole live heap, made when the process was warm.
+Memory that grows in threads or between tasks, or too slowly for a single run to show it, appears in
+the difference to a baseline of the whole live heap, which is read when the process is warm.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from otel_celery_memory.probes.sites import LiveSites, SiteFilter, changed_sites
 from otel_celery_memory.worker.tracing.site_records import window_records
 
 _REST_FACTOR = 20
-"""A look that took t seconds is followed by at least 20 t without one."""
+"""A read that took t seconds is followed by at least 20 t without one."""
 _NAMES_MAX = 200
 WARM_UP_TASKS = 100
 _HEAP_REST_FACTOR = 50
-"""A look that took t seconds is followed by at least 50 t without one."""
+"""A read that took t seconds is followed by at least 50 t without one."""
 
 
 class RunDiff:
@@ -35,13 +35,13 @@ class RunDiff:
     def __init__(
         self,
         chosen: SiteFilter,
-        look: Callable[[], LiveSites] = live_sites,
-        settle: Callable[[], None] = give_back_free_memory,
+        read: Callable[[], LiveSites] = live_sites,
+        release: Callable[[], None] = give_back_free_memory,
         clock_s: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._chosen = chosen
-        self._look = look
-        self._settle = settle
+        self._read = read
+        self._release = release
         self._clock_s = clock_s
         self._pid = os.getpid()
         self._before: LiveSites | None = None
@@ -54,8 +54,8 @@ class RunDiff:
     def task_starts(self, task: str, previous_task: str) -> list[Record]:
         """A task starts: the window of `previous_task` closes, one for `task` may open.
 
-        `previous_task` is empty where what happened since its start is not its own doing. While
-        another thread looks, nothing is done: the two tasks overlap anyway.
+        `previous_task` is empty where the growth since its start may be another's doing. While
+        another thread reads, nothing is done: the two tasks overlap anyway.
         """
         if not self._lock.acquire(blocking=False):
             return []
@@ -66,35 +66,35 @@ class RunDiff:
 
     def _turn(self, task: str, previous_task: str) -> list[Record]:
         began_s = self._clock_s()
-        looked = after = self._look() if self._closes(previous_task) else None
+        latest = after = self._read() if self._closes(previous_task) else None
         found = [] if after is None else self._records(after)
         self._before, self._raised = None, False
-        # A task that was never looked at goes first, however busy its process is.
+        # A name that was never measured goes first, however busy its process is.
         new = task not in self._seen and len(self._seen) < _NAMES_MAX
         if new or began_s >= self._rest_until_s:
-            looked = self._before = self._look() if after is None else after
+            latest = self._before = self._read() if after is None else after
             self._task = task
             if new:
                 self._seen.add(task)
-        if looked is not None:
-            del looked, after
-            # The list of all traces is freed again; left in the heap, its room would take up
-            # what the task is about to leak, and RSS would not show it.
-            self._settle()
+        if latest is not None:
+            del latest, after
+            # The list of all traces is free memory now. Kept in the heap, it would be used for
+            # what the task is about to leak, and RSS would not grow.
+            self._release()
             self._rest(began_s)
         return found
 
     def run_raised(self) -> None:
-        """The run that has just ended did so in an exception.
+        """The run that has just ended raised an exception.
 
-        That is in a cycle with all its frames, alive until the collector comes to it: it is not
-        yet left behind, and more than most leaks.
+        The exception is in a cycle with all its frames and is alive until the collector runs. It is
+        larger than most leaks, and the run has not retained it.
         """
         self._raised = True
 
     def close(self, previous_task: str) -> list[Record]:
-        """The records of the open window, if `previous_task` is the one it was opened for."""
-        found = self._records(self._look()) if self._closes(previous_task) else []
+        """The records of the open window, if it was opened for `previous_task`."""
+        found = self._records(self._read()) if self._closes(previous_task) else []
         self._before = None
         return found
 
@@ -109,25 +109,25 @@ class RunDiff:
 
     def _rest(self, began_s: float) -> None:
         ended_s = self._clock_s()
-        # A window that is open needs a second look, rested or not: its rest comes on top.
+        # An open window needs a second read, due or not: its rest is added.
         self._rest_until_s = max(self._rest_until_s, ended_s) + (ended_s - began_s) * _REST_FACTOR
 
 
 class HeapDiff:
-    """Looks at the live heap every `interval_s`, between tasks."""
+    """Reads the live heap every `interval_s`, between tasks."""
 
     def __init__(
         self,
         chosen: SiteFilter,
         interval_s: float,
-        look: Callable[[], LiveSites] = live_sites,
-        settle: Callable[[], None] = give_back_free_memory,
+        read: Callable[[], LiveSites] = live_sites,
+        release: Callable[[], None] = give_back_free_memory,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._chosen = chosen
         self._interval_s = interval_s
-        self._look = look
-        self._settle = settle
+        self._read = read
+        self._release = release
         self._clock_s = clock_s
         self._pid = os.getpid()
         self._tasks = 0
@@ -135,7 +135,7 @@ class HeapDiff:
         self._due_s = clock_s() + interval_s
 
     def task_starts(self) -> list[Record]:
-        """The growth since the baseline, when it is time; the first time, the baseline is made.
+        """The growth since the baseline, if it is due; the first time, the baseline is read.
 
         The process is warm after `WARM_UP_TASKS` tasks and one interval.
         """
@@ -145,14 +145,14 @@ class HeapDiff:
             return []
         found: list[Record] = []
         if self._baseline is None:
-            self._baseline = self._look()
+            self._baseline = self._read()
             self._tasks = 0
         else:
-            deltas = changed_sites(self._baseline, self._look(), self._chosen)
+            deltas = changed_sites(self._baseline, self._read(), self._chosen)
             found = window_records(
                 self._pid, WindowKind.PROCESS, "", deltas, runs=max(self._tasks, 1)
             )
-        self._settle()
+        self._release()
         ended_s = self._clock_s()
         self._due_s = ended_s + max(self._interval_s, (ended_s - began_s) * _HEAP_REST_FACTOR)
         return found

@@ -1,9 +1,9 @@
-"""What tracing has earned, what it has spent, and what runs of each task name cost. Pure.
+"""What tracing has earned and spent, and what runs of each task name cost. Pure.
 
-Of what was earned and spent in one process, the old decays. Tasks may stop coming at any moment,
-and what was just spent then stands alone in its ten minutes. So each spending is held against the
-task time since every earlier one: whatever comes, no ten minutes that begin before one of them cost
-more than their budget, or than one slowed run.
+What one process earned and spent decays with time. Tasks may stop coming at any moment, and what
+was just spent then has ten minutes for itself. So each spending is compared with the task time
+since every earlier one: no ten minutes that begin before one of them cost more than their budget,
+or than one slowed run.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _OTHER = "_other"
 WINDOW_S = 600.0
 _STEP_S = 10.0
 TIME_CONSTANT_S = 300.0
-"""Decay of what was earned and spent; half of the ten minutes that the budget is promised for."""
+"""Decay of what was earned and spent: half of the ten minutes in which the budget holds."""
 
 
 class TaskCosts:
-    """What is known of one task name; times are means that follow slowly."""
+    """What runs of one task name cost; times are means that follow slowly."""
 
     __slots__ = (
         "cpu_s",
@@ -52,13 +52,13 @@ class TaskCosts:
         self.denied_s: float | None = None
 
     def ran(self, cpu_s: float, wall_s: float, now_s: float) -> None:
-        """A run took so long untraced."""
+        """A run that was not traced took `cpu_s` of CPU time and `wall_s` in all."""
         self.runs += 1
         if self.runs < 20:
-            # The first run may have imported much: the second takes its place.
+            # The first run may have imported much: the second replaces it.
             weight = 1 / max(self.runs - 1, 1)
         elif self.runs & 7:
-            return  # one in eight is enough to follow
+            return  # one in eight is enough
         else:
             weight = 0.05
         self.cpu_s += (cpu_s - self.cpu_s) * weight
@@ -68,14 +68,14 @@ class TaskCosts:
         self.seen_s = now_s
 
     def was_traced(self, cpu_s: float, now_s: float, *, whole: bool, aborted: bool) -> None:
-        """A run, or what was seen of it, took `cpu_s` traced."""
+        """A run, or the part of it that was traced, took `cpu_s` under tracing."""
         self.seen_s = now_s
         self.denied_s = None
         self.traced = True
         if not whole:
             self._learn(SLOWDOWN_AT_FIRST, 0.03)
         elif self.runs and aborted:
-            # It would have gone on: how far is not known.
+            # It would have gone on, nobody knows how long.
             self._learn(1.5 * cpu_s / max(self.cpu_s, 1e-6), 1.0)
         elif self.runs:
             self._learn(cpu_s / max(self.cpu_s, 1e-6), 0.3)
@@ -85,7 +85,7 @@ class TaskCosts:
 
 
 class KnownCosts:
-    """Costs by name, of at most `NAMES_MAX`: those that come later share one place."""
+    """Costs by task name, of at most `NAMES_MAX`: later names share one entry."""
 
     def __init__(self, first_due_s: Callable[[float], float]) -> None:
         self._first_due_s = first_due_s
@@ -99,32 +99,32 @@ class KnownCosts:
         return task in self._costs
 
     def of(self, task: str, now_s: float) -> TaskCosts:
-        """What is known of this name; it is met if it was not known."""
+        """The costs of this name; a new name gets an entry."""
         costs = self._costs.get(task)
-        return self._meet(task, now_s) if costs is None else costs
+        return self._add(task, now_s) if costs is None else costs
 
     def seen_since(self, then_s: float) -> int:
         """How many names have run since then."""
-        # A copy: the guard's thread asks, while tasks are met.
+        # A copy: the guard's thread reads while names are added.
         return sum(costs.seen_s >= then_s for costs in list(self._costs.values()))
 
     def runs(self) -> tuple[int, float]:
-        """How many runs were not traced, of all names, and how long one took on the mean."""
+        """How many runs of all names were not traced, and their mean duration in seconds."""
         known = list(self._costs.values())
         runs = sum(costs.runs for costs in known)
         return runs, sum(costs.runs * costs.wall_s for costs in known) / runs if runs else 0.0
 
-    def _meet(self, task: str, now_s: float) -> TaskCosts:
+    def _add(self, task: str, now_s: float) -> TaskCosts:
         if len(self._costs) >= NAMES_MAX and not self._makes_room(now_s):
             task = _OTHER
-        # Another thread may meet or forget it meanwhile.
+        # Another thread may add or remove it meanwhile.
         return self._costs.setdefault(task, TaskCosts(self._first_due_s(now_s), now_s))
 
     def _makes_room(self, now_s: float) -> bool:
-        """Forget the name that has not run for longest, if that is long."""
+        """Remove the name that has not run for longest, if that is an hour ago."""
         if now_s < self._full_until_s:
             return False
-        # One place is kept for those that share it.
+        # The entry that later names share is kept.
         known = [(costs.seen_s, name) for name, costs in list(self._costs.items())]
         seen_s, oldest = min(found for found in known if found[1] != _OTHER)
         self._full_until_s = seen_s + _FORGET_S
@@ -136,7 +136,7 @@ class KnownCosts:
 
 @dataclass
 class _Step:
-    """What was spent in a few seconds, and the task time and the clock at the last of it."""
+    """What was spent in a few seconds; task time and clock at the last spending."""
 
     began_s: float
     at_s: float
@@ -145,7 +145,7 @@ class _Step:
 
 
 class RollingWindow:
-    """Spendings of the last ten minutes; task time is counted from wherever the caller likes."""
+    """What was spent in the last ten minutes; task time may be counted from any moment."""
 
     def __init__(self, budget: float, floor_s: float) -> None:
         self._budget = budget
@@ -153,7 +153,7 @@ class RollingWindow:
         self._steps: deque[_Step] = deque()
 
     def spend(self, spent_s: float, task_s: float, now_s: float) -> None:
-        """`spent_s` were spent when `task_s` of task time had passed in all."""
+        """Add `spent_s`, spent when `task_s` of task time had passed in all."""
         last = self._steps[-1] if self._steps else None
         if last is None or now_s - last.began_s >= _STEP_S:
             self._steps.append(_Step(now_s, now_s, task_s, spent_s))
@@ -163,7 +163,7 @@ class RollingWindow:
         self._forget(now_s)
 
     def left_s(self, task_s: float, now_s: float) -> float:
-        """What may be spent now; negative where it was too much."""
+        """What may be spent now, in seconds; negative where too much was spent."""
         self._forget(now_s)
         left_s, spent_s = self._floor_s, 0.0
         for step in reversed(self._steps):
@@ -178,12 +178,12 @@ class RollingWindow:
 
 
 class TokenBucket:
-    """Of one process, which begins with what the one before in its slot left."""
+    """What one process may spend; it starts with the balance of its predecessor in the slot."""
 
     def __init__(
         self, budget: float, least_s: float, lately: RollingWindow, before: Balance, now_s: float
     ) -> None:
-        """``budget`` is the share of task time that is earned; at least ``least_s`` is."""
+        """``budget``: share of task time that is earned, but at least ``least_s`` in all."""
         self._budget = budget
         self._least_s = least_s
         self._lately = lately
@@ -191,43 +191,43 @@ class TokenBucket:
         """CPU seconds of tasks, and of tracing, since the worker's first process in this slot."""
         self._recent_task_s, self._recent_spent_s = before.recent_task_s, before.recent_spent_s
         succeeds = before.task_s > 0
-        self._settled_s = before.at_s if succeeds else now_s
-        self._settled_task_s = self.task_s
+        self._decayed_s = before.at_s if succeeds else now_s
+        self._decayed_task_s = self.task_s
         if succeeds:
             earned_from_s = self.task_s - self._recent_task_s
             lately.spend(self._recent_spent_s, earned_from_s, now_s)
 
     def spend(self, spent_s: float, now_s: float) -> None:
-        """Tracing has cost so much."""
-        self._settle(now_s)
+        """Tracing has cost `spent_s`."""
+        self._decay(now_s)
         self.spent_s += spent_s
         self._recent_spent_s += spent_s
         self._lately.spend(spent_s, self.task_s, now_s)
 
     def left_s(self, share: float, now_s: float) -> float:
-        """What may be spent now of a share of the budget."""
-        self._settle(now_s)
+        """What may be spent now of a share of the budget, in seconds."""
+        self._decay(now_s)
         earned_s = max(self._budget * self._recent_task_s, self._least_s)
         lately_s = self._lately.left_s(self.task_s, now_s)
         return min(share * earned_s - self._recent_spent_s, lately_s)
 
     def balance(self, now_s: float, of_first_runs: tuple[float, float, float]) -> Balance:
-        """What the next process in this slot begins with."""
-        self._settle(now_s)
+        """What the next process in this slot starts with."""
+        self._decay(now_s)
         return Balance(
             self.task_s,
             self.spent_s,
             self._recent_task_s,
             self._recent_spent_s,
-            self._settled_s,
+            self._decayed_s,
             *of_first_runs,
         )
 
-    def _settle(self, now_s: float) -> None:
-        elapsed_s = max(now_s - self._settled_s, 0.0)
+    def _decay(self, now_s: float) -> None:
+        elapsed_s = max(now_s - self._decayed_s, 0.0)
         kept = math.exp(-elapsed_s / TIME_CONSTANT_S)
-        # As if it had been earned half-way since.
-        fresh_s = self.task_s - self._settled_task_s
+        # As if all of it had been earned half-way since then.
+        fresh_s = self.task_s - self._decayed_task_s
         self._recent_task_s = self._recent_task_s * kept + fresh_s * math.sqrt(kept)
         self._recent_spent_s *= kept
-        self._settled_s, self._settled_task_s = now_s, self.task_s
+        self._decayed_s, self._decayed_task_s = now_s, self.task_s

@@ -1,9 +1,8 @@
 """Which runs of a process's tasks are traced: the budget decides, a `TracedRun` traces.
 
-A capture that a person asked for goes before the budget and does not count against it. The budget
-is a sampler that guards' threads ask too, and the balances that outlive a process. What is asked
-before and behind every plain run, `TracingSampler.due` and `TracingSampler.ran`, takes no lock and
-goes to the sampler itself.
+A capture goes before the budget and does not count against it. The budget is a sampler, which the
+guards' threads use too, and a balance that outlives the process. `TracingSampler.due` and
+`TracingSampler.ran` are called before and after every plain run: without a lock, and directly.
 """
 
 from __future__ import annotations
@@ -30,20 +29,20 @@ _OVERLAPPING_MAX = 1_000
 
 
 class Tally(Protocol):
-    """Keeps beyond the life of a process what its slot has sent of a capture."""
+    """Counts what a slot has sent of a capture, beyond the life of a process."""
 
     def captured(self, slot: int, capture: int) -> int:
         """How many windows of this capture the slot has sent."""
 
     def count_captured(self, slot: int, capture: int) -> None:
-        """One more."""
+        """Count one more window."""
 
 
 class CapturedRuns:
-    """One capture at a time, each once. Times are seconds; ``now_s`` is monotonic.
+    """The capture that is being taken, if any. Times are in seconds; ``now_s`` is monotonic.
 
-    The runs are the slot's, not the process's: where children do not live that long, the next one
-    goes on where the one before has got to.
+    A capture has so many runs of a slot, not of a process: a child that ends before them leaves
+    the rest to its successor.
     """
 
     def __init__(self, slot: int, tally: Tally) -> None:
@@ -55,7 +54,7 @@ class CapturedRuns:
         self._last = 0
 
     def order(self, orders: Commands, now_s: float) -> bool:
-        """Take what is ordered, if that is news; whether any of it is still wanted."""
+        """Begin the capture that is ordered, if it is a new one; whether runs of it are left."""
         if not orders.capture or now_s >= orders.until_s:
             return False
         if orders.capture != self._last:
@@ -67,7 +66,7 @@ class CapturedRuns:
         return self.ordered is not None
 
     def plan(self, now_s: float) -> Plan | None:
-        """The plan of the run that starts now; ends a capture that has all it wanted."""
+        """The plan of the run that starts now; ends a capture that is complete."""
         orders = self.ordered
         if orders is None:
             return None
@@ -78,23 +77,23 @@ class CapturedRuns:
         return Plan(orders.allowance_s)
 
     def sent(self, orders: Commands | None) -> None:
-        """A window was sent, of this capture or of none: a successor need not trace that run."""
+        """A window was sent, of this capture or of none: a successor does not repeat the run."""
         if orders is not None:
             self._tally.count_captured(self._slot, orders.capture)
 
 
 class BalanceStore(Protocol):
-    """Keeps what was earned and spent on tracing beyond the life of a process."""
+    """Keeps the balance of a slot's tracing beyond the life of a process."""
 
     def load(self, slot: int) -> Balance:
-        """What the process before in this slot left."""
+        """The balance of the previous process in this slot."""
 
     def save(self, slot: int, balance: Balance) -> None:
-        """What this process leaves."""
+        """Keep this process's balance for the next one."""
 
 
 class TracingBudget:
-    """Plans runs, and books what their tracing cost."""
+    """Plans traced runs, and books what they cost."""
 
     def __init__(
         self,
@@ -122,13 +121,13 @@ class TracingBudget:
             balances.load(slot),
         )
         self.cpu_mark_s = cpu_s()
-        """The process's CPU time up to which the work of its tasks is booked."""
+        """The CPU time of the process up to which its tasks' work is booked."""
         self.run_began_s = 0.0
-        """When the run began that began last with the process to itself."""
+        """When the last run began that had the process to itself."""
         self._began_s: dict[str, float] = {}
 
     def begins(self, task_id: str, *, alone: bool) -> float:
-        """A run begins, in the company of others or ``alone``: now, in seconds."""
+        """A run begins, ``alone`` or while others run; the time, in seconds."""
         cpu_s, now_s = self._cpu_s(), self._clock_s()
         if alone:
             self.run_began_s = now_s
@@ -141,7 +140,7 @@ class TracingBudget:
         return now_s
 
     def book_work(self) -> float:
-        """Book the work of tasks until now, traced or not: how much it was."""
+        """Book the CPU time of tasks until now, traced or not; how much it was, in seconds."""
         cpu_s = self._cpu_s()
         used_s = cpu_s - self.cpu_mark_s
         self.cpu_mark_s = cpu_s
@@ -157,7 +156,7 @@ class TracingBudget:
     def plan(self, name: str, task: Any, now_s: float, *, alone: bool) -> Plan | None:
         """How the run of `task` that starts now is traced, if it is."""
         if self._tracer.session:
-            return None  # somebody traces already
+            return None  # the user's code traces
         with self._lock:
             plan = self.sampler.plan(name, now_s, self._limit_s(task))
         if plan is None:
@@ -165,7 +164,7 @@ class TracingBudget:
         if not self._tracer.can_stop_safely():
             self.postpone(name)
             return None
-        # Among other tasks a run has no beginning of its own to be seen from.
+        # While others run, a run is traced from where it is, not from its beginning.
         return plan if alone else Plan(plan.allowance_s, 0.0)
 
     def postpone(self, name: str) -> None:
@@ -174,7 +173,7 @@ class TracingBudget:
             self.sampler.postpone(name, self._clock_s())
 
     def next_slice(self, name: str, left_s: float) -> Plan | None:
-        """Whether one more slice of a long run begins now; books the work until now."""
+        """The plan of one more slice of a long run, if one begins now."""
         with self._lock:
             self.book_work()
             return self.sampler.next_slice(name, self._clock_s(), left_s)
@@ -196,8 +195,8 @@ class TracingBudget:
                 aborted=traced.aborted,
             )
 
-    def settle(self) -> None:
-        """Keep what was earned and spent where a successor finds it."""
+    def save_balance(self) -> None:
+        """Save what was earned and spent, for the next process in the slot."""
         with self._lock:
             self._balances.save(self._slot, self.sampler.balance(self._clock_s()))
 
@@ -231,7 +230,7 @@ class SampledTracing:
         self._budget = TracingBudget(slot, settings, tracer, page, limit_s, clock_s, cpu_s, chance)
         self._sampler = self._budget.sampler
         self._captures = CapturedRuns(slot, page)
-        # A capture by signal comes from a thread of its own.
+        # A capture by signal begins in a thread of its own.
         self._lock = native_lock()
         self._run: TracedRun | None = None
         self._run_id = ""
@@ -240,18 +239,18 @@ class SampledTracing:
         self._latency_s = settings.max_added_latency
         self.always = False
         self.budgeted = True
-        """Whether the sampler decides; else there are captures only."""
+        """Whether the sampler decides; otherwise there are captures only."""
         tracer.stop_in_forks()
 
     def starting(self) -> None:
         """A task is about to start, before anything of it is measured."""
-        run = self._run  # another thread may end it as well
+        run = self._run  # another thread may end it, too
         if run is not None and self._run_ended:
             self._run = None
             run.end()
 
     def started(self, task_id: str, task: Any, *, alone: bool) -> bool:
-        """A task has started. Whether its numbers must begin anew, as it is traced from here."""
+        """A task has started; whether it is traced from here, so that its numbers begin again."""
         name = task.name if alone else SHARED_NAME
         self._running = (name, task_id)
         if not self.budgeted and self._captures.ordered is None:
@@ -263,7 +262,7 @@ class SampledTracing:
                 self._run_shared = True
                 return False
             self._run = None
-            run.end()  # its task's end was never told
+            run.end()  # the end of its task was never reported
         capture = self._captures.ordered
         if capture is not None:
             plan = self._captures.plan(now_s)
@@ -274,10 +273,10 @@ class SampledTracing:
         return plan is not None and self._trace(plan, name, task_id, capture)
 
     def ended(self, finished: TaskFinished) -> None:
-        """A task has ended, its numbers are taken."""
+        """A task has ended, and its memory is measured."""
         if self._running is not None and self._running[1] == finished.task_id:
             self._running = None
-        run = self._run  # in a pool of threads, the next task to start ends it meanwhile
+        run = self._run  # in a pool of threads, the next task that starts may end it meanwhile
         if not self.budgeted and run is None:
             return
         used_s = self._budget.book_work()
@@ -286,16 +285,16 @@ class SampledTracing:
             self._run_shared |= not finished.exclusive
             self._run_raised = raised(finished.state)
             run.task_ended()
-            if run.was_seen:
+            if run.was_traced:
                 return
             self._budget.watched_for_nothing()
         name = finished.task if finished.exclusive else SHARED_NAME
         self._budget.ran(name, finished.task_id, used_s)
 
     def passes(self, name: str, task_id: str) -> bool:
-        """Whether a run that starts alone now is one like most: not traced, nothing to end.
+        """Whether a run that starts alone now is plain: not traced, and no traced run to end.
 
-        Where it is not, nothing has been done, and `starting` and `started` are to be called.
+        Where ``False``, nothing has been done: call `starting` and `started`.
         """
         if self._run is not None or self._captures.ordered is not None or self.always:
             return False
@@ -309,7 +308,7 @@ class SampledTracing:
         return True
 
     def passed(self) -> None:
-        """The run that `passes` let by has ended."""
+        """The run has ended for which `passes` was true."""
         if self._run is not None:  # a capture began inside it
             self._run_ended = True
             self._run.task_ended()
@@ -321,22 +320,22 @@ class SampledTracing:
         self._sampler.bucket.task_s += used_s
         self._sampler.ran(running[0], used_s, now_s - self._budget.run_began_s, now_s)
 
-    def obey(self, orders: Commands, *, now: bool = False) -> None:
-        """Begin the capture that is ordered; with `now` also of what is running."""
+    def apply(self, orders: Commands, *, now: bool = False) -> None:
+        """Begin the capture that is ordered; ``now``: with the run that is in flight."""
         wanted = self._captures.order(orders, self._clock_s())
         if wanted and now and self._run is None and self._running:
             self._trace(Plan(orders.allowance_s, 0.0), *self._running, orders)
 
-    def settle(self) -> None:
-        """Keep what was earned and spent where a successor finds it."""
-        self._budget.settle()
+    def save_balance(self) -> None:
+        """Save what was earned and spent, for the next process in the slot."""
+        self._budget.save_balance()
 
     def down(self) -> None:
         """The process ends."""
         run, self._run = self._run, None
         if run is not None:
             run.end()
-        self.settle()
+        self.save_balance()
 
     def _trace(self, plan: Plan, name: str, task_id: str, capture: Commands | None) -> bool:
         left_s = self._latency_s
@@ -365,8 +364,8 @@ class SampledTracing:
     def _found(self, name: str, traced: Traced, capture: Commands | None) -> None:
         if capture is None:
             self._budget.traced(name, traced)
-        self._budget.settle()
-        # Not under a lock: greenlets may change places while something is sent.
+        self._budget.save_balance()
+        # Without a lock: greenlets may switch while a record is sent.
         task = SHARED_NAME if self._run_shared else name
         found = (self._pid, task, traced, self._chosen, capture)
         for record in run_records(*found, with_exception=self._run_raised):

@@ -1,4 +1,4 @@
-"""What a window of tracing found, as records: the largest sites, with the place that owns each."""
+"""Records of a window of allocation tracing: its largest sites, each with its owner."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from otel_celery_memory.probes.sites import LiveSites, SiteDelta, SiteFilter, ch
 from otel_celery_memory.worker.tracing.traced_run import Traced
 
 SHARED_NAME = "_shared"
-"""The task name of sites that were seen while several tasks ran: no one task's."""
+"""The task name of sites that were traced while several tasks ran: they belong to none."""
 SITES_PER_WINDOW = 40
 SITES_PER_CAPTURE = 500
-"""Of eight children at once these fill three quarters of a pipe of 1 MiB."""
+"""Those of eight children at once fill three quarters of a pipe of 1 MiB."""
 
 
 def left_alive(sites: LiveSites, chosen: SiteFilter) -> list[SiteDelta]:
-    """Sites of what was allocated since tracing began."""
+    """The sites of what was allocated since tracing began and is alive."""
     return changed_sites({}, sites, chosen)
 
 
@@ -36,10 +36,10 @@ def run_records(
     *,
     with_exception: bool = False,
 ) -> list[Record]:
-    """What a window in a run of `task` found, of a capture or of none.
+    """Records of a window in a run of `task`, of a capture or of none.
 
-    A run that raised (``with_exception``) leaves that, with all frames, in a cycle that the
-    collector has not come to: that is not yet left behind, and more than most leaks.
+    The exception of a run that raised (``with_exception``) is alive with all its frames until the
+    collector runs. It is larger than most leaks, and the run has not retained it.
     """
     whole = traced.whole and not traced.aborted and task != SHARED_NAME and not with_exception
     return window_records(
@@ -64,13 +64,13 @@ def window_records(
 ) -> list[Record]:
     """The window and its largest sites.
 
-    Largest of both signs: a site that shrinks in every run is no leak, and the reporter must see
-    it to say so. Of a capture more are told than of what is sampled, and what is left out is the
-    window's ``other_*``.
+    Largest of both signs: a site that shrinks in every run is no leak, and the reporter needs it
+    to find that. A capture has more sites than a sampled window. The rest is the window's
+    ``other_*``.
     """
     bound = SITES_PER_CAPTURE if capture else SITES_PER_WINDOW
     ranked = sorted(deltas, key=lambda delta: abs(delta.size_bytes), reverse=True)
-    told, rest = ranked[:bound], ranked[bound:]
+    kept, rest = ranked[:bound], ranked[bound:]
     return [
         SitesWindow(
             pid,
@@ -79,7 +79,7 @@ def window_records(
             runs,
             int(aborted),
             capture,
-            len(told),
+            len(kept),
             sum(delta.size_bytes for delta in rest),
             sum(delta.blocks for delta in rest),
             task,
@@ -96,6 +96,6 @@ def window_records(
                 delta.path,
                 "\n".join(f"{path}:{line}" for path, line in reversed(delta.stack)),
             )
-            for delta in told
+            for delta in kept
         ),
     ]

@@ -1,12 +1,15 @@
-"""One run of a task under tracing, and the thread that stops tracing when it has cost enough.
+"""One traced run of a task, and the thread that stops the tracing when it has cost enough.
 
-The thread lives as long as the run and `LINGER_S` longer. It never waits for the task and the task
-never waits for it, but for the microseconds in which a list of traces is taken.
+The thread lives as long as the run and `LINGER_S` longer. Neither waits for the other, except for
+the microseconds in which a list of traces is taken. Either may close a window of tracing.
 
-A window of tracing is opened, looked at and closed by either. Whole runs are looked at twice: at
-the task's end, when its return value is still alive, and a little later, when the return value is
-gone but the next task's arguments may be there. Only what both looks show was left behind by the
-run.
+The traces of a whole run are read twice: at the task's end, when its return value is still alive,
+and a little later, when the return value is gone but the next task's arguments may be there. The
+run retained only what both reads contain.
+
+`TracedRun` alone starts and stops `tracemalloc` for a run, under its lock. The thread may stop it
+at any moment: what is read of `tracemalloc` counts only if its session is the same before and
+after. A soft time limit may be raised on every line.
 """
 
 from __future__ import annotations
@@ -31,11 +34,11 @@ from otel_celery_memory.worker.tracing.sampler import Plan
 
 logger = logging.getLogger(__name__)
 
-_SECOND_LOOK_MAX_TRACES = 20_000
+_SECOND_READ_MAX_TRACES = 20_000
 LINGER_S = 0.02
-"""After its end a whole run stays under tracing until the next task, at most so long."""
+"""A whole run is traced until the next task starts, at most so long after its end."""
 _TRACE_COST_S = 1e-6
-"""To take one trace and group it: a run with many of them is stopped the earlier."""
+"""Time to take one trace and group it: tracing of a run with many of them is stopped earlier."""
 _POLL_MOST_S = 0.02
 _POLL_LEAST_S = 0.002
 _NEXT_SLICE_POLL_S = 1.0
@@ -45,9 +48,9 @@ _NEXT_SLICE_POLL_S = 1.0
 class Traced:
     """What one window of tracing found, and what it cost.
 
-    ``cpu_s`` passed under tracing, ``extra_s`` in looking at the result. ``whole`` is a run seen
-    from its start; ``aborted`` one whose tracing was stopped before its end. What is alive at the
-    end of anything but a whole run not aborted is not yet left behind.
+    ``cpu_s`` passed under tracing, ``extra_s`` reading the result. ``whole``: the run was traced
+    from its start. ``aborted``: tracing was stopped before the run's end. Only a whole run that
+    was not aborted has retained what is alive at the end.
     """
 
     sites: LiveSites
@@ -58,7 +61,7 @@ class Traced:
 
 
 class TracingWindow:
-    """The windows of one run, one after the other; `found` is called for each that is closed."""
+    """The windows of one run, one after the other; `found` gets each one that is closed."""
 
     def __init__(
         self,
@@ -72,33 +75,33 @@ class TracingWindow:
         self._found = found
         self._cpu_s = cpu_s
         self.whole = whole
-        """Whether the next window, or the one that is open, is of the whole run."""
+        """Whether the next window, or the open one, is the whole run's."""
         self.began_s = cpu_s()
         self.was_opened = False
         self.none_follows = False
-        """Whether the run is over: no window is opened from then on."""
+        """Whether the run is over: no window is opened any more."""
         self._open = False
         self._first: Traces | None = None
         self._lock = native_lock()
 
     def open(self) -> bool:
-        """Begin to trace; ``False`` where the run is over or somebody traces already."""
+        """Begin to trace; ``False`` where the run is over or the user's code traces."""
         with self._lock:
             self.began_s = self._cpu_s()
             if self.none_follows:
                 return False
-            # First: a time limit that strikes behind `start` must leave something to close.
+            # First: a time limit that is raised after `start` must find a window to close.
             self._open = True
             self._open = self._tracer.start()
             self.was_opened |= self._open
             return self._open
 
-    def look_first(self) -> None:
-        """At the task's end: remember what is alive, if that is not too much to look at twice."""
+    def read_first(self) -> None:
+        """At the task's end: keep what is alive, if that is not too much to read twice."""
         with self._lock:
             if not self._open or not self._tracer.ours:
                 return
-            if self._tracer.live_traces() <= _SECOND_LOOK_MAX_TRACES:
+            if self._tracer.live_traces() <= _SECOND_READ_MAX_TRACES:
                 self._tracer.free_lists.clear()
                 with NoCollections():
                     self._first = take_traces()
@@ -106,27 +109,25 @@ class TracingWindow:
         self.close()
 
     def close(self, *, aborted: bool = False) -> None:
-        """End the window that is open, if one is: stop tracing first, then see what there is."""
+        """Close the window that is open, if one is: stop tracing first, then group the traces."""
         with self._lock:
             if not self._open:
                 return
             try:
-                # Somebody may have ended it, or begun his own.
-                stolen = not (self._tracer.ours and self._tracer.session)
+                # The user's code may have stopped it, or started its own tracing.
+                lost = not (self._tracer.ours and self._tracer.session)
                 first, self._first = self._first, None
                 ended_s = self._cpu_s()
-                sites = {} if stolen else self._look(first)
+                sites = {} if lost else self._read(first)
             finally:
-                # A time limit may strike while we look.
+                # A time limit may be raised while we read.
                 self._tracer.stop()
                 self._open = False
         now_s = self._cpu_s()
         whole, self.whole = self.whole, False
-        self._found(
-            Traced(sites, ended_s - self.began_s, now_s - ended_s, whole, aborted or stolen)
-        )
+        self._found(Traced(sites, ended_s - self.began_s, now_s - ended_s, whole, aborted or lost))
 
-    def _look(self, first: Traces | None) -> LiveSites:
+    def _read(self, first: Traces | None) -> LiveSites:
         self._tracer.free_lists.clear()
         with NoCollections():
             traces = take_traces()
@@ -136,7 +137,7 @@ class TracingWindow:
 
 
 class TracedRun:
-    """Traces one run as planned; `found` is called for each window, in whichever thread ends it."""
+    """Traces one run as planned; `found` gets each window, in the thread that closes it."""
 
     def __init__(
         self,
@@ -151,20 +152,20 @@ class TracedRun:
         self._next_slice = next_slice
         self._cpu_s = cpu_s
         self._window = TracingWindow(tracer, found, cpu_s, whole=plan.begin_after_s is None)
-        # Both are held until what they wait for has come.
+        # Both locks are held until what they stand for has happened.
         self._task_ended, self._over = native_lock(), native_lock()
         self._task_ended.acquire()
         self._over.acquire()
 
     @property
-    def was_seen(self) -> bool:
+    def was_traced(self) -> bool:
         """Whether anything of the run was traced."""
         return self._window.was_opened
 
     def begin(self) -> bool:
-        """Start the thread, and tracing where the run is traced from its start.
+        """Start the thread, and tracing if the run is traced from its start.
 
-        ``False`` where that cannot be: no thread, or somebody traces already.
+        ``False`` where that is not possible: no thread is left, or the user's code traces.
         """
         try:
             start_native_thread(self._watch)
@@ -180,15 +181,15 @@ class TracedRun:
         self._window.none_follows = True
         try:
             if self._window.whole:
-                self._window.look_first()
+                self._window.read_first()
             else:
                 self._window.close()
         finally:
             _open(self._task_ended)
 
     def end(self) -> None:
-        """The next task begins, or the process ends: nothing of this run goes on after that."""
-        # First, or the thread may begin a slice behind our back.
+        """The next task starts, or the process ends: nothing of this run is traced after that."""
+        # First, or the thread may begin a slice meanwhile.
         self._window.none_follows = True
         try:
             self._window.close()
@@ -197,7 +198,7 @@ class TracedRun:
             _open(self._over)
 
     def _watch(self) -> None:
-        """The thread: begins slices, stops what has cost enough, ends what nobody else ends."""
+        """The thread: begin slices, stop those that have cost enough, close what is left open."""
         try:
             while self._plan is not None:
                 if not self._wait_for_slice(self._plan.begin_after_s):
@@ -236,6 +237,6 @@ class TracedRun:
 
 
 def _open(lock: NativeLock) -> None:
-    """Let whoever waits go on; done twice, the second time does nothing."""
+    """Release a lock that somebody may wait for; the second time does nothing."""
     with contextlib.suppress(RuntimeError):
         lock.release()

@@ -81,7 +81,6 @@ def test_the_peak_of_a_process_that_was_started_by_a_larger_one_is_its_own(
     (proc / "self" / "status").write_text(STATUS.format(groups=groups))
     probe = LinuxProcessProbe(proc)
     assert (probe.reset_peak(), probe.peak_bytes()) == (True, 29_000 * 1024)
-    assert not probe.peak_is_of_rusage
     probe.close()
 
 
@@ -94,7 +93,7 @@ def test_where_only_somebody_else_s_peak_can_be_read_there_is_none(
         (proc / "self" / "status").write_text(content)
     probe = LinuxProcessProbe(proc)
     assert (probe.rss_bytes(), probe.reset_peak()) == (7001 * PAGE_BYTES, False)
-    assert not probe.peak_is_of_rusage
+    assert not probe.resets_peak
     probe.close()
 
 
@@ -128,7 +127,7 @@ def test_without_proc_psutil_is_asked_and_there_is_no_peak(tmp_path: Path) -> No
     probe = open_process_probe(tmp_path)
     assert isinstance(probe, PsutilProcessProbe)
     assert probe.reset_peak() is False
-    with pytest.raises(OSError, match="no resettable peak"):
+    with pytest.raises(OSError, match="no peak that can be reset"):
         probe.peak_bytes()
     probe.close()
 

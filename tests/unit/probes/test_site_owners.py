@@ -45,12 +45,12 @@ def test_where_a_library_is_asked_for_it_owns_what_only_it_may() -> None:
     ("line", "told"), [(269, True), (270, False), (300, False), (310, False), (311, True)]
 )
 def test_what_calls_us_when_we_look_is_no_site(line: int, told: bool) -> None:
-    chosen = SiteFilter(looked_from=SEND)
+    chosen = SiteFilter(called_from=SEND)
     assert (chosen.owner(((SEND[0], line), (APP, 41))) is not None) is told
 
 
 def test_what_was_called_from_there_is_the_task_s() -> None:
-    assert SiteFilter(looked_from=SEND).owner(((APP, 41), (SEND[0], 300))) == (APP, 41)
+    assert SiteFilter(called_from=SEND).owner(((APP, 41), (SEND[0], 300))) == (APP, 41)
 
 
 A: Frames = ((APP, 1),)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from otel_celery_memory.probes import tracemalloc_session
-from otel_celery_memory.probes.tracemalloc_session import TracemallocSession, _mended
+from otel_celery_memory.probes.tracemalloc_session import TracemallocSession, _fixed
 
 MIB = 1 << 20
 PYTHON_S_START: Any = tracemalloc.start
@@ -232,7 +232,7 @@ def test_how_many_blocks_are_alive_is_told_within_a_third(tracer: TracemallocSes
 
 
 @pytest.mark.parametrize(
-    ("version", "mended"),
+    ("version", "fixed"),
     [
         ((3, 10, 13), False),
         ((3, 11, 14), False),
@@ -244,17 +244,17 @@ def test_how_many_blocks_are_alive_is_told_within_a_third(tracer: TracemallocSes
     ],
 )
 def test_which_pythons_can_stop_beside_threads_that_are_not_theirs(
-    version: tuple[int, ...], mended: bool
+    version: tuple[int, ...], fixed: bool
 ) -> None:
-    assert _mended(version) is mended
+    assert _fixed(version) is fixed
 
 
 @pytest.mark.parametrize(
-    ("is_mended", "foreign", "safe"),
+    ("is_fixed", "foreign", "safe"),
     [(False, True, False), (False, False, True), (True, True, True), (True, False, True)],
 )
-def test_stopping_is_safe_where_it_is_mended_or_all_threads_are_python_s(
-    monkeypatch: pytest.MonkeyPatch, is_mended: bool, foreign: bool, safe: bool
+def test_stopping_is_safe_where_it_is_fixed_or_all_threads_are_python_s(
+    monkeypatch: pytest.MonkeyPatch, is_fixed: bool, foreign: bool, safe: bool
 ) -> None:
-    monkeypatch.setattr(tracemalloc_session, "_STOP_IS_MENDED", is_mended)
+    monkeypatch.setattr(tracemalloc_session, "_STOP_IS_FIXED", is_fixed)
     assert TracemallocSession(1, lambda: foreign).can_stop_safely() is safe

@@ -101,10 +101,9 @@ def test_a_time_limit_that_strikes_as_a_task_begins_leaves_it_unsaid(
 ) -> None:
     measurement: Any = child.recorder._measurement
     with monkeypatch.context() as struck:
-        struck.setattr("otel_celery_memory.worker.measuring.fast_path.plain_frame", strike)
-        struck.setattr(measurement, "start", strike)
+        struck.setattr(type(measurement._probe), "rss_bytes", strike)
         # It would be raised once more, in the task.
-        struck.setattr(child.recorder._soft_limit, "struck", lambda pid: None)
+        struck.setattr(child.recorder._soft_limit, "hit", lambda pid: None)
         begin(child, task, "a")
     assert not child.idle()
 
@@ -116,7 +115,6 @@ def test_the_end_of_a_task_that_a_time_limit_kept_from_being_told_is_counted_as_
     begin(child, task, "a")
     spans: Any = child.recorder._spans
     with monkeypatch.context() as struck:
-        struck.setattr(spans, "of", strike)
         struck.setattr(spans, "search", strike)
         child.recorder.postrun("a", task, "SUCCESS")
     assert child.pipe.page.drop_counters.counts().task_ends == 1

@@ -94,10 +94,9 @@ def strike_everywhere(task: Any, sequence: Callable[[Child, Any, Strike], None])
         told = [child.run(task, f"after-{n}") for n in range(4)]
         # The first after it may have to put things right.
         assert PLAIN in told
-        assert child.recorder._fast_path is not None
         assert TaskFinished in told[-1]
         measurement: Any = child.recorder._measurement
-        assert measurement.threads == 0
+        assert measurement._concurrent.threads == 0
         assert child.held() == []
         child.close()
     assert number > 20

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, TraceFlags
 
 from otel_celery_memory.ipc.records import NO_SPAN, TaskFinished, TaskStarted
-from otel_celery_memory.worker.measuring.task_measurement import Run
+from otel_celery_memory.worker.measuring.concurrent_runs import Run
+from otel_celery_memory.worker.measuring.spans import TaskSpans
 from tests.unit.examples import SPAN
 from tests.unit.fakes import FakeMemory, FakeTracer
 from tests.unit.worker.bench import Bench
@@ -25,15 +29,23 @@ def traced() -> Bench:
     return Bench(tracer=FakeTracer(tracing=True))
 
 
-def test_a_task_s_start_and_end_are_told_whole(traced: Bench) -> None:
+class FoundSpan(TaskSpans):
+    """Finds the span of the examples."""
+
+    def of(self, task: Any, started_ns: int) -> tuple[Span | None, bool]:
+        trace_id, span_id = (int.from_bytes(part, "big") for part in (SPAN[:16], SPAN[16:24]))
+        context = SpanContext(trace_id, span_id, is_remote=False, trace_flags=TraceFlags(SPAN[24]))
+        return NonRecordingSpan(context), False
+
+
+def test_a_task_s_start_and_end_are_sent_whole() -> None:
+    traced = Bench(tracer=FakeTracer(tracing=True), spans=FoundSpan())
     started = traced.start("a")
     traced.memory.use(5_000)
     traced.tracer.use(700)
     traced.memory.use(1_200)
     traced.tracer.use(50)
-    run = traced.measurement.finish("a")
-    assert run is not None
-    finished = traced.measurement.result(run, "FAILURE", SPAN)
+    finished = traced.finish("a", "FAILURE")
 
     assert started == TaskStarted(
         pid=PID,
@@ -150,7 +162,7 @@ def test_a_rebase_begins_the_run_s_numbers_from_there(traced: Bench) -> None:
     traced.start("a")
     traced.memory.use(2_000)
     traced.tracer.use(100)
-    traced.measurement.rebase()
+    traced.rebase()
     traced.memory.use(2_500)
     traced.tracer.use(130)
     finished = traced.finish("a")
@@ -159,15 +171,10 @@ def test_a_rebase_begins_the_run_s_numbers_from_there(traced: Bench) -> None:
     assert traced.start("b").retained_bytes == 100
 
 
-def test_a_rebase_without_a_run_does_nothing(bench: Bench) -> None:
-    bench.measurement.rebase()
-    assert bench.start("a").retained_bytes is None
-
-
 def test_an_end_whose_start_was_not_seen_is_nobody_s(bench: Bench) -> None:
-    assert bench.measurement.finish("a") is None
+    assert not bench.is_known("a")
     bench.start("a")
-    assert bench.measurement.finish("other") is None
+    assert not bench.is_known("other")
     assert bench.finish("a").exclusive == 1
 
 
@@ -179,25 +186,22 @@ def test_a_run_whose_end_was_never_told_is_forgotten_at_the_next_start(bench: Be
     bench.memory.use(3_500)
     finished = bench.finish("b")
     assert (finished.exclusive, finished.nested, finished.rss_delta_bytes) == (1, 0, 500)
-    assert bench.measurement.finish("lost") is None
+    assert not bench.is_known("lost")
 
 
 def test_whether_a_run_is_nested_is_asked_only_where_one_runs(bench: Bench) -> None:
-    def never() -> bool:
-        raise AssertionError("asked without need")
-
-    bench.measurement.start("a", "app.a", never)
-    bench.finish("a")
-    bench.measurement.start("b", "app.b", never)
-    bench.finish("b")
+    task: Any = SimpleNamespace(name="app.a")  # without a request to ask
+    for task_id in ("a", "b"):
+        bench.measurement.start(task_id, task)
+        bench.finish(task_id)
 
 
 def test_a_run_that_reads_its_memory_is_a_plain_object_without_a_dictionary() -> None:
-    assert not hasattr(Run("a", "app.a", False, 0), "__dict__")
+    assert not hasattr(Run(1, 0, nested=False, alone=True), "__dict__")
 
 
-def test_the_clock_is_not_looked_at_more_than_once_a_record() -> None:
+def test_the_clock_is_not_read_more_than_once_a_record() -> None:
     bench = Bench()
     bench.start("a")
     bench.finish("a")
-    assert bench.looks == 2
+    assert bench.reads == 2

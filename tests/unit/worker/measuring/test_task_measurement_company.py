@@ -179,6 +179,6 @@ def test_a_rebase_leaves_a_shared_run_and_the_other_thread_s_mark_alone(bench: B
     bench.thread = 2
     bench.start("b")
     use(bench, 500)
-    bench.measurement.rebase()
+    bench.rebase()
     assert bench.memory.mark_bytes == 1_500
     assert bench.finish("b").rss_start_bytes == 1_000

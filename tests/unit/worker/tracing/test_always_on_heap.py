@@ -21,14 +21,14 @@ class Heap:
         self.clock = FakeClock()
         self.sites: LiveSites = {((APP, 1),): (100, 1)}
         self.looks = self.settled = 0
-        self.baseline = HeapDiff(SiteFilter(), 60.0, self._look, self._settle, self.clock)
+        self.baseline = HeapDiff(SiteFilter(), 60.0, self._read, self._release, self.clock)
 
-    def _look(self) -> LiveSites:
+    def _read(self) -> LiveSites:
         self.looks += 1
         self.clock.move(self.cost_s)
         return dict(self.sites)
 
-    def _settle(self) -> None:
+    def _release(self) -> None:
         self.settled += 1
 
     def tasks(self, count: int, every_s: float = 1.0) -> list[object]:
@@ -88,7 +88,7 @@ def test_looking_takes_at_most_a_fiftieth_of_the_time() -> None:
     assert heap.looks * heap.cost_s <= heap.clock.now / 50 + 2 * heap.cost_s
 
 
-def test_the_heap_is_settled_after_each_look_and_not_between() -> None:
+def test_the_heap_is_released_after_each_read_and_not_between() -> None:
     heap = Heap()
     heap.tasks(400)
     assert heap.settled == heap.looks > 3

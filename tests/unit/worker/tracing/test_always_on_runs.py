@@ -22,14 +22,14 @@ class Heap:
         self.sites: LiveSites = {}
         self.looks = 0
         self.settled_after: list[int] = []
-        self.windows = RunDiff(SiteFilter(), self._look, settle=self._settle, clock_s=self.clock)
+        self.windows = RunDiff(SiteFilter(), self._read, release=self._release, clock_s=self.clock)
 
-    def _look(self) -> LiveSites:
+    def _read(self) -> LiveSites:
         self.looks += 1
         self.clock.move(self.cost_s)
         return dict(self.sites)
 
-    def _settle(self) -> None:
+    def _release(self) -> None:
         self.settled_after.append(self.looks)
 
     def starts(self, task: str, previous: str = "") -> list[tuple[object, ...]]:
@@ -105,7 +105,7 @@ def test_a_window_whose_task_is_not_the_one_before_belongs_to_nobody() -> None:
     assert heap.starts("d", "c") == [(PID, 0, "c")]
 
 
-def test_one_look_closes_a_window_and_opens_the_next_and_the_heap_is_settled_after_it() -> None:
+def test_one_read_closes_a_window_and_opens_the_next_and_free_memory_is_released_after_it() -> None:
     heap = Heap()
     heap.starts("a")
     heap.starts("b", "a")
@@ -124,7 +124,7 @@ def test_the_last_window_is_closed_by_the_process_s_end_and_only_once() -> None:
     assert heap.windows.close("a") == []
 
 
-def test_after_a_window_there_is_none_for_twenty_times_as_long_as_a_look() -> None:
+def test_after_a_window_there_is_none_for_twenty_times_as_long_as_a_read() -> None:
     heap = Heap(cost_s=1.0)
     heap.starts("a")
     assert heap.starts("a", "a")[0] == (PID, 0, "a")
@@ -154,7 +154,7 @@ def test_a_task_that_was_never_looked_at_is_looked_at_however_busy_the_process_i
     assert heap.looks == 3
 
 
-def test_names_that_come_in_without_end_do_not_make_every_start_a_look() -> None:
+def test_names_that_come_in_without_end_do_not_make_every_start_a_read() -> None:
     heap = Heap(cost_s=1.0)
     for number in range(1_000):
         heap.starts(f"task-{number}")

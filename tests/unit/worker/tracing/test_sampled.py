@@ -55,7 +55,7 @@ def test_what_tracing_cost_is_kept_where_a_successor_finds_it(tracing: Tracing) 
     assert balance.task_s == pytest.approx(0.02)
     assert 0 < balance.spent_s < 0.02
     tracing.run()
-    tracing.tracing.settle()
+    tracing.tracing.save_balance()
     assert tracing.page.load(0).task_s == pytest.approx(0.03)
 
 
@@ -85,7 +85,7 @@ def test_a_user_s_tracing_is_left_alone_and_none_of_ours_begins(tracing: Tracing
 def test_where_stopping_could_crash_the_process_nothing_is_traced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tracemalloc_session, "_STOP_IS_MENDED", False)
+    monkeypatch.setattr(tracemalloc_session, "_STOP_IS_FIXED", False)
     tracing = Tracing(foreign_threads=True)
     assert not any(tracing.run() for _ in range(100))
     tracing.down()

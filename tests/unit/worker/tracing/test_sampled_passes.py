@@ -45,18 +45,18 @@ def test_the_first_run_is_let_by_and_one_whose_turn_has_come_is_not(tracing: Tra
 def test_what_plain_runs_took_is_earned(tracing: Tracing) -> None:
     tracing.until_traced()
     runs = let_by(tracing, 2_000)
-    tracing.tracing.settle()
+    tracing.tracing.save_balance()
     assert tracing.page.load(0).task_s == pytest.approx((runs + 2) * 0.01)
 
 
 def test_while_a_capture_is_taken_none_is_let_by(tracing: Tracing) -> None:
-    tracing.tracing.obey(TIMED)
+    tracing.tracing.apply(TIMED)
     assert not tracing.tracing.passes("a", "1")
 
 
 def test_a_capture_that_begins_inside_one_ends_with_it(tracing: Tracing) -> None:
     assert tracing.tracing.passes("a", "1")
-    tracing.tracing.obey(TIMED, now=True)
+    tracing.tracing.apply(TIMED, now=True)
     wait_for_tracing()
     tracing.leak(4)
     tracing.tracing.passed()
@@ -66,6 +66,6 @@ def test_a_capture_that_begins_inside_one_ends_with_it(tracing: Tracing) -> None
 def test_without_a_budget_all_are_let_by_and_nothing_is_earned(tracing: Tracing) -> None:
     tracing.tracing.budgeted = False
     assert let_by(tracing, 100) == 100
-    tracing.tracing.settle()
+    tracing.tracing.save_balance()
     kept = tracing.page.load(0)
     assert kept == Balance(at_s=tracing.clock.now, asked_s=kept.asked_s, first_s=kept.first_s)

@@ -102,7 +102,7 @@ def test_the_next_task_does_not_wait_for_that_moment(
 def test_of_very_much_that_is_alive_one_look_is_enough(
     kept: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(traced_run, "_SECOND_LOOK_MAX_TRACES", 100)
+    monkeypatch.setattr(traced_run, "_SECOND_READ_MAX_TRACES", 100)
     bench = RunBench()
     bench.task(lambda: leak(kept, 500))
     assert not tracemalloc.is_tracing()
@@ -152,6 +152,6 @@ def test_where_somebody_traces_already_a_run_is_not_traced_and_his_tracing_left_
     tracemalloc.start(4)
     bench = RunBench()
     assert not bench.run.begin()
-    assert (bench.over(), bench.run.was_seen) == ([], False)
+    assert (bench.over(), bench.run.was_traced) == ([], False)
     assert tracemalloc.get_traceback_limit() == 4
     tracemalloc.stop()

@@ -66,7 +66,7 @@ def test_a_slice_begins_behind_the_start_and_ends_with_the_task() -> None:
     traced = bench.only()
     assert flags(traced) == {"whole": False, "aborted": False}
     assert here(__file__, traced.sites)[BLOCK_LINE] == (BLOCK_BYTES, 1)
-    assert bench.run.was_seen
+    assert bench.run.was_traced
     assert len(kept) == 1_000
 
 
@@ -84,7 +84,7 @@ def test_a_slice_ends_when_its_allowance_is_spent_and_the_task_goes_on() -> None
 def test_a_task_that_ended_before_its_slice_began_was_not_seen() -> None:
     bench = RunBench(plan(begin_after_s=3_600.0))
     bench.task(lambda: None)
-    assert (bench.over(), bench.run.was_seen) == ([], False)
+    assert (bench.over(), bench.run.was_traced) == ([], False)
 
 
 def test_a_long_run_is_sliced_again_when_there_is_a_plan_for_it() -> None:
