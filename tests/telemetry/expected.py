@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from otel_celery_memory.probes.procfs import ProcessReading
 from tests.telemetry.history import SPAN_ID, TRACE
 from tests.telemetry.payload import Plain, distribution, points
 
@@ -11,6 +12,18 @@ GROW = {"celery.task.name": "app.grow"}
 SHRINK = {"celery.task.name": "app.shrink"}
 UP, DOWN = {"celery.memory.direction": "grow"}, {"celery.memory.direction": "shrink"}
 MAIN_SLOT, FIRST_SLOT, SECOND_SLOT = ({"celery.worker.slot": slot} for slot in ("main", "0", "1"))
+
+FIRST_READING = ProcessReading(
+    rss_bytes=11,
+    virtual_bytes=12,
+    swap_bytes=0,
+    unique_bytes=14,
+    proportional_bytes=15,
+    open_files=16,
+    open_files_limit=17,
+    threads=18,
+)
+"""What the probe reads of the process in slot 0; the metrics of processes below are its numbers."""
 
 
 def exemplar(value: int) -> dict[str, Any]:

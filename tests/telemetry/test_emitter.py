@@ -23,6 +23,7 @@ from tests.telemetry.expected import (
     EXPECTED_METRICS,
     EXPECTED_SITE_GAUGES,
     EXPECTED_WITHOUT_PROCESSES,
+    FIRST_READING,
     counter,
 )
 from tests.telemetry.expected_ends import EXPECTED_AT_ENDS
@@ -77,8 +78,8 @@ def emitter_on(telemetry: Telemetry) -> Emitter:
         CaptureAssembly("shop@host", 1, describe, None),
         ReporterContext(
             processes=lambda: {
-                "0": ProcessReading(11, 12, 0, 14, 15, 16, 17, 18),
-                "main": ProcessReading(21),
+                "0": FIRST_READING,
+                "main": ProcessReading(rss_bytes=21),
             },
             limits=lambda: LIMITS,
             limits_used=lambda: [

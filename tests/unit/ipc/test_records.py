@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError
-
 import pytest
 
 from otel_celery_memory.ipc.records import MAIN_SLOT, NO_SPAN, ExitReason, Record, slot_name
-from otel_celery_memory.probes.procfs import ProcessReading
 from tests.unit.examples import EXAMPLES
 
 
@@ -20,13 +17,6 @@ def test_no_field_of_a_record_can_be_changed(record: Record) -> None:
 @pytest.mark.parametrize("record", EXAMPLES, ids=lambda record: type(record).__name__)
 def test_every_record_names_its_process_first(record: Record) -> None:
     assert record._fields[0] == "pid"
-
-
-def test_a_reading_cannot_be_changed_and_knows_only_what_was_read() -> None:
-    reading = ProcessReading(rss_bytes=5)
-    assert reading == ProcessReading(5, None, None, None, None, None, None, None)
-    with pytest.raises(FrozenInstanceError):
-        reading.rss_bytes = 6  # type: ignore[misc]
 
 
 def test_slots_are_called_main_and_by_their_number() -> None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import FrozenInstanceError, asdict
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,13 @@ def test_everything_cheap_about_a_process_is_read(proc: Path) -> None:
         open_files_limit=1_024,
         threads=3,
     )
+
+
+def test_a_reading_cannot_be_changed_and_has_only_what_was_read() -> None:
+    reading = ProcessReading(rss_bytes=5)
+    assert {name for name, value in asdict(reading).items() if value is not None} == {"rss_bytes"}
+    with pytest.raises(FrozenInstanceError):
+        reading.rss_bytes = 6  # type: ignore[misc]
 
 
 def test_the_limit_of_descriptors_may_be_none(proc: Path) -> None:
