@@ -123,14 +123,14 @@ class Settings:
         number(0.0001, 0.5),
         "",
         "a number from 0.0001 to 0.5",
-        "share of the tasks' CPU time that tracing within a budget may cost",
+        "share of the tasks' CPU time that allocation tracing may cost in mode `budget`",
     )
     max_added_latency: float = _setting(
         0.25,
         number(0.01, 60),
         "s",
         "a number from 0.01 to 60",
-        "the most that tracing within a budget may add to one run",
+        "the most that allocation tracing in mode `budget` may add to one run",
     )
     frames: int = _setting(
         1, integer(1, 25), "frames", "an integer from 1 to 25", "stack depth of a traced site"

@@ -116,16 +116,16 @@ class Worker:
                 return outputs[0], {}
         return outputs[0], json.loads(outputs[1])[self.node]
 
-    def order(self, command: str, **arguments: Any) -> dict[str, Any]:
-        """What this node answers to a remote command: `remote` without starting Celery's program.
+    def command(self, name: str, **arguments: Any) -> dict[str, Any]:
+        """This node's answer to a remote command; unlike `remote`, starts no program of Celery's.
 
-        Which costs as much as a worker; that it works is tested once for each command.
+        That program costs as much as a worker; one test a command shows that it works.
         """
         (answer,) = self.client.control.broadcast(
-            command, arguments, destination=[self.node], reply=True, timeout=10, limit=1
+            name, arguments, destination=[self.node], reply=True, timeout=10, limit=1
         )
-        told: dict[str, Any] = answer[self.node]
-        return told
+        own: dict[str, Any] = answer[self.node]
+        return own
 
     def _has_read_all(self) -> bool:
         log = self.log()

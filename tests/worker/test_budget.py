@@ -43,8 +43,8 @@ def test_a_line_that_leaks_a_kibibyte_a_run_is_named_first_by_default(
         ]
 
     with start() as worker:
-        # Sites are told every minute; where less than hundreds of tasks run in a second, what is
-        # told first may be what first runs left.
+        # Sites are exported every minute; if fewer than hundreds of tasks run in a second, the
+        # first export may have what first runs left.
         first = wait_until("a line is named", named, 300)[0].attributes
     assert (first["code.file.path"], first["code.line.number"]) == (
         str(APP),

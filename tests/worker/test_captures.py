@@ -51,7 +51,7 @@ def test_inspect_memory_shows_processes_tasks_and_sites_in_every_pool(
 
         def shown() -> bool:
             run_many(worker, 100)
-            view = worker.order("memory").get("memory") or {}
+            view = worker.command("memory").get("memory") or {}
             return bool(view.get("tasks")) and bool(view.get("sites"))
 
         wait_until("a view with tasks and sites", shown, 60)
@@ -106,7 +106,7 @@ def test_two_captures_around_many_runs_name_the_line_and_the_bytes(
         run_many(worker, 1)
         captured(directory, 1)
         run_many(worker, runs - 1)
-        worker.order("memory_capture", amount="1")
+        worker.command("memory_capture", amount="1")
         run_many(worker, 1)
         before, after = captured(directory, 2)
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
@@ -158,7 +158,7 @@ def test_a_capture_of_more_runs_than_a_child_lives_for_is_complete_when_each_pla
     tmp_path.chmod(0o700)
     recycled = ["--concurrency=2", "--max-tasks-per-child=2"]
     with start(arguments=recycled, environ=environ) as worker:
-        worker.order("memory_capture", amount="5")
+        worker.command("memory_capture", amount="5")
         asked_s = time.monotonic()
         while not list(tmp_path.glob("*.capture.json.gz")):
             assert time.monotonic() - asked_s < RUNS_WITHIN_S / 2, (
@@ -176,13 +176,13 @@ def test_a_capture_of_runs_stays_one_whoever_wants_all_traced_meanwhile(
     environ = {**CONTROLLED, "OTEL_CELERY_MEMORY_CAPTURE_DIRECTORY": str(tmp_path)}
     tmp_path.chmod(0o700)
     with start(arguments=["--concurrency=1"], environ=environ) as worker:
-        worker.order("memory_capture", amount="4")
+        worker.command("memory_capture", amount="4")
         run_many(worker, 2)
-        told = worker.order("memory_tracing", mode="always")["error"]
-        assert "switch from budget to always when it is complete" in told
+        refused = worker.command("memory_tracing", mode="always")["error"]
+        assert "switch from budget to always when it is complete" in refused
         run_many(worker, 3)
         capture = load_capture(captured(tmp_path, 1)[0].read_bytes())
-        assert "tracing is always" in worker.order("memory_tracing", mode="always")["ok"]
+        assert "tracing is always" in worker.command("memory_tracing", mode="always")["ok"]
         assert worker.run("is_traced") is True
     assert (capture.kind, capture.runs) == ("runs", {TASK: 4})
 
@@ -199,8 +199,8 @@ def test_a_directory_that_is_a_link_or_everybodys_is_refused_and_tasks_go_on(
         link.unlink()
         link.mkdir(mode=0o777)
         link.chmod(0o777)
-        told = worker.order("memory_capture", amount="1")["error"]
-        assert "written to by others" in told
+        refused = worker.command("memory_capture", amount="1")["error"]
+        assert "written to by others" in refused
         run_many(worker, 10)
     assert list(link.iterdir()) == []
 
@@ -234,7 +234,7 @@ def test_tracing_can_be_switched_at_run_time(start: Start, broker: Broker) -> No
         worker.remote("control", "memory_tracing", "always", broker=broker)
         run_many(worker, 1)
         assert worker.run("is_traced") is True
-        worker.order("memory_tracing", mode="off")
+        worker.command("memory_tracing", mode="off")
         run_many(worker, 1)
         assert worker.run("is_traced") is False
         text, _ = worker.remote("control", "memory_tracing", "sometimes", broker=broker)

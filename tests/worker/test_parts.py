@@ -31,7 +31,7 @@ def test_a_part_that_fails_in_children_is_in_a_metric_and_in_inspect_memory(
 
         def shown() -> bool:
             nonlocal answer
-            answer = worker.order("memory")
+            answer = worker.command("memory")
             return "switched off: heap (0), heap (1)" in answer.get("ok", "")
 
         wait_until("they are shown", shown, 60)

@@ -80,8 +80,8 @@ def begin_capture(
     """Begins a capture and returns a message for people. Raises `RefusedError`."""
     if not control.running():
         raise RefusedError("the worker is shutting down")
-    complete = _complete(control)
-    _refuse_while_one_is_taken(control.page.commands(), complete)
+    finished = _finished_captures(control)
+    _refuse_while_one_is_taken(control.page.commands(), finished)
     directory = control.settings.capture_directory
     if directory:
         try:
@@ -90,7 +90,7 @@ def begin_capture(
             raise RefusedError(str(error)) from None
     with control.lock:
         commands = control.page.commands()
-        _refuse_while_one_is_taken(commands, complete)
+        _refuse_while_one_is_taken(commands, finished)
         number = commands.capture + 1
         control.page.set_commands(
             replace(
@@ -103,7 +103,7 @@ def begin_capture(
             )
         )
     control.wake()
-    what = f"the next {runs} runs of each process, within" if runs else "what runs for"
+    what = f"the next {runs} runs of each process, within" if runs else "the runs of the next"
     where = f"it will be written to {directory}" if directory else "no capture_directory is set"
     return (
         f"capture {number} begins: {what} {seconds:.0f} s; {where}; "
@@ -117,27 +117,27 @@ def switch_tracing(control: WorkerControl, mode: str) -> str:
     A capture is of runs or, if tracing is always on, of the whole heap. So the mode cannot change
     between these while a capture is being taken.
     """
-    complete = _complete(control)
+    finished = _finished_captures(control)
     with control.lock:
         commands = control.page.commands()
         before = commands.mode or control.settings.tracing
         if before != mode and "always" in (before, mode):
             _refuse_while_one_is_taken(
-                commands, complete, f": switch from {before} to {mode} when it is complete"
+                commands, finished, f": switch from {before} to {mode} when it is complete"
             )
         control.page.set_commands(replace(commands, mode=mode))
     return f"tracing is {mode} from each process's next task on"
 
 
-def _refuse_while_one_is_taken(commands: Commands, complete: set[int], then: str = "") -> None:
+def _refuse_while_one_is_taken(commands: Commands, finished: set[int], then: str = "") -> None:
     left_s = commands.until_s - time.monotonic()
-    if commands.capture and left_s > 0 and commands.capture not in complete:
+    if commands.capture and left_s > 0 and commands.capture not in finished:
         raise RefusedError(
             f"capture {commands.capture} is being taken, for {left_s:.0f} s at most{then}"
         )
 
 
-def _complete(control: WorkerControl) -> set[int]:
+def _finished_captures(control: WorkerControl) -> set[int]:
     """The captures that have ended. Read without the lock, as a view may take a while."""
     captures = (control.view() or {}).get("captures", [])
     return {found["number"] for found in captures if found.get("state") != "running"}

@@ -141,7 +141,7 @@ def test_a_torn_header_leaves_the_one_before_it(pipe: Pipe, copy: int) -> None:
         pipe.write(data)
         journal.read(pipe.ends[0])
     os.pwrite(pipe.memory, b"\xff" * 20, copy * HEADER_BYTES)
-    # What was announced before it tells as much.
+    # The announcement before it shows the same.
     assert Journal(pipe.memory).unacknowledged() == b"onetwo"
 
 

@@ -81,7 +81,7 @@ def test_what_runs_for_some_seconds_is_captured_and_written_where_the_user_said(
     worker.settings = Settings(capture_directory=str(directory))
     worker.attach()
     assert commands.memory_capture(STATE, "30s", 0.5) == {
-        "ok": f"capture 1 begins: what runs for 30 s; it will be written to {directory}; "
+        "ok": f"capture 1 begins: the runs of the next 30 s; it will be written to {directory}; "
         "`celery inspect memory` shows when it is complete"
     }
     assert (requested(worker), directory.is_dir()) == ((1, 0, False, 0.5), True)
