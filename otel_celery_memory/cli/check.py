@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
 def measurable() -> dict[str, str]:
     """What of the telemetry can be had in this process, and by which read."""
     probe = open_process_probe()
-    peak = probe.reset_peak()
+    peak = probe.resets_peak
     reading = read_process(os.getpid())
     shared = read_shared(os.getpid())
     heap = read_heap()
