@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 REQUIRE_BROKERS := $(if $(CI),--require-brokers,)
 
-.PHONY: demo test unit stack tools pictures bench soak lint types check-docs docs dashboards semconv \
+.PHONY: demo test unit stack tools pictures bench instructions soak lint types check-docs docs dashboards semconv \
   lowest matrix clean
 
 demo: $(STAMP)  ## The main job on embedded defaults, about 30 seconds
@@ -30,6 +30,9 @@ pictures: $(STAMP)  ## Run the stack's scenario and draw its dashboards into doc
 
 bench: $(STAMP)  ## What it costs, as ratios within one run
 	$(BIN)/python -m benchmarks
+
+instructions: $(STAMP)  ## Instructions that measuring a run takes, by callgrind (needs valgrind)
+	$(BIN)/python -m benchmarks.instructions $(ARGS)
 
 soak: $(STAMP)  ## 100,000 tasks under kills, outages and full pipes; ARGS="--tasks 3000" for less
 	$(BIN)/python -m soak $(ARGS)
