@@ -12,7 +12,7 @@ PROCESSES ?= 6
 export PYTHONDONTWRITEBYTECODE :=
 SPREAD = --numprocesses=$(PROCESSES) --dist=load --maxschedchunk=1 --durations=10
 
-.PHONY: demo test test-long unit stack tools pictures bench soak lint types check-docs docs dashboards semconv \
+.PHONY: demo test unit stack tools pictures bench instructions soak lint types check-docs docs dashboards semconv \
   lowest matrix clean
 
 demo: $(STAMP)  ## The main job on embedded defaults, about 30 seconds
@@ -40,6 +40,9 @@ pictures: $(STAMP)  ## Run the stack's scenario and draw its dashboards into doc
 
 bench: $(STAMP)  ## What it costs, as ratios within one run
 	$(BIN)/python -m benchmarks
+
+instructions: $(STAMP)  ## Instructions that measuring a run takes, by callgrind (needs valgrind)
+	$(BIN)/python -m benchmarks.instructions $(ARGS)
 
 soak: $(STAMP)  ## 100,000 tasks under kills, outages and full pipes; ARGS="--tasks 3000" for less
 	$(BIN)/python -m soak $(ARGS)

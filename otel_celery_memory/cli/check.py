@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
 def measurable() -> dict[str, str]:
     """What can be measured in this process, and from which source."""
     probe = open_process_probe()
-    peak = probe.reset_peak()
+    peak = probe.resets_peak
     reading = read_process(os.getpid())
     shared = read_shared(os.getpid())
     heap = read_heap()

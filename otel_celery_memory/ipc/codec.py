@@ -50,7 +50,6 @@ class Layout:
         hints = typing.get_type_hints(record_type)
         fields: tuple[str, ...] = record_type._fields
         self.strings = tuple(name for name in fields if hints[name] is str)
-        self.separators = max(len(self.strings) - 1, 0)
         self.number_count = len(fields) - len(self.strings)
         # The numbers come first in every record, so that both parts are slices.
         assert fields[self.number_count :] == self.strings, record_type
@@ -94,10 +93,12 @@ def frame_of(layout: Layout, numbers: Sequence[int | bytes], strings: tuple[str,
     Raises `struct.error` where a number has more than 64 bits.
     """
     text = "\0".join(strings)
-    body = text.encode("utf-8", "replace")
-    # Whether a string is clipped must not depend on the others: a task's start and its end must
-    # carry the same id.
-    if len(body) > _SMALLEST_LIMIT_BYTES or text.count("\0") != layout.separators:
+    try:
+        body = text.encode()  # half the cost of naming what is to be done about surrogates
+    except UnicodeEncodeError:
+        body = text.encode("utf-8", "replace")
+    # Clipped or not must not depend on the other strings: a start and its end name one id.
+    if len(body) > _SMALLEST_LIMIT_BYTES or "\0" in "".join(strings):
         body = _clipped(layout, strings)
     payload = layout.pack(*numbers) + body
     return (

@@ -15,15 +15,15 @@ import psutil
 
 from otel_celery_memory.probes.descriptors import moved_high, write
 
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
+with contextlib.suppress(ImportError):  # Windows, where there is no /proc either
+    from os import pread
+    from resource import RUSAGE_SELF, getrusage
 
 
 _FOREIGN_PEAK_BYTES = 4 << 20
 _STATUS_BYTES = 1 << 16
 _PEAK = b"\nVmHWM:"
+_NO_PEAK = "this platform has no peak that can be reset"
 
 
 class ProcessProbe(Protocol):
@@ -36,11 +36,11 @@ class ProcessProbe(Protocol):
     def rss_bytes(self) -> int:
         """RSS now, in bytes."""
 
-    def reset_peak(self) -> bool:
-        """Start a new peak; ``False`` where that is not possible."""
+    def reset_peak(self) -> None:
+        """Start a new peak; raises `OSError` where that is not possible."""
 
     def peak_bytes(self) -> int:
-        """Highest RSS in bytes since `reset_peak` returned ``True``."""
+        """Highest RSS in bytes since `reset_peak`."""
 
     def close(self) -> None:
         """Close the probe's descriptors."""
@@ -83,31 +83,23 @@ class LinuxProcessProbe:
         return self._clear_refs >= 0
 
     def rss_bytes(self) -> int:
-        fields = os.pread(self._statm, 128, 0).split(None, 2)
-        return int(fields[1]) * PAGE_BYTES
+        return int(pread(self._statm, 128, 0).split(b" ", 2)[1]) * PAGE_BYTES
 
-    def reset_peak(self) -> bool:
-        if self._clear_refs < 0:
-            return False
-        try:
-            write(self._clear_refs, b"5")
-        except OSError:
-            return False
-        return True
+    def reset_peak(self) -> None:
+        write(self._clear_refs, b"5")  # EBADF where it could not be opened
 
     def peak_bytes(self) -> int:
         if self._status >= 0:
             return self._high_water_bytes()
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return getrusage(RUSAGE_SELF).ru_maxrss * 1024
 
     def _open_status_if_needed(self, proc: Path) -> None:
         """Read the peak from ``status`` (10 us) where ``ru_maxrss`` is another process's.
 
         After exec it keeps the peak of the process that started this one, and no reset clears it.
         """
-        if not self.reset_peak():
-            self._close_peak()
-        elif self.peak_bytes() > self.rss_bytes() + _FOREIGN_PEAK_BYTES:
+        self.reset_peak()
+        if self.peak_bytes() > self.rss_bytes() + _FOREIGN_PEAK_BYTES:
             self._status = _open(proc / "self" / "status", os.O_RDONLY)
             if not 0 <= self._high_water_bytes() < 2**63:
                 raise ValueError("no size")
@@ -148,11 +140,11 @@ class PsutilProcessProbe:
     def rss_bytes(self) -> int:
         return int(self._process.memory_info().rss)
 
-    def reset_peak(self) -> bool:
-        return False
+    def reset_peak(self) -> None:
+        raise OSError(_NO_PEAK)
 
     def peak_bytes(self) -> int:
-        raise OSError("this platform has no peak that can be reset")
+        raise OSError(_NO_PEAK)
 
     def close(self) -> None:
         """Do nothing: no descriptor is open."""

@@ -95,9 +95,7 @@ class TracemallocSession:
         def in_child() -> None:
             tracer = reference()
             if tracer is not None:
-                tracer._changing = (
-                    native_lock()
-                )  # a thread that does not exist here may have held it
+                tracer._changing = native_lock()  # one of the parent's threads may hold it
                 tracer._replacing = 0
                 tracer.stop()
 

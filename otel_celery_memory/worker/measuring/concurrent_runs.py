@@ -174,7 +174,9 @@ class ConcurrentRuns:
     def _begin_peaks(self, run: Run) -> None:
         # billiard compares the peak of the whole task with max_memory_per_child.
         if not (run.nested and self._keep_peak):
-            run.has_peak = self._probe.reset_peak()
+            run.has_peak = self._probe.resets_peak
+            if run.has_peak:
+                self._probe.reset_peak()
         run.session = self._tracer.session
         if run.session:
             run.traced_bytes = run.traced_peak_bytes = self._tracer.begin()

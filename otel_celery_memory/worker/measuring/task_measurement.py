@@ -54,6 +54,7 @@ class TaskMeasurement:
         self._in_flight = in_flight
         self._probe = probe
         self._concurrent = concurrent
+        self._runs = concurrent.runs
         self._spans = spans
         self._tracing = tracing
         self._clock_ns = clock_ns
@@ -74,8 +75,7 @@ class TaskMeasurement:
         if (
             self._may_be_plain
             and self._plain is None
-            and not self._concurrent.runs
-            and task_id.__class__ is name.__class__ is str
+            and not self._runs
             and not is_tracing()
             and (
                 tracing is None
@@ -86,7 +86,8 @@ class TaskMeasurement:
         else:
             run = self._enter(task)
             task_id, before = str(task_id), self._previous if run.takes_previous else None
-        now_ns, rss_bytes = self._clock_ns(), self._probe.rss_bytes()
+        now_ns = self._clock_ns()
+        rss_bytes = self._probe.rss_bytes()
         if before is None:
             previous_task, retained_bytes = "", ABSENT
         else:
@@ -95,16 +96,19 @@ class TaskMeasurement:
         if run is not None:
             self._started(run, start, task)
             return
-        numbers = (self._pid, now_ns, rss_bytes, retained_bytes, 0)
-        frame = frame_of(STARTED, numbers, (task_id, name, previous_task))
-        if len(frame) > IN_FLIGHT_BYTES:
-            self._started(self._enter(task), start, task)
+        try:
+            numbers = (self._pid, now_ns, rss_bytes, retained_bytes, 0)
+            frame = frame_of(STARTED, numbers, (task_id, name, previous_task))
+            size = len(frame)
+        except TypeError:  # the id or the name is not a string
+            size = IN_FLIGHT_BYTES + 1
+        if size > IN_FLIGHT_BYTES:
+            self._started(self._enter(task), (str(task_id), *start[1:]), task)
             return
         # First what its end needs.
         self._plain, self._previous = start, None
-        self._page[self._at : self._at + len(frame)] = frame
-        if not self._probe.reset_peak():
-            raise OSError("the peak of RSS cannot be reset any more")
+        self._page[self._at : self._at + size] = frame
+        self._probe.reset_peak()
 
     def end(self, task_id: str, task: Any, state: str | None) -> int:
         """A task ends in the calling thread: when, in ns; 0 where its start was not seen.
@@ -185,7 +189,7 @@ class TaskMeasurement:
         plain, concurrent = self._plain, self._concurrent
         if plain is not None:
             self._hand_over(plain, task)
-        if self._in_flight is not None and concurrent.runs:
+        if self._in_flight is not None and self._runs:
             concurrent.forget_ended_threads()
         self._tracing.starting()
         # The request is asked only where a task runs already: it costs more than a probe.
@@ -230,7 +234,7 @@ class TaskMeasurement:
             return
         if self._in_flight is not None:
             # A thread of the task may go on, with tasks of its own.
-            self._in_flight.ended(finished.task_id, idle=idle and not self._concurrent.runs)
+            self._in_flight.ended(finished.task_id, idle=idle and not self._runs)
         if finished.exclusive:
             self._previous = (str(run.task), run.rss_bytes)
         self._tracing.ended(finished)

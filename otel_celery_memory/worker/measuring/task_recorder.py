@@ -202,8 +202,9 @@ class TaskRecorder:
             if os.getpid() != self._pid:
                 self._in_flight = None  # a fork that `begin` was not called in
                 self._open()
-            if self._measurement is not None:
-                self._measurement.start(task_id, task)
+            measurement = self._measurement
+            if measurement is not None:
+                measurement.start(task_id, task)
         except SoftTimeLimitExceeded:
             self._soft_limit.hit(self._pid)
             if self._in_flight is not None:
@@ -221,8 +222,9 @@ class TaskRecorder:
                 return
             if self._soft_limit.pending and not task.request.is_eager:
                 self._soft_limit.ended()
-            if self._measurement is not None:
-                ended_ns = self._measurement.end(task_id, task, state)
+            measurement = self._measurement
+            if measurement is not None:
+                ended_ns = measurement.end(task_id, task, state)
                 if ended_ns > self._heap.due_ns:  # never where it is 0
                     self._heap.sample(self._pid, ended_ns, self.tracing)
             elif self._in_flight is not None:

@@ -92,12 +92,6 @@ class KnownCosts:
         self._costs: dict[str, TaskCosts] = {}
         self._full_until_s = 0.0
 
-    def __len__(self) -> int:
-        return len(self._costs)
-
-    def __contains__(self, task: object) -> bool:
-        return task in self._costs
-
     def of(self, task: str, now_s: float) -> TaskCosts:
         """The costs of this name; a new name gets an entry."""
         costs = self._costs.get(task)

@@ -54,7 +54,7 @@ def test_rss_is_read_again_through_the_same_descriptor(proc: Path) -> None:
 
 def test_a_new_peak_is_asked_for_by_writing_5(proc: Path) -> None:
     probe = LinuxProcessProbe(proc)
-    assert probe.reset_peak() is True
+    probe.reset_peak()
     assert (proc / "self" / "clear_refs").read_text() == "55"  # one when it was opened
     probe.close()
 
@@ -62,7 +62,7 @@ def test_a_new_peak_is_asked_for_by_writing_5(proc: Path) -> None:
 def test_without_clear_refs_there_is_rss_and_no_peak(proc: Path) -> None:
     (proc / "self" / "clear_refs").unlink()
     probe = LinuxProcessProbe(proc)
-    assert (probe.rss_bytes(), probe.reset_peak()) == (7001 * PAGE_BYTES, False)
+    assert (probe.rss_bytes(), probe.resets_peak) == (7001 * PAGE_BYTES, False)
     probe.close()
 
 
@@ -70,7 +70,7 @@ def test_where_clear_refs_refuses_the_write_there_is_no_peak(proc: Path) -> None
     (proc / "self" / "clear_refs").unlink()
     (proc / "self" / "clear_refs").symlink_to("/dev/full")
     probe = LinuxProcessProbe(proc)
-    assert probe.reset_peak() is False
+    assert not probe.resets_peak
     probe.close()
 
 
@@ -80,7 +80,8 @@ def test_the_peak_of_a_process_that_was_started_by_a_larger_one_is_its_own(
 ) -> None:
     (proc / "self" / "status").write_text(STATUS.format(groups=groups))
     probe = LinuxProcessProbe(proc)
-    assert (probe.reset_peak(), probe.peak_bytes()) == (True, 29_000 * 1024)
+    probe.reset_peak()
+    assert (probe.resets_peak, probe.peak_bytes()) == (True, 29_000 * 1024)
     probe.close()
 
 
@@ -92,8 +93,7 @@ def test_where_only_somebody_else_s_peak_can_be_read_there_is_none(
     if content is not None:
         (proc / "self" / "status").write_text(content)
     probe = LinuxProcessProbe(proc)
-    assert (probe.rss_bytes(), probe.reset_peak()) == (7001 * PAGE_BYTES, False)
-    assert not probe.resets_peak
+    assert (probe.rss_bytes(), probe.resets_peak) == (7001 * PAGE_BYTES, False)
     probe.close()
 
 
@@ -110,7 +110,7 @@ def test_a_closed_probe_says_so_and_closes_nothing_twice(proc: Path) -> None:
     probe = LinuxProcessProbe(proc)
     probe.close()
     probe.close()
-    assert probe.reset_peak() is False
+    assert not probe.resets_peak
     with pytest.raises(OSError, match="Bad file descriptor"):
         probe.rss_bytes()
 
@@ -126,9 +126,10 @@ def test_the_descriptors_are_not_handed_to_programs_that_a_task_starts(proc: Pat
 def test_without_proc_psutil_is_asked_and_there_is_no_peak(tmp_path: Path) -> None:
     probe = open_process_probe(tmp_path)
     assert isinstance(probe, PsutilProcessProbe)
-    assert probe.reset_peak() is False
-    with pytest.raises(OSError, match="no peak that can be reset"):
-        probe.peak_bytes()
+    assert not probe.resets_peak
+    for read in (probe.reset_peak, probe.peak_bytes):
+        with pytest.raises(OSError, match="no peak that can be reset"):
+            read()
     probe.close()
 
 
@@ -145,12 +146,12 @@ def test_both_probes_see_what_was_allocated_and_given_back(real: ProcessProbe) -
 
 
 def test_a_peak_that_came_and_went_is_seen_once(real: ProcessProbe) -> None:
-    assert real.reset_peak()
+    real.reset_peak()
     before = real.rss_bytes()
     block = b"x" * (64 * MIB)
     del block
     assert round((real.peak_bytes() - before) / MIB) == 64
-    assert real.reset_peak()
+    real.reset_peak()
     assert round((real.peak_bytes() - before) / MIB) == 0
 
 

@@ -34,9 +34,9 @@ class SteppedMemory(FakeMemory):
         self._step("rss")
         return super().rss_bytes()
 
-    def reset_peak(self) -> bool:
+    def reset_peak(self) -> None:
         self._step("reset")
-        return super().reset_peak()
+        super().reset_peak()
 
     def peak_bytes(self) -> int:
         self._step("peak")

@@ -88,7 +88,7 @@ def test_of_more_names_than_there_is_room_for_the_rest_share_one_place() -> None
     known = KnownCosts(lambda now_s: now_s)
     for number in range(NAMES_MAX + 50):
         known.of(f"t{number}", float(number))
-    assert (len(known), "_other" in known) == (NAMES_MAX, True)
+    assert (len(known._costs), "_other" in known._costs) == (NAMES_MAX, True)
     assert known.of("one more", 300.0) is known.of("and one", 300.0)
     assert known.of("t100", 300.0) is not known.of("one more", 300.0)
 
@@ -103,7 +103,7 @@ def test_a_name_not_seen_for_an_hour_gives_its_place_to_a_new_one() -> None:
     assert ("late" in known, "t0" in known, "_other" in known) == (True, False, False)
     known.of("too early", 3_800.0)
     assert ("too early" in known, "_other" in known) == (False, True)
-    assert len(known) == NAMES_MAX
+    assert len(known._costs) == NAMES_MAX
 
 
 def test_names_that_ran_lately_are_counted() -> None:
