@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
@@ -70,6 +70,7 @@ def exported(telemetry: Telemetry) -> list[str]:
 
 
 @settings(max_examples=settings().max_examples // 2)
+@example(records=[SitesWindow(-1, 0, 0, 0, 0, 1, 0, 0, 0, "")], gone=[], held=[])
 @given(records=STREAMS, gone=st.lists(PIDS, max_size=3), held=STREAMS)
 def test_any_records_are_taken_in_and_what_comes_of_them_can_be_exported(
     records: Sequence[Record], gone: list[int], held: Sequence[Record]
