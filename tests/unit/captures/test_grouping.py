@@ -76,13 +76,9 @@ def test_one_line_in_two_tasks_is_two_groups() -> None:
 
 def test_what_was_not_added_up_over_runs_has_no_mean_and_neither_has_a_task_without_runs() -> None:
     heap = grouped(replace(CAPTURE, kind=HEAP), "line")
-    assert {(group.runs, group.run_bytes, group.run_blocks) for group in heap} == {
-        (None, None, None)
-    }
+    assert {(group.runs, group.run_bytes) for group in heap} == {(None, None)}
     without = grouped(replace(CAPTURE, runs={}), "line")
-    assert {(group.runs, group.run_bytes, group.run_blocks) for group in without} == {
-        (0, None, None)
-    }
+    assert {(group.runs, group.run_bytes) for group in without} == {(0, None)}
 
 
 def test_a_place_is_shown_with_its_function_where_that_is_known() -> None:

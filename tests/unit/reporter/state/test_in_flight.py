@@ -131,7 +131,7 @@ def test_a_start_from_the_slot_counts_for_an_unknown_process_but_not_after_its_e
 
 
 def losses(reporter: Reporter) -> list[tuple[int | None, str, str | None]]:
-    """Slot, reason and task; the signal is known only if the zombie was seen before it was reaped."""
+    """Slot, reason and task; the signal is known only if the zombie was seen in time."""
     return [(slot, reason, task) for slot, reason, _, task in reporter.emitter.exits()]
 
 
