@@ -4,18 +4,28 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 REQUIRE_BROKERS := $(if $(CI),--require-brokers,)
+FAST := tests/unit tests/telemetry tests/grafana tests/semconv
+# More processes than cores, as most of what takes long is waiting for a worker. A test at a time:
+# tests/worker comes first, and what computes fills the gaps.
+PROCESSES ?= 6
+# Where it is set each process that a test starts, hundreds of them, compiles all of this anew.
+export PYTHONDONTWRITEBYTECODE :=
+SPREAD = --numprocesses=$(PROCESSES) --dist=load --maxschedchunk=1 --durations=10
 
-.PHONY: demo test unit stack tools pictures bench soak lint types check-docs docs dashboards semconv \
+.PHONY: demo test test-long unit stack tools pictures bench soak lint types check-docs docs dashboards semconv \
   lowest matrix clean
 
 demo: $(STAMP)  ## The main job on embedded defaults, about 30 seconds
 	@$(BIN)/python -m demo $(ARGS)
 
 test: $(STAMP)  ## Unit, telemetry, dashboard and worker tests
-	$(BIN)/python -m pytest tests/unit tests/telemetry tests/grafana tests/semconv tests/worker $(REQUIRE_BROKERS) $(ARGS)
+	$(BIN)/python -m pytest tests/worker $(FAST) -m "not long" $(SPREAD) $(REQUIRE_BROKERS) $(ARGS)
+
+test-long: $(STAMP)  ## The tests that take minutes each: a soak, Collectors in trouble, many runs
+	$(BIN)/python -m pytest tests/worker $(FAST) -m long $(SPREAD) $(REQUIRE_BROKERS) $(ARGS)
 
 unit: $(STAMP)  ## The fast tests alone
-	$(BIN)/python -m pytest tests/unit tests/telemetry tests/grafana tests/semconv $(ARGS)
+	$(BIN)/python -m pytest $(FAST) -m "not long" --numprocesses=logical --durations=10 $(ARGS)
 
 stack: $(STAMP)  ## Real workers, Collector, Prometheus, VictoriaLogs, Jaeger, Alertmanager
 	$(BIN)/python -m pytest tests/stack $(ARGS)
@@ -57,7 +67,8 @@ semconv: $(STAMP)  ## Write the registry of semantic conventions again from conv
 	$(BIN)/python -m semconv --write
 
 lowest: .venv-lowest/installed  ## The tests against the lowest dependencies that pyproject.toml allows
-	.venv-lowest/bin/python -m pytest tests/unit tests/telemetry tests/worker $(REQUIRE_BROKERS) $(ARGS)
+	.venv-lowest/bin/python -m pytest tests/worker tests/unit tests/telemetry -m "not long" \
+	  $(SPREAD) $(REQUIRE_BROKERS) $(ARGS)
 
 matrix: $(STAMP)  ## The fast tests on every CPython here with each Celery and OpenTelemetry (long)
 	$(BIN)/python -m matrix $(ARGS)

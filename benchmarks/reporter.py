@@ -42,7 +42,7 @@ def main() -> None:
         elapsed_s = time.monotonic() - began_s
         busy_s = _cpu_s(reporter) - before_s - idle_s * elapsed_s
         rss_mib = reporter.memory_info().rss / 2**20
-        dropped = pipe.page.dropped.counts().total
+        dropped = pipe.page.drop_counters.counts().total
         pipe.close()
         supervisor.stop()
     tasks = BURSTS * BURST_TASKS

@@ -107,7 +107,7 @@ def _ours() -> Callable[[], None]:
     TaskSignals(recorder).connect()
 
     def stop() -> None:
-        dropped = pipe.page.dropped.counts().total
+        dropped = pipe.page.drop_counters.counts().total
         pipe.close()
         supervisor.stop()
         if dropped:

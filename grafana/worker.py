@@ -35,6 +35,7 @@ def worker(store: EventStore) -> build.Dashboard:
             _exits(),
             _tasks(),
             _descriptors(),
+            _threads(),
             _swap(),
             *recycling(),
             _lost(store),
@@ -169,6 +170,20 @@ def _descriptors() -> Panel:
             Query(f"max by ({_BY_SLOT}) ({series(c.OPEN_FILES)}{{{OF_SLOT}}})", _SLOT),
             Query(f"min({series(c.OPEN_FILES_LIMIT)}{{{OF_SLOT}}})", "limit"),
         ],
+    )
+
+
+def _threads() -> Panel:
+    return over_time(
+        Question(
+            ids.WORKER_THREADS,
+            "How many threads does each process have?",
+            "Threads by place in the pool, native ones too. A number that grows with each run is "
+            "a task that starts threads and does not end them.",
+            "short",
+            _NO_PROCESS,
+        ),
+        [Query(f"max by ({_BY_SLOT}) ({series(c.THREADS)}{{{OF_SLOT}}})", _SLOT)],
     )
 
 

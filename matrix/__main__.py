@@ -12,8 +12,8 @@ from functools import reduce
 from docs import tables
 from matrix.combinations import CELERY, OTEL, Combination, combinations
 from matrix.interpreters import found
-from matrix.results import Result, merged, read, table, write
-from matrix.trial import environments, tried
+from matrix.results import FAILED, Result, merged, read, table, write
+from matrix.trial import environments, occasion, tried
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -33,15 +33,13 @@ def main(arguments: Sequence[str]) -> int:
     # Written at the end alone: the tests that are tried compare the table with the results.
     write(reduce(merged, results, [] if everything else read()))
     print(table(read()))
-    return tables.main(["--write"]) or int(any("failed" in each.outcome for each in results))
+    return tables.main(["--write"]) or int(any(each.outcome == FAILED for each in results))
 
 
 def _tried(chosen: Sequence[Combination], options: argparse.Namespace) -> Iterator[Result]:
+    now, kept = occasion(), environments(os.environ)
     with ThreadPoolExecutor(options.jobs) as pool:
-        trials = {
-            pool.submit(tried, each, environments(os.environ), fresh=options.fresh): each
-            for each in chosen
-        }
+        trials = {pool.submit(tried, each, now, kept, fresh=options.fresh): each for each in chosen}
         for number, trial in enumerate(as_completed(trials), start=1):
             result = trial.result()
             why = f" ({result.why})" if result.why else ""

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from matrix.combinations import CELERY, OTEL, Combination
 
 RESULTS = Path(__file__).with_name("results.json")
-NOT_RUN = "-"
+PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
+
+
+@dataclass(frozen=True, order=True)
+class Occasion:
+    """When the matrix was run, and on what."""
+
+    date: str
+    """Of its beginning, as in 2026-11-21, in UTC."""
+    commit: str
+    """What was checked out; ``and changes`` where there was more in the tree."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +34,18 @@ class Result:
     otel_version: str
     outcome: str
     why: str
+    date: str
+    commit: str
 
     @classmethod
     def of(
-        cls, combination: Combination, *, versions: Mapping[str, str], outcome: str, why: str
+        cls,
+        combination: Combination,
+        occasion: Occasion,
+        *,
+        versions: Mapping[str, str],
+        outcome: str,
+        why: str,
     ) -> Result:
         """Of what was installed; versions are empty where nothing could be."""
         return cls(
@@ -38,7 +56,14 @@ class Result:
             versions.get("opentelemetry-sdk", ""),
             outcome,
             why,
+            occasion.date,
+            occasion.commit,
         )
+
+    @property
+    def occasion(self) -> Occasion:
+        """When it was tried, and on what."""
+        return Occasion(self.date, self.commit)
 
     @property
     def key(self) -> tuple[tuple[int, ...], int, int]:
@@ -66,20 +91,29 @@ def merged(known: Iterable[Result], new: Result) -> list[Result]:
 
 
 def table(results: Sequence[Result]) -> str:
-    """A row for each CPython and OpenTelemetry, a column for each Celery; then the reasons."""
-    cells = {each.key: each for each in results}
-    rows = sorted({each.key[:2] for each in results})
+    """A row for each CPython and OpenTelemetry, a column for each Celery; below, when and why."""
+    ordered = sorted(results, key=lambda each: each.key)
+    cells = {each.key: each for each in ordered}
     lines = ["| CPython | OpenTelemetry |" + "".join(f" Celery {series} |" for series in CELERY)]
     lines.append("| --- | --- |" + " --- |" * len(CELERY))
-    for version, level in rows:
+    for version, level in sorted({each.key[:2] for each in ordered}):
         of_row = [cells.get((version, level, column)) for column in range(len(CELERY))]
         installed = {each.otel_version for each in of_row if each and each.otel_version}
         otel = ", ".join(sorted(installed)) or OTEL[level]
         shown = "".join(f" {each.outcome if each else NOT_RUN} |" for each in of_row)
         lines.append(f"| {'.'.join(map(str, version))} | {otel} |{shown}")
-    reasons = [
-        f"- CPython {each.python}, Celery {each.celery}, {each.otel} OpenTelemetry: {each.why}"
-        for each in sorted(results, key=lambda each: each.key)
-        if each.why
-    ]
-    return "\n".join(lines + (["", *reasons] if reasons else []))
+    reasons = [f"- {_name(each)}: {each.why}" for each in ordered if each.why]
+    return "\n".join([*lines, "", *_occasions(ordered), *reasons])
+
+
+def _occasions(ordered: Sequence[Result]) -> Iterator[str]:
+    """A line for each date and commit: what was tried then."""
+    occasions = sorted({each.occasion for each in ordered})
+    for occasion in occasions:
+        then = [_name(each) for each in ordered if each.occasion == occasion]
+        tried = "; ".join(then) if len(occasions) > 1 else "all that was tried"
+        yield f"- {occasion.date}, commit {occasion.commit}: {tried}"
+
+
+def _name(result: Result) -> str:
+    return f"CPython {result.python}, Celery {result.celery}, {result.otel} OpenTelemetry"

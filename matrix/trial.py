@@ -8,15 +8,17 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 
 from matrix.combinations import Combination
-from matrix.results import Result
+from matrix.results import FAILED, NOT_RUN, PASSED, Occasion, Result
 
 ROOT = Path(__file__).resolve().parents[1]
 FAST_TESTS = ("tests/unit", "tests/telemetry")
 _INSTALL_TIMEOUT_S = 900
 _TESTS_TIMEOUT_S = 1_200
+_WRITTEN = (":!matrix/results.json", ":!README.md")
 _TOLD = ("celery", "opentelemetry-sdk")
 _REASON_MAX = 200
 _PLACE = re.compile(r"(?:\w+:/)?/[^\s'\"]+")
@@ -29,8 +31,24 @@ def environments(environ: Mapping[str, str]) -> Path:
     return Path(cache, "otel-celery-memory", "matrix")
 
 
-def tried(combination: Combination, kept: Path, *, fresh: bool = False) -> Result:
-    """What comes of a combination: a count of tests, or why there is none."""
+def occasion() -> Occasion:
+    """Today, and the commit that is checked out; raises where that cannot be asked."""
+    today = datetime.now(timezone.utc).date().isoformat()
+    commit = _git("rev-parse", "--short=12", "HEAD")
+    # What an earlier part of the same run wrote is no change to what is tested.
+    changed = _git("status", "--porcelain", "--", ".", *_WRITTEN)
+    return Occasion(today, f"{commit} and changes" if changed else commit)
+
+
+def _git(*words: str) -> str:
+    told = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True)
+    return told.stdout.strip()
+
+
+def tried(
+    combination: Combination, occasion: Occasion, kept: Path, *, fresh: bool = False
+) -> Result:
+    """What comes of a combination: passed, failed, or why it was not run."""
     # Another pyproject.toml may ask for other things; another checkout is installed elsewhere.
     key = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + os.fsencode(ROOT)).hexdigest()
     directory = kept / f"{combination.name}-{key[:12]}"
@@ -42,29 +60,23 @@ def tried(combination: Combination, kept: Path, *, fresh: bool = False) -> Resul
         why = _install(combination, directory)
         if why is not None:
             shutil.rmtree(directory, ignore_errors=True)
-            return Result.of(combination, versions={}, outcome="not installable", why=why)
+            return Result.of(combination, occasion, versions={}, outcome=NOT_RUN, why=why)
         made.touch()
     versions = _versions(python)
-    ran = _run(
-        [python, "-m", "pytest", *FAST_TESTS, "-q", "-p", "no:cacheprovider"], _TESTS_TIMEOUT_S
-    )
+    # What is skipped is not known to pass.
+    options = ("-q", "-p", "no:cacheprovider", "--strict-skips")
+    ran = _run([python, "-m", "pytest", *FAST_TESTS, *options], _TESTS_TIMEOUT_S)
     outcome, why = outcome_of(ran.returncode, ran.stdout)
-    return Result.of(combination, versions=versions, outcome=outcome, why=why)
+    return Result.of(combination, occasion, versions=versions, outcome=outcome, why=why)
 
 
 def outcome_of(code: int, told: str) -> tuple[str, str]:
-    """(outcome, why it is not good) from what pytest said last."""
-    lines = told.strip().splitlines() or [""]
-    found = re.findall(r"(\d+) (passed|failed|error|skipped)", lines[-1])
-    counts = {what: int(number) for number, what in found}
-    if code == 0 and counts.get("passed"):
-        skipped = f", {counts['skipped']} skipped" if counts.get("skipped") else ""
-        return f"{counts['passed']:,} passed{skipped}", ""
-    bad = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
-    failed = counts.get("failed", 0) + counts.get("error", 0)
-    return f"{failed:,} failed", "; ".join(line.split(" - ")[0] for line in bad[:5]) or reason_of(
-        told
-    )
+    """(outcome, why it is not good) from how pytest ended and what it said."""
+    if code == 0:
+        return PASSED, ""
+    bad = [line for line in told.splitlines() if line.startswith(("FAILED", "ERROR", "SKIPPED"))]
+    named = "; ".join(line.split(" - ")[0] for line in bad[:5])
+    return FAILED, named or reason_of(told)
 
 
 def _install(combination: Combination, directory: Path) -> str | None:

@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 TRIES = 3
 """So often in a row a part raises before it is switched off: a file may be missing for a moment."""
-TELL_AGAIN_S = 30.0
+REPORT_AGAIN_S = 30.0
 
 
 class CircuitBreaker:
@@ -20,14 +20,14 @@ class CircuitBreaker:
     def __init__(
         self,
         indispensable: tuple[str, ...] = (),
-        told: Callable[[str], None] = lambda part: None,
+        on_switched_off: Callable[[str], None] = lambda part: None,
     ) -> None:
         """``indispensable`` parts are said to be off as well, and go on: without them nothing does.
 
         ``told`` is called once with each part that is switched off.
         """
         self._indispensable = indispensable
-        self._told = told
+        self._on_switched_off = on_switched_off
         self._failures: Counter[str] = Counter()
         self._logged: set[str] = set()
         self._off: set[str] = set()
@@ -55,40 +55,40 @@ class CircuitBreaker:
         if self._failures[part] >= TRIES and part not in self._off:
             self._off.add(part)
             logger.error("otel_celery_memory: %s failed again and is switched off", part)
-            self._told(part)
+            self._on_switched_off(part)
 
 
-class Switches:
+class PartSwitches:
     """Parts are on until they are switched off."""
 
-    def __init__(self, tell: Callable[[str], None] = lambda part: None) -> None:
+    def __init__(self, report: Callable[[str], None] = lambda part: None) -> None:
         """``tell`` is told of each part that is off."""
         self._off: set[str] = set()
-        self._tell = tell
-        self._told_s = 0.0
+        self._report = report
+        self._reported_s = 0.0
 
     def switch_off(self, part: str) -> None:
         """A part failed; called while its exception is handled."""
         if part not in self._off:
             self._off.add(part)
             logger.exception("otel_celery_memory: %s failed and is switched off", part)
-            self.tell()
+            self.report()
 
-    def tell_again(self) -> None:
+    def report_again(self) -> None:
         """Now and then: a frame may have been dropped, or a reporter have died."""
-        if self._off and time.monotonic() - self._told_s > TELL_AGAIN_S:
-            self.tell()
+        if self._off and time.monotonic() - self._reported_s > REPORT_AGAIN_S:
+            self.report()
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Tell of all that is off."""
-        self._told_s = time.monotonic()
-        for part in self.off():
-            self._tell(part)
+        self._reported_s = time.monotonic()
+        for part in self.switched_off():
+            self._report(part)
 
     def is_off(self, part: str) -> bool:
         """Whether it failed."""
         return part in self._off
 
-    def off(self) -> list[str]:
+    def switched_off(self) -> list[str]:
         """All that failed."""
         return sorted(self._off)

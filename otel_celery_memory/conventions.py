@@ -27,7 +27,7 @@ LIMIT_SIZE = "celery.memory.limit.size"
 LIMIT_USED = "celery.memory.limit.used"
 EXIT_REASON = "celery.worker.exit.reason"
 EXIT_SIGNAL = "celery.worker.exit.signal"
-EXIT_TOLD_LATE = "celery.worker.exit.told_late"
+EXIT_RECOVERED = "celery.worker.exit.recovered"
 PROCESS_RSS = "celery.worker.process.rss"
 PROCESS_RSS_PEAK = "celery.worker.process.rss_peak"
 PROCESS_PID = "process.pid"
@@ -74,7 +74,7 @@ FRAME_DAMAGED = "damaged"
 """The values of ``celery.memory.frame.kind``."""
 
 PARTS = (
-    "meter",
+    "measurement",
     "spans",
     "tracing",
     "heap",
@@ -227,6 +227,7 @@ OPEN_FILES = Metric(
 OPEN_FILES_LIMIT = Metric(
     "celery.worker.open_files.limit", "UpDownCounter", "{file}", (SLOT,), "Soft descriptor limit"
 )
+THREADS = Metric("celery.worker.threads", "UpDownCounter", "{thread}", (SLOT,), "Threads")
 HEAP_BLOCKS = Metric(
     "celery.worker.heap.blocks",
     "UpDownCounter",
@@ -292,6 +293,7 @@ PROCESS_METRICS = (
     MEMORY_CGROUP_SWAP,
     OPEN_FILES,
     OPEN_FILES_LIMIT,
+    THREADS,
     HEAP_BLOCKS,
     MALLOC_USED,
     MALLOC_FREE,
@@ -355,7 +357,7 @@ TRACING_ABORTED = Metric(
     "celery.memory.tracing.aborted",
     "Counter",
     "{task}",
-    (TASK_NAME,),
+    (),
     "Runs whose tracing was stopped before their end, as it would have cost too much",
 )
 PARTS_SWITCHED_OFF = Metric(
@@ -394,11 +396,11 @@ ALLOCATION_SITE = Event(
         SITE_RUNS,
         SITE_RATE,
     ),
-    "Every `sites_interval`, one for each of the `sites_top` sites that grow fastest: `run` "
-    "left alive by whole runs, `first` by the first one traced in each process where there are no "
-    "others, `process` grown in all since the processes were warm, `slice` alive when a part of a "
-    "run had been traced, or after one that raised; a third of the places is for those that are "
-    "not `run`, where there are any",
+    "Every `sites_interval`, one for each of the `sites_top` sites that grow fastest. Window "
+    "`complete`: left alive by complete runs; `first_run`: by the first run traced in each "
+    "process, where no other was traced; `process`: growth of all processes since they were warm; "
+    "`partial`: alive when a part of a run had been traced, or after a run that raised. A third "
+    "of the places is for windows other than `complete`, where there are any",
 )
 PRESSURE = Event(
     "celery.memory.pressure",
@@ -434,7 +436,7 @@ PROCESS_LOST = Event(
         TASK_AGE,
         SPAN_RSS_START,
         CGROUP_OOM_KILLS,
-        EXIT_TOLD_LATE,
+        EXIT_RECOVERED,
     ),
     "A process of the worker ended otherwise than by shutdown, recycling or shrinking; with the "
     "trace and span id that the message of the task in flight came with, where it was sampled",

@@ -20,7 +20,7 @@ from celery.utils.nodenames import default_nodename
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
 from otel_celery_memory.settings import SettingError, Settings
-from otel_celery_memory.worker.lifecycle.embedded import EmbeddedLifecycle, joined
+from otel_celery_memory.worker.lifecycle.embedded import EmbeddedLifecycle, join_worker
 from otel_celery_memory.worker.lifecycle.prefork import WorkerLifecycle
 from otel_celery_memory.worker.lifecycle.supervisor import can_start_again
 from otel_celery_memory.worker.measuring.signals import connect, disconnect, signal_being_sent
@@ -108,7 +108,7 @@ class Wiring:
             return
         # A spawned child has imported us by itself; any other knows of its worker's start.
         if self._saw_worker or os.environ.get("FORKED_BY_MULTIPROCESSING"):
-            self._embedded = joined(self._settings, self._spans)
+            self._embedded = join_worker(self._settings, self._spans)
             if self._embedded is None:
                 self._embed(self._best())
 

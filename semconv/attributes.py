@@ -69,8 +69,8 @@ ATTRIBUTES = {
         tuple(reason.value for reason in ExitReason), "Why the process ended."
     ),
     "celery.worker.exit.signal": Attribute("int", "Number of the signal that ended it.", (9,)),
-    "celery.worker.exit.told_late": Attribute(
-        "boolean", "Whether the end was found out by a later start of the worker."
+    "celery.worker.exit.recovered": Attribute(
+        "boolean", "Whether a later start of the worker reported the end."
     ),
     "celery.worker.process.rss": Attribute("int", "RSS last seen, in bytes.", (209715200,)),
     "celery.worker.process.rss_peak": Attribute("int", "Highest RSS seen, in bytes.", (314572800,)),
@@ -92,9 +92,9 @@ ATTRIBUTES = {
     ),
     "celery.memory.site.window": Attribute(
         "string",
-        "What the size is of: whole runs, the first one traced in each process, processes since "
-        "they were warm, or a part of a run.",
-        ("run", "first", "process", "slice"),
+        "What the size is of: complete runs, the first run traced in each process, processes "
+        "since they were warm, or a part of a run.",
+        ("complete", "first_run", "process", "partial"),
     ),
     "celery.memory.snapshot.kind": Attribute("string", "What was captured.", ("sites",)),
     "celery.memory.snapshot.reason": Attribute("string", "Why it was captured.", ("asked",)),

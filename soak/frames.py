@@ -64,7 +64,7 @@ def feed(frames: int, names: int) -> Growth:
         early_bytes = _settled_rss(reporter)
         _send(pipe, range(first, tasks), names)
         end_bytes = _settled_rss(reporter)
-        dropped = pipe.page.dropped.counts().total
+        dropped = pipe.page.drop_counters.counts().total
         pipe.close()
         supervisor.stop()
     measured = receiver.received.latest("celery.task.memory.measured")

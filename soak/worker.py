@@ -59,7 +59,7 @@ class SoakWorker:
             raise RuntimeError("no reporter to find the page by")
         page = ControlPage(os.open(_descriptor(reporter, "--page"), os.O_RDWR))
         try:
-            return page.dropped.counts()
+            return page.drop_counters.counts()
         finally:
             page.close()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 import hypothesis
 import pytest
 from hypothesis import HealthCheck, Phase
@@ -41,8 +43,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Make a file that is skipped as a whole fail where that was asked for.
+
+    Here, as pytest-xdist's processes tell of what could not be collected, and not of what was
+    skipped then.
+    """
+    report = yield
+    if report.skipped and collector.config.getoption("--strict-skips"):
+        report.outcome = "failed"
+    return report
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Make a run that skipped something fail where that was asked for."""
+    """Make a run that skipped a test fail where that was asked for.
+
+    Under pytest-xdist by the one process that has a reporter: it hears of all of them.
+    """
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if session.config.getoption("--strict-skips") and reporter and reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -16,9 +17,12 @@ from urllib.request import ProxyHandler, build_opener
 
 T = TypeVar("T")
 LOOPBACK = "127.0.0.1"
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
 POLL_S = 0.05
+_PATIENCE_S = 60.0
+"""Nobody gives up before: with many tests on a busy machine a second may last twenty."""
+_CONNECTIONS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 # A proxy of the environment has no way to this machine's loopback.
 _opener = build_opener(ProxyHandler({}))
@@ -82,12 +86,24 @@ def require(program: str, package: str) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on; held together while choosing, so that they differ."""
+    """Ports nobody listens on; held together while choosing, so that they differ.
+
+    Not of those that the kernel gives to connections: with many tests at once one of them would
+    now and then have a port before the server that it was chosen for.
+    """
     with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind((LOOPBACK, 0))
-        return [each.getsockname()[1] for each in sockets]
+        return [_bound(held.enter_context(socket.socket())) for _ in range(count)]
+
+
+def _bound(sock: socket.socket) -> int:
+    lowest = int(_CONNECTIONS.read_text().split()[0])
+    # A generator of its own: one that is seeded would choose the same in each process.
+    candidates = random.SystemRandom().choices(range(10_000, max(lowest, 10_001)), k=50)
+    for port in (*candidates, 0):
+        with suppress(OSError):
+            sock.bind((LOOPBACK, port))
+            break
+    return int(sock.getsockname()[1])
 
 
 def get(url: str) -> str:
@@ -107,7 +123,11 @@ def answers(url: str) -> bool:
 
 
 def wait_until(what: str, probe: Callable[[], T], timeout_s: float) -> T:
-    """The first true value of ``probe``; `TimeoutError`, naming ``what``, after ``timeout_s``."""
+    """The first true value of ``probe``; `TimeoutError`, naming ``what``, after ``timeout_s``.
+
+    And after a minute at the earliest.
+    """
+    timeout_s = max(timeout_s, _PATIENCE_S)
     deadline = time.monotonic() + timeout_s
     while True:
         value = probe()

@@ -12,19 +12,19 @@ from dataclasses import dataclass
 
 RUNS = "runs"
 """Left alive by traced runs, added up over the runs that `Capture.runs` counts."""
-SLICE = "slice"
+PARTIAL = "partial"
 """Alive when tracing of a part of a task ended: the task may still have freed it."""
 HEAP = "heap"
 """All traced memory that was alive in the processes at one moment."""
 
 KINDS = {
     RUNS: "left alive by traced runs, added up",
-    SLICE: "alive when a part of a task had been traced",
+    PARTIAL: "alive when a part of a task had been traced",
     HEAP: "all that is traced and alive",
 }
 """The kinds of capture, in words."""
 
-ADDED_UP = (RUNS, SLICE)
+ADDED_UP = (RUNS, PARTIAL)
 """Kinds whose sizes are sums over `Capture.runs`: compare their means."""
 _LIBRARY = re.compile(r".*/(?:site-packages|dist-packages|lib(?:64)?/python3\.\d+)/", re.DOTALL)
 """Directories at the start of a path of an installed package or the standard library."""
@@ -91,7 +91,7 @@ class Capture:
     was taken without this package."""
     processes: tuple[CapturedProcess, ...]
     runs: Mapping[str, int]
-    """Traced runs, or slices, by the task's name."""
+    """Traced runs, or parts of runs, by the task's name."""
     sites: tuple[CapturedSite, ...]
     other_bytes: int
     """Bytes at sites beyond the bound on their number."""

@@ -230,23 +230,23 @@ class FrameDecoder:
         return max(at + 1, len(buffer) - len(MAGIC) + 1)
 
 
-class Places(Protocol):
+class InFlightTable(Protocol):
     """Where processes say what they run: the control page."""
 
-    def held(self, slot: int) -> bytes:
+    def in_flight(self, slot: int) -> bytes:
         """What the process in this slot holds; empty where it holds nothing."""
 
     def idle(self, slot: int, pid: int) -> bool:
         """Whether this process says that all that it ran has ended."""
 
 
-def held_by(places: Places, slot: int, pid: int) -> TaskStarted | None:
+def task_in_flight(table: InFlightTable, slot: int, pid: int) -> TaskStarted | None:
     """The start that this process holds; another one may have its slot by now."""
-    held = held_start(places.held(slot))
+    held = decode_in_flight(table.in_flight(slot))
     return held if held is not None and held.pid == pid else None
 
 
-def held_start(held: bytes) -> TaskStarted | None:
+def decode_in_flight(held: bytes) -> TaskStarted | None:
     """The start that a process holds in the control page; ``None`` where there is no whole one."""
     found = FrameDecoder().feed(held)
     return next((record for record in found if isinstance(record, TaskStarted)), None)

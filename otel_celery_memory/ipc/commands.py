@@ -20,7 +20,7 @@ _CAPTURE_MAX = 2**63 - 1
 """What a record can carry."""
 _BODY = struct.Struct("<QQQQQdd")
 _CHECKSUM = struct.Struct("<Q")
-ORDERED_BYTES = _BODY.size + _CHECKSUM.size
+COMMANDS_BYTES = _BODY.size + _CHECKSUM.size
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Balance:
 
 
 @dataclass(frozen=True)
-class Orders:
+class Commands:
     """What the main process wants of those that run tasks.
 
     ``mode`` is empty where the settings' is meant. A capture is of the next ``runs`` runs in each
@@ -61,36 +61,36 @@ class Orders:
     allowance_s: float = 0.0
 
 
-class Ordered:
+class CommandArea:
     """The orders at the head of a page; ``clock_s`` is monotonic."""
 
     def __init__(self, memory: mmap.mmap, clock_s: Callable[[], float]) -> None:
         self._map = memory
         self._clock_s = clock_s
 
-    def number(self) -> bytes:
+    def version(self) -> bytes:
         """Changes with each order; compared before every task, so it is not even decoded."""
         return self._map[:8]
 
-    def write(self, orders: Orders) -> None:
+    def write(self, commands: Commands) -> None:
         """Give orders; one thread of one process at a time may."""
-        number = (int.from_bytes(self.number(), "little") + 1) % 2**64
+        number = (int.from_bytes(self.version(), "little") + 1) % 2**64
         body = _BODY.pack(
             number,
-            TRACING_MODES.index(orders.mode) + 1 if orders.mode else 0,
-            orders.capture,
-            orders.runs,
-            orders.by_signal,
-            orders.until_s,
-            orders.allowance_s,
+            TRACING_MODES.index(commands.mode) + 1 if commands.mode else 0,
+            commands.capture,
+            commands.runs,
+            commands.by_signal,
+            commands.until_s,
+            commands.allowance_s,
         )
-        self._map[:ORDERED_BYTES] = body + _CHECKSUM.pack(crc32(body))
+        self._map[:COMMANDS_BYTES] = body + _CHECKSUM.pack(crc32(body))
 
-    def read(self) -> Orders | None:
+    def read(self) -> Commands | None:
         """The orders; none are given where they make no sense, ``None`` while they are written."""
-        found = self._map[:ORDERED_BYTES]
-        if found == bytes(ORDERED_BYTES):
-            return Orders()
+        found = self._map[:COMMANDS_BYTES]
+        if found == bytes(COMMANDS_BYTES):
+            return Commands()
         body = found[: _BODY.size]
         if crc32(body) != _CHECKSUM.unpack_from(found, _BODY.size)[0]:
             return None
@@ -103,6 +103,6 @@ class Ordered:
             or not 0 <= allowance_s <= CAPTURE_SECONDS_MAX
             or not 0 <= until_s <= self._clock_s() + CAPTURE_SECONDS_MAX
         ):
-            return Orders()
+            return Commands()
         ordered = TRACING_MODES[mode - 1] if mode else ""
-        return Orders(ordered, capture, runs, bool(signal), until_s, allowance_s)
+        return Commands(ordered, capture, runs, bool(signal), until_s, allowance_s)

@@ -27,10 +27,10 @@ from typing import NamedTuple
 
 from otel_celery_memory.ipc.commands import (
     CAPTURE_RUNS_MAX,
-    ORDERED_BYTES,
+    COMMANDS_BYTES,
     Balance,
-    Ordered,
-    Orders,
+    CommandArea,
+    Commands,
 )
 from otel_celery_memory.ipc.shared_memory import new_memory, page_in
 
@@ -38,11 +38,11 @@ _COUNT = struct.Struct("<Q")
 _CELL = struct.Struct("<QQ")
 _COUNT_MAX = 2**63 - 1
 """What OTLP can carry."""
-TOLD_MAX = 4_096
+ACKNOWLEDGED_EXITS_MAX = 4_096
 """More than end in an interval of exports: a successor takes in once more what it brought."""
-_TOLD_COUNT = struct.Struct("<Q")
-_PIDS = struct.Struct(f"<{TOLD_MAX}q")
-TOLD_BYTES = _TOLD_COUNT.size + _PIDS.size
+_EXIT_COUNT = struct.Struct("<Q")
+_PIDS = struct.Struct(f"<{ACKNOWLEDGED_EXITS_MAX}q")
+_EXITS_BYTES = _EXIT_COUNT.size + _PIDS.size
 
 
 class DropCounts(NamedTuple):
@@ -63,7 +63,7 @@ class DropCounts(NamedTuple):
         return DropCounts(*(now - then for now, then in zip(self, before, strict=True)))
 
 
-NOTHING = DropCounts(0, 0, 0)
+NO_DROPS = DropCounts(0, 0, 0)
 
 
 class DropCounters:
@@ -112,33 +112,33 @@ class AcknowledgedExits:
     def add(self, pid: int) -> None:
         """The end of this process has been told; called by the loop and by who sends events."""
         with self._lock:
-            (count,) = _TOLD_COUNT.unpack_from(self._page, self._at)
-            place = self._at + _TOLD_COUNT.size + 8 * (count % TOLD_MAX)
+            (count,) = _EXIT_COUNT.unpack_from(self._page, self._at)
+            place = self._at + _EXIT_COUNT.size + 8 * (count % ACKNOWLEDGED_EXITS_MAX)
             struct.pack_into("<q", self._page, place, pid)
-            _TOLD_COUNT.pack_into(self._page, self._at, (count + 1) % 2**64)
+            _EXIT_COUNT.pack_into(self._page, self._at, (count + 1) % 2**64)
 
     def pids(self) -> frozenset[int]:
         """The processes whose ends were told last."""
-        found = _PIDS.unpack_from(self._page, self._at + _TOLD_COUNT.size)
+        found = _PIDS.unpack_from(self._page, self._at + _EXIT_COUNT.size)
         return frozenset(pid for pid in found if pid > 0)
 
 
 SLOTS = 512
-_LEDGER = struct.Struct("<8d")
+_BALANCE = struct.Struct("<8d")
 _CAPTURED = struct.Struct("<QQ")
-_CELL_BYTES = _LEDGER.size + _CAPTURED.size
-_CELLS_AT = ORDERED_BYTES
+_CELL_BYTES = _BALANCE.size + _CAPTURED.size
+_CELLS_AT = COMMANDS_BYTES
 _DROPPED_AT = _CELLS_AT + SLOTS * _CELL_BYTES
 _BEAT = struct.Struct("<d")
 _BEAT_AT = _DROPPED_AT + DropCounters.size_bytes(SLOTS)
-_HELD_AT = 64 * 1024
-_PLACE_BYTES = 512
+_IN_FLIGHT_AT = 64 * 1024
+_AREA_BYTES = 512
 _OWNER = struct.Struct("<q")
-HELD_BYTES = _PLACE_BYTES - _OWNER.size
+IN_FLIGHT_BYTES = _AREA_BYTES - _OWNER.size
 UNKNOWN, IDLE = 0, 1
 """First bytes of a slot's place: nobody says what its process runs; all that it ran has ended."""
-_TOLD_AT = _HELD_AT + SLOTS * _PLACE_BYTES
-PAGE_BYTES = _TOLD_AT + TOLD_BYTES
+_EXITS_AT = _IN_FLIGHT_AT + SLOTS * _AREA_BYTES
+PAGE_BYTES = _EXITS_AT + _EXITS_BYTES
 
 
 class ControlPage:
@@ -149,9 +149,9 @@ class ControlPage:
         self.fd = fd
         self._clock_s = clock_s
         self._map = mmap.mmap(fd, PAGE_BYTES)
-        self._ordered = Ordered(self._map, clock_s)
-        self.told = AcknowledgedExits(self._map, _TOLD_AT)
-        self.dropped = DropCounters(self._map, _DROPPED_AT, SLOTS, _index)
+        self._commands = CommandArea(self._map, clock_s)
+        self.acknowledged_exits = AcknowledgedExits(self._map, _EXITS_AT)
+        self.drop_counters = DropCounters(self._map, _DROPPED_AT, SLOTS, _index)
 
     @classmethod
     def create(
@@ -171,54 +171,54 @@ class ControlPage:
         """A new page in an empty file; raises `OSError` where there is no room for it."""
         return page_in(fd, PAGE_BYTES, cls, "control page")
 
-    def orders_number(self) -> bytes:
+    def commands_version(self) -> bytes:
         """Changes with each order."""
-        return self._ordered.number()
+        return self._commands.version()
 
-    def order(self, orders: Orders) -> None:
+    def set_commands(self, commands: Commands) -> None:
         """Give orders; the main process alone does, one thread at a time."""
-        self._ordered.write(orders)
+        self._commands.write(commands)
 
-    def whole_orders(self) -> Orders | None:
+    def read_commands(self) -> Commands | None:
         """The orders as they are now; ``None`` while they are being written, or damaged."""
-        return self._ordered.read()
+        return self._commands.read()
 
-    def orders(self) -> Orders:
+    def commands(self) -> Commands:
         """The orders as they are now; none where they are not whole or make no sense."""
-        return self._ordered.read() or Orders()
+        return self._commands.read() or Commands()
 
-    def held_at(self, slot: int) -> tuple[mmap.mmap, int]:
-        """Where the process in this slot holds the frame of its task: `HELD_BYTES` from there.
+    def in_flight_area(self, slot: int) -> tuple[mmap.mmap, int]:
+        """Where the process in this slot holds the frame of its task: `IN_FLIGHT_BYTES` from there.
 
         It writes the whole frame, and `IDLE` in its first byte when the task has ended.
         """
-        return self._map, _held_at(slot)
+        return self._map, _in_flight_at(slot)
 
     def claim(self, slot: int, pid: int) -> None:
         """This process has the slot from now on, and has run nothing yet."""
-        at = _held_at(slot)
+        at = _in_flight_at(slot)
         self._map[at] = UNKNOWN
-        _OWNER.pack_into(self._map, at + HELD_BYTES, pid)
+        _OWNER.pack_into(self._map, at + IN_FLIGHT_BYTES, pid)
         self._map[at] = IDLE
 
-    def held(self, slot: int) -> bytes:
+    def in_flight(self, slot: int) -> bytes:
         """What the process in this slot holds; to be decoded, which tells whether it is whole."""
-        at = _held_at(slot)
-        return self._map[at : at + HELD_BYTES] if self._map[at] > IDLE else b""
+        at = _in_flight_at(slot)
+        return self._map[at : at + IN_FLIGHT_BYTES] if self._map[at] > IDLE else b""
 
     def idle(self, slot: int, pid: int) -> bool:
         """Whether this process says that all that it ran has ended."""
-        at = _held_at(slot)
-        said = has_place(slot) and self._map[at] == IDLE
-        return said and _OWNER.unpack_from(self._map, at + HELD_BYTES) == (pid,)
+        at = _in_flight_at(slot)
+        said = has_in_flight_area(slot) and self._map[at] == IDLE
+        return said and _OWNER.unpack_from(self._map, at + IN_FLIGHT_BYTES) == (pid,)
 
-    def clear(self, slot: int) -> None:
+    def clear_in_flight(self, slot: int) -> None:
         """Nothing is held: what its process had held when it died has been told."""
-        self._map[_held_at(slot)] = UNKNOWN
+        self._map[_in_flight_at(slot)] = UNKNOWN
 
     def save(self, slot: int, balance: Balance) -> None:
         """Keep what the process in this slot earned and spent."""
-        _LEDGER.pack_into(
+        _BALANCE.pack_into(
             self._map,
             _cell(slot),
             balance.task_s,
@@ -233,7 +233,7 @@ class ControlPage:
 
     def load(self, slot: int) -> Balance:
         """What the process before earned and spent; nothing where that makes no sense."""
-        found = _LEDGER.unpack_from(self._map, _cell(slot))
+        found = _BALANCE.unpack_from(self._map, _cell(slot))
         if not all(math.isfinite(value) and 0 <= value < 1e12 for value in found):
             return Balance()
         return Balance(*found)
@@ -243,14 +243,14 @@ class ControlPage:
 
         Not known where slots share a cell.
         """
-        number, windows = _CAPTURED.unpack_from(self._map, _cell(slot) + _LEDGER.size)
+        number, windows = _CAPTURED.unpack_from(self._map, _cell(slot) + _BALANCE.size)
         known = number == capture and _index(slot) < SLOTS - 1
         return min(windows, CAPTURE_RUNS_MAX) if known else 0
 
     def count_captured(self, slot: int, capture: int) -> None:
         """One more window of this capture has been sent from this slot."""
         windows = self.captured(slot, capture) + 1
-        _CAPTURED.pack_into(self._map, _cell(slot) + _LEDGER.size, capture, windows)
+        _CAPTURED.pack_into(self._map, _cell(slot) + _BALANCE.size, capture, windows)
 
     def totals(self) -> tuple[float, float]:
         """Seconds of task time and of tracing, of all slots since the worker started."""
@@ -272,13 +272,13 @@ class ControlPage:
             os.close(self.fd)
 
 
-def has_place(slot: int) -> bool:
+def has_in_flight_area(slot: int) -> bool:
     """Whether the process in this slot holds its task in a place of its own: a child's does."""
     return 0 <= slot < SLOTS - 2
 
 
-def _held_at(slot: int) -> int:
-    return _HELD_AT + _index(slot) * _PLACE_BYTES
+def _in_flight_at(slot: int) -> int:
+    return _IN_FLIGHT_AT + _index(slot) * _AREA_BYTES
 
 
 def _cell(slot: int) -> int:

@@ -15,11 +15,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-VARIABLE = "OTEL_CELERY_MEMORY_CHANNEL"
+VARIABLE = "OTEL_CELERY_MEMORY_FIFO"
 
 
 @dataclass(frozen=True)
-class Rendezvous:
+class FifoDirectory:
     """The directory of one worker, its main process's pid, and ``worker_max_memory_per_child``."""
 
     directory: Path
@@ -27,7 +27,7 @@ class Rendezvous:
     max_memory_kib: int
 
     @classmethod
-    def make(cls, max_memory_kib: int) -> Rendezvous:
+    def create(cls, max_memory_kib: int) -> FifoDirectory:
         """A new directory with a FIFO; raises `OSError` where there is no place for it."""
         if not hasattr(os, "mkfifo"):
             raise OSError("this system has no FIFOs")
@@ -41,7 +41,7 @@ class Rendezvous:
         return made
 
     @classmethod
-    def named(cls, environ: Mapping[str, str]) -> Rendezvous | None:
+    def from_environ(cls, environ: Mapping[str, str]) -> FifoDirectory | None:
         """What the environment names; ``None`` where it names nothing of that form."""
         pid, _, rest = environ.get(VARIABLE, "").partition(":")
         kib, _, directory = rest.partition(":")
@@ -61,7 +61,7 @@ class Rendezvous:
         """The control page."""
         return self.directory / "page"
 
-    def text(self) -> str:
+    def environ_value(self) -> str:
         """The variable's value."""
         return f"{self.main_pid}:{self.max_memory_kib}:{self.directory}"
 
@@ -75,7 +75,7 @@ class Rendezvous:
         return own and stat.S_ISDIR(found.st_mode)
 
     def remove(self) -> None:
-        """Take away what `make` made; what somebody else put there stays."""
+        """Take away what `create` made; what somebody else put there stays."""
         if not self.is_private():
             return
         with contextlib.suppress(OSError):

@@ -51,14 +51,14 @@ class Journal:
     def __init__(self, fd: int) -> None:
         self._map = mmap.mmap(fd, _DATA_AT + JOURNAL_BYTES)
         self._lock = Lock()
-        self._number, self._base, self._taken, self.read_to, announced = self._found()
+        self._number, self._base, self._acknowledged, self.read_to, announced = self._found()
         if self._has_come(announced):
             self.read_to += announced
         self._announced = 0
 
-    def left(self) -> bytes:
+    def unacknowledged(self) -> bytes:
         """What was read and not taken: by this reporter or by the one before it."""
-        return self._map[self._place(self._taken) : self._place(self.read_to)]
+        return self._map[self._place(self._acknowledged) : self._place(self.read_to)]
 
     def read(self, fd: int) -> bytes:
         """What can be read now, empty at the end; raises `BlockingIOError` as `os.read` does."""
@@ -78,11 +78,11 @@ class Journal:
                 self._write()
             return self._map[at : at + count]
 
-    def taken(self, position: int) -> None:
+    def acknowledge(self, position: int) -> None:
         """An endpoint has what was told of all up to here."""
         with self._lock:
-            if self._taken < position <= self.read_to:
-                self._taken = position
+            if self._acknowledged < position <= self.read_to:
+                self._acknowledged = position
                 self._write()
 
     def close(self) -> None:
@@ -90,18 +90,18 @@ class Journal:
         self._map.close()
 
     def _make_room(self) -> None:
-        left = self.read_to - self._taken
+        left = self.read_to - self._acknowledged
         if left == 0 and self._base != self.read_to:
             self._base = self.read_to
             self._write()
         if self._place(self.read_to) + _READ_BYTES <= len(self._map):
             return
-        if left <= self._taken - self._base:
+        if left <= self._acknowledged - self._base:
             # Beside where it is: who dies meanwhile leaves it whole.
-            self._map.move(_DATA_AT, self._place(self._taken), left)
-            self._base = self._taken
+            self._map.move(_DATA_AT, self._place(self._acknowledged), left)
+            self._base = self._acknowledged
         else:
-            self._base = self._taken = self.read_to
+            self._base = self._acknowledged = self.read_to
         self._write()
 
     def _place(self, position: int) -> int:
@@ -119,7 +119,7 @@ class Journal:
 
     def _write(self) -> None:
         self._number += 1
-        header = (self._number, self._base, self._taken, self.read_to, self._announced)
+        header = (self._number, self._base, self._acknowledged, self.read_to, self._announced)
         checksum = crc32(_HEADER.pack(*header))
         _CHECKED.pack_into(self._map, self._number % 2 * _CHECKED.size, *header, checksum)
 
@@ -127,10 +127,10 @@ class Journal:
         found = [(0, 0, 0, 0, 0)]
         for at in (0, _CHECKED.size):
             *header, checksum = _CHECKED.unpack_from(self._map, at)
-            number, base, taken, read_to, announced = header
+            number, base, acknowledged, read_to, announced = header
             whole = crc32(_HEADER.pack(*header)) == checksum
-            if whole and base <= taken <= read_to <= base + JOURNAL_BYTES - announced:
-                found.append((number, base, taken, read_to, announced))
+            if whole and base <= acknowledged <= read_to <= base + JOURNAL_BYTES - announced:
+                found.append((number, base, acknowledged, read_to, announced))
         return max(found)
 
 

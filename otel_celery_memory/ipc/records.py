@@ -111,20 +111,20 @@ class TaskFinished(NamedTuple):
 
 
 class WindowKind(int, Enum):
-    """What the sites of a window are.
+    """What the sites of a window show; the names, in lower case, are ``celery.memory.site.window``.
 
-    ``RUN``: left alive by one whole run of the task. ``SLICE``: alive when the tracing of a part
-    of one was stopped, or after one that raised: perhaps not left behind. ``PROCESS``: growth of
-    the process's whole live heap since a baseline. ``HEAP``: all that is traced and alive.
-    ``FIRST`` is what the reporter makes of a ``RUN`` that is the task's first one traced in its
-    process: what a process sets up for good is among it.
+    ``COMPLETE``: left alive by one complete run of the task. ``PARTIAL``: alive when the tracing
+    of a part of a run was stopped, or after a run that raised; it may be freed later. ``PROCESS``:
+    growth of the process's whole live heap since a baseline. ``HEAP``: all that is traced and
+    alive. ``FIRST_RUN``: what the reporter makes of a ``COMPLETE`` window if it is the task's first
+    one in its process; such a run also allocates what the process keeps for good.
     """
 
-    RUN = 0
-    SLICE = 1
+    COMPLETE = 0
+    PARTIAL = 1
     PROCESS = 2
     HEAP = 3
-    FIRST = 4
+    FIRST_RUN = 4
 
 
 class SitesWindow(NamedTuple):

@@ -17,10 +17,10 @@ import psutil
 from otel_celery_memory.probes.procfs import (
     PROC,
     keyed_numbers,
-    kib_numbers,
     lines,
     read_rlimits,
     read_small,
+    status_numbers,
     whole_number,
 )
 
@@ -237,14 +237,14 @@ def oom_kill_counter(pid: int, proc: Path = PROC, mount: Path = MOUNT) -> Callab
 
 def read_host_usage(proc: Path = PROC) -> tuple[int, int] | None:
     """The machine's memory that is not available to anybody, and all of it."""
-    memory = kib_numbers(read_small(proc / "meminfo"))
+    memory = status_numbers(read_small(proc / "meminfo"))
     total, available = memory.get("MemTotal"), memory.get("MemAvailable")
     return None if total is None or available is None else (max(total - available, 0), total)
 
 
 def host_bytes(proc: Path = PROC) -> int | None:
     """The machine's memory."""
-    total = kib_numbers(read_small(proc / "meminfo")).get("MemTotal")
+    total = status_numbers(read_small(proc / "meminfo")).get("MemTotal")
     if total is not None:
         return total
     try:

@@ -67,16 +67,16 @@ def keyed_numbers(text: str) -> dict[str, int]:
     return found
 
 
-def kib_numbers(text: str) -> dict[str, int]:
-    """``Name:   123 kB`` lines, as in ``status`` and ``meminfo``, in bytes."""
+def status_numbers(text: str) -> dict[str, int]:
+    """``Name:  123 kB`` lines, as in ``status`` and ``meminfo``, in bytes; ``Name:  123`` as is."""
     found: dict[str, int] = {}
     for line in lines(text):
         name, _, rest = line.partition(":")
-        parts = rest.split()
-        if len(parts) == 2 and parts[1] == "kB":
-            size = in_bytes(whole_number(parts[0]), 1024)
-            if size is not None:
-                found[name] = size
+        number, *unit = rest.split() or [""]
+        if unit in ([], ["kB"]):
+            value = in_bytes(whole_number(number), 1024 if unit else 1)
+            if value is not None:
+                found[name] = value
     return found
 
 
@@ -91,6 +91,7 @@ class ProcessReading:
     proportional_bytes: int | None = None
     open_files: int | None = None
     open_files_limit: int | None = None
+    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -180,19 +181,20 @@ def read_process(pid: int, proc: Path = PROC) -> ProcessReading | None:
     if rss_bytes is None:
         return None
     directory = proc / str(pid)
-    status = kib_numbers(read_small(directory / "status"))
+    status = status_numbers(read_small(directory / "status"))
     return ProcessReading(
         rss_bytes=rss_bytes,
         virtual_bytes=status.get("VmSize"),
         swap_bytes=status.get("VmSwap"),
         open_files=_open_files(directory / "fd"),
         open_files_limit=read_rlimits(pid, proc).open_files,
+        threads=status.get("Threads"),
     )
 
 
 def read_shared(pid: int, proc: Path = PROC) -> SharedMemory:
     """USS and PSS: 150 us and more, and the process's memory map is locked for it."""
-    rollup = kib_numbers(read_small(proc / str(pid) / "smaps_rollup"))
+    rollup = status_numbers(read_small(proc / str(pid) / "smaps_rollup"))
     own = [rollup[name] for name in ("Private_Clean", "Private_Dirty") if name in rollup]
     return SharedMemory(
         unique_bytes=in_bytes(sum(own), 1) if own else None, proportional_bytes=rollup.get("Pss")

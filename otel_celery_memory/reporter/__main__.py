@@ -23,8 +23,8 @@ from typing import Any
 
 from otel_celery_memory.circuit_breaker import CircuitBreaker
 from otel_celery_memory.ipc.codec import FrameDecoder
-from otel_celery_memory.ipc.control_page import NOTHING, ControlPage
-from otel_celery_memory.ipc.fifo import Rendezvous
+from otel_celery_memory.ipc.control_page import NO_DROPS, ControlPage
+from otel_celery_memory.ipc.fifo import FifoDirectory
 from otel_celery_memory.ipc.journal import Journal
 from otel_celery_memory.ipc.records import slot_name
 from otel_celery_memory.ipc.status_page import StatusPage
@@ -65,7 +65,7 @@ def main(argv: list[str]) -> None:
     # Drops that earlier reporters exported: a cumulative sum goes on where it was, so Prometheus
     # sees no gap; a delta is exported once.
     delta = wants_delta()
-    drops_before = page.dropped.counts() if delta and options.restarts else NOTHING
+    drops_before = page.drop_counters.counts() if delta and options.restarts else NO_DROPS
 
     def pids() -> dict[str, int]:
         found = {
@@ -86,7 +86,7 @@ def main(argv: list[str]) -> None:
 
     def acknowledge_lost(events: Sequence[Any]) -> None:
         for pid in lost_pids(events):
-            page.told.add(pid)
+            page.acknowledged_exits.add(pid)
 
     pipeline = open_pipeline(
         options.worker, settings.export_interval, os.environ, acknowledge_lost, record_reader
@@ -108,12 +108,12 @@ def main(argv: list[str]) -> None:
             limits=lambda: read_limits(options.main_pid),
             limits_used=lambda: limit_usage.latest,
             max_memory_per_child_bytes=max_memory_bytes,
-            frames_dropped=lambda: page.dropped.counts().since(drops_before),
+            frames_dropped=lambda: page.drop_counters.counts().since(drops_before),
             reporter_restarts=1 if delta and options.restarts else options.restarts,
             tracing_share=tracing.share,
             switched_off=breaker.switched_off,
         ),
-        page.told.add,
+        page.acknowledged_exits.add,
     )
     selector = DefaultSelector()
     oom_kills = oom_kill_counter(os.getpid())
@@ -130,7 +130,7 @@ def main(argv: list[str]) -> None:
         ),
         selector,
         settings.sites_interval,
-        page.dropped.count_damaged,
+        page.drop_counters.count_damaged,
         InFlightTasks(page, emitter),
         oom_kills,
         pipeline.send_events,
@@ -142,7 +142,7 @@ def main(argv: list[str]) -> None:
         for lost, seen_ns in [] if options.restarts else last_state.recover(oom_kills()):
             emitter.emit_lost(lost, seen_ns)
         if options.restarts and pipeline.checkpointed:
-            service.resume(page.told.pids())
+            service.resume(page.acknowledged_exits.pids())
         service.run()
     finally:
         _flush(options, pipeline, last_state)
@@ -168,9 +168,9 @@ def _flush(options: argparse.Namespace, pipeline: Pipeline, last_state: NoLastSt
         last_state.discard()
     else:
         logger.warning("the last telemetry could not be sent within %.0f s", FLUSH_TIMEOUT_S)
-    rendezvous = Rendezvous.named(os.environ)
-    if rendezvous is not None and rendezvous.main_pid == options.main_pid:
-        rendezvous.remove()  # if the main process was killed, it could not
+    fifo_directory = FifoDirectory.from_environ(os.environ)
+    if fifo_directory is not None and fifo_directory.main_pid == options.main_pid:
+        fifo_directory.remove()  # if the main process was killed, it could not
     sys.stdout.flush()
     # Threads of exporters that still retry would keep the interpreter alive.
     os._exit(0)

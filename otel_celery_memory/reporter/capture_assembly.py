@@ -10,7 +10,7 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,14 +18,14 @@ from otel_celery_memory.captures.directory import CaptureDirectory
 from otel_celery_memory.captures.format import INT64_MAX
 from otel_celery_memory.captures.model import (
     HEAP,
+    PARTIAL,
     RUNS,
-    SLICE,
     Capture,
     CapturedProcess,
     CapturedSite,
     CaptureError,
 )
-from otel_celery_memory.ipc.commands import Orders
+from otel_celery_memory.ipc.commands import Commands
 from otel_celery_memory.ipc.records import MAIN_SLOT, Site, SitesWindow, WindowKind, slot_name
 from otel_celery_memory.reporter.sites import CodePlace, SiteKey
 from otel_celery_memory.telemetry.events import Snapshot
@@ -39,7 +39,7 @@ _SITES_MAX = 20_000
 GRACE_S = 2.0
 """How long after the end of a capture its last windows may still arrive."""
 _REMEMBERED = 5
-_KINDS = {WindowKind.RUN: RUNS, WindowKind.SLICE: SLICE, WindowKind.HEAP: HEAP}
+_KINDS = {WindowKind.COMPLETE: RUNS, WindowKind.PARTIAL: PARTIAL, WindowKind.HEAP: HEAP}
 
 
 class CapturedSlots:
@@ -147,6 +147,16 @@ def _clamped(number: int, low: int = -INT64_MAX) -> int:
     return min(max(number, low), INT64_MAX)
 
 
+def _clamped_process(process: CapturedProcess) -> CapturedProcess:
+    """A process within the same bounds: a forged record may have any pid and size."""
+    rss_bytes = process.rss_bytes
+    return replace(
+        process,
+        pid=_clamped(process.pid, 0),
+        rss_bytes=None if rss_bytes is None else _clamped(rss_bytes, 0),
+    )
+
+
 @dataclass(frozen=True)
 class TakenCapture:
     """A completed capture, and its file or why it was not written."""
@@ -186,7 +196,7 @@ class CaptureAssembly:
         self._describe = describe
         self._save = save
         self._clock_s = clock_s
-        self._orders: Orders | None = None
+        self._orders: Commands | None = None
         self._began_s = 0.0
         self._mode = ""
         self._sums: dict[int, WindowSums] = {}
@@ -198,7 +208,7 @@ class CaptureAssembly:
         self.read_orders: Callable[[], object] = lambda: None
         """Called if a window belongs to a capture that is not known yet."""
 
-    def begin(self, orders: Orders, mode: str) -> None:
+    def begin(self, orders: Commands, mode: str) -> None:
         """Begins the capture that ``orders`` ask for, if it is new; ``mode`` is of tracing."""
         if not orders.capture or orders.capture == self._last:
             return
@@ -273,7 +283,7 @@ class CaptureAssembly:
             for taken in reversed(self._taken)
         ]
 
-    def _taken_now(self, orders: Orders, processes: tuple[CapturedProcess, ...]) -> TakenCapture:
+    def _taken_now(self, orders: Commands, processes: tuple[CapturedProcess, ...]) -> TakenCapture:
         capture = self._capture(orders, processes)
         if self._save is None:
             return TakenCapture(orders.capture, capture, None, None)
@@ -283,10 +293,10 @@ class CaptureAssembly:
             logger.error("a capture was not written: %s", error)
             return TakenCapture(orders.capture, capture, None, str(error))
 
-    def _capture(self, orders: Orders, processes: tuple[CapturedProcess, ...]) -> Capture:
-        """Prefers whole runs to slices, which say less; the two do not add up."""
-        kinds = (WindowKind.HEAP, WindowKind.RUN, WindowKind.SLICE)
-        kind = next((kind for kind in kinds if kind in self._sums), WindowKind.RUN)
+    def _capture(self, orders: Commands, processes: tuple[CapturedProcess, ...]) -> Capture:
+        """Prefers whole runs to parts of runs, which show less; the two do not add up."""
+        kinds = (WindowKind.HEAP, WindowKind.COMPLETE, WindowKind.PARTIAL)
+        kind = next((kind for kind in kinds if kind in self._sums), WindowKind.COMPLETE)
         sums = self._sums.get(kind, WindowSums())
         return Capture(
             kind=_KINDS[kind],
@@ -296,7 +306,7 @@ class CaptureAssembly:
             duration_s=round(self._clock_s() - self._began_s, 3),
             frames=self._frames,
             tracing=self._mode,
-            processes=processes,
+            processes=tuple(map(_clamped_process, processes)),
             runs=sums.runs_of_tasks(),
             sites=sums.sites(self._describe),
             other_bytes=sums.other_bytes,

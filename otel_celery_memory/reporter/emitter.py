@@ -89,8 +89,7 @@ class Emitter:
         elif isinstance(record, ProcessUp):
             self._replaced(self._recycling.up(record))
         elif isinstance(record, SitesWindow):
-            if record.aborted:
-                self._counts.aborted[self._names.bounded(record.task)] += 1
+            self._counts.aborted += bool(record.aborted)
             self.sites.window(record)
             self.captures.window(record, self._sender(record.pid))
         elif isinstance(record, Site):
@@ -167,7 +166,7 @@ class Emitter:
 
     def runs_aborted(self) -> int:
         """Runs whose tracing was stopped before their end."""
-        return self._counts.all_aborted()
+        return self._counts.aborted
 
     def switched_off(self) -> list[tuple[str, str]]:
         """Slot and part of each part of the instrumentation that is switched off."""

@@ -68,6 +68,7 @@ def levels_of(context: ReporterContext, state: WorkerState) -> Levels:
         c.MEMORY_VIRTUAL: of_processes("virtual_bytes"),
         c.OPEN_FILES: of_processes("open_files"),
         c.OPEN_FILES_LIMIT: of_processes("open_files_limit"),
+        c.THREADS: of_processes("threads"),
         c.MEMORY_LIMIT: lambda: _limit_levels(context),
         c.LIMIT_UTILIZATION: lambda: _utilization_levels(context.limits_used()),
         c.MEMORY_CGROUP: of_cgroup("cgroup_used_bytes"),

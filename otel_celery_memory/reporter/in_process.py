@@ -21,7 +21,7 @@ from opentelemetry._logs import LoggerProvider
 from opentelemetry.metrics import MeterProvider
 
 from otel_celery_memory import conventions as c
-from otel_celery_memory.ipc.control_page import NOTHING, ControlPage
+from otel_celery_memory.ipc.control_page import NO_DROPS, ControlPage
 from otel_celery_memory.ipc.records import MAIN_SLOT, PartFailed, Record, slot_name
 from otel_celery_memory.probes.limits import read_limits
 from otel_celery_memory.probes.native_threads import is_patched, native_thread
@@ -119,7 +119,7 @@ class InProcessSink:
                 limits=lambda: read_limits(os.getpid()),
                 limits_used=self._limits_used,
                 max_memory_per_child_bytes=None,
-                frames_dropped=lambda: NOTHING,
+                frames_dropped=lambda: NO_DROPS,
                 reporter_restarts=0,
                 tracing_share=share.share,
             ),
@@ -170,7 +170,7 @@ class InProcessSink:
         """The view of this process, for ``inspect memory``."""
         with self._lock:
             self._inspector.tick()
-            return self._inspector.view(self.page.orders().mode or self._mode)
+            return self._inspector.view(self.page.commands().mode or self._mode)
 
     def end(self) -> None:
         """The process ends: exports what was measured, within a bounded time."""

@@ -267,4 +267,4 @@ def _lost(process: SavedProcess, seen_ns: int, oom: bool, oom_kills: int | None)
         task_rss_start_bytes=process.task_rss_start_bytes,
     )
     reason = ExitReason.OOM_KILL if oom else ExitReason.KILLED
-    return LostProcess(snapshot, reason.value, _SIGKILL if oom else None, oom_kills, told_late=True)
+    return LostProcess(snapshot, reason.value, _SIGKILL if oom else None, oom_kills, recovered=True)

@@ -65,7 +65,7 @@ class RecordReader:
 
     def unacknowledged(self) -> Iterator[Record]:
         """Records that an earlier reporter had read and no endpoint has acknowledged."""
-        for record in self._decoder.feed(self._journal.left()):
+        for record in self._decoder.feed(self._journal.unacknowledged()):
             # Parts of a capture become no metric, and the capture may be complete already.
             if not getattr(record, "capture", 0):
                 yield record
@@ -76,7 +76,7 @@ class RecordReader:
 
     def acknowledge(self, position: int) -> None:
         """An endpoint has the metrics of all records up to this position."""
-        self._journal.taken(position)
+        self._journal.acknowledge(position)
 
     def bad_frames(self) -> int:
         """Number of damaged frames since the last call."""

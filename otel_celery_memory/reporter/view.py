@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from otel_celery_memory.captures.model import CapturedProcess
-from otel_celery_memory.ipc.commands import Orders
+from otel_celery_memory.ipc.commands import Commands
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.ipc.records import MAIN_SLOT, slot_name
 from otel_celery_memory.reporter.emitter import Emitter
@@ -68,7 +68,7 @@ class Inspector:
         self._tracing_s = tracing_s
         self._write = write
         self._clock_s = clock_s
-        self._orders = Orders()
+        self._orders = Commands()
         self._view_due_s = clock_s()
         self._ranked_s = clock_s()
         # A child may read the order of a capture before the next tick does.
@@ -95,7 +95,7 @@ class Inspector:
 
     def _read_orders(self) -> str:
         # While new orders are half written, those before apply.
-        self._orders = self._page.whole_orders() or self._orders
+        self._orders = self._page.read_commands() or self._orders
         mode = self._orders.mode or self._mode
         self._emitter.captures.begin(self._orders, mode)
         return mode

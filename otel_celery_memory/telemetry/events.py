@@ -28,9 +28,9 @@ _SEVERITY = {
 class RankedSite:
     """A line of code with the memory that was alive there, and its rank.
 
-    ``size_bytes`` and ``blocks`` are means of a traced run or slice; for ``kind`` ``PROCESS`` they
-    are the growth of all processes since their baselines. ``runs`` is the number of runs or slices.
-    ``rate_bytes_per_minute`` is estimated from all runs of the task, ``None`` for a slice;
+    ``size_bytes`` and ``blocks`` are means of a traced run or part of one; for ``kind`` ``PROCESS``
+    they are the growth of all processes since their baselines. ``runs`` is the number of runs or
+    parts. ``rate_bytes_per_minute`` is estimated from all runs of the task, ``None`` for a part;
     ``size_change_bytes`` is the difference to the event before.
     """
 
@@ -85,7 +85,7 @@ class ProcessSnapshot:
 class LostProcess:
     """A process that ended otherwise than by shutdown or recycling, and the task that it ran.
 
-    ``told_late``: the whole worker was killed, and its next start emits the event. ``span`` is the
+    ``recovered``: the whole worker was killed, and its next start emits the event. ``span`` is the
     task's own or that of its message's sender: trace id, span id and flags, as in records.
     """
 
@@ -93,7 +93,7 @@ class LostProcess:
     reason: str
     signal: int | None
     oom_kills: int | None
-    told_late: bool = False
+    recovered: bool = False
     span: bytes = NO_SPAN
 
 
@@ -144,12 +144,13 @@ class Events:
             c.SITE_RATE: site.rate_bytes_per_minute,
         }
         size = f"{site.size_bytes:,} bytes in {site.blocks:,} blocks"
+        left_by_runs = (
+            f"{site.name} left {size} alive in each of {site.runs} traced runs of {site.task}"
+        )
         body = {
-            WindowKind.RUN: f"{site.name} left {size} alive in each of {site.runs} traced runs "
-            f"of {site.task}",
-            WindowKind.FIRST: f"{site.name} left {size} alive in each of {site.runs} traced runs "
-            f"of {site.task}, each the first in its process",
-            WindowKind.SLICE: f"{size} from {site.name} were alive when a slice of {site.task} "
+            WindowKind.COMPLETE: left_by_runs,
+            WindowKind.FIRST_RUN: f"{left_by_runs}, each the first in its process",
+            WindowKind.PARTIAL: f"{size} from {site.name} were alive when a part of {site.task} "
             f"ended, on the mean of {site.runs}",
             WindowKind.PROCESS: f"{site.name} holds {size} more than when its processes were warm",
         }[site.kind]
@@ -163,10 +164,10 @@ class Events:
             c.EXIT_REASON: lost.reason,
             c.EXIT_SIGNAL: lost.signal,
             c.CGROUP_OOM_KILLS: lost.oom_kills,
-            c.EXIT_TOLD_LATE: True if lost.told_late else None,
+            c.EXIT_RECOVERED: True if lost.recovered else None,
         }
         size = "" if process.rss_bytes is None else f", RSS last seen {process.rss_bytes:,} bytes"
-        late = "; found at the next start" if lost.told_late else ""
+        late = "; found at the next start" if lost.recovered else ""
         body = (
             f"worker process {process.slot} (pid {process.pid}) was lost {process.doing}: "
             f"{lost.reason}{size}{late}"

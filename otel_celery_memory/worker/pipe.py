@@ -106,7 +106,7 @@ class PipeWriter:
 
     def _count_dropped(self, task_end: bool) -> None:
         try:
-            self.page.dropped.count(self.slot, task_end=task_end)
+            self.page.drop_counters.count(self.slot, task_end=task_end)
         except SoftTimeLimitExceeded:
             raise
         except Exception:

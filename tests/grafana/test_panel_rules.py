@@ -121,7 +121,7 @@ BROKEN: list[tuple[rules.Rule, Spoil, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("rule", "spoil", "said"), BROKEN, ids=lambda each: str(each)[:40])
+@pytest.mark.parametrize(("rule", "spoil", "said"), BROKEN, ids=[said for _, _, said in BROKEN])
 def test_a_rule_names_the_panel_that_breaks_it(rule: rules.Rule, spoil: Spoil, said: str) -> None:
     page = copy.deepcopy(PAGES["loki/task"])
     spoil(page)

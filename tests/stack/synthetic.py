@@ -43,7 +43,7 @@ class Shape:
             for number in range(Settings().sites_top):
                 task = f"shop.tasks.number_{number % self.tasks}"
                 yield dict(
-                    zip(metric.attributes, (task, f"shop/{number}.py:1", "run"), strict=True)
+                    zip(metric.attributes, (task, f"shop/{number}.py:1", "complete"), strict=True)
                 )
             return
         values = self._values()

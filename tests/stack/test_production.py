@@ -22,7 +22,7 @@ from tests.stack.servers import Stack, running_stack
 # What VictoriaLogs adds to an event, or says otherwise.
 OF_THE_STORE = {"_time", "_stream", "_stream_id", "severity_number", "scope.name", "scope.version"}
 # No container and no restart of a reporter whose last words are found late.
-NOT_IN_THE_SCENARIO = {c.PROCESS_LOST: {c.CGROUP_OOM_KILLS, c.EXIT_TOLD_LATE}}
+NOT_IN_THE_SCENARIO = {c.PROCESS_LOST: {c.CGROUP_OOM_KILLS, c.EXIT_RECOVERED}}
 FIRED = tuple(f"{PREFIX}{name}" if name in SLOW else name for name in SHIPPED_ALERTS)
 
 

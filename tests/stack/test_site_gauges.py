@@ -35,7 +35,7 @@ def site(name: str) -> RankedSite:
         function="load",
         stack="",
         task="shop.grow",
-        kind=WindowKind.RUN,
+        kind=WindowKind.COMPLETE,
         size_bytes=4096,
         blocks=2,
         size_change_bytes=0,
@@ -81,7 +81,7 @@ def test_a_site_is_three_series_with_task_place_and_window(
         "instance": NODE,
         "celery_task_name": "shop.grow",
         "celery_memory_site_name": "app/feeds.py:41",
-        "celery_memory_site_window": "run",
+        "celery_memory_site_window": "complete",
     }
     assert {each.labels["__name__"]: each.value for each in found} == {
         "celery_memory_site_size_bytes": 4096,

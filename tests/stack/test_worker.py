@@ -81,6 +81,7 @@ def test_net_rss_by_task_is_in_prometheus_and_names_the_leaking_task_first(
         "celery_worker_memory_limit_bytes",
         "celery_worker_memory_virtual_bytes",
         "celery_worker_open_files",
+        "celery_worker_threads",
         "celery_worker_heap_blocks",
         "celery_memory_frames_dropped_total",
         "celery_memory_reporter_restarts_total",

@@ -67,6 +67,7 @@ EXPECTED_METRICS = {
     "celery.worker.memory.proportional": level("By", (FIRST_SLOT, 15)),
     "celery.worker.open_files": level("{file}", (FIRST_SLOT, 16)),
     "celery.worker.open_files.limit": level("{file}", (FIRST_SLOT, 17)),
+    "celery.worker.threads": level("{thread}", (FIRST_SLOT, 18)),
     "celery.worker.memory.limit": level(
         "By",
         ({"celery.memory.limit.kind": "cgroup"}, 1_000),
@@ -102,7 +103,7 @@ EXPECTED_METRICS = {
         "kind": "gauge",
         "points": points(({}, 0.0075)),
     },
-    "celery.memory.tracing.aborted": counter("{task}", (GROW, 1)),
+    "celery.memory.tracing.aborted": counter("{task}", ({}, 1)),
     "celery.memory.parts.switched_off": level(
         "{part}",
         ({"celery.memory.part": "_other"} | SECOND_SLOT, 1),
@@ -123,23 +124,23 @@ def of_site(line: str, window: str, task: Plain = GROW) -> Plain:
 EXPECTED_SITE_GAUGES = {
     "celery.memory.site.size": gauge(
         "By",
-        (of_site("feeds.py:41", "first"), 60_000),
-        (of_site("feeds.py:43", "slice"), 7_000),
+        (of_site("feeds.py:41", "first_run"), 60_000),
+        (of_site("feeds.py:43", "partial"), 7_000),
         (of_site("feeds.py:44", "process", {}), 9_000),
-        (of_site("lib.py:9", "first"), 50),
+        (of_site("lib.py:9", "first_run"), 50),
     ),
     "celery.memory.site.rate": gauge(
         "By/min",
-        (of_site("feeds.py:41", "first"), 240_000),
+        (of_site("feeds.py:41", "first_run"), 240_000),
         (of_site("feeds.py:44", "process", {}), 18_000),
-        (of_site("lib.py:9", "first"), 200),
+        (of_site("lib.py:9", "first_run"), 200),
     ),
     "celery.memory.site.runs": gauge(
         "{run}",
-        (of_site("feeds.py:41", "first"), 1),
-        (of_site("feeds.py:43", "slice"), 1),
+        (of_site("feeds.py:41", "first_run"), 1),
+        (of_site("feeds.py:43", "partial"), 1),
         (of_site("feeds.py:44", "process", {}), 500),
-        (of_site("lib.py:9", "first"), 1),
+        (of_site("lib.py:9", "first_run"), 1),
     ),
 }
 """After the sites of the history are ranked, over 30 seconds."""

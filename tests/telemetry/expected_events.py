@@ -34,7 +34,7 @@ EXPECTED_LOSS = {
 
 
 LATE = LostProcess(
-    ProcessSnapshot("0", 55, 7, 8, "app.die", "9", 1.5, 6), "killed", None, None, told_late=True
+    ProcessSnapshot("0", 55, 7, 8, "app.die", "9", 1.5, 6), "killed", None, None, recovered=True
 )
 EXPECTED_LATE_LOSS = {
     "name": "celery.worker.process_lost",
@@ -48,7 +48,7 @@ EXPECTED_LATE_LOSS = {
         "celery.worker.slot": "0",
         "process.pid": 55,
         "celery.worker.exit.reason": "killed",
-        "celery.worker.exit.told_late": True,
+        "celery.worker.exit.recovered": True,
         "celery.worker.process.rss": 7,
         "celery.worker.process.rss_peak": 8,
         "celery.task.name": "app.die",
@@ -125,7 +125,7 @@ def site_event(rank: int, body: str, **attributes: Any) -> Plain:
 
 OF_ONE_RUN = {
     "celery.task.name": "app.grow",
-    "celery.memory.site.window": "first",
+    "celery.memory.site.window": "first_run",
     "celery.memory.site.runs": 1,
 }
 
@@ -179,11 +179,11 @@ EXPECTED_SITES = [
     ),
     site_event(
         4,
-        "7,000 bytes in 2 blocks from app/feeds.py:43 were alive when a slice of app.grow ended, "
+        "7,000 bytes in 2 blocks from app/feeds.py:43 were alive when a part of app.grow ended, "
         "on the mean of 1",
         **{
             "celery.task.name": "app.grow",
-            "celery.memory.site.window": "slice",
+            "celery.memory.site.window": "partial",
             "celery.memory.site.runs": 1,
             "celery.memory.site.name": "app/feeds.py:43",
             "code.file.path": "/srv/app/feeds.py",

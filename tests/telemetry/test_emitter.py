@@ -23,6 +23,7 @@ from tests.telemetry.expected import (
     EXPECTED_METRICS,
     EXPECTED_SITE_GAUGES,
     EXPECTED_WITHOUT_PROCESSES,
+    counter,
 )
 from tests.telemetry.expected_ends import EXPECTED_AT_ENDS
 from tests.telemetry.expected_events import (
@@ -76,7 +77,7 @@ def emitter_on(telemetry: Telemetry) -> Emitter:
         CaptureAssembly("shop@host", 1, describe, None),
         ReporterContext(
             processes=lambda: {
-                "0": ProcessReading(11, 12, 0, 14, 15, 16, 17),
+                "0": ProcessReading(11, 12, 0, 14, 15, 16, 17, 18),
                 "main": ProcessReading(21),
             },
             limits=lambda: LIMITS,
@@ -216,7 +217,8 @@ def test_before_any_record_only_readings_from_outside_are_exported(
         name for name in EXPECTED_METRICS if name.startswith("celery.worker.heap.")
     }
     left = {k: v for k, v in EXPECTED_METRICS.items() if k not in of_records}
-    assert telemetry.metrics() == left | EXPECTED_WITHOUT_PROCESSES
+    none_yet = {c.TRACING_ABORTED.name: counter("{task}", ({}, 0))}
+    assert telemetry.metrics() == left | EXPECTED_WITHOUT_PROCESSES | none_yet
     assert telemetry.events() == []
 
 

@@ -68,7 +68,7 @@ def test_sites_are_gauges_until_a_ranking_without_them(own: bool) -> None:
         found.append(
             [(p["attributes"][c.TASK_NAME], p["attributes"][c.SITE_WINDOW]) for p in points]
         )
-    assert found == [[("app.grow", "first")], []]
+    assert found == [[("app.grow", "first_run")], []]
     telemetry.meters.shutdown()
 
 

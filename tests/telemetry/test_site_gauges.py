@@ -22,7 +22,7 @@ SITE = RankedSite(
     function="load",
     stack="",
     task="app.grow",
-    kind=WindowKind.RUN,
+    kind=WindowKind.COMPLETE,
     size_bytes=100,
     blocks=2,
     size_change_bytes=100,
@@ -61,7 +61,7 @@ def points_of(
     }
 
 
-OF_SITE = ("app.grow", "app/feeds.py:41", "run")
+OF_SITE = ("app.grow", "app/feeds.py:41", "complete")
 
 
 def test_a_site_is_exported_with_its_task_place_and_window(telemetry: Telemetry) -> None:
@@ -82,7 +82,7 @@ def test_a_site_that_another_has_replaced_is_gone_at_the_next_collection(
     rank(telemetry, SITE)
     points_of(telemetry)
     rank(telemetry, replace(SITE, name="app/feeds.py:44", size_bytes=7))
-    assert points_of(telemetry) == {("app.grow", "app/feeds.py:44", "run"): 7}
+    assert points_of(telemetry) == {("app.grow", "app/feeds.py:44", "complete"): 7}
 
 
 @pytest.mark.parametrize("metric", c.SITE_METRICS, ids=lambda metric: metric.name)
@@ -94,8 +94,8 @@ def test_a_ranking_without_sites_leaves_no_metric(telemetry: Telemetry, metric: 
 
 
 def test_a_slice_has_a_size_and_no_rate(telemetry: Telemetry) -> None:
-    rank(telemetry, replace(SITE, kind=WindowKind.SLICE, rate_bytes_per_minute=None))
-    assert points_of(telemetry) == {("app.grow", "app/feeds.py:41", "slice"): 100}
+    rank(telemetry, replace(SITE, kind=WindowKind.PARTIAL, rate_bytes_per_minute=None))
+    assert points_of(telemetry) == {("app.grow", "app/feeds.py:41", "partial"): 100}
     assert points_of(telemetry, c.SITE_RATE_LEVEL) == {}
 
 
@@ -113,7 +113,7 @@ def test_places_that_read_the_same_are_added(telemetry: Telemetry) -> None:
 
 def test_a_task_that_is_beyond_the_bound_is_other(telemetry: Telemetry) -> None:
     telemetry.site_gauges.update([SITE, replace(SITE, task="app.b")], lambda task: c.OTHER)
-    assert points_of(telemetry) == {("_other", "app/feeds.py:41", "run"): 200}
+    assert points_of(telemetry) == {("_other", "app/feeds.py:41", "complete"): 200}
 
 
 def test_sums_of_more_than_64_bits_do_not_stop_the_export(telemetry: Telemetry) -> None:
@@ -127,7 +127,7 @@ def test_sums_of_more_than_64_bits_do_not_stop_the_export(telemetry: Telemetry) 
 def test_a_file_whose_name_is_no_utf_8_does_not_stop_the_export(telemetry: Telemetry) -> None:
     rank(telemetry, replace(SITE, name="app/\udcff.py:1"))
     assert exported(telemetry) == []
-    assert points_of(telemetry) == {("app.grow", "app/?.py:1", "run"): 100}
+    assert points_of(telemetry) == {("app.grow", "app/?.py:1", "complete"): 100}
 
 
 def test_after_more_places_than_the_sdk_keeps_a_new_one_is_still_exported() -> None:
@@ -135,7 +135,7 @@ def test_after_more_places_than_the_sdk_keeps_a_new_one_is_still_exported() -> N
     for number in range(SDK_SETS_MAX + 100):
         rank(telemetry, replace(SITE, name=f"app/{number}.py:1"))
         telemetry.metrics()
-    assert points_of(telemetry) == {("app.grow", f"app/{SDK_SETS_MAX + 99}.py:1", "run"): 100}
+    assert points_of(telemetry) == {("app.grow", f"app/{SDK_SETS_MAX + 99}.py:1", "complete"): 100}
     telemetry.meters.shutdown()
 
 
@@ -149,15 +149,15 @@ def test_on_a_meter_that_keeps_places_the_first_thousand_have_their_names() -> N
         *(replace(SITE, name=f"new/{number}.py:1", task=f"t{number % 2}") for number in range(3)),
     )
     assert points_of(telemetry) == {
-        ("app.grow", "app/0.py:1", "run"): 100,
-        ("t0", "_other", "run"): 200,
-        ("t1", "_other", "run"): 100,
+        ("app.grow", "app/0.py:1", "complete"): 100,
+        ("t0", "_other", "complete"): 200,
+        ("t1", "_other", "complete"): 100,
     }
     telemetry.meters.shutdown()
 
 
 def test_places_that_a_meter_keeps_fit_into_the_sdk_s_bound() -> None:
-    ranked = (WindowKind.RUN, WindowKind.FIRST, WindowKind.PROCESS, WindowKind.SLICE)
+    ranked = (WindowKind.COMPLETE, WindowKind.FIRST_RUN, WindowKind.PROCESS, WindowKind.PARTIAL)
     # The names, `_other`, and none.
     others = (c.TASK_NAMES_MAX + 2) * len(ranked)
     assert REMEMBERED_MAX + others <= SDK_SETS_MAX

@@ -84,23 +84,23 @@ class ListSink:
         return True
 
 
-class Places:
+class FakeInFlightTable:
     """The places of the control page in which tasks are held, by slot, and who says it is idle."""
 
     def __init__(self, by_slot: dict[int, bytes] | None = None) -> None:
         self.by_slot = by_slot or {}
         self.idle_pids: set[int] = set()
 
-    def held(self, slot: int) -> bytes:
+    def in_flight(self, slot: int) -> bytes:
         return self.by_slot.get(slot, b"")
 
     def idle(self, _: int, pid: int) -> bool:
         return pid in self.idle_pids
 
-    def clear(self, slot: int) -> None:
+    def clear_in_flight(self, slot: int) -> None:
         self.by_slot.pop(slot, None)
 
 
 def ends_to(sink: RecordSink) -> ChildExits:
     """The ends of children that held nothing, told to this one."""
-    return ChildExits(sink, Places())
+    return ChildExits(sink, FakeInFlightTable())

@@ -24,7 +24,7 @@ def test_a_part_that_raises_again_and_again_is_switched_off_with_two_lines(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     told: list[str] = []
-    contained, part = CircuitBreaker(told=told.append), Part()
+    contained, part = CircuitBreaker(on_switched_off=told.append), Part()
     for _ in range(10):
         contained.run("limits", part)
     assert (part.runs, contained.switched_off(), told) == (TRIES, ["limits"], ["limits"])

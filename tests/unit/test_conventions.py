@@ -51,6 +51,7 @@ def test_units_are_bytes_or_seconds_or_say_what_is_counted_and_one_only_for_a_sh
         "{process}",
         "{frame}",
         "{restart}",
+        "{thread}",
         "{part}",
         "{run}",
     }

@@ -30,6 +30,8 @@ app.conf.update(
     worker_pool_start_method=os.environ.get("TEST_START_METHOD", "fork"),
     # Celery 5.5 and later; those before end at once.
     worker_soft_shutdown_timeout=float(os.environ.get("TEST_SOFT_SHUTDOWN_S", "0")),
+    # In four seconds a spawned child may not have come up on a busy machine, and is killed for it.
+    worker_proc_alive_timeout=60.0,
     worker_enable_remote_control="TEST_REMOTE_CONTROL" in os.environ,
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,11 +18,13 @@ from typing import Any
 from celery import Celery
 
 from demo.receiver import Event, Received
-from tests.processes import Server, running, wait_until
+from tests.processes import POLL_S, Server, running, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTROLLED = {"TEST_REMOTE_CONTROL": "1"}
 """For a worker that is to answer remote commands."""
+_READ_WITHIN_S = 3.0
+_ENDED = re.compile(r"\] (?:succeeded|raised|retry|ignored|rejected)|handler raised|revoked task")
 
 
 @dataclass(frozen=True)
@@ -76,17 +79,20 @@ class Worker:
         """Send a task of `tests.worker.app` to this worker."""
         return self.client.send_task(f"tests.worker.app.{task}", args, queue=self.queue, **options)
 
-    def run(self, task: str, *args: Any, timeout_s: float = 30, **options: Any) -> Any:
+    def run(self, task: str, *args: Any, timeout_s: float = 60, **options: Any) -> Any:
         """Send a task and wait for its result."""
         return self.send(task, *args, **options).get(timeout=timeout_s)
 
-    def stop(self, timeout_s: float = 45) -> float:
-        """Warm shutdown; seconds it took.
+    def stop(self, timeout_s: float = 90) -> float:
+        """Warm shutdown, once its main process has read of the ends of its tasks; seconds it took.
 
-        Some 30 where the main process was told to before it had read that a task has begun,
-        whose result can be had by then: billiard's child waits so long for somebody to read it
-        (``GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT``). Seen in one of 75 busy runs.
+        Some 30 where it is told to before it has read that a task has begun, whose result can be
+        had by then: billiard's child waits so long for somebody to read it
+        (``GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT``). Tasks that still run are not waited for.
         """
+        until_s = time.monotonic() + _READ_WITHIN_S
+        while not self._has_read_all() and time.monotonic() < until_s:
+            time.sleep(POLL_S)
         began_s = time.monotonic()
         os.kill(self.pid, signal.SIGTERM)
         self.server.process.wait(timeout_s)
@@ -109,6 +115,21 @@ class Worker:
             if group == "control":
                 return told[0], {}
         return told[0], json.loads(told[1])[self.node]
+
+    def order(self, command: str, **arguments: Any) -> dict[str, Any]:
+        """What this node answers to a remote command: `remote` without starting Celery's program.
+
+        Which costs as much as a worker; that it works is tested once for each command.
+        """
+        (answer,) = self.client.control.broadcast(
+            command, arguments, destination=[self.node], reply=True, timeout=10, limit=1
+        )
+        told: dict[str, Any] = answer[self.node]
+        return told
+
+    def _has_read_all(self) -> bool:
+        log = self.log()
+        return log.count("] received") <= len(_ENDED.findall(log))
 
     def log(self) -> str:
         """All it said."""

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import celery
 import pytest
@@ -22,7 +21,6 @@ from tests.processes import wait_until
 from tests.worker.harness import CONTROLLED, Broker, Start, Worker
 from tests.worker.test_budget import APP, LEAK_BYTES, TASK, line_of
 
-RUNS = 1_000
 POOLS = (["--concurrency=2"], ["--pool=solo"], ["--pool=threads", "--concurrency=2"])
 
 
@@ -50,13 +48,10 @@ def test_inspect_memory_shows_processes_tasks_and_sites_in_every_pool(
     start: Start, broker: Broker, pool: list[str]
 ) -> None:
     with start(arguments=pool, environ=CONTROLLED) as worker:
-        answer: dict[str, Any] = {}
 
         def shown() -> bool:
-            nonlocal answer
-            run_many(worker, 200)
-            _, answer = worker.remote("inspect", "memory", broker=broker)
-            view = answer.get("memory") or {}
+            run_many(worker, 100)
+            view = worker.order("memory").get("memory") or {}
             return bool(view.get("tasks")) and bool(view.get("sites"))
 
         wait_until("a view with tasks and sites", shown, 60)
@@ -93,8 +88,9 @@ def test_the_command_line_accepts_the_commands_and_lists_them(broker: Broker) ->
         assert all(word in shown for word in words), told.stdout + told.stderr
 
 
-def test_two_captures_around_a_thousand_runs_name_the_line_and_the_bytes(
-    start: Start, broker: Broker, tmp_path: Path
+@pytest.mark.parametrize("runs", [100, pytest.param(1_000, marks=pytest.mark.long)])
+def test_two_captures_around_many_runs_name_the_line_and_the_bytes(
+    start: Start, broker: Broker, tmp_path: Path, runs: int
 ) -> None:
     directory = tmp_path / "captures"
     environ = {
@@ -107,8 +103,8 @@ def test_two_captures_around_a_thousand_runs_name_the_line_and_the_bytes(
         worker.remote("control", "memory_capture", "1", broker=broker)
         run_many(worker, 1)
         captured(directory, 1)
-        run_many(worker, RUNS - 1)
-        worker.remote("control", "memory_capture", "1", broker=broker)
+        run_many(worker, runs - 1)
+        worker.order("memory_capture", amount="1")
         run_many(worker, 1)
         before, after = captured(directory, 2)
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
@@ -121,7 +117,7 @@ def test_two_captures_around_a_thousand_runs_name_the_line_and_the_bytes(
     first = json.loads(told.stdout)["top"][0]
     assert first["name"].endswith(f"app.py:{line_of('leaks in churn_and_keep')}")
     # A bytearray of 57 bytes and its buffer in each run.
-    assert first["change"]["size_bytes"] == pytest.approx(RUNS * (LEAK_BYTES + 57), rel=0.05)
+    assert first["change"]["size_bytes"] == pytest.approx(runs * (LEAK_BYTES + 57), rel=0.05)
 
 
 def test_a_capture_of_runs_traces_them_whatever_the_budget_says(
@@ -150,7 +146,7 @@ def test_a_capture_of_runs_traces_them_whatever_the_budget_says(
 
 
 def test_a_capture_of_more_runs_than_a_child_lives_for_is_complete_when_each_place_has_them(
-    start: Start, broker: Broker, tmp_path: Path
+    start: Start, tmp_path: Path
 ) -> None:
     environ = {
         **CONTROLLED,
@@ -160,7 +156,7 @@ def test_a_capture_of_more_runs_than_a_child_lives_for_is_complete_when_each_pla
     tmp_path.chmod(0o700)
     recycled = ["--concurrency=2", "--max-tasks-per-child=2"]
     with start(arguments=recycled, environ=environ) as worker:
-        worker.remote("control", "memory_capture", "5", broker=broker)
+        worker.order("memory_capture", amount="5")
         asked_s = time.monotonic()
         while not list(tmp_path.glob("*.capture.json.gz")):
             assert time.monotonic() - asked_s < RUNS_WITHIN_S / 2, (
@@ -173,19 +169,18 @@ def test_a_capture_of_more_runs_than_a_child_lives_for_is_complete_when_each_pla
 
 
 def test_a_capture_of_runs_stays_one_whoever_wants_all_traced_meanwhile(
-    start: Start, broker: Broker, tmp_path: Path
+    start: Start, tmp_path: Path
 ) -> None:
     environ = {**CONTROLLED, "OTEL_CELERY_MEMORY_CAPTURE_DIRECTORY": str(tmp_path)}
     tmp_path.chmod(0o700)
     with start(arguments=["--concurrency=1"], environ=environ) as worker:
-        worker.remote("control", "memory_capture", "4", broker=broker)
+        worker.order("memory_capture", amount="4")
         run_many(worker, 2)
-        text, _ = worker.remote("control", "memory_tracing", "always", broker=broker)
-        assert "switch from budget to always when it is complete" in text
+        told = worker.order("memory_tracing", mode="always")["error"]
+        assert "switch from budget to always when it is complete" in told
         run_many(worker, 3)
         capture = load_capture(captured(tmp_path, 1)[0].read_bytes())
-        text, _ = worker.remote("control", "memory_tracing", "always", broker=broker)
-        assert "tracing is always" in text
+        assert "tracing is always" in worker.order("memory_tracing", mode="always")["ok"]
         assert worker.run("is_traced") is True
     assert (capture.kind, capture.runs) == ("runs", {TASK: 4})
 
@@ -202,8 +197,8 @@ def test_a_directory_that_is_a_link_or_everybodys_is_refused_and_tasks_go_on(
         link.unlink()
         link.mkdir(mode=0o777)
         link.chmod(0o777)
-        text, _ = worker.remote("control", "memory_capture", "1", broker=broker)
-        assert "written to by others" in text
+        told = worker.order("memory_capture", amount="1")["error"]
+        assert "written to by others" in told
         run_many(worker, 10)
     assert list(link.iterdir()) == []
 
@@ -222,10 +217,9 @@ def test_a_signal_to_the_main_process_captures_the_task_that_is_running(
         wait_until("the task runs", lambda: worker.in_task("hoard"), 20)
         os.kill(worker.pid, signal.SIGURG)
         assert running.get(timeout=60) == 200
-        time.sleep(1)
         worker.stop()  # what a capture has by then is all it gets
         capture = load_capture(captured(tmp_path, 1)[0].read_bytes())
-    assert (capture.kind, capture.reason) == ("slice", "SIGURG")
+    assert (capture.kind, capture.reason) == ("partial", "SIGURG")
     assert capture.runs == {"tests.worker.app.hoard": 1}
     places = {(site.path, site.line) for site in capture.sites}
     assert (str(APP), line_of("what hoard keeps")) in places
@@ -238,7 +232,7 @@ def test_tracing_can_be_switched_at_run_time(start: Start, broker: Broker) -> No
         worker.remote("control", "memory_tracing", "always", broker=broker)
         run_many(worker, 1)
         assert worker.run("is_traced") is True
-        worker.remote("control", "memory_tracing", "off", broker=broker)
+        worker.order("memory_tracing", mode="off")
         run_many(worker, 1)
         assert worker.run("is_traced") is False
         text, _ = worker.remote("control", "memory_tracing", "sometimes", broker=broker)

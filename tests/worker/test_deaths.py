@@ -66,7 +66,7 @@ def test_a_child_killed_in_a_task_then_its_reporter_then_the_worker_lose_nothing
         for _ in range(20):
             worker.run("noop")
         os.kill(worker.pid, signal.SIGKILL)
-        worker.server.process.wait(10)
+        worker.server.process.wait(60)
         wait_until("the reporter has ended", lambda: not reporters_of(worker.pid), 15)
     assert measured(receiver.received) == {"noop": 80}
     main = [e for e in losses(receiver.received) if e.attributes["celery.worker.slot"] == "main"]
@@ -145,7 +145,7 @@ def test_a_cold_shutdown_leaves_no_process_and_says_goodbye(
         worker.send("hoard", 600, 0.1)
         worker.wait_accepted(1)
         worker.server.process.send_signal(signal.SIGQUIT)
-        worker.server.process.wait(30)
+        worker.server.process.wait(60)
         assert reporters_of(worker.pid) == []
     assert measured(receiver.received)["noop"] == 1
     ends = {

@@ -6,13 +6,13 @@ from typing import Any
 
 from demo.receiver import Receiver
 from tests.processes import wait_until
-from tests.worker.harness import CONTROLLED, Broker, Start, measured
+from tests.worker.harness import CONTROLLED, Start, measured
 
 ENVIRON = {**CONTROLLED, "TEST_BROKEN_HEAP": "1"}
 
 
 def test_a_part_that_fails_in_children_is_in_a_metric_and_in_inspect_memory(
-    start: Start, receiver: Receiver, broker: Broker
+    start: Start, receiver: Receiver
 ) -> None:
     with start(arguments=["--concurrency=2"], environ=ENVIRON) as worker:
 
@@ -31,8 +31,8 @@ def test_a_part_that_fails_in_children_is_in_a_metric_and_in_inspect_memory(
 
         def shown() -> bool:
             nonlocal answer
-            text, answer = worker.remote("inspect", "memory", broker=broker)
-            return "switched off: heap (0), heap (1)" in text
+            answer = worker.order("memory")
+            return "switched off: heap (0), heap (1)" in answer.get("ok", "")
 
         wait_until("they are shown", shown, 60)
         assert answer["memory"]["switched_off"] == [

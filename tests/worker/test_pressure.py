@@ -70,7 +70,7 @@ def test_a_process_near_its_own_limit_is_told_with_its_task_while_it_runs(
         assert not result.ready()
         # Before it runs into the limit: what Celery does with a MemoryError is not asked here.
         os.kill(worker.pid, signal.SIGKILL)
-        worker.server.process.wait(10)
+        worker.server.process.wait(60)
         wait_until("the reporter has ended", lambda: not reporters_of(worker.pid), 15)
     assert limits(receiver)[kind] == limit_kib * 1024
     (event,) = pressures(receiver)

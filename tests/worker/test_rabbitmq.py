@@ -29,12 +29,12 @@ def test_over_rabbitmq_every_number_and_every_end_is_told_as_over_redis(
     start: Start, receiver: Receiver, rabbitmq: Broker
 ) -> None:
     with start(broker=rabbitmq, arguments=["--concurrency=2"]) as worker:
-        for result in [worker.send("noop") for _ in range(500)]:
+        for result in [worker.send("noop") for _ in range(200)]:
             result.get(timeout=60)
         for _ in range(3):
             worker.run("keep", SIZE)
         lost = worker.send("die", signal.SIGKILL)
-        wait_measured(receiver.received, {"noop": 500, "keep": 3})
+        wait_measured(receiver.received, {"noop": 200, "keep": 3})
         wait_until("the loss is counted", lambda: "killed" in exits(receiver.received), 20)
         wait_answered(receiver.received)
 
@@ -46,7 +46,7 @@ def test_over_rabbitmq_every_number_and_every_end_is_told_as_over_redis(
         wait_restarted(worker, reporter, receiver.received)
         worker.stop()
         assert reporters_of(worker.pid) == []
-    assert measured(receiver.received) == {"noop": 520, "keep": 3}
+    assert measured(receiver.received) == {"noop": 220, "keep": 3}
     (event,) = losses(receiver.received)
     assert event.attributes["celery.task.id"] == lost.id
     assert event.attributes["celery.task.name"] == "tests.worker.app.die"

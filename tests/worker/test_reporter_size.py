@@ -10,6 +10,7 @@ GROWTH_MAX_BYTES = 6 << 20
 """What the allocator may do; 64 bytes kept of every frame would be twice that."""
 
 
+@pytest.mark.long
 def test_frames_and_names_without_end_do_not_make_the_reporter_grow(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

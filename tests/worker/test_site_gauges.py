@@ -26,7 +26,7 @@ def leaking(received: Received, metric: c.Metric) -> list[Point]:
         for point in list(received.points)
         if point.metric == metric.name
         and point.attributes.get(c.TASK_NAME) == TASK
-        and point.attributes[c.SITE_WINDOW] == "run"
+        and point.attributes[c.SITE_WINDOW] == "complete"
         and point.attributes[c.SITE_NAME].endswith(end)
     ]
 

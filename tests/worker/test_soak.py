@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from soak.plan import Fault, Scale
 from soak.run import run
 from soak.table import lines
 
 
+@pytest.mark.long
 def test_under_every_fault_no_task_is_harmed_and_every_task_and_death_is_accounted_for() -> None:
     scale = Scale(tasks=3_000, kill_every=50, reporter_kills=1, troubles=4)
     result = run(scale, print)

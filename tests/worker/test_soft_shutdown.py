@@ -27,7 +27,7 @@ def test_tasks_that_are_cut_are_no_losses_however_long_another_does_not_obey(
         worker.wait_accepted(3)
         wait_until("it is stubborn", lambda: worker.in_task("stubborn"), 10)
         worker.server.process.send_signal(signal.SIGQUIT)
-        worker.server.process.wait(30)
+        worker.server.process.wait(60)
         assert reporters_of(worker.pid) == []
     assert measured(receiver.received) == {"noop": 1, "sleep": 2, "stubborn": 1}
     assert exits(receiver.received) == {"shutdown": 3}

@@ -76,6 +76,6 @@ def test_a_spawned_pool_that_is_killed_as_a_whole_leaves_no_directory(
         found = list((tmp_path / "tmp").glob("otel-celery-memory-*"))
         assert [path.stat().st_mode & 0o777 for path in found] == [0o700] * SPAWNS
         os.kill(worker.pid, signal.SIGKILL)
-        worker.server.process.wait(10)
+        worker.server.process.wait(60)
         wait_until("the reporter has ended", lambda: not reporters_of(worker.pid), 20)
     assert list((tmp_path / "tmp").glob("otel-celery-memory-*")) == []

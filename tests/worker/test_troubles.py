@@ -16,6 +16,8 @@ REPORTER_MAX_BYTES = 80 << 20
 """What CONTRIBUTING states: at rest some 45 MiB, and all the events that may wait."""
 ROUNDS = 3
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def receiver() -> Iterator[TroubledReceiver]:

@@ -131,9 +131,7 @@ class ProcessState:
 
     def captured(self) -> CapturedProcess:
         """The process as a capture lists it."""
-        # Forged records may have a negative pid or size, which a capture's file does not take.
-        rss_bytes = None if self.rss_bytes is None else max(self.rss_bytes, 0)
-        return CapturedProcess(slot_name(self.slot), max(self.pid, 0), rss_bytes)
+        return CapturedProcess(slot_name(self.slot), self.pid, self.rss_bytes)
 
     def snapshot(self, task: TaskStarted | None, now_ns: int) -> ProcessSnapshot:
         """The process as events describe it, with the task that it runs or ran."""

@@ -74,26 +74,23 @@ class Counts:
         """Runs, by task, state, and whether they had their process to themselves."""
         self.exits: Counter[tuple[str, str]] = Counter()
         """Ends of processes, by slot and reason."""
-        self.aborted: Counter[str] = Counter()
-        """Runs whose tracing was stopped before their end, by task."""
+        self.aborted = 0
+        """Runs whose tracing was stopped before their end."""
 
     def levels(self) -> dict[c.Metric, Callable[[], list[Level]]]:
         """The callback of each metric."""
         return {
             c.MEASURED: self._measured_levels,
             c.PROCESS_EXITS: self._exit_levels,
-            c.TRACING_ABORTED: self._aborted_levels,
+            # From zero on: a count that begins at one shows no increase.
+            c.TRACING_ABORTED: lambda: [(self.aborted, {})],
         }
-
-    def all_aborted(self) -> int:
-        """Runs of all tasks whose tracing was stopped before their end."""
-        return sum(list(self.aborted.values()))
 
     def clear(self) -> None:
         """Starts again at zero."""
         self.measured.clear()
         self.exits.clear()
-        self.aborted.clear()
+        self.aborted = 0
 
     def _measured_levels(self) -> list[Level]:
         return [
@@ -106,9 +103,6 @@ class Counts:
             (count, {c.SLOT: slot, c.EXIT_REASON: reason})
             for (slot, reason), count in list(self.exits.items())
         ]
-
-    def _aborted_levels(self) -> list[Level]:
-        return [(count, {c.TASK_NAME: task}) for task, count in list(self.aborted.items()) if count]
 
 
 class TracingShare:

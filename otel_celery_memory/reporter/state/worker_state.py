@@ -18,7 +18,7 @@ from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 from otel_celery_memory import conventions as c
-from otel_celery_memory.ipc.codec import Places, held_by
+from otel_celery_memory.ipc.codec import InFlightTable, task_in_flight
 from otel_celery_memory.ipc.records import (
     MAIN_SLOT,
     Goodbye,
@@ -208,7 +208,7 @@ class InFlightTasks:
     A task that kills its process at once is known only from there: its start may not be sent.
     """
 
-    def __init__(self, places: Places, listener: InFlightListener) -> None:
+    def __init__(self, places: InFlightTable, listener: InFlightListener) -> None:
         self._places = places
         self._listener = listener
 
@@ -225,6 +225,6 @@ class InFlightTasks:
         if self._places.idle(process.slot, pid):
             process.idle = True
             return
-        start = held_by(self._places, process.slot, pid)
+        start = task_in_flight(self._places, process.slot, pid)
         if start is not None:
             self._listener.task_in_flight(start)

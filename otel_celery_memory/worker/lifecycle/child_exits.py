@@ -25,7 +25,7 @@ from celery.worker import state
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
 
-from otel_celery_memory.ipc.codec import Places, held_by
+from otel_celery_memory.ipc.codec import InFlightTable, task_in_flight
 from otel_celery_memory.ipc.records import NO_SPAN, ExitReason, ProcessExited, TaskInFlightAtExit
 from otel_celery_memory.worker.measuring.spans import span_bytes
 from otel_celery_memory.worker.pipe import RecordSink
@@ -37,19 +37,19 @@ _ORDERLY = (EX_OK, EX_RECYCLE)
 """Exit codes of children that shut down, or reached a per-child limit."""
 
 
-class TaskTrace(NamedTuple):
+class TaskTraceContext(NamedTuple):
     """A task and the span that its message came from, `NO_SPAN` where it is in no sampled trace."""
 
     task_id: str = ""
     span: bytes = NO_SPAN
 
 
-class RunningTraces:
+class ChildTraceContexts:
     """What each child of the pool runs; asked when one has ended."""
 
     def __init__(self, requests: Iterable[Any] = state.active_requests) -> None:
         self._requests = requests
-        self._known: dict[int, TaskTrace] = {}
+        self._known: dict[int, TaskTraceContext] = {}
         self._pool: Any = None
         self._ours: Callable[[Any, int], None] | None = None
         self._before: Callable[[Any, int], None] | None = None
@@ -77,7 +77,7 @@ class RunningTraces:
             self._pool.on_job_process_down = self._before
         self._pool = self._ours = self._before = None
 
-    def look(self, pids: Iterable[int]) -> None:
+    def remember(self, pids: Iterable[int]) -> None:
         """Remember what the pool's children run; called now and then.
 
         A task that is revoked or overdue is struck off long before its process has ended.
@@ -85,18 +85,18 @@ class RunningTraces:
         running = self._running()
         self._known = {pid: self._trace(pid, running) for pid in pids}
 
-    def of(self, pid: int) -> TaskTrace:
+    def of(self, pid: int) -> TaskTraceContext:
         """What this process runs, or was last seen to."""
         return self._trace(pid, self._running())
 
     def _running(self) -> dict[int, Any]:
         return {request.worker_pid: request for request in list(self._requests)}
 
-    def _trace(self, pid: int, running: dict[int, Any]) -> TaskTrace:
-        request, known = running.get(pid), self._known.get(pid, TaskTrace())
+    def _trace(self, pid: int, running: dict[int, Any]) -> TaskTraceContext:
+        request, known = running.get(pid), self._known.get(pid, TaskTraceContext())
         if request is None or str(request.id) == known.task_id:
             return known
-        return TaskTrace(str(request.id), message_span(request.request_dict))
+        return TaskTraceContext(str(request.id), message_span(request.request_dict))
 
 
 def message_span(headers: dict[str, Any]) -> bytes:
@@ -114,10 +114,10 @@ def message_span(headers: dict[str, Any]) -> bytes:
         return NO_SPAN
 
 
-class ClearedPlaces(Places, Protocol):
+class ClearableInFlightTable(InFlightTable, Protocol):
     """The same, for who reaps the processes."""
 
-    def clear(self, slot: int) -> None:
+    def clear_in_flight(self, slot: int) -> None:
         """It holds nothing any more."""
 
 
@@ -126,43 +126,43 @@ class ChildExit:
     """A child that was reaped, and the task that it held, if any."""
 
     exited: ProcessExited
-    held: TaskInFlightAtExit | None
+    in_flight: TaskInFlightAtExit | None
 
     @property
     def orderly(self) -> bool:
         """Whether there is nothing to tell but that it ended."""
-        return self.held is None and self.exited.exit_code in _ORDERLY
+        return self.in_flight is None and self.exited.exit_code in _ORDERLY
 
-    def tell(self, sink: RecordSink) -> bool:
+    def send(self, sink: RecordSink) -> bool:
         """Send both, the task first: with its process's end it may be judged."""
-        return (self.held is None or sink.send(self.held)) and sink.send(self.exited)
+        return (self.in_flight is None or sink.send(self.in_flight)) and sink.send(self.exited)
 
 
 class ChildExits:
     """Tells of each end, and keeps what was told lately and what the pipe had no room for."""
 
-    def __init__(self, sink: RecordSink, places: ClearedPlaces) -> None:
+    def __init__(self, sink: RecordSink, table: ClearableInFlightTable) -> None:
         self._sink = sink
-        self._places = places
+        self._table = table
         self._lost: deque[ChildExit] = deque(maxlen=KEPT_MAX)
         # Apart: of children that are recycled all the time there are many.
         self._orderly: deque[ChildExit] = deque(maxlen=KEPT_MAX)
         self._unsent: deque[ChildExit] = deque(maxlen=KEPT_MAX)
 
-    def tell(self, exited: ProcessExited) -> None:
+    def record(self, exited: ProcessExited) -> None:
         """A child was reaped; called before its slot has another one, and looks at its place."""
-        exited = exited._replace(idle=int(self._places.idle(exited.slot, exited.pid)))
-        end = ChildExit(exited, self._held_by(exited))
+        exited = exited._replace(idle=int(self._table.idle(exited.slot, exited.pid)))
+        end = ChildExit(exited, self._in_flight_of(exited))
         (self._orderly if end.orderly else self._lost).append(end)
-        if not end.tell(self._sink):
+        if not end.send(self._sink):
             self._unsent.append(end)
-        elif end.held is not None:
+        elif end.in_flight is not None:
             # Who is in this slot much later would take it for news.
-            self._places.clear(exited.slot)
+            self._table.clear_in_flight(exited.slot)
 
-    def tell_unsent(self) -> None:
+    def retry_unsent(self) -> None:
         """Once more what a full pipe did not take; called by one thread."""
-        while self._unsent and self._unsent[0].tell(self._sink):
+        while self._unsent and self._unsent[0].send(self._sink):
             self._unsent.popleft()
 
     def since(self, time_ns: int) -> list[ChildExit]:
@@ -170,21 +170,21 @@ class ChildExits:
         kept = [*self._lost, *self._orderly]
         return [end for end in kept if end.exited.time_ns >= time_ns]
 
-    def _held_by(self, exited: ProcessExited) -> TaskInFlightAtExit | None:
-        held = held_by(self._places, exited.slot, exited.pid)
+    def _in_flight_of(self, exited: ProcessExited) -> TaskInFlightAtExit | None:
+        held = task_in_flight(self._table, exited.slot, exited.pid)
         return None if held is None else TaskInFlightAtExit(*held)
 
 
-class Reaper:
+class ChildExitObserver:
     """Stands before a billiard pool's ``on_process_down``."""
 
-    def __init__(self, ends: ChildExits, traces: RunningTraces | None = None) -> None:
-        self.ends = ends
-        self._traces = traces or RunningTraces()
+    def __init__(self, exits: ChildExits, traces: ChildTraceContexts | None = None) -> None:
+        self.exits = exits
+        self._traces = traces or ChildTraceContexts()
         self._pool: Any = None
         self._ours: Callable[[Any], None] | None = None
         self._before: Callable[[Any], None] | None = None
-        self._last_told: object = None
+        self._last_seen: object = None
 
     def follow(self, task_pool: Any) -> None:
         """Be called for the children of Celery's pool; again after a reconnect undid that."""
@@ -200,7 +200,7 @@ class Reaper:
         def process_down(process: Any) -> None:
             # Somebody may keep this one for good: we follow until we release.
             if self._pool is pool:
-                self._tell(process)
+                self._record(process)
             if before is not None:
                 before(process)
 
@@ -220,15 +220,15 @@ class Reaper:
         processes = getattr(self._pool, "_pool", None) or []
         return [(process.pid, int(getattr(process, "index", 0))) for process in processes]
 
-    def look(self) -> None:
+    def refresh_traces(self) -> None:
         """Now and then, at what the children run."""
         if self._pool is not None:
-            self._traces.look([pid for pid, _ in self.children()])
+            self._traces.remember([pid for pid, _ in self.children()])
 
-    def _tell(self, process: Any) -> None:
-        if process is self._last_told:
+    def _record(self, process: Any) -> None:
+        if process is self._last_seen:
             return
-        self._last_told = process
+        self._last_seen = process
         try:
             code = process.exitcode
             if code is not None:
@@ -244,7 +244,7 @@ class Reaper:
                     _wanted(process),
                     "" if ran.span == NO_SPAN else ran.task_id,
                 )
-                self.ends.tell(exited)
+                self.exits.record(exited)
         except Exception:
             logger.exception("otel_celery_memory: the end of a child was not understood")
 

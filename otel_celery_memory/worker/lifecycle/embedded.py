@@ -17,7 +17,7 @@ from billiard.process import current_process
 from celery import signals
 
 from otel_celery_memory.ipc.control_page import ControlPage
-from otel_celery_memory.ipc.fifo import VARIABLE, Rendezvous
+from otel_celery_memory.ipc.fifo import VARIABLE, FifoDirectory
 from otel_celery_memory.ipc.records import MAIN_SLOT
 from otel_celery_memory.probes.descriptors import moved_high
 from otel_celery_memory.settings import Settings
@@ -109,26 +109,26 @@ class NamedPipeWriter(PipeWriter):
 
     def __init__(self, max_memory_kib: int) -> None:
         """Raises `OSError` where there is no place for it."""
-        self._rendezvous = Rendezvous.make(max_memory_kib)
+        self._fifo_directory = FifoDirectory.create(max_memory_kib)
         opened: list[int] = []
         try:
             # A FIFO's reader first: a writer that does not wait is refused without one.
-            opened.append(os.open(self._rendezvous.pipe, os.O_RDONLY | _OPEN))
-            opened.append(os.open(self._rendezvous.pipe, os.O_WRONLY | _OPEN))
-            page = _new_page(self._rendezvous.page)
-            super().__init__((opened[0], opened[1]), page, str(self._rendezvous.pipe))
+            opened.append(os.open(self._fifo_directory.pipe, os.O_RDONLY | _OPEN))
+            opened.append(os.open(self._fifo_directory.pipe, os.O_WRONLY | _OPEN))
+            page = _new_page(self._fifo_directory.page)
+            super().__init__((opened[0], opened[1]), page, str(self._fifo_directory.pipe))
         except OSError:
             for fd in opened:
                 os.close(fd)
-            self._rendezvous.remove()
+            self._fifo_directory.remove()
             raise
-        os.environ[VARIABLE] = self._rendezvous.text()
+        os.environ[VARIABLE] = self._fifo_directory.environ_value()
 
     def close(self) -> None:
         super().close()
-        if os.environ.get(VARIABLE) == self._rendezvous.text():
+        if os.environ.get(VARIABLE) == self._fifo_directory.environ_value():
             del os.environ[VARIABLE]
-        self._rendezvous.remove()
+        self._fifo_directory.remove()
 
 
 def _new_page(path: Path) -> ControlPage:
@@ -159,13 +159,13 @@ def runs_tasks_in_children(worker: Any) -> bool:
     return isinstance(pool, type) and issubclass(pool, PreforkPool)
 
 
-def joined(settings: Settings, spans: TaskSpans) -> EmbeddedLifecycle | None:
+def join_worker(settings: Settings, spans: TaskSpans) -> EmbeddedLifecycle | None:
     """Measure this spawned child and tell its worker's reporter; ``None`` where none is named."""
-    rendezvous = Rendezvous.named(os.environ)
-    if rendezvous is None or rendezvous.main_pid != os.getppid() or not rendezvous.is_private():
+    directory = FifoDirectory.from_environ(os.environ)
+    if directory is None or directory.main_pid != os.getppid() or not directory.is_private():
         return None
     try:
-        pipe = _joined_pipe(rendezvous)
+        pipe = _open_worker_pipe(directory)
     except (OSError, ValueError) as error:
         logger.warning("otel_celery_memory: the reporter cannot be reached: %s", error)
         return None
@@ -175,21 +175,21 @@ def joined(settings: Settings, spans: TaskSpans) -> EmbeddedLifecycle | None:
         settings,
         spans,
         pipe.page,
-        ChildRequests(settings, pipe.page, rendezvous.main_pid),
-        rendezvous.max_memory_kib,
+        ChildRequests(settings, pipe.page, directory.main_pid),
+        directory.max_memory_kib,
     )
     lifecycle.begin()
     return lifecycle
 
 
-def _joined_pipe(rendezvous: Rendezvous) -> PipeWriter:
-    opened = [os.open(rendezvous.pipe, os.O_WRONLY | _OPEN)]
+def _open_worker_pipe(directory: FifoDirectory) -> PipeWriter:
+    opened = [os.open(directory.pipe, os.O_WRONLY | _OPEN)]
     try:
         if not stat.S_ISFIFO(os.fstat(opened[0]).st_mode):
             raise OSError("its pipe is none")
-        page_fd = os.open(rendezvous.page, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        page_fd = os.open(directory.page, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         opened.append(moved_high(page_fd))
-        pipe = PipeWriter((-1, opened[0]), ControlPage(opened[1]), str(rendezvous.pipe))
+        pipe = PipeWriter((-1, opened[0]), ControlPage(opened[1]), str(directory.pipe))
     except (OSError, ValueError):
         for fd in opened:
             os.close(fd)

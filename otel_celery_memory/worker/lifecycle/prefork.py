@@ -25,7 +25,7 @@ from celery.utils.nodenames import node_format
 
 from otel_celery_memory.ipc.records import MAIN_SLOT, Goodbye, TaskOverdue, WorkerStopping
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.worker.lifecycle.child_exits import ChildExits, Reaper
+from otel_celery_memory.worker.lifecycle.child_exits import ChildExitObserver, ChildExits
 from otel_celery_memory.worker.lifecycle.embedded import (
     open_pipe,
     runs_tasks_in_children,
@@ -56,7 +56,7 @@ def log_file_of(worker: Any) -> str:
     return str(Path(node_format(named, worker.hostname)).absolute())
 
 
-def hear_of_cold_shutdown(worker: Any, begins: Callable[[], None]) -> None:
+def on_cold_shutdown(worker: Any, begins: Callable[[], None]) -> None:
     """Call ``begins`` when the worker begins a cold shutdown, if its Celery has a soft one.
 
     ``WorkController.wait_for_soft_shutdown`` is the first that a cold shutdown calls, whether or
@@ -138,7 +138,7 @@ class WorkerLifecycle:
         self._supervisor: Supervisor | None = None
         self._recorder: TaskRecorder | None = None
         self._signals: TaskSignals | None = None
-        self._reaper: Reaper | None = None
+        self._exit_observer: ChildExitObserver | None = None
         self._requests: WorkerRequests | None = None
         self._stopping = False
         self._checks: PeriodicChecks | None = None
@@ -162,7 +162,7 @@ class WorkerLifecycle:
         self._main_pid = os.getpid()
         self._stopping = False
         self._worker = worker
-        self._reaper = Reaper(ChildExits(self._pipe, self._pipe.page))
+        self._exit_observer = ChildExitObserver(ChildExits(self._pipe, self._pipe.page))
         self._recorder = TaskRecorder(
             self._pipe,
             self._settings,
@@ -177,19 +177,19 @@ class WorkerLifecycle:
         self._requests = WorkerRequests(
             self._settings,
             self._pipe,
-            self._reaper.children,
+            self._exit_observer.children,
             lambda: not self._stopping,
         )
         self._supervisor = Supervisor(
             self._pipe, self._settings, worker.hostname, max_memory_kib, log_file_of(worker)
         )
-        self._checks = PeriodicChecks(worker, self._pipe, self._supervisor, self._reaper)
+        self._checks = PeriodicChecks(worker, self._pipe, self._supervisor, self._exit_observer)
         # Before the pool builds its tasks' tracers, which look for receivers once.
         self._signals = TaskSignals(self._recorder)
         self._signals.connect()
         for signal, receiver in self._receivers():
             connect(signal, receiver)
-        hear_of_cold_shutdown(worker, self._shutting_down)
+        on_cold_shutdown(worker, self._shutting_down)
         atexit.register(self.detach)
         self._step = step_of(self)
         worker.app.steps["worker"].add(self._step)
@@ -225,9 +225,9 @@ class WorkerLifecycle:
             self._checks.end()
             self._checks = None
         self._disconnect()
-        if self._reaper is not None:
-            self._reaper.release()
-            self._reaper = None
+        if self._exit_observer is not None:
+            self._exit_observer.release()
+            self._exit_observer = None
         if self._recorder is not None:
             self._recorder.end(0)
             self._recorder.stop()

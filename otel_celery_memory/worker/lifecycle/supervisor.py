@@ -139,7 +139,7 @@ class Supervisor:
         self._looked_s = now_s
         return self._silent_s >= self.hang_s
 
-    def revive(self) -> bool:
+    def restart_if_dead(self) -> bool:
         """Start a reporter that died once more, whatever its pause; whether that was done."""
         dead = self._process is not None and self._process.poll() is not None
         return dead and self._start_again()

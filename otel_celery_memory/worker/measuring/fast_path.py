@@ -29,7 +29,7 @@ from otel_celery_memory.ipc.codec import (
     finished_record,
     plain_frame,
 )
-from otel_celery_memory.ipc.control_page import HELD_BYTES, IDLE, UNKNOWN
+from otel_celery_memory.ipc.control_page import IDLE, IN_FLIGHT_BYTES, UNKNOWN
 from otel_celery_memory.ipc.records import NO_SPAN, TERMINATED, TaskStarted
 from otel_celery_memory.probes.descriptors import write
 from otel_celery_memory.probes.own_memory import PAGE_BYTES, LinuxProcessProbe, ProcessProbe
@@ -97,7 +97,7 @@ class FastPath:
             (self._pid, now_ns, rss_bytes, retained_bytes, 0),
             f"{task_id}\0{name}\0{previous}",
         )
-        if frame is None or len(frame) > HELD_BYTES:
+        if frame is None or len(frame) > IN_FLIGHT_BYTES:
             return False
         # First what its end needs: a time limit may strike between any two lines.
         self._task, self._started_ns, self._rss_bytes = name, now_ns, rss_bytes

@@ -11,8 +11,8 @@ import os
 
 from celery.exceptions import SoftTimeLimitExceeded
 
-from otel_celery_memory.ipc.codec import encode, held_start
-from otel_celery_memory.ipc.control_page import HELD_BYTES, IDLE, UNKNOWN, has_place
+from otel_celery_memory.ipc.codec import decode_in_flight, encode
+from otel_celery_memory.ipc.control_page import IDLE, IN_FLIGHT_BYTES, UNKNOWN, has_in_flight_area
 from otel_celery_memory.ipc.records import TaskInFlightAtExit, TaskStarted
 from otel_celery_memory.worker.pipe import PipeWriter, RecordSink
 
@@ -26,8 +26,8 @@ class InFlightSlot:
     def __init__(self, pipe: PipeWriter) -> None:
         self.pipe = pipe
         self._pid = os.getpid()
-        self.place = pipe.page.held_at(pipe.slot)
-        """The page and where in it `HELD_BYTES` are, for who writes a frame of its own there."""
+        self.place = pipe.page.in_flight_area(pipe.slot)
+        """The page, and where in it the `IN_FLIGHT_BYTES` of this slot begin."""
 
     def tell_of_predecessor(self) -> None:
         """Send what the process before in this slot held when it died, before it is overwritten.
@@ -78,19 +78,19 @@ class InFlightSlot:
             page[at] = UNKNOWN
 
     def _held(self) -> TaskStarted | None:
-        return held_start(self.pipe.page.held(self.pipe.slot))
+        return decode_in_flight(self.pipe.page.in_flight(self.pipe.slot))
 
 
 def open_in_flight_slot(slot: int, sink: RecordSink) -> InFlightSlot | None:
     """That of a process that has a place of its own in the page: a child, of the first 510."""
-    return InFlightSlot(sink) if has_place(slot) and isinstance(sink, PipeWriter) else None
+    return InFlightSlot(sink) if has_in_flight_area(slot) and isinstance(sink, PipeWriter) else None
 
 
 def _frame(started: TaskStarted) -> bytes:
     """What is held of a start: of a long name the beginning, as far as there is room."""
     try:
         frame = encode(started)
-        if len(frame) > HELD_BYTES:
+        if len(frame) > IN_FLIGHT_BYTES:
             name = started.task.encode("utf-8", "replace")[:_NAME_BYTES].decode("utf-8", "ignore")
             frame = encode(started._replace(task=name))
     except SoftTimeLimitExceeded:

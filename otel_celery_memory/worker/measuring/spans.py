@@ -21,7 +21,7 @@ from opentelemetry.propagators.textmap import Getter
 from opentelemetry.trace import Span, SpanKind, TracerProvider
 
 from otel_celery_memory import conventions as c
-from otel_celery_memory.circuit_breaker import Switches
+from otel_celery_memory.circuit_breaker import PartSwitches
 from otel_celery_memory.conventions import VERSION
 from otel_celery_memory.ipc.records import NO_SPAN, TaskFinished
 
@@ -120,7 +120,7 @@ def span_bytes(span: Span | None) -> bytes:
 class ContainedSpans:
     """`TaskSpans` that never raise, but for a task's time limit."""
 
-    def __init__(self, spans: TaskSpans, switches: Switches) -> None:
+    def __init__(self, spans: TaskSpans, switches: PartSwitches) -> None:
         self._spans = spans
         self._switches = switches
         self.search: Callable[[Any, int], FoundSpan] = spans.of

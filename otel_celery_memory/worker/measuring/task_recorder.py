@@ -17,7 +17,7 @@ from typing import Any
 from billiard.pool import EX_RECYCLE
 from celery.exceptions import SoftTimeLimitExceeded
 
-from otel_celery_memory.circuit_breaker import Switches
+from otel_celery_memory.circuit_breaker import PartSwitches
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.ipc.records import (
     MAIN_SLOT,
@@ -71,7 +71,7 @@ def exit_reason(exit_code: int, max_memory_kib: int, probe: ProcessProbe | None)
 class HeapSampling:
     """Sends a sample at most every ``interval_s``, and keeps what tracing earned meanwhile."""
 
-    def __init__(self, sink: RecordSink, interval_s: float, switches: Switches) -> None:
+    def __init__(self, sink: RecordSink, interval_s: float, switches: PartSwitches) -> None:
         self._sink = sink
         self._interval_ns = int(interval_s * 1e9)
         self._switches = switches
@@ -80,7 +80,7 @@ class HeapSampling:
 
     def sample(self, pid: int, now_ns: int, tracing: AllocationTracer | None) -> None:
         """Take a sample, where that has not failed, and tell of what has."""
-        self._switches.tell_again()
+        self._switches.report_again()
         if self._switches.is_off("heap"):
             self.due_ns = now_ns + max(self._interval_ns, _TELL_INTERVAL_NS)
             return
@@ -134,7 +134,7 @@ class TaskRecorder:
         self._probe: ProcessProbe | None = None
         self.tracing: AllocationTracer | None = None
         self._reopened = 0
-        self._switches = Switches(self._tell_failed)
+        self._switches = PartSwitches(self._tell_failed)
         self._spans = ContainedSpans(spans, self._switches)
         self._heap = HeapSampling(sink, settings.export_interval, self._switches)
         self._soft_limit = SoftLimit()
@@ -149,7 +149,7 @@ class TaskRecorder:
             self._in_flight.tell_of_predecessor()
         assert self._probe is not None
         self._sink.send(ProcessUp(self._pid, time.time_ns(), slot, self._probe.rss_bytes()))
-        self._switches.tell()
+        self._switches.report()
 
     def end(self, exit_code: int) -> None:
         """This process ends in an orderly way."""
@@ -273,7 +273,7 @@ class TaskRecorder:
         if task.request.is_eager:
             self._soft_limit.struck(self._pid)
         elif self._in_flight is not None and self._in_flight.forget(task_id):
-            self._page.dropped.count(self.slot, task_end=True)
+            self._page.drop_counters.count(self.slot, task_end=True)
 
     def _open(self) -> None:
         """Open the probes of the process we are in now."""
@@ -317,14 +317,14 @@ class TaskRecorder:
         self._measurement = None
         self._close_fast_path()
         if self._reopened > _REOPEN_LIMIT:
-            self._switches.switch_off("meter")
+            self._switches.switch_off("measurement")
             return
         logger.debug("otel_celery_memory: probes opened again", exc_info=True)
         self._probe = None  # its descriptors may be somebody else's by now: not closed
         try:
             self._open()
         except Exception:
-            self._switches.switch_off("meter")
+            self._switches.switch_off("measurement")
 
     def _close_fast_path(self) -> None:
         self._fast_path = None

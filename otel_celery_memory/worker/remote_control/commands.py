@@ -22,14 +22,14 @@ from otel_celery_memory.ipc.commands import CAPTURE_RUNS_MAX, CAPTURE_SECONDS_MA
 from otel_celery_memory.worker.remote_control.validation import (
     ALLOWANCE_S,
     RUNS_WITHIN_S,
-    Controlled,
     RefusedError,
+    WorkerControl,
     begin_capture,
     switch_tracing,
 )
 
 _SHOWN = 15
-_controlled: list[Controlled] = []
+_attached: list[WorkerControl] = []
 
 
 def accept(inspect: tuple[str, ...], control: tuple[str, ...]) -> None:
@@ -143,28 +143,28 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join(lines + ([f"... and {rest} more"] if rest else []))
 
 
-def attach(controlled: Controlled) -> None:
+def attach(control: WorkerControl) -> None:
     """Answer for this worker from now on."""
-    _controlled[:] = [controlled]
+    _attached[:] = [control]
 
 
 def detach() -> None:
     """Answer for none."""
-    _controlled.clear()
+    _attached.clear()
 
 
 @inspect_command()  # type: ignore[untyped-decorator]
 def memory(state: Any) -> dict[str, Any]:
     """Memory of tasks and processes: retained and traced a run, top sites, tracing."""
     try:
-        controlled = _answering()
+        control = _answering()
     except RefusedError as why:
         return {"error": str(why)}
-    view = controlled.view()
+    view = control.view()
     if view is None:
         return {"error": "there is nothing to show yet: the reporter is starting"}
     # With less task time one slowed run may cost more than the budget: its share says nothing.
-    settings = controlled.settings
+    settings = control.settings
     share_from_s = settings.max_added_latency / settings.overhead_budget
     return {"ok": view_text(view, share_from_s), "memory": view}
 
@@ -178,10 +178,10 @@ def memory_capture(
 ) -> dict[str, Any]:
     """Trace the next runs of each process, or those of the next seconds (such as 30s)."""
     try:
-        controlled = _answering()
+        control = _answering()
         runs, seconds = _amount(amount)
         allowance_s = _allowance_s(max_added_latency)
-        return {"ok": begin_capture(controlled, runs, seconds, allowance_s)}
+        return {"ok": begin_capture(control, runs, seconds, allowance_s)}
     except RefusedError as why:
         return {"error": str(why)}
 
@@ -192,10 +192,10 @@ def memory_capture(
 def memory_tracing(state: Any, mode: str = "") -> dict[str, Any]:
     """Trace within the budget, always or not at all, from each process's next task on."""
     try:
-        controlled = _answering()
+        control = _answering()
         if mode not in TRACING_MODES:
             raise RefusedError(f"the mode is one of {', '.join(TRACING_MODES)}")
-        return {"ok": switch_tracing(controlled, mode)}
+        return {"ok": switch_tracing(control, mode)}
     except RefusedError as why:
         return {"error": str(why)}
 
@@ -203,14 +203,14 @@ def memory_tracing(state: Any, mode: str = "") -> dict[str, Any]:
 accept(inspect=("memory",), control=("memory_capture", "memory_tracing"))
 
 
-def _answering() -> Controlled:
-    if not _controlled:
+def _answering() -> WorkerControl:
+    if not _attached:
         raise RefusedError("this worker is not instrumented by otel_celery_memory, or not up yet")
-    if not _controlled[0].settings.remote_control:
+    if not _attached[0].settings.remote_control:
         raise RefusedError("remote control of otel_celery_memory is switched off (remote_control)")
-    if not _controlled[0].rate.allows():
+    if not _attached[0].rate.allows():
         raise RefusedError("too many commands within a short time: ask again in a second")
-    return _controlled[0]
+    return _attached[0]
 
 
 def _amount(text: str) -> tuple[int, float]:

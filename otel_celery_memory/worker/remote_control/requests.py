@@ -18,8 +18,8 @@ from otel_celery_memory.worker.remote_control import capture_signal, commands
 from otel_celery_memory.worker.remote_control.validation import (
     ALLOWANCE_S,
     SIGNAL_CAPTURE_S,
-    Controlled,
     RefusedError,
+    WorkerControl,
     begin_capture,
 )
 
@@ -49,7 +49,7 @@ class OwnRequests:
 
     def attach(self, recorder: TaskRecorder) -> None:
         self._running = True
-        controlled = Controlled(
+        control = WorkerControl(
             self._settings,
             self._page,
             lambda: _with_pid(self._view()),
@@ -58,9 +58,9 @@ class OwnRequests:
         )
         # A child of a pool hears no remote commands.
         if current_process().name == "MainProcess":
-            commands.attach(controlled)
+            commands.attach(control)
         if self._settings.capture_signal:
-            capture_signal.handle(lambda: _capture_by_signal(controlled))
+            capture_signal.handle(lambda: _capture_by_signal(control))
 
     def detach(self) -> None:
         self._running = False
@@ -82,8 +82,8 @@ class ChildRequests:
             return
 
         def signalled() -> None:
-            orders = self._page.orders()
-            if orders.capture and time.monotonic() < orders.until_s:
+            given = self._page.commands()
+            if given.capture and time.monotonic() < given.until_s:
                 _capture_now(recorder)
             else:
                 capture_signal.send([self._main_pid])
@@ -113,16 +113,16 @@ class WorkerRequests:
 
     def attach(self, recorder: TaskRecorder) -> None:
         self._recorder = recorder
-        controlled = Controlled(
+        control = WorkerControl(
             self._settings,
             self._pipe.page,
             lambda: _with_pid(self._pipe.status.read()),
             self._running,
             self._wake,
         )
-        commands.attach(controlled)
+        commands.attach(control)
         if self._settings.capture_signal:
-            capture_signal.handle(lambda: _capture_by_signal(controlled))
+            capture_signal.handle(lambda: _capture_by_signal(control))
 
     def detach(self) -> None:
         commands.detach()
@@ -141,9 +141,9 @@ def _capture_now(recorder: TaskRecorder) -> None:
         recorder.tracing.capture_now()
 
 
-def _capture_by_signal(controlled: Controlled) -> None:
+def _capture_by_signal(control: WorkerControl) -> None:
     try:
-        said = begin_capture(controlled, 0, SIGNAL_CAPTURE_S, ALLOWANCE_S, signal=True)
+        said = begin_capture(control, 0, SIGNAL_CAPTURE_S, ALLOWANCE_S, signal=True)
     except RefusedError as why:
         said = f"SIGURG: {why}"
     logger.warning("otel_celery_memory: %s", said)

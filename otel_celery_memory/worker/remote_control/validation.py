@@ -1,4 +1,4 @@
-"""Orders that people may give a worker: what is refused, and what is written to the control page.
+"""Commands that people may give a worker: what is refused, and what is written to the control page.
 
 Remote commands come in the main process's event loop, signals in a thread of their own. Commands
 are obeyed some at once, then so many a second.
@@ -13,7 +13,7 @@ from typing import Any
 
 from otel_celery_memory.captures.directory import CaptureDirectory
 from otel_celery_memory.captures.model import CaptureError
-from otel_celery_memory.ipc.commands import Orders
+from otel_celery_memory.ipc.commands import Commands
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.probes.native_threads import NativeLock, native_lock
 from otel_celery_memory.settings import Settings
@@ -60,7 +60,7 @@ class RefusedError(Exception):
 
 
 @dataclass(frozen=True)
-class Controlled:
+class WorkerControl:
     """The worker of this process, as those who give it orders see it."""
 
     settings: Settings
@@ -70,31 +70,31 @@ class Controlled:
     wake: Callable[[], None]
     """Have the capture include what is running now, where that can be."""
     rate: RateLimit = field(default_factory=RateLimit)
-    ordering: NativeLock = field(default_factory=native_lock)
+    lock: NativeLock = field(default_factory=native_lock)
     """Held from looking at the orders to giving new ones, so that none is lost."""
 
 
 def begin_capture(
-    controlled: Controlled, runs: int, seconds: float, allowance_s: float, *, signal: bool = False
+    control: WorkerControl, runs: int, seconds: float, allowance_s: float, *, signal: bool = False
 ) -> str:
     """Order a capture; what was ordered, in words. Raises `RefusedError`."""
-    if not controlled.running():
+    if not control.running():
         raise RefusedError("the worker is shutting down")
-    complete = _complete(controlled)
-    _refuse_while_one_is_taken(controlled.page.orders(), complete)
-    directory = controlled.settings.capture_directory
+    complete = _complete(control)
+    _refuse_while_one_is_taken(control.page.commands(), complete)
+    directory = control.settings.capture_directory
     if directory:
         try:
             CaptureDirectory(directory).check()
         except CaptureError as error:
             raise RefusedError(str(error)) from None
-    with controlled.ordering:
-        orders = controlled.page.orders()
-        _refuse_while_one_is_taken(orders, complete)
-        number = orders.capture + 1
-        controlled.page.order(
+    with control.lock:
+        commands = control.page.commands()
+        _refuse_while_one_is_taken(commands, complete)
+        number = commands.capture + 1
+        control.page.set_commands(
             replace(
-                orders,
+                commands,
                 capture=number,
                 runs=runs,
                 by_signal=signal,
@@ -102,7 +102,7 @@ def begin_capture(
                 allowance_s=allowance_s,
             )
         )
-    controlled.wake()
+    control.wake()
     what = f"the next {runs} runs of each process, within" if runs else "what runs for"
     where = f"it will be written to {directory}" if directory else "no capture_directory is set"
     return (
@@ -111,33 +111,33 @@ def begin_capture(
     )
 
 
-def switch_tracing(controlled: Controlled, mode: str) -> str:
+def switch_tracing(control: WorkerControl, mode: str) -> str:
     """Order another mode of tracing; what was ordered, in words. Raises `RefusedError`.
 
     A capture is of runs, or of the whole heap where tracing is always on: one that had begun as the
     one would end as the other.
     """
-    complete = _complete(controlled)
-    with controlled.ordering:
-        orders = controlled.page.orders()
-        before = orders.mode or controlled.settings.tracing
+    complete = _complete(control)
+    with control.lock:
+        commands = control.page.commands()
+        before = commands.mode or control.settings.tracing
         if before != mode and "always" in (before, mode):
             _refuse_while_one_is_taken(
-                orders, complete, f": switch from {before} to {mode} when it is complete"
+                commands, complete, f": switch from {before} to {mode} when it is complete"
             )
-        controlled.page.order(replace(orders, mode=mode))
+        control.page.set_commands(replace(commands, mode=mode))
     return f"tracing is {mode} from each process's next task on"
 
 
-def _refuse_while_one_is_taken(orders: Orders, complete: set[int], then: str = "") -> None:
-    left_s = orders.until_s - time.monotonic()
-    if orders.capture and left_s > 0 and orders.capture not in complete:
+def _refuse_while_one_is_taken(commands: Commands, complete: set[int], then: str = "") -> None:
+    left_s = commands.until_s - time.monotonic()
+    if commands.capture and left_s > 0 and commands.capture not in complete:
         raise RefusedError(
-            f"capture {orders.capture} is being taken, for {left_s:.0f} s at most{then}"
+            f"capture {commands.capture} is being taken, for {left_s:.0f} s at most{then}"
         )
 
 
-def _complete(controlled: Controlled) -> set[int]:
+def _complete(control: WorkerControl) -> set[int]:
     """Captures that are no more being taken. Asked without the lock: a view may take a while."""
-    captures = (controlled.view() or {}).get("captures", [])
+    captures = (control.view() or {}).get("captures", [])
     return {found["number"] for found in captures if found.get("state") != "running"}

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from otel_celery_memory.ipc.commands import Orders
+from otel_celery_memory.ipc.commands import Commands
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.ipc.records import TaskFinished, TaskStarted, WindowKind
 from otel_celery_memory.probes.allocators import give_back_free_memory
@@ -53,11 +53,11 @@ class AllocationTracer:
         self._heap_capture = 0
         self._captured = 0
         self.seen = b""
-        """The orders that are being followed, by `ControlPage.orders_number`."""
+        """The orders that are being followed, by `ControlPage.commands_version`."""
         self.mode = ""
         # A child that is up in the middle of a capture takes part in it.
         if not self._obey_what_is_ordered():
-            self._obey(Orders())
+            self._obey(Commands())
 
     def starting(self) -> None:
         """A task is about to start, nothing of it is measured yet."""
@@ -68,7 +68,7 @@ class AllocationTracer:
 
         Whether its numbers must begin anew: what we did here was not its doing.
         """
-        if self._page.orders_number() != self.seen:
+        if self._page.commands_version() != self.seen:
             self._obey_what_is_ordered()
         if self._run_diff is None:
             return self.tasks.started(started.task_id, task, alone=alone)
@@ -91,7 +91,7 @@ class AllocationTracer:
 
     def capture_now(self) -> None:
         """Capture what is running; from a thread of its own, for signals."""
-        orders = self._page.orders()
+        orders = self._page.commands()
         if self._run_diff is None:
             self.tasks.obey(orders, now=True)
         elif self._heap_is_wanted(orders):
@@ -114,22 +114,22 @@ class AllocationTracer:
 
         The number is read first: an order that comes between the two is obeyed once more.
         """
-        number = self._page.orders_number()
-        orders = self._page.whole_orders()
+        number = self._page.commands_version()
+        orders = self._page.read_commands()
         if orders is None:
             return False
         self.seen = number
         self._obey(orders)
         return True
 
-    def _obey(self, orders: Orders) -> None:
+    def _obey(self, orders: Commands) -> None:
         self._switch(orders.mode or self._settings.tracing)
         if self._run_diff is None:
             self.tasks.obey(orders)
         else:
             self._heap_is_wanted(orders)
 
-    def _heap_is_wanted(self, orders: Orders) -> bool:
+    def _heap_is_wanted(self, orders: Commands) -> bool:
         """Whether a capture of the heap is ordered; each is taken once in a slot."""
         if orders.capture in (0, self._captured) or time.monotonic() >= orders.until_s:
             return False

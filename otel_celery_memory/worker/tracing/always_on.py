@@ -104,7 +104,7 @@ class RunDiff:
     def _records(self, after: LiveSites) -> list[Record]:
         assert self._before is not None
         deltas = changed_sites(self._before, after, self._chosen)
-        kind = WindowKind.SLICE if self._raised else WindowKind.RUN
+        kind = WindowKind.PARTIAL if self._raised else WindowKind.COMPLETE
         return window_records(self._pid, kind, self._task, deltas)
 
     def _rest(self, began_s: float) -> None:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from otel_celery_memory.ipc.commands import Balance, Orders
+from otel_celery_memory.ipc.commands import Balance, Commands
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.ipc.records import TaskFinished
 from otel_celery_memory.probes.native_threads import native_lock
@@ -47,14 +47,14 @@ class CapturedRuns:
     """
 
     def __init__(self, slot: int, tally: Tally) -> None:
-        self.ordered: Orders | None = None
+        self.ordered: Commands | None = None
         """The capture that is being taken."""
         self._slot = slot
         self._tally = tally
         self._runs_left = 0
         self._last = 0
 
-    def order(self, orders: Orders, now_s: float) -> bool:
+    def order(self, orders: Commands, now_s: float) -> bool:
         """Take what is ordered, if that is news; whether any of it is still wanted."""
         if not orders.capture or now_s >= orders.until_s:
             return False
@@ -77,7 +77,7 @@ class CapturedRuns:
         self._runs_left -= 1
         return Plan(orders.allowance_s)
 
-    def sent(self, orders: Orders | None) -> None:
+    def sent(self, orders: Commands | None) -> None:
         """A window was sent, of this capture or of none: a successor need not trace that run."""
         if orders is not None:
             self._tally.count_captured(self._slot, orders.capture)
@@ -321,7 +321,7 @@ class SampledTracing:
         self._sampler.bucket.task_s += used_s
         self._sampler.ran(running[0], used_s, now_s - self._budget.run_began_s, now_s)
 
-    def obey(self, orders: Orders, *, now: bool = False) -> None:
+    def obey(self, orders: Commands, *, now: bool = False) -> None:
         """Begin the capture that is ordered; with `now` also of what is running."""
         wanted = self._captures.order(orders, self._clock_s())
         if wanted and now and self._run is None and self._running:
@@ -338,7 +338,7 @@ class SampledTracing:
             run.end()
         self.settle()
 
-    def _trace(self, plan: Plan, name: str, task_id: str, capture: Orders | None) -> bool:
+    def _trace(self, plan: Plan, name: str, task_id: str, capture: Commands | None) -> bool:
         left_s = self._latency_s
 
         def found(traced: Traced) -> None:
@@ -362,7 +362,7 @@ class SampledTracing:
             self._budget.postpone(name)
         return False
 
-    def _found(self, name: str, traced: Traced, capture: Orders | None) -> None:
+    def _found(self, name: str, traced: Traced, capture: Commands | None) -> None:
         if capture is None:
             self._budget.traced(name, traced)
         self._budget.settle()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from otel_celery_memory.ipc.commands import Orders
+from otel_celery_memory.ipc.commands import Commands
 from otel_celery_memory.ipc.records import Record, Site, SitesWindow, WindowKind
 from otel_celery_memory.probes.sites import LiveSites, SiteDelta, SiteFilter, changed_sites
 from otel_celery_memory.worker.tracing.traced_run import Traced
@@ -32,7 +32,7 @@ def run_records(
     task: str,
     traced: Traced,
     chosen: SiteFilter,
-    capture: Orders | None,
+    capture: Commands | None,
     *,
     with_exception: bool = False,
 ) -> list[Record]:
@@ -44,7 +44,7 @@ def run_records(
     whole = traced.whole and not traced.aborted and task != SHARED_NAME and not with_exception
     return window_records(
         pid,
-        WindowKind.RUN if whole else WindowKind.SLICE,
+        WindowKind.COMPLETE if whole else WindowKind.PARTIAL,
         task,
         left_alive(traced.sites, chosen),
         aborted=traced.whole and traced.aborted,

@@ -65,7 +65,7 @@ DOCUMENT: dict[str, Any] = {
 
 
 def packed(document: object) -> bytes:
-    return gzip.compress(json.dumps(document).encode())
+    return gzip.compress(json.dumps(document).encode(), mtime=0)
 
 
 def changed(**values: Any) -> bytes:

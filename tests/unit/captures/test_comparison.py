@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from otel_celery_memory.captures.comparison import Change, Group, caveats, compare
-from otel_celery_memory.captures.model import HEAP, RUNS, SLICE, CapturedProcess, CaptureError
+from otel_celery_memory.captures.model import HEAP, PARTIAL, RUNS, CapturedProcess, CaptureError
 from tests.unit.captures.examples import CACHE, CAPTURE, FREED, HEAP_AFTER, HEAP_BEFORE, LEAK
 
 TASK = "feeds.refresh"
@@ -41,7 +41,7 @@ def test_a_change_is_that_of_bytes_and_blocks() -> None:
     assert (change.size_bytes, change.blocks, change.run_bytes) == (1_024_000, 1_000, None)
 
 
-@pytest.mark.parametrize("kind", [RUNS, SLICE])
+@pytest.mark.parametrize("kind", [RUNS, PARTIAL])
 def test_sums_over_runs_are_compared_by_their_means(kind: str) -> None:
     # Ten times the bytes over ten times the runs is no change; 100 bytes a run more is one.
     sites = (
@@ -100,7 +100,7 @@ def test_the_same_place_is_found_again_in_another_directory_on_another_machine()
     assert change.size_bytes == 0
 
 
-@pytest.mark.parametrize(("one", "other"), [(HEAP, RUNS), (RUNS, SLICE), (SLICE, HEAP)])
+@pytest.mark.parametrize(("one", "other"), [(HEAP, RUNS), (RUNS, PARTIAL), (PARTIAL, HEAP)])
 def test_captures_of_different_kinds_are_not_compared(one: str, other: str) -> None:
     with pytest.raises(CaptureError, match=rf"^a capture of kind {one} \(.*of kind {other} \("):
         compare(replace(CAPTURE, kind=one), replace(CAPTURE, kind=other), "line")

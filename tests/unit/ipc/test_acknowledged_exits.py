@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from otel_celery_memory.ipc.control_page import PAGE_BYTES, TOLD_MAX, ControlPage
+from otel_celery_memory.ipc.control_page import ACKNOWLEDGED_EXITS_MAX, PAGE_BYTES, ControlPage
 
 
 @pytest.fixture
@@ -18,31 +18,35 @@ def page() -> Iterator[ControlPage]:
 
 
 def test_nothing_has_been_told_on_a_new_page(page: ControlPage) -> None:
-    assert page.told.pids() == frozenset()
+    assert page.acknowledged_exits.pids() == frozenset()
 
 
 def test_what_was_told_is_seen_by_who_maps_the_same_page(page: ControlPage) -> None:
-    page.told.add(11)
+    page.acknowledged_exits.add(11)
     other = ControlPage(os.dup(page.fd))
-    other.told.add(12)
+    other.acknowledged_exits.add(12)
     other.close()
-    assert page.told.pids() == {11, 12}
+    assert page.acknowledged_exits.pids() == {11, 12}
 
 
 def test_the_oldest_make_room(page: ControlPage) -> None:
-    for pid in range(1, TOLD_MAX + 3):
-        page.told.add(pid)
-    assert page.told.pids() == set(range(3, TOLD_MAX + 3))
+    for pid in range(1, ACKNOWLEDGED_EXITS_MAX + 3):
+        page.acknowledged_exits.add(pid)
+    assert page.acknowledged_exits.pids() == set(range(3, ACKNOWLEDGED_EXITS_MAX + 3))
 
 
 def test_garbage_tells_of_nobody_and_does_not_stop_what_is_told_next(page: ControlPage) -> None:
     os.pwrite(page.fd, b"\xff" * PAGE_BYTES, 0)
-    assert page.told.pids() == frozenset()
-    page.told.add(11)
-    assert page.told.pids() == {11}
+    assert page.acknowledged_exits.pids() == frozenset()
+    page.acknowledged_exits.add(11)
+    assert page.acknowledged_exits.pids() == {11}
 
 
 def test_what_is_told_lies_beside_what_is_counted_and_held(page: ControlPage) -> None:
-    for pid in range(1, 2 * TOLD_MAX):
-        page.told.add(pid)
-    assert (page.dropped.counts().total, page.held(510), page.orders_number()) == (0, b"", bytes(8))
+    for pid in range(1, 2 * ACKNOWLEDGED_EXITS_MAX):
+        page.acknowledged_exits.add(pid)
+    assert (page.drop_counters.counts().total, page.in_flight(510), page.commands_version()) == (
+        0,
+        b"",
+        bytes(8),
+    )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from otel_celery_memory.ipc.commands import Orders
+from otel_celery_memory.ipc.commands import Commands
 from otel_celery_memory.ipc.control_page import PAGE_BYTES, SLOTS, ControlPage, DropCounts
 from tests.unit.fakes import FakeClock
 from tests.unit.forks import in_a_fork
@@ -36,34 +36,34 @@ def cells(page: ControlPage, kind: int = OTHERS) -> dict[int, int]:
 
 
 def test_a_new_page_has_dropped_nothing(page: ControlPage) -> None:
-    assert (page.dropped.counts().total, cells(page)) == (0, {})
+    assert (page.drop_counters.counts().total, cells(page)) == (0, {})
 
 
 def test_each_slot_counts_in_a_cell_of_its_own(page: ControlPage) -> None:
     for slot in (-1, 0, 0, 7, 7, 7):
-        page.dropped.count(slot)
+        page.drop_counters.count(slot)
     assert cells(page) == {0: 1, 1: 2, 8: 3}
-    assert page.dropped.counts().total == 6
+    assert page.drop_counters.counts().total == 6
 
 
 def test_the_ends_of_tasks_are_counted_apart(page: ControlPage) -> None:
     for slot, task_end in ((0, True), (0, True), (0, False), (7, True)):
-        page.dropped.count(slot, task_end=task_end)
-    page.dropped.count_damaged(4)
+        page.drop_counters.count(slot, task_end=task_end)
+    page.drop_counters.count_damaged(4)
     assert (cells(page, ENDS), cells(page)) == ({1: 2, 8: 1}, {1: 1})
-    assert page.dropped.counts() == DropCounts(task_ends=3, others=1, damaged=4)
-    assert page.dropped.counts().since(DropCounts(1, 1, 0)) == DropCounts(2, 0, 4)
+    assert page.drop_counters.counts() == DropCounts(task_ends=3, others=1, damaged=4)
+    assert page.drop_counters.counts().since(DropCounts(1, 1, 0)) == DropCounts(2, 0, 4)
 
 
 def test_slots_beyond_the_page_share_its_last_cell(page: ControlPage) -> None:
     for slot in (SLOTS - 2, SLOTS - 1, 10_000):
-        page.dropped.count(slot)
+        page.drop_counters.count(slot)
     assert cells(page) == {SLOTS - 1: 3}
 
 
 def test_a_count_wraps_and_does_not_raise(page: ControlPage) -> None:
     os.pwrite(page.fd, b"\xff" * 8, FIRST_CELL + OTHERS)
-    page.dropped.count(-1)
+    page.drop_counters.count(-1)
     assert cells(page) == {}
 
 
@@ -75,33 +75,37 @@ def test_each_beat_changes_what_the_main_process_sees_and_counts_as_nothing_else
         clock.move(0.5)
         page.beat()
         seen.append(page.last_beat())
-    assert (len(set(seen)), page.dropped.counts().total, page.orders()) == (4, 0, Orders())
+    assert (len(set(seen)), page.drop_counters.counts().total, page.commands()) == (
+        4,
+        0,
+        Commands(),
+    )
     page.close()
 
 
 def test_frames_that_the_reporter_could_not_read_are_counted_too(page: ControlPage) -> None:
-    page.dropped.count(0)
-    page.dropped.count_damaged(5)
-    assert (page.dropped.counts().total, cells(page)) == (6, {1: 1})
+    page.drop_counters.count(0)
+    page.drop_counters.count_damaged(5)
+    assert (page.drop_counters.counts().total, cells(page)) == (6, {1: 1})
 
 
 def test_what_is_told_of_a_page_full_of_garbage_is_no_more_than_can_be_sent(
     page: ControlPage,
 ) -> None:
     os.pwrite(page.fd, b"\xff" * PAGE_BYTES, 0)
-    assert page.dropped.counts().total == 2**63 - 1
+    assert page.drop_counters.counts().total == 2**63 - 1
 
 
 def test_who_maps_the_descriptor_sees_the_same_counts(page: ControlPage) -> None:
     other = ControlPage(os.dup(page.fd))
-    other.dropped.count(3)
-    page.dropped.count(3)
-    assert (page.dropped.counts().total, other.dropped.counts().total) == (2, 2)
+    other.drop_counters.count(3)
+    page.drop_counters.count(3)
+    assert (page.drop_counters.counts().total, other.drop_counters.counts().total) == (2, 2)
     other.close()
 
 
 def test_a_forked_child_s_counts_are_seen_by_its_parent(page: ControlPage) -> None:
-    in_a_fork(lambda: page.dropped.count(0))
+    in_a_fork(lambda: page.drop_counters.count(0))
     assert cells(page) == {1: 1}
 
 

@@ -10,11 +10,11 @@ from zlib import crc32
 
 import pytest
 
-from otel_celery_memory.ipc.commands import CAPTURE_RUNS_MAX, TRACING_MODES, Balance, Orders
+from otel_celery_memory.ipc.commands import CAPTURE_RUNS_MAX, TRACING_MODES, Balance, Commands
 from otel_celery_memory.ipc.control_page import PAGE_BYTES, SLOTS, ControlPage
 from tests.unit.forks import in_a_fork
 
-ORDERS = Orders("always", 7, 20, True, 123.5, 0.75)
+ORDERS = Commands("always", 7, 20, True, 123.5, 0.75)
 BALANCE = Balance(1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5, 8.5)
 NOW_S = 100.0
 
@@ -27,44 +27,48 @@ def page() -> Iterator[ControlPage]:
 
 
 def test_a_new_page_orders_nothing_and_has_earned_nothing(page: ControlPage) -> None:
-    assert (page.orders(), page.load(-1), page.load(3)) == (Orders(), Balance(), Balance())
+    assert (page.commands(), page.load(-1), page.load(3)) == (
+        Commands(),
+        Balance(),
+        Balance(),
+    )
     assert page.totals() == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("mode", ["", *TRACING_MODES])
 def test_orders_are_read_as_they_were_given(page: ControlPage, mode: str) -> None:
     orders = replace(ORDERS, mode=mode)
-    page.order(orders)
-    assert page.orders() == orders
+    page.set_commands(orders)
+    assert page.commands() == orders
 
 
 def test_each_order_changes_the_number_and_nothing_else_does(page: ControlPage) -> None:
-    numbers = [page.orders_number()]
+    numbers = [page.commands_version()]
     for _ in range(3):
-        page.order(ORDERS)
+        page.set_commands(ORDERS)
         page.save(0, BALANCE)
-        page.dropped.count(-1)
-        numbers.append(page.orders_number())
+        page.drop_counters.count(-1)
+        numbers.append(page.commands_version())
     assert len(set(numbers)) == 4
 
 
 def test_the_number_wraps_and_does_not_raise(page: ControlPage) -> None:
     os.pwrite(page.fd, b"\xff" * 8, 0)
-    page.order(ORDERS)
-    assert (page.orders_number(), page.orders()) == (bytes(8), ORDERS)
+    page.set_commands(ORDERS)
+    assert (page.commands_version(), page.commands()) == (bytes(8), ORDERS)
 
 
 def test_orders_are_seen_in_a_forked_child_and_by_who_has_the_descriptor(page: ControlPage) -> None:
     other = ControlPage(os.dup(page.fd))
-    in_a_fork(lambda: other.order(Orders("off")))
-    assert (page.orders(), other.orders()) == (Orders("off"), Orders("off"))
+    in_a_fork(lambda: other.set_commands(Commands("off")))
+    assert (page.commands(), other.commands()) == (Commands("off"), Commands("off"))
     other.close()
 
 
 def test_a_page_of_one_process_is_shared_with_those_it_forks() -> None:
     page = ControlPage()
-    in_a_fork(lambda: page.order(Orders("always")))
-    assert page.orders() == Orders("always")
+    in_a_fork(lambda: page.set_commands(Commands("always")))
+    assert page.commands() == Commands("always")
     page.close()
 
 
@@ -83,51 +87,51 @@ def test_a_page_of_one_process_is_shared_with_those_it_forks() -> None:
     ids=str,
 )
 def test_orders_that_make_no_sense_are_none(page: ControlPage, field: dict[str, float]) -> None:
-    page.order(replace(ORDERS, **field))  # type: ignore[arg-type]
-    assert page.orders() == Orders()
+    page.set_commands(replace(ORDERS, **field))  # type: ignore[arg-type]
+    assert page.commands() == Commands()
 
 
 @pytest.mark.parametrize("at", [8, 32], ids=["mode", "signal"])
 def test_a_mode_or_a_flag_that_nobody_writes_makes_the_orders_none(
     page: ControlPage, at: int
 ) -> None:
-    page.order(ORDERS)
+    page.set_commands(ORDERS)
     body = bytearray(os.pread(page.fd, 56, 0))
     body[at] = 4
     os.pwrite(page.fd, body + crc32(body).to_bytes(8, "little"), 0)
-    assert page.whole_orders() == Orders()
+    assert page.read_commands() == Commands()
 
 
 def test_an_order_that_is_half_written_is_no_order_wherever_it_was_torn(page: ControlPage) -> None:
-    page.order(ORDERS)
+    page.set_commands(ORDERS)
     before = os.pread(page.fd, 64, 0)
-    page.order(replace(ORDERS, mode="off", capture=8, until_s=NOW_S + 30))
+    page.set_commands(replace(ORDERS, mode="off", capture=8, until_s=NOW_S + 30))
     after = os.pread(page.fd, 64, 0)
     whole = {before, after}
     for torn in range(1, 64):
         for found in (after[:torn] + before[torn:], before[:torn] + after[torn:]):
             os.pwrite(page.fd, found, 0)
-            assert (page.whole_orders() is None) is (found not in whole)
-            assert found in whole or page.orders() == Orders()
+            assert (page.read_commands() is None) is (found not in whole)
+            assert found in whole or page.commands() == Commands()
 
 
 def test_orders_given_all_the_time_are_read_whole_or_not_at_all(page: ControlPage) -> None:
     given = {
-        number: Orders(TRACING_MODES[number % 3], number, number, False, NOW_S + number, 1.0)
+        number: Commands(TRACING_MODES[number % 3], number, number, False, NOW_S + number, 1.0)
         for number in range(1, 500)
     }
     pid = os.fork()
     if pid == 0:
         for orders in [*given.values()] * 20:
-            page.order(orders)
+            page.set_commands(orders)
         os._exit(0)
     seen = set()
     while os.waitpid(pid, os.WNOHANG) == (0, 0):
-        found = page.whole_orders()
+        found = page.read_commands()
         if found is not None and found.capture:
             assert found == given[found.capture]
             seen.add(found.capture)
-    assert page.whole_orders() == given[499]
+    assert page.read_commands() == given[499]
     assert seen
 
 
@@ -137,7 +141,7 @@ def test_random_garbage_is_never_an_error_and_never_an_order_out_of_bounds(
     chance = random.Random(3)
     for _ in range(300):
         os.pwrite(page.fd, chance.randbytes(PAGE_BYTES), 0)
-        orders = page.orders()
+        orders = page.commands()
         assert orders.runs <= CAPTURE_RUNS_MAX
         assert orders.until_s <= NOW_S + 600
         balance = page.load(chance.randrange(SLOTS))
@@ -165,12 +169,12 @@ def test_a_ledger_that_makes_no_sense_is_empty(page: ControlPage, name: str, val
 def test_ledgers_and_counts_of_a_slot_do_not_touch(page: ControlPage) -> None:
     for slot in (-1, 0, 1, SLOTS - 2):
         page.save(slot, BALANCE)
-        page.dropped.count(slot)
+        page.drop_counters.count(slot)
         page.count_captured(slot, 3)
-    page.dropped.count_damaged(1)
-    assert page.dropped.counts().total == 5
+    page.drop_counters.count_damaged(1)
+    assert page.drop_counters.counts().total == 5
     assert [page.load(slot) for slot in (-1, 0, 1, SLOTS - 2)] == [BALANCE] * 4
-    assert page.orders() == Orders()
+    assert page.commands() == Commands()
 
 
 def test_what_a_slot_has_sent_of_a_capture_is_its_own_and_of_the_last_capture(

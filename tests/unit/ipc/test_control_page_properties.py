@@ -20,16 +20,16 @@ from otel_celery_memory.ipc.commands import (
     CAPTURE_SECONDS_MAX,
     TRACING_MODES,
     Balance,
-    Orders,
+    Commands,
 )
-from otel_celery_memory.ipc.control_page import HELD_BYTES, PAGE_BYTES, ControlPage
+from otel_celery_memory.ipc.control_page import IN_FLIGHT_BYTES, PAGE_BYTES, ControlPage
 from otel_celery_memory.ipc.status_page import STATUS_BYTES, StatusPage
 from tests.unit.arbitrary import INT64, JSON, TEXT
 
 NOW_S = 100.0
 HEADER = struct.Struct("<QII")
 ORDERS = st.builds(
-    Orders,
+    Commands,
     st.sampled_from(["", *TRACING_MODES]),
     st.integers(0, 2**63 - 1),
     st.integers(0, CAPTURE_RUNS_MAX),
@@ -81,14 +81,14 @@ def view(monkeypatch: pytest.MonkeyPatch) -> Iterator[StatusPage]:
     cell=st.one_of(INT64.map(struct.Struct("<q").pack), st.floats().map(struct.Struct("<d").pack)),
 )
 def test_orders_in_which_one_value_has_changed_are_sane_or_none(
-    page: ControlPage, orders: Orders, at: int, cell: bytes
+    page: ControlPage, orders: Commands, at: int, cell: bytes
 ) -> None:
-    page.order(orders)
+    page.set_commands(orders)
     os.pwrite(page.fd, cell, 8 * at)
-    assert_sane(page.orders())
+    assert_sane(page.commands())
 
 
-def assert_sane(orders: Orders) -> None:
+def assert_sane(orders: Commands) -> None:
     """Nothing that is out of bounds, whoever ordered it."""
     assert orders.mode in ("", *TRACING_MODES)
     assert 0 <= orders.capture < 2**63
@@ -103,14 +103,14 @@ def test_whatever_a_control_page_holds_is_read_as_something_sane(
     page: ControlPage, content: bytes, slot: int
 ) -> None:
     os.pwrite(page.fd, content, 0)
-    assert_sane(page.orders())
+    assert_sane(page.commands())
     assert all(0 <= value < 1e12 for value in vars(page.load(slot)).values())
     assert all(0 <= total < 1e15 for total in page.totals())
-    assert 0 <= page.dropped.counts().total < 2**63
-    assert all(0 < pid < 2**63 for pid in page.told.pids())
-    held = page.held(slot)
-    assert len(held) <= HELD_BYTES
-    assert len(FrameDecoder().feed(held)) < HELD_BYTES
+    assert 0 <= page.drop_counters.counts().total < 2**63
+    assert all(0 < pid < 2**63 for pid in page.acknowledged_exits.pids())
+    held = page.in_flight(slot)
+    assert len(held) <= IN_FLIGHT_BYTES
+    assert len(FrameDecoder().feed(held)) < IN_FLIGHT_BYTES
 
 
 @on_one_page
@@ -122,18 +122,18 @@ def test_whatever_a_control_page_holds_is_read_as_something_sane(
     pid=st.integers(1, 2**22),
 )
 def test_what_is_written_on_whatever_was_there_is_read_as_it_was_written(
-    page: ControlPage, content: bytes, orders: Orders, balance: Balance, slot: int, pid: int
+    page: ControlPage, content: bytes, orders: Commands, balance: Balance, slot: int, pid: int
 ) -> None:
     os.pwrite(page.fd, content, 0)
-    before = page.orders_number()
-    page.order(orders)
+    before = page.commands_version()
+    page.set_commands(orders)
     page.save(slot, balance)
-    page.dropped.count(slot)
-    page.dropped.count_damaged(1)
-    page.told.add(pid)
-    assert page.orders_number() != before
-    assert (page.orders(), page.load(slot)) == (orders, balance)
-    assert pid in page.told.pids()
+    page.drop_counters.count(slot)
+    page.drop_counters.count_damaged(1)
+    page.acknowledged_exits.add(pid)
+    assert page.commands_version() != before
+    assert (page.commands(), page.load(slot)) == (orders, balance)
+    assert pid in page.acknowledged_exits.pids()
 
 
 @on_one_page

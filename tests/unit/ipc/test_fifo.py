@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_celery_memory.ipc.fifo import VARIABLE, Rendezvous
+from otel_celery_memory.ipc.fifo import VARIABLE, FifoDirectory
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +20,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_it_is_made_for_one_user_with_a_fifo_and_taken_away_again(temporary: Path) -> None:
-    made = Rendezvous.make(2_048)
+    made = FifoDirectory.create(2_048)
     assert stat.S_IMODE(made.directory.stat().st_mode) == 0o700
     assert stat.S_ISFIFO(made.pipe.stat().st_mode)
     assert stat.S_IMODE(made.pipe.stat().st_mode) == 0o600
@@ -32,8 +32,8 @@ def test_it_is_made_for_one_user_with_a_fifo_and_taken_away_again(temporary: Pat
 
 
 def test_what_is_named_is_found() -> None:
-    made = Rendezvous.make(2_048)
-    assert Rendezvous.named({VARIABLE: made.text()}) == made
+    made = FifoDirectory.create(2_048)
+    assert FifoDirectory.from_environ({VARIABLE: made.environ_value()}) == made
     assert (made.main_pid, made.max_memory_kib) == (os.getpid(), 2_048)
 
 
@@ -42,20 +42,20 @@ BAD = ["", ":", "::", "1:2:", "1:2:relative", "x:2:/a", "1:-2:/a", "1::/a", ":2:
 
 @pytest.mark.parametrize("text", [*BAD, f"{BAD[-1]}:1:/a"])
 def test_another_form_names_nothing(text: str) -> None:
-    assert Rendezvous.named({VARIABLE: text}) is None
-    assert Rendezvous.named({}) is None
+    assert FifoDirectory.from_environ({VARIABLE: text}) is None
+    assert FifoDirectory.from_environ({}) is None
 
 
 def test_a_path_may_contain_anything() -> None:
-    found = Rendezvous.named({VARIABLE: "1:2:/a:b/c d"})
-    assert found == Rendezvous(Path("/a:b/c d"), 1, 2)
+    found = FifoDirectory.from_environ({VARIABLE: "1:2:/a:b/c d"})
+    assert found == FifoDirectory(Path("/a:b/c d"), 1, 2)
 
 
 @pytest.mark.parametrize("mode", [0o701, 0o710, 0o777])
 def test_a_directory_that_others_may_enter_is_not_private_and_not_touched(
     temporary: Path, mode: int
 ) -> None:
-    made = Rendezvous.make(0)
+    made = FifoDirectory.create(0)
     made.directory.chmod(mode)
     assert made.is_private() is False
     made.remove()
@@ -63,15 +63,15 @@ def test_a_directory_that_others_may_enter_is_not_private_and_not_touched(
 
 
 def test_a_link_or_what_is_not_there_is_not_private(temporary: Path) -> None:
-    made = Rendezvous.make(0)
+    made = FifoDirectory.create(0)
     link = temporary / "link"
     link.symlink_to(made.directory)
-    assert Rendezvous(link, 1, 0).is_private() is False
-    assert Rendezvous(temporary / "nothing", 1, 0).is_private() is False
+    assert FifoDirectory(link, 1, 0).is_private() is False
+    assert FifoDirectory(temporary / "nothing", 1, 0).is_private() is False
 
 
 def test_what_somebody_else_put_there_stays(temporary: Path) -> None:
-    made = Rendezvous.make(0)
+    made = FifoDirectory.create(0)
     (made.directory / "theirs").touch()
     made.remove()
     assert [path.name for path in made.directory.iterdir()] == ["theirs"]
@@ -85,5 +85,5 @@ def test_where_no_fifo_can_be_made_nothing_is_left(
 
     monkeypatch.setattr(os, "mkfifo", refuse)
     with pytest.raises(PermissionError):
-        Rendezvous.make(0)
+        FifoDirectory.create(0)
     assert list(temporary.iterdir()) == []

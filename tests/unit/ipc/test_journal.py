@@ -41,15 +41,15 @@ def test_what_is_read_is_left_to_the_next_until_it_is_taken(pipe: Pipe) -> None:
     mark = journal.read_to
     pipe.write(b"two")
     assert journal.read(pipe.ends[0]) == b"two"
-    assert Journal(pipe.memory).left() == b"onetwo"
-    journal.taken(mark)
+    assert Journal(pipe.memory).unacknowledged() == b"onetwo"
+    journal.acknowledge(mark)
     successor = Journal(pipe.memory)
-    assert successor.left() == b"two"
+    assert successor.unacknowledged() == b"two"
     pipe.write(b"three")
     assert successor.read(pipe.ends[0]) == b"three"
-    assert (successor.read_to, Journal(pipe.memory).left()) == (11, b"twothree")
-    successor.taken(successor.read_to)
-    assert Journal(pipe.memory).left() == b""
+    assert (successor.read_to, Journal(pipe.memory).unacknowledged()) == (11, b"twothree")
+    successor.acknowledge(successor.read_to)
+    assert Journal(pipe.memory).unacknowledged() == b""
 
 
 def test_an_empty_pipe_raises_and_one_that_has_ended_is_empty(pipe: Pipe) -> None:
@@ -66,15 +66,16 @@ def test_a_mark_that_is_older_or_not_yet_read_changes_nothing(pipe: Pipe) -> Non
     pipe.write(b"0123456789")
     journal.read(pipe.ends[0])
     for mark, left in ((4, b"456789"), (2, b"456789"), (11, b"456789"), (10, b"")):
-        journal.taken(mark)
-        assert journal.left() == left
+        journal.acknowledge(mark)
+        assert journal.unacknowledged() == left
 
 
 def test_however_much_is_read_the_next_finds_the_end_of_it_and_never_what_was_taken(
     pipe: Pipe,
 ) -> None:
     chance = random.Random(1)
-    journal, stream, taken, given_up = Journal(pipe.memory), b"", 0, 0
+    # An array: bytes would be copied whole at each turn.
+    journal, stream, taken, given_up = Journal(pipe.memory), bytearray(), 0, 0
     for _ in range(1_500):
         data = chance.randbytes(chance.randrange(1, 60_000))
         pipe.write(data)
@@ -82,8 +83,8 @@ def test_however_much_is_read_the_next_finds_the_end_of_it_and_never_what_was_ta
         assert journal.read(pipe.ends[0]) == data
         if chance.random() < 0.02:
             taken = chance.randrange(taken, len(stream) + 1)
-            journal.taken(taken)
-        left = Journal(pipe.memory).left()
+            journal.acknowledge(taken)
+        left = Journal(pipe.memory).unacknowledged()
         assert stream.endswith(left)
         assert len(left) <= len(stream) - taken
         given_up += len(left) < len(stream) - taken
@@ -100,8 +101,8 @@ def test_what_is_exported_often_enough_is_never_given_up(pipe: Pipe) -> None:
         if turn % 20 == 0:
             # A turn before the last: something is always left.
             taken = stream - 50_000
-            journal.taken(taken)
-        assert len(Journal(pipe.memory).left()) == stream - taken
+            journal.acknowledge(taken)
+        assert len(Journal(pipe.memory).unacknowledged()) == stream - taken
 
 
 class Killed(BaseException):
@@ -128,7 +129,7 @@ def test_whoever_is_killed_in_a_read_leaves_what_it_brought_and_no_more(
         journal.read(pipe.ends[0])
     monkeypatch.setattr(os, "readv", readv)
     successor = Journal(pipe.memory)
-    assert successor.left() == (b"one" + data if has_read else b"one")
+    assert successor.unacknowledged() == (b"one" + data if has_read else b"one")
     pipe.write(b"three")
     assert successor.read(pipe.ends[0]) == (b"three" if has_read else data + b"three")
 
@@ -143,15 +144,15 @@ def test_a_header_that_was_cut_in_its_writing_leaves_the_one_before_it(
         journal.read(pipe.ends[0])
     os.pwrite(pipe.memory, b"\xff" * 20, copy * HEADER_BYTES)
     # What was announced before it tells as much.
-    assert Journal(pipe.memory).left() == b"onetwo"
+    assert Journal(pipe.memory).unacknowledged() == b"onetwo"
 
 
 def test_garbage_leaves_nothing_and_reading_goes_on(pipe: Pipe) -> None:
     os.pwrite(pipe.memory, b"\xff" * 4096, 0)
     journal = Journal(pipe.memory)
-    assert journal.left() == b""
+    assert journal.unacknowledged() == b""
     pipe.write(b"one")
-    assert (journal.read(pipe.ends[0]), Journal(pipe.memory).left()) == (b"one", b"one")
+    assert (journal.read(pipe.ends[0]), Journal(pipe.memory).unacknowledged()) == (b"one", b"one")
 
 
 def test_it_is_not_handed_to_programs_that_a_task_starts(pipe: Pipe) -> None:

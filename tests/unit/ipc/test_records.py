@@ -24,7 +24,7 @@ def test_every_record_names_its_process_first(record: Record) -> None:
 
 def test_a_reading_cannot_be_changed_and_knows_only_what_was_read() -> None:
     reading = ProcessReading(rss_bytes=5)
-    assert reading == ProcessReading(5, None, None, None, None, None, None)
+    assert reading == ProcessReading(5, None, None, None, None, None, None, None)
     with pytest.raises(FrozenInstanceError):
         reading.rss_bytes = 6  # type: ignore[misc]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ VmSize:\t  600000 kB
 VmRSS:\t   28004 kB
 VmSwap:\t    1536 kB
 HugetlbPages:\t       0 kB
-Threads:\t1
+Threads:\t3
 """
 LIMITS = """\
 Limit                     Soft Limit           Hard Limit           Units
@@ -77,6 +78,7 @@ def test_everything_cheap_about_a_process_is_read(proc: Path) -> None:
         proportional_bytes=None,
         open_files=None,
         open_files_limit=1_024,
+        threads=3,
     )
 
 
@@ -101,7 +103,10 @@ def test_a_file_that_is_missing_or_of_another_form_leaves_its_numbers_out(
     kept = {
         "status": ProcessReading(rss_bytes=7001 * PAGE_BYTES, open_files_limit=1_024),
         "limits": ProcessReading(
-            rss_bytes=7001 * PAGE_BYTES, virtual_bytes=600_000 * 1024, swap_bytes=1_536 * 1024
+            rss_bytes=7001 * PAGE_BYTES,
+            virtual_bytes=600_000 * 1024,
+            swap_bytes=1_536 * 1024,
+            threads=3,
         ),
     }
     assert full == kept[name]
@@ -178,6 +183,20 @@ def test_where_there_is_no_proc_psutil_is_asked(tmp_path: Path) -> None:
 @pytest.mark.parametrize("pid", [-1, 2**31, 2**63 - 1])
 def test_a_pid_that_is_none_is_a_process_that_is_gone(proc: Path, tmp_path: Path, pid: int) -> None:
     assert (read_size(pid, proc), read_size(pid, tmp_path / "nowhere")) == (None, None)
+
+
+def test_threads_of_a_real_process_are_counted() -> None:
+    before = read_process(os.getpid())
+    over = threading.Event()
+    thread = threading.Thread(target=over.wait)
+    thread.start()
+    during = read_process(os.getpid())
+    over.set()
+    thread.join()
+    assert before is not None
+    assert during is not None
+    assert before.threads is not None
+    assert during.threads == before.threads + 1
 
 
 def test_open_descriptors_of_a_real_process_are_counted() -> None:

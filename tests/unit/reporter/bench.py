@@ -23,7 +23,7 @@ from otel_celery_memory.reporter.service import INDISPENSABLE, RecordReader, Rep
 from otel_celery_memory.reporter.state.exits import ProcessEnd
 from otel_celery_memory.reporter.state.worker_state import InFlightTasks, WorkerState
 from tests.processes import wait_until
-from tests.unit.fakes import Places
+from tests.unit.fakes import FakeInFlightTable
 
 
 @dataclass
@@ -124,7 +124,7 @@ class Reporter:
         self.inspector = RecordingInspector()
         inspector: Any = self.inspector
         self.damaged: list[int] = []
-        self.places = Places()
+        self.places = FakeInFlightTable()
         self.in_flight = self.places.by_slot
         self.oom_kills: int | None = None
         self.sent: list[int] = []

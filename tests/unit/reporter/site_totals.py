@@ -34,7 +34,7 @@ class Totals:
         sizes: dict[int, int],
         task: str = "a",
         pid: int = 1,
-        kind: WindowKind = WindowKind.RUN,
+        kind: WindowKind = WindowKind.COMPLETE,
         runs: int = 1,
     ) -> None:
         """A window of tracing without a run that ended in this interval."""

@@ -11,14 +11,14 @@ import pytest
 
 from otel_celery_memory.captures.format import dump_capture, load_capture
 from otel_celery_memory.captures.model import Capture, CapturedProcess, CapturedSite, CaptureError
-from otel_celery_memory.ipc.commands import Orders
+from otel_celery_memory.ipc.commands import Commands
 from otel_celery_memory.ipc.records import WindowKind
 from otel_celery_memory.reporter.capture_assembly import EMPTY_SLOT_S, GRACE_S, CaptureAssembly
 from otel_celery_memory.reporter.sites import CodePlace
 from tests.unit.examples import site, window
 from tests.unit.fakes import FakeClock
 
-ORDERS = Orders("", 5, 2, False, 1_120.0, 1.0)
+ORDERS = Commands("", 5, 2, False, 1_120.0, 1.0)
 FIRST, SECOND = CapturedProcess("0", 1, 1_000), CapturedProcess("1", 2, None)
 PATH = "/srv/app/feeds.py"
 
@@ -36,7 +36,7 @@ class Gathering:
 
     def send(self, pid: int, blocks: int = 1, task: str = "a", **changes: Any) -> None:
         """A window with one site."""
-        fields = {"kind": WindowKind.RUN, "capture": 5, **changes}
+        fields = {"kind": WindowKind.COMPLETE, "capture": 5, **changes}
         self.window(pid, task, **fields)
         self.captures.site(site(blocks * 100, 7, pid=pid, task=task, blocks=blocks, **fields))
 
@@ -190,7 +190,7 @@ def test_when_the_worker_ends_what_there_is_is_the_capture(gathering: Gathering)
 
 
 def test_whole_runs_go_before_slices_and_the_whole_heap_before_both(gathering: Gathering) -> None:
-    gathering.send(1, 50, kind=WindowKind.SLICE)
+    gathering.send(1, 50, kind=WindowKind.PARTIAL)
     gathering.send(1, 2)
     found = gathering.complete(all_now=True)
     assert found is not None
@@ -219,7 +219,7 @@ def test_the_same_order_read_again_is_no_new_capture(gathering: Gathering) -> No
     assert gathering.states() == [(5, "running")]
     gathering.complete(all_now=True)
     gathering.captures.begin(ORDERS, "budget")
-    gathering.captures.begin(Orders(), "budget")
+    gathering.captures.begin(Commands(), "budget")
     assert gathering.states() == [(5, "complete")]
 
 

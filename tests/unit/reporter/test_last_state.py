@@ -69,7 +69,7 @@ def test_each_process_is_recovered_with_its_last_state(tmp_path: Path) -> None:
         "killed",
         None,
         0,
-        told_late=True,
+        recovered=True,
     )
     assert (main.process.slot, main.process.task, main.reason) == ("main", None, "killed")
 

@@ -9,8 +9,8 @@ import pytest
 from otel_celery_memory import conventions as c
 from otel_celery_memory.captures.format import INT64_MAX, dump_capture, load_capture
 from otel_celery_memory.captures.model import Capture
-from otel_celery_memory.ipc.commands import Orders
-from otel_celery_memory.ipc.records import WindowKind
+from otel_celery_memory.ipc.commands import Commands
+from otel_celery_memory.ipc.records import ProcessUp, WindowKind
 from otel_celery_memory.reporter.emitter import Emitter
 from tests.telemetry.payload import Telemetry, in_memory
 from tests.telemetry.test_emitter import emitter_on
@@ -60,7 +60,7 @@ def captured(emitter: Emitter) -> Capture:
 
 
 def test_a_capture_of_forged_windows_can_be_read_again(emitter: Emitter) -> None:
-    emitter.captures.begin(Orders(capture=1, runs=1), "budget")
+    emitter.captures.begin(Commands(capture=1, runs=1), "budget")
     forged = site(LARGEST, -5, blocks=SMALLEST, stack=f"a.py:{10**30}", capture=1)
     for _ in range(2):
         emitter.apply(window(runs=-1, other_bytes=LARGEST, other_blocks=SMALLEST, capture=1))
@@ -74,8 +74,24 @@ def test_a_capture_of_forged_windows_can_be_read_again(emitter: Emitter) -> None
     assert (found.size_bytes, found.blocks) == (INT64_MAX, -INT64_MAX)
 
 
+@pytest.mark.parametrize(
+    ("pid", "rss_bytes", "carried"),
+    [(-1, SMALLEST, (0, 0)), (LARGEST, LARGEST, (INT64_MAX, INT64_MAX))],
+)
+def test_a_capture_by_a_forged_process_can_be_read_again(
+    emitter: Emitter, pid: int, rss_bytes: int, carried: tuple[int, int]
+) -> None:
+    emitter.captures.begin(Commands(capture=1, runs=1), "budget")
+    emitter.apply(ProcessUp(pid, 0, 0, rss_bytes))
+    emitter.apply(window(pid, capture=1))
+    capture = captured(emitter)
+    assert load_capture(dump_capture(capture)) == capture
+    (process,) = capture.processes
+    assert (process.pid, process.rss_bytes) == carried
+
+
 def test_windows_of_kinds_that_there_are_not_are_no_part_of_a_capture(emitter: Emitter) -> None:
-    emitter.captures.begin(Orders(capture=1, runs=1), "budget")
+    emitter.captures.begin(Commands(capture=1, runs=1), "budget")
     for kind in (WindowKind.PROCESS, 4, LARGEST, SMALLEST):
         emitter.apply(window(capture=1)._replace(kind=kind))
         emitter.apply(site(5, capture=1)._replace(kind=kind))

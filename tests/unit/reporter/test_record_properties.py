@@ -17,14 +17,14 @@ from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metr
 from otel_celery_memory.captures.format import dump_capture, load_capture
 from otel_celery_memory.captures.model import CapturedProcess
 from otel_celery_memory.ipc.codec import FrameDecoder, encode
-from otel_celery_memory.ipc.commands import Orders
+from otel_celery_memory.ipc.commands import Commands
 from otel_celery_memory.ipc.records import MAIN_SLOT, ProcessUp, Record, Site, SitesWindow
 from otel_celery_memory.reporter.limits import Usage
 from otel_celery_memory.reporter.state.worker_state import InFlightTasks
 from tests.telemetry.payload import Telemetry, in_memory
 from tests.telemetry.test_emitter import emitter_on
 from tests.unit.arbitrary import RECORDS
-from tests.unit.fakes import Places
+from tests.unit.fakes import FakeInFlightTable
 
 MAIN = 1
 PIDS = st.sampled_from([-1, 0, MAIN, 2, 3, 2**31, 2**63 - 1])
@@ -78,9 +78,9 @@ def test_any_records_are_applied_and_their_telemetry_can_be_exported(
     telemetry = in_memory(own_histograms=True)
     emitter = emitter_on(telemetry)
     frames = b"".join(map(encode, slots))
-    in_flight = InFlightTasks(Places(dict.fromkeys(range(-1, 4), frames)), emitter)
+    in_flight = InFlightTasks(FakeInFlightTable(dict.fromkeys(range(-1, 4), frames)), emitter)
     emitter.apply(ProcessUp(MAIN, 5, MAIN_SLOT, 7))
-    emitter.captures.begin(Orders("always", 1, 1, False, 1e9, 1.0), "always")
+    emitter.captures.begin(Commands("always", 1, 1, False, 1e9, 1.0), "always")
     for record in records:
         emitter.apply(record)
     in_flight.read()

@@ -24,7 +24,7 @@ def test_a_ranked_site_has_all_its_values() -> None:
             function="function_7",
             stack="",
             task="a",
-            kind=WindowKind.RUN,
+            kind=WindowKind.COMPLETE,
             size_bytes=200,
             blocks=2,
             size_change_bytes=200,
@@ -124,10 +124,10 @@ def test_peek_does_not_begin_a_new_interval() -> None:
 def test_the_first_window_of_a_task_in_a_process_counts_only_while_there_is_no_other() -> None:
     totals = Totals()
     totals.run({1: 5_000, 2: 10})
-    assert totals.sizes() == [("FIRST", 1, 5_000), ("FIRST", 2, 10)]
+    assert totals.sizes() == [("FIRST_RUN", 1, 5_000), ("FIRST_RUN", 2, 10)]
     totals.run({2: 10}, pid=2)
     totals.run({2: 30})
-    assert totals.sizes() == [("RUN", 2, 30)]
+    assert totals.sizes() == [("COMPLETE", 2, 30)]
 
 
 def test_a_later_window_that_shows_nothing_takes_the_first_one_s_sites_away() -> None:
@@ -144,7 +144,7 @@ def test_tasks_of_which_first_windows_are_all_there_is_come_behind_the_others() 
         totals.run({1: 5_000}, "b", pid)
     totals.run({2: 10})
     totals.window({3: 70}, "", kind=WindowKind.PROCESS)
-    assert totals.sizes() == [("RUN", 2, 10), ("FIRST", 1, 5_000), ("PROCESS", 3, 70)]
+    assert totals.sizes() == [("COMPLETE", 2, 10), ("FIRST_RUN", 1, 5_000), ("PROCESS", 3, 70)]
 
 
 def test_many_small_sites_of_whole_runs_leave_a_third_of_the_places_to_the_others() -> None:
@@ -152,16 +152,16 @@ def test_many_small_sites_of_whole_runs_leave_a_third_of_the_places_to_the_other
     totals.run(dict.fromkeys(range(1, 9), 10))
     totals.run({20: 5_000, 21: 4_000}, "b")
     totals.window({30: 70}, "", kind=WindowKind.PROCESS)
-    runs = [("RUN", line, 10) for line in (1, 2, 3, 4)]
-    assert totals.sizes() == [*runs, ("FIRST", 20, 5_000), ("FIRST", 21, 4_000)]
+    runs = [("COMPLETE", line, 10) for line in (1, 2, 3, 4)]
+    assert totals.sizes() == [*runs, ("FIRST_RUN", 20, 5_000), ("FIRST_RUN", 21, 4_000)]
 
 
 def test_places_that_no_other_site_wants_are_for_whole_runs() -> None:
     totals = Totals(top=6).met()
     totals.run(dict.fromkeys(range(1, 9), 10))
     totals.run({20: 5_000}, "b")
-    runs = [("RUN", line, 10) for line in (1, 2, 3, 4, 5)]
-    assert totals.sizes() == [*runs, ("FIRST", 20, 5_000)]
+    runs = [("COMPLETE", line, 10) for line in (1, 2, 3, 4, 5)]
+    assert totals.sizes() == [*runs, ("FIRST_RUN", 20, 5_000)]
 
 
 def test_each_process_has_first_windows_of_its_own() -> None:
@@ -205,15 +205,15 @@ def test_the_places_of_a_ranking_are_its_lines_until_the_next_one_or_a_new_begin
     totals = SiteTotals(describe, 2)
     totals.finished(finished(task="a"))
     for stack in ("x.py:1", "y.py:1", "z.py:1"):
-        totals.window(window(task="a", sites=1, kind=WindowKind.SLICE))
-        totals.site(site(30, 1, task="a", stack=stack, kind=WindowKind.SLICE))
+        totals.window(window(task="a", sites=1, kind=WindowKind.PARTIAL))
+        totals.site(site(30, 1, task="a", stack=stack, kind=WindowKind.PARTIAL))
     assert len(totals.rank(60.0)) == 2
     assert [(s.line, s.stack, s.size_bytes, s.runs) for s in totals.places] == [(1, "", 30, 3)]
     for _ in range(10):
         totals.rank(60.0)
     assert totals.places == []
-    totals.window(window(task="a", sites=1, kind=WindowKind.SLICE))
-    totals.site(site(30, 1, task="a", kind=WindowKind.SLICE))
+    totals.window(window(task="a", sites=1, kind=WindowKind.PARTIAL))
+    totals.site(site(30, 1, task="a", kind=WindowKind.PARTIAL))
     totals.rank(60.0)
     totals.reset()
     assert totals.places == []
@@ -229,7 +229,7 @@ def test_a_site_whose_window_was_dropped_is_ignored() -> None:
 def test_after_reset_no_site_was_emitted_before() -> None:
     totals = Totals()
     totals.run({1: 100})
-    totals.window({2: 50}, kind=WindowKind.SLICE)
+    totals.window({2: 50}, kind=WindowKind.PARTIAL)
     totals.window({3: 50}, "", kind=WindowKind.PROCESS)
     totals.totals.rank(60.0)
     totals.totals.reset()

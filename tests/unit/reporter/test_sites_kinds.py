@@ -11,21 +11,21 @@ from tests.unit.reporter.site_totals import Totals, describe
 def test_whole_runs_come_first_then_what_grew_in_processes_then_slices() -> None:
     totals = Totals().met()
     totals.run({1: 1})
-    totals.window({2: 900, 3: 800}, kind=WindowKind.SLICE)
+    totals.window({2: 900, 3: 800}, kind=WindowKind.PARTIAL)
     totals.window({4: 50, 5: 60}, "", kind=WindowKind.PROCESS)
     assert totals.sizes() == [
-        ("RUN", 1, 1),
+        ("COMPLETE", 1, 1),
         ("PROCESS", 5, 60),
         ("PROCESS", 4, 50),
-        ("SLICE", 2, 900),
-        ("SLICE", 3, 800),
+        ("PARTIAL", 2, 900),
+        ("PARTIAL", 3, 800),
     ]
 
 
 def test_a_slice_has_the_mean_of_its_windows_and_no_rate() -> None:
     totals = Totals()
-    totals.window({2: 900}, kind=WindowKind.SLICE)
-    totals.window({2: 300, 3: -5}, kind=WindowKind.SLICE)
+    totals.window({2: 900}, kind=WindowKind.PARTIAL)
+    totals.window({2: 300, 3: -5}, kind=WindowKind.PARTIAL)
     (found,) = totals.totals.rank(60.0)
     assert (found.size_bytes, found.blocks, found.runs, found.rate_bytes_per_minute) == (
         600,

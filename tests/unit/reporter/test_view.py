@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from otel_celery_memory.ipc.commands import Orders
+from otel_celery_memory.ipc.commands import Commands
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.ipc.records import HeapSampled, ProcessUp, WindowKind
 from otel_celery_memory.reporter.capture_assembly import CaptureAssembly, TakenCapture
@@ -86,8 +86,8 @@ def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None
     bench.emitter.tasks.finished("app.grow", 90)
     bench.emitter.tasks.retained("app.grow", 101)
     bench.emitter.tasks.retained("app.grow", 100)
-    bench.emitter.sites.window(window(101, "app.grow", kind=WindowKind.SLICE))
-    bench.emitter.sites.site(site(70, 41, pid=101, task="app.grow", kind=WindowKind.SLICE))
+    bench.emitter.sites.window(window(101, "app.grow", kind=WindowKind.PARTIAL))
+    bench.emitter.sites.site(site(70, 41, pid=101, task="app.grow", kind=WindowKind.PARTIAL))
     bench.inspector.tick()
     assert bench.written == [
         {
@@ -116,7 +116,7 @@ def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None
                     "name": "feeds.py:41",
                     "function": "load",
                     "task": "app.grow",
-                    "window": "slice",
+                    "window": "partial",
                     "size": 70,
                     "blocks": 1,
                     "runs": 1,
@@ -134,11 +134,11 @@ def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None
 
 
 def test_rows_of_sites_are_distinct_whatever_the_depth_of_tracing(bench: Bench) -> None:
-    bench.emitter.sites.window(window(101, "app.grow", kind=WindowKind.SLICE))
+    bench.emitter.sites.window(window(101, "app.grow", kind=WindowKind.PARTIAL))
     for number in range(20):
         stack = "\n".join(f"caller.py:{number + depth}" for depth in range(25))
         bench.emitter.sites.site(
-            site(7, 41, pid=101, task="app.grow", kind=WindowKind.SLICE, stack=stack)
+            site(7, 41, pid=101, task="app.grow", kind=WindowKind.PARTIAL, stack=stack)
         )
     (row,) = bench.inspector.view("budget")["sites"]
     assert (row["name"], row["size"], row["blocks"]) == ("feeds.py:41", 140, 20)
@@ -185,14 +185,14 @@ def test_processes_that_ended_or_have_no_slot_are_not_in_it(bench: Bench) -> Non
 
 
 def test_the_mode_is_the_one_that_was_ordered(bench: Bench) -> None:
-    bench.page.order(Orders("always"))
+    bench.page.set_commands(Commands("always"))
     bench.inspector.tick()
     assert bench.written[0]["tracing"]["mode"] == "always"
 
 
 def test_a_capture_is_emitted_when_the_children_have_sent_it(bench: Bench) -> None:
     bench.worker()
-    bench.page.order(Orders("", 3, 1, False, 1_100.0, 1.0))
+    bench.page.set_commands(Commands("", 3, 1, False, 1_100.0, 1.0))
     bench.inspector.tick()
     assert bench.written[-1]["captures"] == [{"number": 3, "state": "running"}]
     sender = bench.emitter.state.processes[101].captured()
@@ -207,7 +207,7 @@ def test_a_capture_is_emitted_when_the_children_have_sent_it(bench: Bench) -> No
 
 def test_without_children_the_main_process_is_the_one_that_is_captured(bench: Bench) -> None:
     bench.emitter.state.apply(ProcessUp(100, 0, -1, 1))
-    bench.page.order(Orders("", 3, 1, False, 1_100.0, 1.0))
+    bench.page.set_commands(Commands("", 3, 1, False, 1_100.0, 1.0))
     bench.inspector.tick()
     sender = bench.emitter.state.processes[100].captured()
     bench.emitter.captures.window(window(100, "a", capture=3, sites=0), sender)
@@ -217,7 +217,7 @@ def test_without_children_the_main_process_is_the_one_that_is_captured(bench: Be
 
 def test_when_the_worker_ends_a_capture_is_emitted_as_far_as_it_is(bench: Bench) -> None:
     bench.worker()
-    bench.page.order(Orders("", 3, 10, False, 1_100.0, 1.0))
+    bench.page.set_commands(Commands("", 3, 10, False, 1_100.0, 1.0))
     bench.inspector.finish()
     bench.inspector.finish()
     assert [taken.number for taken in bench.emitter.emitted] == [3]
@@ -231,9 +231,9 @@ def test_very_many_of_everything_still_fit_on_the_page(bench: Bench) -> None:
         bench.emitter.state.apply(ProcessUp(number + 1, 0, number, 10**12))
         bench.emitter.tasks.finished(f"{number}" + "t" * 400, 10**12)
     for number in range(500):
-        bench.emitter.sites.window(window(1, f"{number}" + "t" * 400, kind=WindowKind.SLICE))
+        bench.emitter.sites.window(window(1, f"{number}" + "t" * 400, kind=WindowKind.PARTIAL))
         bench.emitter.sites.site(
-            site(10**9, number, task=f"{number}" + "t" * 400, kind=WindowKind.SLICE)
+            site(10**9, number, task=f"{number}" + "t" * 400, kind=WindowKind.PARTIAL)
         )
     view = bench.inspector.view("budget")
     assert (len(view["processes"]), len(view["tasks"]), len(view["sites"])) == (200, 50, 10)

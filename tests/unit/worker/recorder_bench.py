@@ -59,7 +59,7 @@ class Child:
 
     def held(self) -> list[TaskStarted]:
         """What the page holds for the reporter."""
-        records = FrameDecoder().feed(self.pipe.page.held(SLOT))
+        records = FrameDecoder().feed(self.pipe.page.in_flight(SLOT))
         return [record for record in records if isinstance(record, TaskStarted)]
 
     def held_ids(self) -> list[str]:

@@ -40,7 +40,7 @@ def fill(pipe: PipeWriter) -> int:
     """Send until something is dropped; how many were taken."""
     for taken in range(10_000):
         pipe.send(BIG)
-        if pipe.page.dropped.counts().total:
+        if pipe.page.drop_counters.counts().total:
             return taken
     raise AssertionError("the pipe has no end")
 
@@ -49,7 +49,7 @@ def test_records_come_out_in_the_order_in_which_they_were_sent(pipe: PipeWriter)
     for record in EXAMPLES:
         pipe.send(record)
     assert received(pipe) == list(EXAMPLES)
-    assert pipe.page.dropped.counts().total == 0
+    assert pipe.page.drop_counters.counts().total == 0
 
 
 def test_neither_end_ever_waits(pipe: PipeWriter) -> None:
@@ -72,7 +72,7 @@ def test_a_full_pipe_drops_the_frame_counts_it_and_returns(pipe: PipeWriter) -> 
     taken = fill(pipe)
     for _ in range(9):
         pipe.send(BIG)
-    assert pipe.page.dropped.counts().total == 10
+    assert pipe.page.drop_counters.counts().total == 10
     decoder = FrameDecoder()
     assert received(pipe, decoder) == [BIG] * taken
     assert decoder.bad_frames == 0
@@ -83,7 +83,7 @@ def test_after_the_reader_has_caught_up_frames_are_taken_again(pipe: PipeWriter)
     received(pipe)
     pipe.send(BIG)
     assert received(pipe) == [BIG]
-    assert pipe.page.dropped.counts().total == 1
+    assert pipe.page.drop_counters.counts().total == 1
 
 
 def test_frames_wait_where_nobody_reads_and_the_writer_gets_no_signal(pipe: PipeWriter) -> None:
@@ -96,12 +96,12 @@ def test_a_descriptor_that_a_task_closed_costs_its_frames_and_no_error(pipe: Pip
     os.close(pipe.write_fd)
     pipe.send(Goodbye(1, 2))
     pipe.send(Goodbye(1, 2))
-    assert pipe.page.dropped.counts().total == 2
+    assert pipe.page.drop_counters.counts().total == 2
 
 
 def test_a_record_that_has_no_frame_is_dropped_and_counted(pipe: PipeWriter) -> None:
     pipe.send(Goodbye(1, 2**63))
-    assert (received(pipe), pipe.page.dropped.counts().total) == ([], 1)
+    assert (received(pipe), pipe.page.drop_counters.counts().total) == ([], 1)
 
 
 def test_nothing_is_sent_or_counted_after_the_end_and_an_end_may_come_twice() -> None:
@@ -150,7 +150,10 @@ def test_two_writers_do_not_tear_each_other_s_frames(pipe: PipeWriter) -> None:
         writers = [pid for pid in writers if os.waitpid(pid, os.WNOHANG) == (0, 0)]
     found += received(pipe, decoder)
 
-    assert (decoder.bad_frames, len(found) + pipe.page.dropped.counts().total) == (0, 2 * count)
+    assert (decoder.bad_frames, len(found) + pipe.page.drop_counters.counts().total) == (
+        0,
+        2 * count,
+    )
     for slot in (0, 1):
         numbers = [site.size_bytes for site in found if isinstance(site, Site) and site.pid == slot]
         assert numbers == sorted(numbers)

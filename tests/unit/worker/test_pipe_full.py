@@ -38,7 +38,7 @@ def test_the_ends_of_tasks_are_counted_apart_however_they_are_sent(pipe: PipeWri
     pipe.send(finished(pid=2**63))
     for other in (START, started(pid=2**63)):
         pipe.send(other)
-    assert pipe.page.dropped.counts() == DropCounts(task_ends=3, others=2, damaged=0)
+    assert pipe.page.drop_counters.counts() == DropCounts(task_ends=3, others=2, damaged=0)
 
 
 def test_what_arrives_and_what_is_counted_are_all_that_was_sent(pipe: PipeWriter) -> None:
@@ -48,7 +48,7 @@ def test_what_arrives_and_what_is_counted_are_all_that_was_sent(pipe: PipeWriter
         pipe.send(END)
     arrived = FrameDecoder().feed(os.read(pipe.read_fd, 4096))
     ends = sum(isinstance(record, TaskFinished) for record in arrived)
-    dropped = pipe.page.dropped.counts()
+    dropped = pipe.page.drop_counters.counts()
     assert (ends + dropped.task_ends, len(arrived) - ends + dropped.others) == (100, 100)
     assert dropped.task_ends > 0
 
@@ -68,7 +68,7 @@ def test_a_time_limit_that_strikes_while_a_frame_is_dropped_is_the_task_s(
     def strike(*_: object, **__: object) -> None:
         raise SoftTimeLimitExceeded
 
-    monkeypatch.setattr(pipe.page.dropped, "count", strike)
+    monkeypatch.setattr(pipe.page.drop_counters, "count", strike)
     with pytest.raises(SoftTimeLimitExceeded):
         pipe.send(END)
 
@@ -78,4 +78,4 @@ def test_a_page_that_is_closed_counts_nothing_and_is_no_error(pipe: PipeWriter) 
     pipe.page.fd = -1
     pipe.send(END)
     with pytest.raises(ValueError, match="closed"):
-        pipe.page.dropped.counts()
+        pipe.page.drop_counters.counts()

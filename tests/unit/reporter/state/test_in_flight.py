@@ -35,7 +35,7 @@ class InFlightListener:
 
 
 def put(page: ControlPage, frame: bytes) -> None:
-    cells, at = page.held_at(SLOT)
+    cells, at = page.in_flight_area(SLOT)
     cells[at : at + len(frame)] = frame
 
 

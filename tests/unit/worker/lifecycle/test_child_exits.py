@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from otel_celery_memory.ipc.records import ProcessExited
-from otel_celery_memory.worker.lifecycle.child_exits import Reaper
+from otel_celery_memory.worker.lifecycle.child_exits import ChildExitObserver
 from tests.unit.fakes import ListSink, ends_to
 
 
@@ -46,7 +46,7 @@ def codes(sink: ListSink) -> list[tuple[int, int]]:
 
 def test_a_reaped_child_s_exit_code_is_told_and_the_pool_hears_of_it_as_before() -> None:
     sink, pool = ListSink(), BilliardPool()
-    Reaper(ends_to(sink)).follow(CeleryPool(pool))
+    ChildExitObserver(ends_to(sink)).follow(CeleryPool(pool))
     killed, recycled = Child(11, -9), Child(12, 155)
     pool.on_process_down(killed)
     pool.on_process_down(recycled)
@@ -56,7 +56,7 @@ def test_a_reaped_child_s_exit_code_is_told_and_the_pool_hears_of_it_as_before()
 
 def test_following_the_same_pool_again_tells_once() -> None:
     sink, pool = ListSink(), BilliardPool()
-    reaper = Reaper(ends_to(sink))
+    reaper = ChildExitObserver(ends_to(sink))
     for _ in range(3):
         reaper.follow(CeleryPool(pool))
     pool.on_process_down(Child(11, -9))
@@ -66,7 +66,7 @@ def test_following_the_same_pool_again_tells_once() -> None:
 def test_who_took_our_place_is_followed_again_and_hears_of_it() -> None:
     sink, pool = ListSink(), BilliardPool()
     other: list[Any] = []
-    reaper = Reaper(ends_to(sink))
+    reaper = ChildExitObserver(ends_to(sink))
     reaper.follow(CeleryPool(pool))
     pool.on_process_down = other.append
     reaper.follow(CeleryPool(pool))
@@ -76,7 +76,7 @@ def test_who_took_our_place_is_followed_again_and_hears_of_it() -> None:
 
 def test_releasing_puts_back_what_was_there_unless_somebody_else_came() -> None:
     pool = BilliardPool()
-    reaper = Reaper(ends_to(ListSink()))
+    reaper = ChildExitObserver(ends_to(ListSink()))
     reaper.follow(CeleryPool(pool))
     reaper.release()
     assert pool.on_process_down == pool.before
@@ -88,7 +88,7 @@ def test_releasing_puts_back_what_was_there_unless_somebody_else_came() -> None:
 
 def test_after_the_release_who_stands_before_us_is_passed_on_and_nothing_is_told() -> None:
     sink, pool = ListSink(), BilliardPool()
-    reaper = Reaper(ends_to(sink))
+    reaper = ChildExitObserver(ends_to(sink))
     reaper.follow(CeleryPool(pool))
     ours = pool.on_process_down
     pool.on_process_down = lambda process: ours(process)
@@ -99,7 +99,7 @@ def test_after_the_release_who_stands_before_us_is_passed_on_and_nothing_is_told
 
 def test_a_child_without_exit_code_is_not_told_and_one_that_is_none_hurts_nobody() -> None:
     sink, pool = ListSink(), BilliardPool()
-    Reaper(ends_to(sink)).follow(CeleryPool(pool))
+    ChildExitObserver(ends_to(sink)).follow(CeleryPool(pool))
     pool.on_process_down(Child(11, None))
     strange: Any = object()
     pool.on_process_down(strange)
@@ -107,7 +107,7 @@ def test_a_child_without_exit_code_is_not_told_and_one_that_is_none_hurts_nobody
 
 
 def test_pools_of_threads_and_greenlets_have_no_children() -> None:
-    reaper = Reaper(ends_to(ListSink()))
+    reaper = ChildExitObserver(ends_to(ListSink()))
     for pool in (CeleryPool(None), CeleryPool(object()), object(), None):
         reaper.follow(pool)
     assert reaper.children() == []
@@ -115,7 +115,7 @@ def test_pools_of_threads_and_greenlets_have_no_children() -> None:
 
 
 def test_the_children_now_are_told_with_their_places() -> None:
-    reaper = Reaper(ends_to(ListSink()))
+    reaper = ChildExitObserver(ends_to(ListSink()))
     reaper.follow(CeleryPool(BilliardPool(Child(11, None, 0), Child(12, None, 3))))
     assert reaper.children() == [(11, 0), (12, 3)]
 
@@ -123,7 +123,7 @@ def test_the_children_now_are_told_with_their_places() -> None:
 def test_somebody_who_stands_before_us_and_passes_on_hears_of_each_child_once() -> None:
     sink, pool = ListSink(), BilliardPool()
     heard: list[Any] = []
-    reaper = Reaper(ends_to(sink))
+    reaper = ChildExitObserver(ends_to(sink))
     reaper.follow(CeleryPool(pool))
     ours = pool.on_process_down
 
@@ -151,7 +151,7 @@ def test_what_the_main_process_wanted_is_told_with_the_exit_code(
 ) -> None:
     sink, pool, child = ListSink(), BilliardPool(), Child(11, -9)
     vars(child).update(marks)
-    Reaper(ends_to(sink)).follow(CeleryPool(pool))
+    ChildExitObserver(ends_to(sink)).follow(CeleryPool(pool))
     pool.on_process_down(child)
     (record,) = sink.records
     assert isinstance(record, ProcessExited)

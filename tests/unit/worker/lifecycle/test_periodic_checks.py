@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from otel_celery_memory.ipc.records import NO_SPAN, PartFailed, ProcessExited, ProcessUp, Record
-from otel_celery_memory.worker.lifecycle.child_exits import Reaper
-from otel_celery_memory.worker.lifecycle.periodic_checks import ROLL_CALL_CHECKS, PeriodicChecks
+from otel_celery_memory.worker.lifecycle.child_exits import ChildExitObserver
+from otel_celery_memory.worker.lifecycle.periodic_checks import RESYNC_CHECKS, PeriodicChecks
 from tests.unit.fakes import ListSink, ends_to
 
 REAPED = [ProcessExited(pid, 2**62, -9, 0, 0, NO_SPAN, "", "") for pid in (11, 12)]
@@ -35,7 +35,7 @@ class Worker:
 class PipeWriter(ListSink):
     """A pipe that may be full, and a page on which the end of one process was told."""
 
-    page = SimpleNamespace(told=SimpleNamespace(pids=lambda: frozenset((12,))))
+    page = SimpleNamespace(acknowledged_exits=SimpleNamespace(pids=lambda: frozenset((12,))))
     full = False
 
     def send(self, record: Record) -> bool:
@@ -51,7 +51,7 @@ class Supervisor:
         found, self.dead = self.dead, False
         return found
 
-    revive = check
+    restart_if_dead = check
 
 
 class BrokenReaper:
@@ -72,11 +72,11 @@ class Bench:
         self.pipe = PipeWriter()
         self.supervisor = Supervisor()
         ends = ends_to(self.pipe)
-        self.reaper = reaper or Reaper(ends)
+        self.reaper = reaper or ChildExitObserver(ends)
         parts: list[Any] = [self.worker, self.pipe, self.supervisor, self.reaper]
         self.checks = PeriodicChecks(*parts)
         self.checks.begin()
-        self.reap = ends.tell
+        self.reap = ends.record
 
     def told(self) -> list[type[Record]]:
         """The kinds of what was told since the last time."""
@@ -98,7 +98,7 @@ def bench() -> Bench:
 
 
 def test_the_roll_is_called_now_and_then(bench: Bench) -> None:
-    for _ in range(ROLL_CALL_CHECKS):
+    for _ in range(RESYNC_CHECKS):
         assert bench.told() == []
         bench.worker.check()
     assert bench.told() == [ProcessUp]

@@ -12,7 +12,11 @@ from otel_celery_memory.ipc.records import (
     ProcessUp,
     TaskInFlight,
 )
-from otel_celery_memory.worker.lifecycle.periodic_checks import call_roll, tell_again, tell_tasks
+from otel_celery_memory.worker.lifecycle.periodic_checks import (
+    resync,
+    send_processes,
+    send_tasks_in_flight,
+)
 from tests.unit.fakes import ListSink, ends_to
 
 
@@ -29,7 +33,7 @@ class Request:
 
 def test_the_main_process_and_each_child_are_told_without_a_size() -> None:
     sink = ListSink()
-    call_roll(sink, 10, [(11, 0), (12, 1)])
+    send_processes(sink, 10, [(11, 0), (12, 1)])
     told = [record for record in sink.records if isinstance(record, ProcessUp)]
     assert [(r.pid, r.slot, r.rss_bytes) for r in told] == [
         (10, MAIN_SLOT, 0),
@@ -48,7 +52,7 @@ def test_tasks_that_have_begun_in_a_process_of_ours_are_told() -> None:
         Request("elsewhere", 99, 1.0),
         Request("b", 10, 2.0),
     ]
-    tell_tasks(sink, [10, 11, 12], requests)
+    send_tasks_in_flight(sink, [10, 11, 12], requests)
     assert sink.records == [
         TaskInFlight(11, 1_500_000_000, "a", "app.task"),
         TaskInFlight(10, 2_000_000_000, "b", "app.task"),
@@ -57,7 +61,7 @@ def test_tasks_that_have_begun_in_a_process_of_ours_are_told() -> None:
 
 def test_where_nothing_runs_nothing_is_told() -> None:
     sink = ListSink()
-    tell_tasks(sink, [10])
+    send_tasks_in_flight(sink, [10])
     assert sink.records == []
 
 
@@ -68,8 +72,8 @@ def died(pid: int, exit_code: int = -9, slot: int = 2) -> ProcessExited:
 
 def test_a_reporter_that_was_started_again_is_told_who_has_just_ended() -> None:
     sink, ends = ListSink(), ends_to(ListSink())
-    ends.tell(died(13))
-    tell_again(sink, 10, [(11, 0)], ends, told=[])
+    ends.record(died(13))
+    resync(sink, 10, [(11, 0)], ends, acknowledged=[])
     assert [(type(record), record.pid) for record in sink.records if hasattr(record, "pid")] == [
         (ProcessUp, 10),
         (ProcessUp, 11),
@@ -80,7 +84,7 @@ def test_a_reporter_that_was_started_again_is_told_who_has_just_ended() -> None:
 def test_what_a_reporter_that_died_has_told_is_not_told_again() -> None:
     sink, ends = ListSink(), ends_to(ListSink())
     for pid in (13, 14):
-        ends.tell(died(pid))
-    tell_again(sink, 10, [], ends, told=frozenset((13,)))
+        ends.record(died(pid))
+    resync(sink, 10, [], ends, acknowledged=frozenset((13,)))
     ended = [record.pid for record in sink.records if isinstance(record, ProcessExited)]
     assert ended == [14]

@@ -12,10 +12,10 @@ import pytest
 
 from otel_celery_memory.ipc.codec import FrameDecoder
 from otel_celery_memory.ipc.control_page import PAGE_BYTES
-from otel_celery_memory.ipc.fifo import VARIABLE, Rendezvous
+from otel_celery_memory.ipc.fifo import VARIABLE, FifoDirectory
 from otel_celery_memory.ipc.records import Goodbye, ProcessUp, Record
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.worker.lifecycle.embedded import NamedPipeWriter, joined, open_pipe
+from otel_celery_memory.worker.lifecycle.embedded import NamedPipeWriter, join_worker, open_pipe
 from otel_celery_memory.worker.measuring.spans import TaskSpans
 from otel_celery_memory.worker.pipe import PipeWriter
 
@@ -35,8 +35,8 @@ def pipe() -> Iterator[NamedPipeWriter]:
     made.close()
 
 
-def rendezvous() -> Rendezvous:
-    found = Rendezvous.named(os.environ)
+def fifo_directory() -> FifoDirectory:
+    found = FifoDirectory.from_environ(os.environ)
     assert found is not None
     return found
 
@@ -52,21 +52,21 @@ def received(pipe: PipeWriter) -> list[Record]:
 
 
 def join() -> object:
-    return joined(Settings(), TaskSpans(None))
+    return join_worker(Settings(), TaskSpans(None))
 
 
 def test_what_a_child_sends_arrives_and_its_drops_are_counted(
     pipe: NamedPipeWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     as_parent(monkeypatch)
-    child = joined(Settings(), TaskSpans(None))
+    child = join_worker(Settings(), TaskSpans(None))
     assert child is not None
     assert child._recorder.max_memory_kib == 2_048
     child.end()
     first, *_, last = received(pipe)
     assert isinstance(first, ProcessUp)
     assert (first.pid, last.pid) == (os.getpid(), os.getpid())
-    assert pipe.page.dropped.counts().total == 0
+    assert pipe.page.drop_counters.counts().total == 0
 
 
 def test_the_main_process_s_side_is_a_pipe_like_any_other(pipe: NamedPipeWriter) -> None:
@@ -92,7 +92,7 @@ def test_a_directory_that_others_may_enter_is_not_joined(
     pipe: NamedPipeWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     as_parent(monkeypatch)
-    directory = rendezvous().directory
+    directory = fifo_directory().directory
     directory.chmod(0o777)
     assert join() is None
     directory.chmod(0o700)
@@ -111,7 +111,7 @@ def test_a_pipe_or_page_that_is_something_else_is_not_joined_and_not_written_to(
     as_parent(monkeypatch)
     victim = temporary / "victim"
     victim.touch()
-    path = rendezvous().directory / name
+    path = fifo_directory().directory / name
     path.unlink()
     if instead == "link":
         path.symlink_to(victim)

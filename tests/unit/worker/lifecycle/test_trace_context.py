@@ -9,9 +9,9 @@ import pytest
 
 from otel_celery_memory.ipc.records import NO_SPAN, ProcessExited
 from otel_celery_memory.worker.lifecycle.child_exits import (
-    Reaper,
-    RunningTraces,
-    TaskTrace,
+    ChildExitObserver,
+    ChildTraceContexts,
+    TaskTraceContext,
     message_span,
 )
 from tests.unit.fakes import ListSink, ends_to
@@ -50,19 +50,19 @@ def test_a_message_names_a_span_where_its_trace_is_sampled(
 
 
 def test_what_a_process_runs_now_is_known() -> None:
-    traces = RunningTraces([Request("a", 11), Request("b", 12, {}), Request("waits", None)])
-    assert traces.of(11) == TaskTrace("a", SPAN)
-    assert traces.of(12) == TaskTrace("b", NO_SPAN)
-    assert traces.of(13) == TaskTrace()
+    traces = ChildTraceContexts([Request("a", 11), Request("b", 12, {}), Request("waits", None)])
+    assert traces.of(11) == TaskTraceContext("a", SPAN)
+    assert traces.of(12) == TaskTraceContext("b", NO_SPAN)
+    assert traces.of(13) == TaskTraceContext()
 
 
 def test_a_task_that_was_struck_off_is_known_if_it_was_seen() -> None:
     requests = [Request("a", 11)]
-    traces = RunningTraces(requests)
-    traces.look([11])
+    traces = ChildTraceContexts(requests)
+    traces.remember([11])
     requests.clear()
-    traces.look([11])
-    assert traces.of(11) == TaskTrace("a", SPAN)
+    traces.remember([11])
+    assert traces.of(11) == TaskTraceContext("a", SPAN)
 
 
 class JobPool:
@@ -77,18 +77,18 @@ class JobPool:
 
 def test_a_task_is_known_that_the_pool_strikes_off_when_its_process_is_gone() -> None:
     requests, pool = [Request("a", 11)], JobPool()
-    traces = RunningTraces(requests)
+    traces = ChildTraceContexts(requests)
     traces.follow(pool)
     traces.follow(pool)
     pool.on_job_process_down("job", 11)
     requests.clear()
-    assert traces.of(11) == TaskTrace("a", SPAN)
+    assert traces.of(11) == TaskTraceContext("a", SPAN)
     assert pool.told == [("job", 11)]
 
 
 def test_the_pool_has_its_own_method_back_and_somebody_else_s_is_left() -> None:
     pool, other = JobPool(), JobPool()
-    traces = RunningTraces([])
+    traces = ChildTraceContexts([])
     traces.follow(pool)
     traces.release()
     assert pool.on_job_process_down == pool.__class__.on_job_process_down.__get__(pool)
@@ -101,22 +101,22 @@ def test_the_pool_has_its_own_method_back_and_somebody_else_s_is_left() -> None:
 def test_where_requests_cannot_be_read_the_pool_goes_on() -> None:
     broken: list[Any] = [object()]
     pool = JobPool()
-    RunningTraces(broken).follow(pool)
+    ChildTraceContexts(broken).follow(pool)
     pool.on_job_process_down("job", 11)
     assert pool.told == [("job", 11)]
 
 
 def test_a_pool_without_jobs_is_left_alone() -> None:
-    RunningTraces([]).follow(object())
+    ChildTraceContexts([]).follow(object())
 
 
 def test_nothing_is_kept_of_processes_that_are_no_more() -> None:
     requests = [Request("a", 11)]
-    traces = RunningTraces(requests)
-    traces.look([11])
+    traces = ChildTraceContexts(requests)
+    traces.remember([11])
     requests.clear()
-    traces.look([12])
-    assert traces.of(11) == TaskTrace()
+    traces.remember([12])
+    assert traces.of(11) == TaskTraceContext()
 
 
 @pytest.mark.parametrize(
@@ -127,10 +127,10 @@ def test_the_end_of_a_child_is_told_with_the_span_of_its_task_if_it_has_one(
 ) -> None:
     sink, child = ListSink(), Child(11, None)
     pool, requests = BilliardPool(child), [Request("a", 11, headers)]
-    reaper = Reaper(ends_to(sink), RunningTraces(requests))
-    reaper.look()
+    reaper = ChildExitObserver(ends_to(sink), ChildTraceContexts(requests))
+    reaper.refresh_traces()
     reaper.follow(CeleryPool(pool))
-    reaper.look()
+    reaper.refresh_traces()
     requests.clear()
     child.exitcode = -9
     pool.on_process_down(child)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from otel_celery_memory.circuit_breaker import Switches
+from otel_celery_memory.circuit_breaker import PartSwitches
 from otel_celery_memory.ipc.codec import FrameDecoder
 from otel_celery_memory.ipc.records import Record, TaskFinished, TaskStarted
 from otel_celery_memory.probes.own_memory import PAGE_BYTES
@@ -48,7 +48,7 @@ class FastPathBench:
         self.measurement = TaskMeasurement(self.memory, FakeTracer(), self._time_ns)
         self.spans = TaskSpans()
         probe: Any = SimpleNamespace(statm=1, clear_refs=2)
-        contained = ContainedSpans(self.spans, Switches())
+        contained = ContainedSpans(self.spans, PartSwitches())
         self.fast_path = FastPath(
             InFlightSlot(self.pipe), probe, self.measurement, tracing, contained
         )
@@ -58,7 +58,7 @@ class FastPathBench:
 
     def held(self) -> list[Record]:
         """What the page holds for the reporter."""
-        return FrameDecoder().feed(self.pipe.page.held(SLOT))
+        return FrameDecoder().feed(self.pipe.page.in_flight(SLOT))
 
     def told(self) -> list[Record]:
         """The records in the pipe since the last time."""

@@ -48,7 +48,7 @@ def test_frames_are_those_of_the_records(bench: FastPathBench) -> None:
     assert bench.fast_path.starts("a", task_of())
     start = TaskStarted(os.getpid(), 1, 100 * PAGE_BYTES, None, 0, "a", "app.task", "")
     frame = encode(start)
-    assert bench.pipe.page.held(SLOT)[: len(frame)] == frame
+    assert bench.pipe.page.in_flight(SLOT)[: len(frame)] == frame
     bench.fast_path.ends("a", task_of(), "SUCCESS")
     sent = os.read(bench.pipe.read_fd, 4_096)
     (record,) = FrameDecoder().feed(sent)

@@ -153,7 +153,7 @@ def test_nothing_stays_held_after_a_run_in_which_tracing_failed_and_the_next_is_
 
 def test_what_the_process_before_held_when_it_died_is_told_by_its_successor(task: Any) -> None:
     child = Child()
-    place, at = child.pipe.page.held_at(child.pipe.slot)
+    place, at = child.pipe.page.in_flight_area(child.pipe.slot)
     frame = encode(BEFORE)
     place[at : at + len(frame)] = frame
     child.recorder.begin(child.pipe.slot)
@@ -203,7 +203,7 @@ def test_of_a_name_too_long_for_the_page_the_beginning_is_held(
 ) -> None:
     start = started(os.getpid(), "i" * 256)._replace(task="app." + "ñ" * 600)
     in_flight.send(start)
-    (found,) = FrameDecoder().feed(pipe.page.held(SLOT))
+    (found,) = FrameDecoder().feed(pipe.page.in_flight(SLOT))
     assert isinstance(found, TaskStarted)
     assert start.task.startswith(found.task)
     assert len(found.task) > 60
@@ -215,9 +215,9 @@ def test_another_task_s_end_leaves_what_is_held(pipe: PipeWriter, in_flight: InF
     for other in ("another", "a-t", "app", ""):
         assert not in_flight.forget(other)
         in_flight.ended(other, idle=False)
-    assert pipe.page.held(SLOT) != b""
+    assert pipe.page.in_flight(SLOT) != b""
     assert in_flight.forget("a-task")
-    assert pipe.page.held(SLOT) == b""
+    assert pipe.page.in_flight(SLOT) == b""
     # What runs now nobody knows.
     assert not pipe.page.idle(SLOT, os.getpid())
 
@@ -226,7 +226,7 @@ def test_a_start_is_held_before_it_is_sent(
     pipe: PipeWriter, in_flight: InFlightSlot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[bool] = []
-    monkeypatch.setattr(pipe, "send", lambda _: found.append(bool(pipe.page.held(SLOT))))
+    monkeypatch.setattr(pipe, "send", lambda _: found.append(bool(pipe.page.in_flight(SLOT))))
     in_flight.send(started(os.getpid(), "a"))
     assert found == [True]
 
@@ -234,7 +234,7 @@ def test_a_start_is_held_before_it_is_sent(
 @pytest.mark.parametrize("slot", [MAIN_SLOT, 510])
 def test_who_has_no_place_of_its_own_holds_nothing(pipe: PipeWriter, slot: int) -> None:
     assert open_in_flight_slot(slot, pipe) is None
-    page, at = pipe.page.held_at(slot)
+    page, at = pipe.page.in_flight_area(slot)
     pipe.page.claim(slot, 11)
     assert page[at] == IDLE
     assert not pipe.page.idle(slot, 11)

@@ -119,7 +119,7 @@ def test_the_end_of_a_task_that_a_time_limit_kept_from_being_told_is_counted_as_
         struck.setattr(spans, "of", strike)
         struck.setattr(spans, "search", strike)
         child.recorder.postrun("a", task, "SUCCESS")
-    assert child.pipe.page.dropped.counts().task_ends == 1
+    assert child.pipe.page.drop_counters.counts().task_ends == 1
     assert (child.held(), child.idle()) == ([], False)
 
 

@@ -37,7 +37,7 @@ def test_a_probe_that_fails_again_and_again_is_switched_off_with_one_line(
         recording.run(task)
     assert len(recording.probes.opened) == 4
     assert [(r.levelno, r.getMessage()) for r in caplog.records] == [
-        (logging.ERROR, "otel_celery_memory: meter failed and is switched off")
+        (logging.ERROR, "otel_celery_memory: measurement failed and is switched off")
     ]
 
 
@@ -62,7 +62,7 @@ def test_what_is_switched_off_is_told_again_to_a_reporter_that_may_be_a_new_one(
     recording = Recording(FailingSpans())
     recording.recorder.begin(0)
     recording.run(task)
-    monkeypatch.setattr(circuit_breaker, "TELL_AGAIN_S", -1.0)
+    monkeypatch.setattr(circuit_breaker, "REPORT_AGAIN_S", -1.0)
     recording.recorder._heap.due_ns = 0
     assert failed(recording.run(task)) == [(0, "spans")]
 

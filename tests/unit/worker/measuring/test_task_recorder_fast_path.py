@@ -8,7 +8,7 @@ from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
 
-from otel_celery_memory.ipc.commands import Orders
+from otel_celery_memory.ipc.commands import Commands
 from otel_celery_memory.ipc.records import (
     PartFailed,
     TaskFinished,
@@ -58,7 +58,7 @@ def test_where_a_user_traces_the_general_way_tells_what_is_traced(child: Child, 
 def test_orders_that_are_new_are_heard_in_the_general_way(child: Child, task: Any) -> None:
     traced = Child(tracing="budget")
     assert traced.run(task) == PLAIN
-    traced.pipe.page.order(Orders("off"))
+    traced.pipe.page.set_commands(Commands("off"))
     assert traced.run(task) == GENERAL
     assert traced.run(task) == PLAIN
     traced.close()

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from otel_celery_memory.ipc.commands import Balance, Orders
+from otel_celery_memory.ipc.commands import Balance, Commands
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.ipc.status_page import STATUS_BYTES, StatusPage
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.remote_control import commands
 from otel_celery_memory.worker.remote_control.validation import (
     COMMANDS_AT_ONCE,
-    Controlled,
     RateLimit,
+    WorkerControl,
     begin_capture,
     switch_tracing,
 )
@@ -43,7 +43,7 @@ class Worker:
 
     def attach(self) -> None:
         commands.attach(
-            Controlled(
+            WorkerControl(
                 self.settings, self.page, lambda: self.view, lambda: self.running, self._wake
             )
         )
@@ -62,7 +62,7 @@ def worker() -> Iterator[Worker]:
 
 def asked(worker: Worker) -> tuple[int, int, bool, float]:
     """The capture that is ordered: number, runs, by signal, allowance."""
-    orders = worker.page.orders()
+    orders = worker.page.commands()
     return orders.capture, orders.runs, orders.by_signal, orders.allowance_s
 
 
@@ -93,7 +93,7 @@ def test_what_runs_for_some_seconds_is_captured_and_written_where_the_user_said(
 )
 def test_amounts_that_can_be_captured(worker: Worker, amount: Any, runs: int) -> None:
     assert "ok" in commands.memory_capture(STATE, amount)
-    assert worker.page.orders().runs == runs
+    assert worker.page.commands().runs == runs
 
 
 @pytest.mark.parametrize(
@@ -108,13 +108,13 @@ def test_amounts_that_cannot_are_refused_in_one_line(worker: Worker, amount: Any
     assert list(answer) == ["error"]
     assert answer["error"].endswith(AMOUNTS)
     assert len(answer["error"]) < 150
-    assert worker.page.orders() == Orders()
+    assert worker.page.commands() == Commands()
 
 
 @pytest.mark.parametrize("latency", [0, -1, 60.1, float("nan"), float("inf"), "much", None, [1]])
 def test_a_guard_that_is_no_guard_is_refused(worker: Worker, latency: Any) -> None:
     assert commands.memory_capture(STATE, "10", latency) == ALLOWED
-    assert worker.page.orders() == Orders()
+    assert worker.page.commands() == Commands()
 
 
 def test_a_second_capture_is_refused_while_the_first_is_being_taken(worker: Worker) -> None:
@@ -143,17 +143,17 @@ def test_the_next_capture_may_begin_when_the_reporter_says_that_one_is_complete(
 
 
 def test_the_next_capture_may_begin_when_the_time_of_one_is_over(worker: Worker) -> None:
-    worker.page.order(Orders("off", 6, 0, False, 1e-9, 1.0))
+    worker.page.set_commands(Commands("off", 6, 0, False, 1e-9, 1.0))
     commands.memory_capture(STATE, "3")
-    assert worker.page.orders() == replace(
-        Orders("off", 7, 3, False, 0.0, 1.0), until_s=worker.page.orders().until_s
+    assert worker.page.commands() == replace(
+        Commands("off", 7, 3, False, 0.0, 1.0), until_s=worker.page.commands().until_s
     )
 
 
 def test_a_worker_that_is_shutting_down_begins_no_capture(worker: Worker) -> None:
     worker.running = False
     assert commands.memory_capture(STATE) == {"error": "the worker is shutting down"}
-    assert (worker.page.orders(), worker.woken) == (Orders(), 0)
+    assert (worker.page.commands(), worker.woken) == (Commands(), 0)
 
 
 def test_a_directory_that_cannot_be_used_is_told_and_nothing_captured(
@@ -171,17 +171,17 @@ def test_a_directory_that_cannot_be_used_is_told_and_nothing_captured(
         worker.attach()
         error = f"capture directory '{tmp_path}/{name}' {why}"
         assert commands.memory_capture(STATE) == {"error": error}
-    assert worker.page.orders() == Orders()
+    assert worker.page.commands() == Commands()
 
 
 @pytest.mark.parametrize("mode", ["budget", "off"])
 def test_the_mode_of_tracing_is_ordered_and_a_capture_goes_on(worker: Worker, mode: str) -> None:
     commands.memory_capture(STATE)
-    before = worker.page.orders()
+    before = worker.page.commands()
     assert commands.memory_tracing(STATE, mode) == {
         "ok": f"tracing is {mode} from each process's next task on"
     }
-    assert worker.page.orders() == replace(before, mode=mode)
+    assert worker.page.commands() == replace(before, mode=mode)
 
 
 @pytest.mark.parametrize(
@@ -193,21 +193,21 @@ def test_a_capture_of_runs_does_not_become_one_of_the_heap_nor_the_other_way_rou
     worker.settings = Settings(tracing=before)
     worker.attach()
     commands.memory_capture(STATE)
-    ordered = worker.page.orders()
+    ordered = worker.page.commands()
     why = f"capture 1 is being taken, for 120 s at most: switch from {before} to {mode} when it is"
     assert commands.memory_tracing(STATE, mode) == {"error": f"{why} complete"}
-    assert worker.page.orders() == ordered
+    assert worker.page.commands() == ordered
     assert "ok" in commands.memory_tracing(STATE, before)
     worker.view = {"captures": [{"number": 1, "state": "complete"}]}
     assert "ok" in commands.memory_tracing(STATE, mode)
-    assert worker.page.orders() == replace(ordered, mode=mode)
+    assert worker.page.commands() == replace(ordered, mode=mode)
 
 
 @pytest.mark.parametrize("mode", ["", "on", "ALWAYS", None, 3, ["off"]])
 def test_other_modes_are_refused(worker: Worker, mode: Any) -> None:
     answer = commands.memory_tracing(STATE, mode)
     assert answer == {"error": "the mode is one of budget, always, off"}
-    assert worker.page.orders() == Orders()
+    assert worker.page.commands() == Commands()
 
 
 def test_the_view_is_shown_as_text_and_as_data(worker: Worker) -> None:
@@ -240,20 +240,20 @@ def test_nothing_is_answered_where_nothing_is_measured_or_the_user_does_not_want
     }
     commands.detach()
     assert command(STATE) == NOT_UP
-    assert worker.page.orders() == Orders()
+    assert worker.page.commands() == Commands()
 
 
 def test_commands_that_come_too_often_are_refused_and_order_nothing(worker: Worker) -> None:
     worker.view = {}
     clock = FakeClock(100.0)
-    commands.attach(replace(commands._controlled[0], rate=RateLimit(clock_s=clock)))
+    commands.attach(replace(commands._attached[0], rate=RateLimit(clock_s=clock)))
     answers = [commands.memory(STATE) for _ in range(COMMANDS_AT_ONCE)]
     assert all("ok" in answer for answer in answers)
     refused = {"error": "too many commands within a short time: ask again in a second"}
     assert commands.memory(STATE) == refused
     assert commands.memory_tracing(STATE, "always") == refused
     assert commands.memory_capture(STATE) == refused
-    assert worker.page.orders() == Orders()
+    assert worker.page.commands() == Commands()
     clock.move(1.0)
     assert "ok" in commands.memory_tracing(STATE, "always")
 
@@ -276,21 +276,21 @@ def test_a_capture_changes_nobody_s_ledger(worker: Worker) -> None:
 
 def test_orders_given_by_two_threads_at_once_are_both_obeyed(worker: Worker) -> None:
     """The event loop obeys a command while a signal's thread begins a capture."""
-    controlled = commands._controlled[0]
-    read = worker.page.orders
+    controlled = commands._attached[0]
+    read = worker.page.commands
     meanwhile: list[threading.Thread] = []
 
-    def orders() -> Orders:
+    def orders() -> Commands:
         found = read()
-        if controlled.ordering.acquire(False):
-            controlled.ordering.release()
+        if controlled.lock.acquire(False):
+            controlled.lock.release()
         elif not meanwhile:
             meanwhile.append(threading.Thread(target=switch_tracing, args=(controlled, "off")))
             meanwhile[0].start()
             meanwhile[0].join(0.05)
         return found
 
-    worker.page.orders = orders  # type: ignore[method-assign]
+    worker.page.commands = orders  # type: ignore[method-assign]
     begin_capture(controlled, 0, 30.0, 1.0, signal=True)
     meanwhile[0].join()
     assert (read().mode, read().capture) == ("off", 1)

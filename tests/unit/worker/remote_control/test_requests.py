@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from otel_celery_memory.ipc.commands import Orders
+from otel_celery_memory.ipc.commands import Commands
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.pipe import PipeWriter
 from otel_celery_memory.worker.remote_control import capture_signal, commands
@@ -94,7 +94,7 @@ def test_a_signal_to_the_main_process_orders_a_capture_of_half_a_minute(
     Worker(pipe, None, by_signal=True)
     os.kill(os.getpid(), signal.SIGURG)
     wait_until("children are signalled", lambda: len(sent) == 2, 30)
-    orders = pipe.page.orders()
+    orders = pipe.page.commands()
     assert (orders.capture, orders.runs, orders.by_signal, sent) == (1, 0, True, [7, 8])
 
 
@@ -110,7 +110,7 @@ def test_a_signal_that_cannot_be_obeyed_is_told_in_the_log(
     assert [r.getMessage() for r in caplog.records] == [
         "otel_celery_memory: SIGURG: the worker is shutting down"
     ]
-    assert (pipe.page.orders(), sent) == (Orders(), [])
+    assert (pipe.page.commands(), sent) == (Commands(), [])
 
 
 def test_the_view_is_the_reporter_s_with_what_only_the_worker_knows(pipe: PipeWriter) -> None:
@@ -147,7 +147,7 @@ def test_a_child_that_is_signalled_for_an_order_captures_what_it_runs(
     pipe: PipeWriter, sent: list[int]
 ) -> None:
     child = Child(pipe)
-    pipe.page.order(Orders("", 1, 0, True, time.monotonic() + 30, 1.0))
+    pipe.page.set_commands(Commands("", 1, 0, True, time.monotonic() + 30, 1.0))
     os.kill(os.getpid(), signal.SIGURG)
     wait_until("it captures", lambda: child.tracing.captures == 1, 30)
     assert sent == []
@@ -157,7 +157,7 @@ def test_a_child_that_a_person_signals_has_its_main_process_give_the_order(
     pipe: PipeWriter, sent: list[int]
 ) -> None:
     child = Child(pipe)
-    pipe.page.order(Orders("", 1, 0, True, time.monotonic() - 1, 1.0))
+    pipe.page.set_commands(Commands("", 1, 0, True, time.monotonic() - 1, 1.0))
     os.kill(os.getpid(), signal.SIGURG)
     wait_until("the main process is signalled", lambda: sent == [99], 30)
     assert child.tracing.captures == 0

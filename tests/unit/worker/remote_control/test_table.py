@@ -41,7 +41,7 @@ VIEW: dict[str, Any] = {
             "name": "app/feeds.py:41",
             "function": "load",
             "task": "app.grow",
-            "window": "run",
+            "window": "complete",
             "size": 1_057,
             "blocks": 1,
             "runs": 40,
@@ -51,7 +51,7 @@ VIEW: dict[str, Any] = {
             "name": "app/threads.py:9",
             "function": None,
             "task": None,
-            "window": "slice",
+            "window": "partial",
             "size": 5_000,
             "blocks": 1,
             "runs": 1,
@@ -94,9 +94,9 @@ task      runs    retained/run  traced runs  traced/run
 app.grow  12,345  1.1 KiB       40           -3 B
 app.new   1       -             0            -
 
-site              left/run  a minute  runs  of     task
-app/feeds.py:41   1.0 KiB   1.0 MiB   40    run    app.grow
-app/threads.py:9  4.9 KiB   -         1     slice  -
+site              left/run  a minute  runs  of        task
+app/feeds.py:41   1.0 KiB   1.0 MiB   40    complete  app.grow
+app/threads.py:9  4.9 KiB   -         1     partial   -
 
 capture  state     kind  sites  runs  file
 3        running   -     -      -     -

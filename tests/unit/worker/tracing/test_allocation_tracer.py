@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from otel_celery_memory.ipc.commands import Orders
+from otel_celery_memory.ipc.commands import Commands
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.ipc.records import Record, SitesWindow, WindowKind
 from otel_celery_memory.probes.sites import SiteFilter
@@ -88,7 +88,7 @@ def process(page: ControlPage) -> Iterator[Process]:
 
 
 def order(page: ControlPage, **changes: Any) -> None:
-    page.order(replace(page.orders(), **changes))
+    page.set_commands(replace(page.commands(), **changes))
 
 
 def capture(page: ControlPage, number: int = 1, runs: int = 2) -> None:
@@ -100,14 +100,14 @@ def test_within_a_budget_it_is_on_only_in_a_traced_run(process: Process) -> None
     assert tracemalloc.is_tracing()
     process.tracing.starting()
     assert not tracemalloc.is_tracing()
-    assert process.windows() == [("RUN", "a", 0)]
+    assert process.windows() == [("COMPLETE", "a", 0)]
 
 
 def test_always_is_on_from_the_beginning_and_every_run_has_numbers(page: ControlPage) -> None:
     process = Process(page, "always")
     assert tracemalloc.is_tracing()
     assert process.run(times=3) == [True, True, True]
-    assert process.windows()[0] == ("RUN", "a", 0)
+    assert process.windows()[0] == ("COMPLETE", "a", 0)
     process.tracing.down("a")
     process.tracing.stop()
     assert not tracemalloc.is_tracing()
@@ -121,7 +121,7 @@ def test_always_a_run_that_raised_holds_its_exception_and_is_no_whole_run(
         process.start(name)
         process.tracing.ended(finished(task=name, state=state))
     process.start()
-    assert process.windows() == [("SLICE", "a", 0), ("SLICE", "b", 0), ("RUN", "c", 0)]
+    assert process.windows() == [("PARTIAL", "a", 0), ("PARTIAL", "b", 0), ("COMPLETE", "c", 0)]
     process.tracing.stop()
 
 
@@ -167,7 +167,7 @@ def test_a_child_that_is_up_in_the_middle_of_a_capture_takes_part_in_it(page: Co
     capture(page)
     process = Process(page, "off")
     assert process.run(times=4) == [True, True, False, False]
-    assert process.windows() == [("RUN", "a", 1)] * 2
+    assert process.windows() == [("COMPLETE", "a", 1)] * 2
     process.tracing.stop()
 
 
@@ -223,7 +223,7 @@ def test_the_whole_heap_is_captured_once_in_a_slot_however_short_its_children_li
 def test_garbage_on_the_page_orders_nothing_and_the_order_before_holds(
     process: Process, page: ControlPage
 ) -> None:
-    page.order(Orders("off"))
+    page.set_commands(Commands("off"))
     process.run()
     page._map[8:64] = b"\xff" * 56
     page._map[0:8] = b"\x77" * 8
@@ -235,7 +235,7 @@ def test_garbage_on_the_page_orders_nothing_and_the_order_before_holds(
 def test_an_order_that_was_being_written_is_obeyed_at_the_task_behind(
     process: Process, page: ControlPage
 ) -> None:
-    page.order(Orders("off"))
+    page.set_commands(Commands("off"))
     whole = page._map[:64]
     page._map[56:64] = bytes(8)
     process.run()

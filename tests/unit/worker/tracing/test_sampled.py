@@ -33,7 +33,7 @@ def test_the_second_run_of_a_name_is_traced_whole_and_what_it_left_is_told(
     assert tracing.windows() == []
     assert tracing.run(blocks=7)
     tracing.start()
-    assert tracing.windows() == [("RUN", "a", 0, 0, 7)]
+    assert tracing.windows() == [("COMPLETE", "a", 0, 0, 7)]
 
 
 def test_each_name_has_its_turn(tracing: Tracing) -> None:
@@ -99,7 +99,7 @@ def test_a_run_that_somebody_joined_is_nobody_s_alone(tracing: Tracing) -> None:
     tracing.end("b", "2", exclusive=False)
     tracing.end("a", "1", exclusive=False)
     tracing.tracing.starting()
-    assert tracing.windows() == [("SLICE", "_shared", 0, 0, 4)]
+    assert tracing.windows() == [("PARTIAL", "_shared", 0, 0, 4)]
 
 
 def test_where_tasks_always_overlap_slices_of_all_are_traced_under_one_name(
@@ -115,7 +115,7 @@ def test_where_tasks_always_overlap_slices_of_all_are_traced_under_one_name(
     tracing.move(0.01)
     tracing.end("b", "2", exclusive=False)
     tracing.end("a", "3", exclusive=False)
-    assert tracing.windows() == [("SLICE", "_shared", 0, 0, 3)]
+    assert tracing.windows() == [("PARTIAL", "_shared", 0, 0, 3)]
     assert tracing.page.load(0).spent_s > 0
 
 
@@ -146,7 +146,7 @@ def test_a_run_whose_end_was_never_told_ends_with_the_next_start(tracing: Tracin
     assert tracing.start("a", "lost")
     tracing.leak(2)
     tracing.start("b", "2")
-    assert tracing.windows() == [("RUN", "a", 0, 0, 2)]
+    assert tracing.windows() == [("COMPLETE", "a", 0, 0, 2)]
     assert not tracemalloc.is_tracing()
 
 

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from otel_celery_memory.ipc.commands import Orders
+from otel_celery_memory.ipc.commands import Commands
 from otel_celery_memory.worker.tracing import traced_run
 from tests.unit.worker.tracing.process_tracing import Tracing
 from tests.unit.worker.tracing.tracing_bench import wait_for_tracing
 
-RUNS = Orders("", 5, 3, False, 1_100.0, 1.0)
+RUNS = Commands("", 5, 3, False, 1_100.0, 1.0)
 TIMED = replace(RUNS, capture=6, runs=0, until_s=1_001.0)
 
 
@@ -33,9 +33,9 @@ def test_the_next_runs_are_traced_whole_and_told_as_the_capture_s(tracing: Traci
     tracing.tracing.starting()
     assert traced == [True, True, True, False]
     assert tracing.windows() == [
-        ("RUN", "a", 5, 0, 1),
-        ("RUN", "b", 5, 0, 2),
-        ("RUN", "c", 5, 0, 3),
+        ("COMPLETE", "a", 5, 0, 1),
+        ("COMPLETE", "b", 5, 0, 2),
+        ("COMPLETE", "c", 5, 0, 3),
     ]
 
 
@@ -81,7 +81,7 @@ def test_a_captured_run_that_costs_too_much_is_stopped_and_said_to_be_aborted(
     tracing.move(1.5)
     tracing.wait_for_window()
     tracing.end()
-    assert tracing.windows() == [("SLICE", "a", 5, 1, 2)]
+    assert tracing.windows() == [("PARTIAL", "a", 5, 1, 2)]
 
 
 def test_asked_for_now_what_is_running_is_traced_from_here(tracing: Tracing) -> None:
@@ -92,7 +92,7 @@ def test_asked_for_now_what_is_running_is_traced_from_here(tracing: Tracing) -> 
     tracing.leak(3)
     tracing.end("a", "1")
     tracing.tracing.starting()
-    assert tracing.windows() == [("SLICE", "a", 6, 0, 3)]
+    assert tracing.windows() == [("PARTIAL", "a", 6, 0, 3)]
 
 
 def test_asked_for_now_after_it_was_ordered_what_is_running_is_traced_too(
@@ -118,7 +118,7 @@ def test_among_other_tasks_a_capture_belongs_to_nobody_alone(tracing: Tracing) -
     tracing.leak(2)
     tracing.end("a", "1", exclusive=False)
     tracing.tracing.starting()
-    assert tracing.windows() == [("SLICE", "_shared", 5, 0, 2)]
+    assert tracing.windows() == [("PARTIAL", "_shared", 5, 0, 2)]
 
 
 def test_under_a_user_s_own_tracing_nothing_is_captured(tracing: Tracing) -> None:
@@ -137,7 +137,7 @@ def test_a_child_that_takes_over_a_slot_goes_on_with_its_capture(tracing: Tracin
         child.tracing.obey(RUNS)
         traced.append(child.run())
         child.down()
-        assert child.windows() == [("RUN", "a", 5, 0, 1)] * traced[-1]
+        assert child.windows() == [("COMPLETE", "a", 5, 0, 1)] * traced[-1]
     assert traced == [True, True, True, False]
 
 

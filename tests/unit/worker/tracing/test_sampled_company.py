@@ -33,7 +33,7 @@ def test_another_thread_s_task_may_start_while_the_traced_one_s_end_is_told(
     monkeypatch.setattr(TracedRun, "task_ended", meanwhile)
     tracing.leak(3)
     tracing.end()
-    assert tracing.windows() == [("RUN", "a", 0, 0, 3)]
+    assert tracing.windows() == [("COMPLETE", "a", 0, 0, 3)]
     tracing.down()
 
 

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from otel_celery_memory.ipc.commands import Balance, Orders
+from otel_celery_memory.ipc.commands import Balance, Commands
 from otel_celery_memory.worker.tracing import traced_run
 from tests.unit.worker.tracing.process_tracing import Tracing
 from tests.unit.worker.tracing.tracing_bench import wait_for_tracing
 
-TIMED = Orders("", 6, 0, False, 1_500.0, 1.0)
+TIMED = Commands("", 6, 0, False, 1_500.0, 1.0)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_capture_that_begins_inside_one_ends_with_it(tracing: Tracing) -> None
     wait_for_tracing()
     tracing.leak(4)
     tracing.tracing.passed()
-    assert tracing.windows() == [("SLICE", "a", 6, 0, 4)]
+    assert tracing.windows() == [("PARTIAL", "a", 6, 0, 4)]
 
 
 def test_without_a_budget_all_are_let_by_and_nothing_is_earned(tracing: Tracing) -> None:

@@ -10,6 +10,7 @@ import pytest
 from tests.unit.worker.tracing.simulation import HOUR_S, Kind, Worker
 
 BUDGET, LATENCY_S = 0.01, 0.25
+SEEDS = [1, *(pytest.param(seed, marks=pytest.mark.long) for seed in (2, 3))]
 HOURS = 24
 QUIET_HOURS = (10.0, 14.0)
 
@@ -48,7 +49,7 @@ def names(kinds: list[Kind]) -> set[str]:
     return {kind.name for kind in kinds}
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_over_a_day_of_mixed_tasks_tracing_keeps_to_its_budget_and_sees_every_task(
     seed: int,
 ) -> None:
@@ -69,7 +70,7 @@ def test_over_a_day_of_mixed_tasks_tracing_keeps_to_its_budget_and_sees_every_ta
     assert {name: s for name, s in first_s.items() if s >= FIRST_SEEN_WITHIN_S} == {}
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", SEEDS[:2])
 def test_where_children_are_recycled_every_hundred_tasks_the_budget_is_their_slots(
     seed: int,
 ) -> None:
@@ -87,7 +88,7 @@ def test_where_children_are_recycled_every_hundred_tasks_the_budget_is_their_slo
     assert {name: s for name, s in unseen_s.items() if s >= RECYCLED_SEEN_WITHIN_S} == {}
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", SEEDS[:2])
 def test_where_each_child_runs_one_task_its_only_run_may_be_traced(seed: int) -> None:
     """The same budget. Every name is traced, at least once in any five hours in which it runs if
     that is three times a minute.

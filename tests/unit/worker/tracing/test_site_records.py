@@ -27,7 +27,7 @@ def deltas(count: int) -> list[SiteDelta]:
 
 
 def told(*args: Any, **kwargs: Any) -> tuple[SitesWindow, list[Site]]:
-    window, *sites = window_records(7, WindowKind.RUN, "app.task", *args, **kwargs)
+    window, *sites = window_records(7, WindowKind.COMPLETE, "app.task", *args, **kwargs)
     assert isinstance(window, SitesWindow)
     return window, [site for site in sites if isinstance(site, Site)]
 
@@ -78,4 +78,4 @@ def test_what_a_run_that_raised_left_is_not_yet_left_behind() -> None:
     window, site = run_records(7, "app.task", traced, SiteFilter(), None, with_exception=True)
     assert isinstance(window, SitesWindow)
     assert isinstance(site, Site)
-    assert (window.kind, site.kind) == (WindowKind.SLICE, WindowKind.SLICE)
+    assert (window.kind, site.kind) == (WindowKind.PARTIAL, WindowKind.PARTIAL)
