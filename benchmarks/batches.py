@@ -1,9 +1,9 @@
-"""Real workers that take batches of tasks in turns: what a batch costs, and how ratios are made.
+"""Real workers run batches of tasks in turn: the cost of a batch, and ratios between variants.
 
-One long-lived worker of each variant, with one child. Turn by turn each gets the same short batch,
+Each variant has one long-lived worker with one child. In turn, each gets the same short batch,
 published beforehand and put in its queue at once, so that it is busy from the first task to the
-last; what it and its children and reporter used of the CPU until then is read from the kernel. A
-machine that slows down slows all variants of a round, so the ratios within a round are what counts.
+last. The CPU time of the worker, its children and its reporter is read from the kernel. A machine
+that slows down slows all variants of a round, so only ratios within a round are compared.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.worker.harness import reporters_of
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTLE_S = 0.1
-"""The reporter reads what the last tasks wrote."""
+"""Time for the reporter to read what the last tasks wrote."""
 RESAMPLES = 2_000
 PARTS = ("main", "children", "reporter")
 
@@ -36,7 +36,7 @@ Cost = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Batch:
-    """What one batch took, a task: CPU, and time from the first task to the last."""
+    """Cost of one batch per task: CPU, and time from the first task to the last."""
 
     cpu_s: Cost
     wall_s: float
@@ -44,13 +44,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class BenchWorker:
-    """One running worker and the list in Redis that it takes its tasks from."""
+    """One running worker and its queue, a list in Redis."""
 
     pid: int
     queue: str
 
     def cpu_s(self) -> Cost:
-        """CPU time of all its processes since they started, those that ended included."""
+        """CPU time of all its processes since they started, ended ones included."""
         main = psutil.Process(self.pid)
         reporters = set(reporters_of(self.pid))
         children = {child.pid for child in main.children(recursive=True)} - reporters
@@ -64,11 +64,11 @@ class BenchWorker:
         }
 
     def reporter_rss_bytes(self) -> int:
-        """RSS of its reporter; 0 where it has none."""
+        """RSS of its reporter; 0 if it has none."""
         return sum(psutil.Process(pid).memory_info().rss for pid in reporters_of(self.pid))
 
     def batch(self, client: Celery, url: str, tasks: int) -> Batch:
-        """Have it run so many tasks."""
+        """Runs a batch of tasks."""
         store = redis.Redis.from_url(url, socket_timeout=None)
         waiting, finished = f"{self.queue}.waiting", f"{self.queue}.finished"
         with client.connection_for_write() as link, client.amqp.Producer(link) as producer:
@@ -86,7 +86,7 @@ class BenchWorker:
 
 
 def _cpu_clock_s(pid: int) -> float:
-    """The kernel's CPU clock of any process, in nanoseconds where /proc has hundredths."""
+    """The kernel's CPU clock of a process: nanoseconds, where /proc has hundredths of a second."""
     # clock_getcpuclockid(3), which Python has for threads only.
     return time.clock_gettime(~pid << 3 | 2)
 
@@ -117,11 +117,11 @@ def bench_worker(
 
 
 Pairs = Sequence[tuple[float, float]]
-"""Of a variant and of bare, in one round."""
+"""Costs of a variant and of bare, in one round."""
 
 
 def ratio(pairs: Pairs) -> float:
-    """Of the sums and not a median: an export falls into one batch of many, and counts."""
+    """Ratio of the sums, not a median: an export is in few of the batches, and counts."""
     return sum(ours for ours, _ in pairs) / sum(bare for _, bare in pairs)
 
 

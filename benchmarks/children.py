@@ -17,7 +17,7 @@ TASKS = 400
 
 
 def main() -> None:
-    """Print the figures."""
+    """Prints the figures."""
     private_mib: dict[str, list[float]] = {"none": [], "module": []}
     reporter_mib = 0.0
     with (

@@ -1,7 +1,7 @@
-"""How much later a long, allocation-heavy task ends when its tracing is stopped by the guard.
+"""How much later a long, allocation-heavy task ends if the guard stops its tracing.
 
-In one child of a real worker, runs that a capture traces (with the default ``max_added_latency``
-as its own) take turns with runs that are not traced. The task says itself how long it took.
+In one child of a real worker, runs that a capture traces (with the default ``max_added_latency``)
+alternate with runs that are not traced. The task measures its own duration.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ENVIRON = {"TEST_REMOTE_CONTROL": "1", "OTEL_CELERY_MEMORY_TRACING": "off"}
 
 
 def main() -> None:
-    """Print the figures."""
+    """Prints the figures."""
     bound_s = Settings().max_added_latency
     with (
         tempfile.TemporaryDirectory() as name,
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def _count_for(worker: Worker, target_s: float) -> int:
-    """How much to allocate for a run of about so many seconds."""
+    """How much to allocate for a run of about this many seconds."""
     count = 200
     took_s = worker.run("allocate", count, timeout_s=60)
     while took_s < target_s / 4:

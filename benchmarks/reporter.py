@@ -20,7 +20,7 @@ NAMES = 20
 
 
 def main() -> None:
-    """Print the figures."""
+    """Prints the figures."""
     with Receiver() as receiver:
         os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = receiver.endpoint
         pipe = PipeWriter()

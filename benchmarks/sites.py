@@ -1,8 +1,8 @@
-"""How long looking at a million live traces holds a task's thread: `tracemalloc`'s way and ours.
+"""How long reading a million live traces blocks a task's thread: `tracemalloc`'s way and ours.
 
-Theirs is ``take_snapshot().statistics("traceback")``. Ours is a look of which tracing is stopped
-in the middle, and one under which it goes on, as where every task is traced; each is compared
-with an empty look before it. Every measurement has traces of its own.
+`tracemalloc`'s way is ``take_snapshot().statistics("traceback")``. Ours is one reading that stops
+tracing in the middle, and one that lets it go on, as with every task traced; each is compared with
+an empty reading before it. Every measurement makes its own traces.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ BOUND = 0.1
 
 
 def main() -> None:
-    """Print the table."""
+    """Prints the table."""
     ways: dict[str, Callable[[], None]] = {
         "take_snapshot().statistics": _snapshot,
         "ours, tracing stopped": _ours_stopping,
         "ours, tracing on": _ours,
     }
     for frames in (1, 10):
-        held: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+        blocked: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
         for _ in range(ROUNDS):
-            for way, look in ways.items():
-                held[way].append(_held_s(look, frames))
-        print(f"{TRACES:,} live traces of {frames} frame(s): seconds held (median of {ROUNDS})")
+            for way, read in ways.items():
+                blocked[way].append(_blocked_s(read, frames))
+        print(f"{TRACES:,} live traces of {frames} frame(s): seconds blocked (median of {ROUNDS})")
         theirs = [
             statistics.median(each)
-            for each in zip(*held["take_snapshot().statistics"], strict=True)
+            for each in zip(*blocked["take_snapshot().statistics"], strict=True)
         ]
-        for way, found in held.items():
+        for way, found in blocked.items():
             wall_s, cpu_s = (statistics.median(each) for each in zip(*found, strict=True))
             print(
                 f"  {way:28} wall {wall_s:7.3f}  CPU {cpu_s:7.3f}"
@@ -57,14 +57,14 @@ def main() -> None:
             )
 
 
-def _held_s(look: Callable[[], None], frames: int) -> tuple[float, float]:
+def _blocked_s(read: Callable[[], None], frames: int) -> tuple[float, float]:
     """Wall and CPU seconds of the calling thread, on traces made anew."""
     allocate = _allocators()
     gc.collect()
     tracemalloc.start(frames)
     kept = [_deep(one, TRACES // PLACES, DEPTH) for one in allocate]
     began_s, began_cpu_s = time.perf_counter(), time.thread_time()
-    look()
+    read()
     wall_s, cpu_s = time.perf_counter() - began_s, time.thread_time() - began_cpu_s
     tracemalloc.stop()
     del kept

@@ -1,7 +1,7 @@
 """What an instrumentation adds to Celery's own tracer of an empty task, in CPU microseconds.
 
-Each variant runs in a process of its own, in turns, so that a machine that slows down slows all
-of them; what is printed is the median of the rounds and the ratio of what each adds.
+Each variant runs in a process of its own, in turn, so that a machine that slows down slows all of
+them. The table has the median of the rounds, and the ratio of what each adds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ RUNS = 20_000
 
 
 def main() -> None:
-    """Print the table."""
+    """Prints the table."""
     added: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
     for _ in range(ROUNDS):
         for variant in VARIANTS:
@@ -41,7 +41,7 @@ def _in_a_process(variant: str) -> float:
 
 
 def measure(variant: str) -> float:
-    """CPU microseconds of this process a task."""
+    """CPU microseconds of this process per task."""
     from celery import Celery
     from celery.app.trace import build_tracer
 
@@ -89,7 +89,7 @@ def _instrument(variant: str) -> Callable[[], None]:
 
 
 def _ours() -> Callable[[], None]:
-    """The worker side as it is in a child of the pool, with a real reporter at the pipe."""
+    """The worker's side as in a child of the pool, with a real reporter on the pipe."""
     from otel_celery_memory.settings import Settings
     from otel_celery_memory.worker.lifecycle.supervisor import Supervisor
     from otel_celery_memory.worker.measuring.signals import TaskSignals

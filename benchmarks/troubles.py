@@ -1,7 +1,7 @@
 """Throughput of a worker whose Collector is in trouble, against a bare one's.
 
-In batches by turns (`benchmarks.batches`), with exports every second, so that a batch meets one.
-A second bare worker shows the noise, and one whose Collector answers what measuring costs at all.
+Batches in turn (`benchmarks.batches`), with exports every second, so that each batch overlaps one.
+A second bare worker shows the noise, and one whose Collector answers the cost of measuring.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STARTS, ROUNDS, TASKS, WARM_UP = 2, 15, 1_000, 2
 
 
 def main(arguments: Sequence[str] = ()) -> None:
-    """Measure and print the table."""
+    """Measures and prints the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.troubles", description=__doc__)
     parser.add_argument("--starts", type=int, default=STARTS, help="of all the workers")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="of batches, after each start")
@@ -52,7 +52,7 @@ def _measure(rounds: int, tasks: int, rss_bytes: dict[str, int]) -> list[dict[st
         }
         client = Celery("client", broker=url, set_as_current=False)
         for number in range(-WARM_UP, rounds):
-            # Not always after the same neighbour.
+            # In a different order each round.
             order = random.sample(VARIANTS, len(VARIANTS))
             batches = {each: workers[each].batch(client, url, tasks) for each in order}
             for variant, worker in workers.items():

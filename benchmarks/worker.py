@@ -1,8 +1,8 @@
 """CPU of a whole real worker a task: not instrumented, ours by default, and the guides' recipe.
 
-In batches by turns (`benchmarks.batches`). Two equal processes differ too, by where their memory
-lies, so all are started anew a few times. A second bare worker shows how far two that are equal
-differ after all: the noise of the table.
+Batches in turn (`benchmarks.batches`). Even equal processes differ by the layout of their memory,
+so all are restarted a few times. A second bare worker shows how much two equal ones still differ:
+the noise of the table.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from tests.redis_server import running_redis
 
 VARIANTS = ("bare", "bare again", "empty receivers", "default", "guides")
 BOUNDS = {"default": 1.03}
-"""Of the ratio to bare; printed, and for a person to compare."""
+"""Expected ratio to bare; printed for people to compare."""
 SMALLER_BATCHES = {"guides": 20}
-"""It takes so much longer for a task that it would have the machine to itself most of the time."""
+"""Share of the tasks for the recipe: it takes so much longer that it would run most of the time."""
 STARTS, ROUNDS, TASKS, WARM_UP = 4, 15, 1_000, 2
 
 
 def main(arguments: Sequence[str] = ()) -> None:
-    """Measure and print the table."""
+    """Measures and prints the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.worker", description=__doc__)
     parser.add_argument("--starts", type=int, default=STARTS, help="of all the workers")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="of batches, after each start")
@@ -58,7 +58,7 @@ def _measure(variants: Sequence[str], rounds: int, tasks: int) -> list[dict[str,
         }
         client = Celery("client", broker=url, set_as_current=False)
         for number in range(-WARM_UP, rounds):
-            # Not always after the same neighbour.
+            # In a different order each round.
             order = random.sample(variants, len(variants))
             costs = {
                 each: workers[each].batch(client, url, tasks // SMALLER_BATCHES.get(each, 1)).cpu_s

@@ -2,8 +2,8 @@
 
 ``guides`` is what articles on leaking Celery workers recommend: ``tracemalloc`` with ten frames
 from the start of each child, and a snapshot grouped by line every thousand tasks. The main process
-is not traced and nothing is logged or compared, which is kind to the recipe.
-``empty receivers`` is what Celery alone takes to call anybody before and after a task.
+is not traced and nothing is logged or compared, which favours the recipe.
+``empty receivers`` is what Celery alone takes to call receivers before and after a task.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SNAPSHOT_EVERY = 1_000
 GUIDE_FRAMES = 10
 
 app = Celery("bench", broker=os.environ["BENCH_BROKER"])
-# Its workers have nothing to tell one another, and nobody waits for a result.
+# Workers need no messages to one another, and no client waits for a result.
 app.conf.update(task_ignore_result=True, broker_connection_retry_on_startup=True)
 
 _runs = 0

@@ -1,1 +1,1 @@
-"""What of the documentation is generated."""
+"""Generators for parts of the documentation."""

@@ -1,4 +1,4 @@
-"""Draws the dashboards from what their queries returned in `make stack`.
+"""Draws the dashboards from the answers to their queries in `make stack`.
 
 ``python -m docs.pictures panels.json`` writes docs/fleet.svg, worker.svg and task.svg. Layout,
 titles, units and legends are those of the committed dashboards for VictoriaLogs, which the stack
@@ -25,7 +25,7 @@ LEGEND_MAX = 6
 
 @dataclass(frozen=True)
 class Series:
-    """What a query returned, with the name that its legend gives it."""
+    """A series that a query returned, with its name from the legend."""
 
     name: str
     labels: Mapping[str, str]
@@ -35,7 +35,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Frame:
-    """Where a panel's content goes."""
+    """Position and size of a panel's content."""
 
     x: float
     y: float
@@ -109,7 +109,7 @@ def _lines(panel: Mapping[str, Any], frame: Frame, series: Sequence[Series]) -> 
 
 
 def _bars(panel: Mapping[str, Any], frame: Frame, series: Sequence[Series]) -> Iterator[str]:
-    """One upon the other: a graph of counts."""
+    """Stacked bars, for a graph of counts."""
     unit = panel["fieldConfig"]["defaults"]["unit"]
     times = sorted({at for each in series for at, _ in each.values})
     if not times:
@@ -135,7 +135,7 @@ def _bars(panel: Mapping[str, Any], frame: Frame, series: Sequence[Series]) -> I
 
 
 def _plot(frame: Frame, series: Sequence[Series]) -> Frame:
-    """Where the graph itself goes, with room for the legend below."""
+    """Position and size of the graph itself, above its legend."""
     legends = min(len(series), LEGEND_MAX)
     return Frame(frame.x + 62, frame.y, frame.width - 66, frame.height - 15 * legends - 22)
 
@@ -231,7 +231,7 @@ def _logs(panel: Mapping[str, Any], frame: Frame, series: Sequence[Series]) -> I
 
 
 def main() -> None:
-    """Draw all dashboards."""
+    """Draws all dashboards."""
     text = Path(sys.argv[1]).read_text(encoding="utf-8")
     saved = json.loads(text.replace(f"{ROOT}/", ""))
     for path in sorted((ROOT / "grafana" / "dashboards" / "victorialogs").glob("*.json")):

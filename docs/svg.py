@@ -1,4 +1,4 @@
-"""The few shapes that pictures of panels are made of, as SVG text."""
+"""The shapes in pictures of panels, as SVG text."""
 
 from __future__ import annotations
 

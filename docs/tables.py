@@ -1,6 +1,6 @@
-"""The README's tables, made of ``conventions.py``, ``settings.py``, rules and the matrix's results.
+"""The README's tables, generated from ``conventions.py``, ``settings.py``, rules and the matrix.
 
-``python -m docs.tables`` says whether the README is up to date; ``--write`` brings it there.
+``python -m docs.tables`` checks that the README is up to date; ``--write`` updates it.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def tables() -> dict[str, str]:
 
 
 def updated(text: str) -> str:
-    """A text with every part between its markers made anew.
+    """A text with every part between its markers replaced.
 
     Raises `KeyError` where one is missing or strange.
     """
@@ -71,7 +71,7 @@ def updated(text: str) -> str:
 
     made = re.sub(r"<!-- (\S+) -->\n(?:(?!<!--).*\n)*<!-- end -->", replace, text)
     if sorted(found) != sorted(parts):
-        raise KeyError(f"parts missing or told twice: {sorted({*parts} ^ {*found}) or found}")
+        raise KeyError(f"parts missing or given twice: {sorted({*parts} ^ {*found}) or found}")
     return made
 
 
@@ -109,7 +109,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Compare or write; 1 where the README is not up to date and was not written."""
+    """Compares or writes; returns 1 if the README is out of date and was not written."""
     text = README.read_text()
     wanted = updated(text)
     if text == wanted:
@@ -117,7 +117,7 @@ def main(arguments: Sequence[str]) -> int:
     if "--write" in arguments:
         README.write_text(wanted)
         return 0
-    print("README.md: its tables are not what conventions.py and settings.py say: make docs")
+    print("README.md: its tables are out of date: make docs")
     return 1
 
 

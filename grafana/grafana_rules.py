@@ -63,7 +63,7 @@ def _rule(rule: Alert, runbooks: str) -> dict[str, Any]:
         # No data means that the condition does not hold.
         "noDataState": "OK",
         "execErrState": "Error",
-        "labels": {"severity": rule.severity, **rule.labels},
+        "labels": {"severity": rule.severity},
         "annotations": {
             "summary": rule.summary,
             "description": rule.description.replace("$value", "$values.A.Value"),

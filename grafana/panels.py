@@ -57,7 +57,6 @@ def over_time(
     question: Question,
     queries: Sequence[Query],
     *,
-    width: int = 12,
     bars: bool = False,
     stacked: bool = False,
     right: Mapping[str, str] | None = None,
@@ -74,10 +73,10 @@ def over_time(
         )
     for ref, query in zip(ascii_uppercase, queries, strict=False):
         panel.with_target(_prometheus(query, ref))
-    return _finished(panel, question, PROMETHEUS, width, 8)
+    return _finished(panel, question, PROMETHEUS, 12, 8)
 
 
-def distribution(question: Question, query: Query, *, width: int = 8) -> Panel:
+def distribution(question: Question, query: Query) -> Panel:
     """A histogram's buckets over time; exemplars are dots that link to traces."""
     panel = (
         heatmap.Panel()
@@ -94,7 +93,7 @@ def distribution(question: Question, query: Query, *, width: int = 8) -> Panel:
         .show_legend()
     )
     target = _prometheus(query, "A").format(PromQueryFormat.HEATMAP)
-    return _finished(panel.with_target(target), question, PROMETHEUS, width, 9)
+    return _finished(panel.with_target(target), question, PROMETHEUS, 8, 9)
 
 
 def rows(
@@ -147,10 +146,10 @@ def events(question: Question, store: EventStore, query: Events, *, width: int =
     return _finished(panel, question, store.source, width, 8)
 
 
-def counted(question: Question, store: EventStore, query: Count, *, width: int = 12) -> Panel:
+def counted(question: Question, store: EventStore, query: Count) -> Panel:
     """Numbers of events, as bars."""
     panel = _graph(bars=True, stacked=True).with_target(store.target(query))
-    return _finished(panel, question, store.source, width, 8)
+    return _finished(panel, question, store.source, 12, 8)
 
 
 def _graph(*, bars: bool, stacked: bool) -> timeseries.Panel:

@@ -35,7 +35,7 @@ def _alert(rule: Alert, runbooks: str, grafana: str) -> dict[str, Any]:
         "expr": rule.expression,
         "for": rule.for_,
         **({"keep_firing_for": rule.keep_firing_for} if rule.keep_firing_for else {}),
-        "labels": {"severity": rule.severity, **rule.labels},
+        "labels": {"severity": rule.severity},
         "annotations": {
             "summary": rule.summary,
             "description": rule.description + rule.detail,

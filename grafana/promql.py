@@ -22,23 +22,22 @@ def net(
     return f"({grown} or 0 * {total()})\n- ({shrunk} or 0 * {total()})"
 
 
-def runs(metric: c.Metric, by: str, window: str, matchers: str = "") -> str:
+def runs(metric: c.Metric, by: str, window: str) -> str:
     """Number of runs that a histogram recorded over a window."""
-    selector = _selector(f"{series(metric)}_count", matchers)
-    return f"sum by ({by}) (increase({selector}[{window}]))"
+    return f"sum by ({by}) (increase({series(metric)}_count[{window}]))"
 
 
-def appeared(selector: str, window: str, memory: str = "1h") -> str:
+def appeared(selector: str, window: str) -> str:
     """Growth of a counter over a window, its first appearance included.
 
     A counter by reason appears with its first event, at 1, and `increase` does not count that. It
-    may disappear soon, if the worker ends. A series that was there within ``memory`` and was only
+    may disappear soon, if the worker ends. A series that was there within an hour and was only
     missing for a while is not new.
     """
     return (
         f"(increase({selector}[{window}]) > 0)\n"
         f"or (max_over_time({selector}[{window}]) "
-        f"unless last_over_time({selector}[{memory}] offset {window}))"
+        f"unless last_over_time({selector}[1h] offset {window}))"
     )
 
 

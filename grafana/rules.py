@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from grafana.ids import FLEET, TASK_PAGE, WORKER, PanelId
@@ -50,7 +50,6 @@ class Alert:
     """Added to the description by a query in Prometheus; Grafana's templates cannot query."""
     keep_firing_for: str = ""
     narrowed: bool = True
-    labels: Mapping[str, str] = field(default_factory=dict)
 
     def runbook(self, base: str = RUNBOOKS) -> str:
         """The address of its runbook."""

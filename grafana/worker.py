@@ -178,8 +178,8 @@ def _threads() -> Panel:
         Question(
             ids.WORKER_THREADS,
             "How many threads does each process have?",
-            "Threads by place in the pool, native ones too. A number that grows with each run is "
-            "a task that starts threads and does not end them.",
+            "Threads by slot of the pool, native ones too. If the number grows with each run, a "
+            "task starts threads and does not end them.",
             "short",
             _NO_PROCESS,
         ),

@@ -52,13 +52,8 @@ class Group:
 
     @property
     def run_bytes(self) -> float | None:
-        """Mean of a run; ``None`` if there were no runs."""
+        """Mean bytes of a run; ``None`` if there were no runs."""
         return self.size_bytes / self.runs if self.runs else None
-
-    @property
-    def run_blocks(self) -> float | None:
-        """Mean of a run; ``None`` if there were no runs."""
-        return self.blocks / self.runs if self.runs else None
 
 
 @dataclass(frozen=True)

@@ -147,8 +147,8 @@ def _clamped(number: int, low: int = -INT64_MAX) -> int:
     return min(max(number, low), INT64_MAX)
 
 
-def _carried_process(process: CapturedProcess) -> CapturedProcess:
-    """The same of a process: that of a forged record may be none."""
+def _clamped_process(process: CapturedProcess) -> CapturedProcess:
+    """A process within the same bounds: a forged record may have any pid and size."""
     rss_bytes = process.rss_bytes
     return replace(
         process,
@@ -297,8 +297,8 @@ class CaptureAssembly:
             logger.error("a capture was not written: %s", error)
             return TakenCapture(commands.capture, capture, None, str(error))
 
-    def _capture(self, commands: Commands, processes: tuple[CapturedProcess, ...]) -> Capture:
-        """Prefers whole runs to slices, which say less; the two do not add up."""
+    def _capture(self, orders: Commands, processes: tuple[CapturedProcess, ...]) -> Capture:
+        """Prefers whole runs to parts of runs, which show less; the two do not add up."""
         kinds = (WindowKind.HEAP, WindowKind.COMPLETE, WindowKind.PARTIAL)
         kind = next((kind for kind in kinds if kind in self._sums), WindowKind.COMPLETE)
         sums = self._sums.get(kind, WindowSums())
@@ -310,7 +310,7 @@ class CaptureAssembly:
             duration_s=round(self._clock_s() - self._began_s, 3),
             frames=self._frames,
             tracing=self._mode,
-            processes=tuple(map(_carried_process, processes)),
+            processes=tuple(map(_clamped_process, processes)),
             runs=sums.runs_of_tasks(),
             sites=sums.sites(self._describe),
             other_bytes=sums.other_bytes,

@@ -5,7 +5,7 @@ The order of the ranking:
 1. sites that whole runs leave alive, by how fast they grow;
 2. of tasks that were not traced twice in any process, sites of their first traced runs;
 3. sites that grow in a process outside of runs;
-4. sites that were alive when a slice of a long run ended, and may have been freed later.
+4. sites that were alive when the traced part of a long run ended, and may have been freed later.
 
 A third of the ranks is for 2 to 4 if there are any: many small sites of whole runs must not hide a
 large one of another kind.
@@ -203,7 +203,7 @@ class SiteTotals:
         self._top = top
         self._names = BoundedNames(_NAMES_MAX)
         self._runs: Counter[str] = Counter()
-        self._whole, self._first, self._slices = WindowTotals(), WindowTotals(), WindowTotals()
+        self._whole, self._first, self._partial = WindowTotals(), WindowTotals(), WindowTotals()
         self._grown = HeapGrowth()
         self._traced_before: dict[tuple[int, str], None] = {}
         self._totals_of_pid: dict[int, WindowTotals] = {}
@@ -245,7 +245,7 @@ class SiteTotals:
             (site.kind, (site.task, site.path, site.line, site.stack)): site.size_bytes
             for site in (*self.places, *found)
         }
-        for totals in (self._whole, self._first, self._slices):
+        for totals in (self._whole, self._first, self._partial):
             totals.next_interval()
         self._runs.clear()
         return found
@@ -261,7 +261,7 @@ class SiteTotals:
         others = (
             self._by_rate(WindowKind.FIRST_RUN, first, interval_s)
             + self._by_growth(interval_s, key_of)
-            + self._by_size(self._slices.means(key_of))
+            + self._by_size(self._partial.means(key_of))
         )
         for_runs = self._top - min(len(others), self._top // 3)
         found = (left_by_runs[:for_runs] + others)[: self._top]
@@ -269,7 +269,7 @@ class SiteTotals:
 
     def reset(self) -> None:
         """Removes everything, the last ranking included."""
-        for totals in (self._whole, self._first, self._slices, self._grown):
+        for totals in (self._whole, self._first, self._partial, self._grown):
             totals.clear()
         for kept in (self._runs, self._traced_before, self._totals_of_pid):
             kept.clear()
@@ -283,7 +283,7 @@ class SiteTotals:
 
     def _totals(self, record: SitesWindow, task: str) -> WindowTotals | None:
         if record.kind == WindowKind.PARTIAL:
-            return self._slices
+            return self._partial
         if record.kind != WindowKind.COMPLETE:
             return None
         pair = (record.pid, task)

@@ -28,9 +28,9 @@ _SEVERITY = {
 class RankedSite:
     """A line of code with the memory that was alive there, and its rank.
 
-    ``size_bytes`` and ``blocks`` are means of a traced run or slice; for ``kind`` ``PROCESS`` they
-    are the growth of all processes since their baselines. ``runs`` is the number of runs or slices.
-    ``rate_bytes_per_minute`` is estimated from all runs of the task, ``None`` for a slice;
+    ``size_bytes`` and ``blocks`` are means of a traced run or part of one; for ``kind`` ``PROCESS``
+    they are the growth of all processes since their baselines. ``runs`` is the number of runs or
+    parts. ``rate_bytes_per_minute`` is estimated from all runs of the task, ``None`` for a part;
     ``size_change_bytes`` is the difference to the event before.
     """
 

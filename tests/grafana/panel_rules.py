@@ -82,7 +82,7 @@ def ids_of_its_own(page: Page) -> Iterator[str]:
 
 
 def a_legend(page: Page) -> Iterator[str]:
-    """A line has a name, and the labels that tell lines of one query apart are in it."""
+    """A line has a name with the labels that distinguish the lines of one query."""
     for panel in page["panels"]:
         if panel["type"] != "timeseries":
             continue
@@ -113,7 +113,7 @@ def the_instance(page: Page) -> Iterator[str]:
 
 
 def rated_counters(page: Page) -> Iterator[str]:
-    """A counter is asked how fast it grows: how high it is depends on when its process began."""
+    """A counter is queried by its rate: its value depends on when its process started."""
     for panel, target in _targets(page):
         if _of_prometheus(target):
             for each in selectors(target["expr"]):
@@ -123,7 +123,7 @@ def rated_counters(page: Page) -> Iterator[str]:
 
 
 def the_interval(page: Page) -> Iterator[str]:
-    """A rate looks back as far as Grafana finds right for the graph's width."""
+    """A rate uses Grafana's interval for the graph's width."""
     for panel, target in _targets(page):
         if _of_prometheus(target):
             for each in selectors(target["expr"]):
@@ -132,7 +132,7 @@ def the_interval(page: Page) -> Iterator[str]:
 
 
 def a_chosen_source(page: Page) -> Iterator[str]:
-    """Data sources are those that somebody chooses on the page: nobody else has our uids."""
+    """Data sources are variables of the page: other installations do not have our uids."""
     kinds = {
         f"${{{each['name']}}}": each["query"]
         for each in page["templating"]["list"]
@@ -150,7 +150,7 @@ def a_chosen_source(page: Page) -> Iterator[str]:
 
 
 def known_variables(page: Page) -> Iterator[str]:
-    """Variables that are there are used, and those that are used are there."""
+    """Each variable is used, and each used variable exists."""
     there = {each["name"] for each in page["templating"]["list"]}
     used = set(_VARIABLE.findall(json.dumps([page["panels"], page["templating"]["list"]])))
     for name in there - used:

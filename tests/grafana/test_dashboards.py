@@ -61,12 +61,12 @@ def test_a_dashboard_has_the_variables_and_links_to_the_others(name: str) -> Non
     assert (link["type"], link["tags"], link["includeVars"]) == ("dashboards", page["tags"], True)
 
 
-def test_every_series_that_is_asked_for_is_one_that_is_sent() -> None:
+def test_every_series_in_a_query_is_exported() -> None:
     asked = {name for expression in expressions() for name in names_in(expression)}
     assert asked <= {series(metric) for metric in c.METRICS}
 
 
-def test_every_metric_that_is_sent_is_asked_for_somewhere() -> None:
+def test_every_exported_metric_is_in_some_query() -> None:
     asked = {name for expression in expressions() for name in names_in(expression)}
     assert {series(metric) for metric in c.METRICS} - asked == set()
 
@@ -78,33 +78,33 @@ def test_every_recorded_series_is_used_or_says_something_of_the_fleet() -> None:
 
 
 @pytest.mark.parametrize("expression", expressions())
-def test_an_aggregation_says_what_it_keeps(expression: str) -> None:
+def test_an_aggregation_names_the_labels_that_it_keeps(expression: str) -> None:
     """Which other labels there are depends on the way to Prometheus: `without` would keep them."""
     assert "without" not in expression
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_panel_of_a_page_has_its_id_and_no_id_is_without_its_panel(name: str) -> None:
+def test_each_panel_has_an_id_and_each_id_a_panel(name: str) -> None:
     page = PAGES[name]
     known = {each for each in vars(ids).values() if isinstance(each, PanelId)}
     expected = {each.number for each in known if each.dashboard == page["uid"]}
     assert {panel["id"] for panel in page["panels"]} == expected
 
 
-def test_an_id_is_of_one_panel() -> None:
+def test_each_id_belongs_to_one_panel() -> None:
     known = [each for each in vars(ids).values() if isinstance(each, PanelId)]
     assert len(set(known)) == len(known)
 
 
-def test_an_alert_names_a_panel_that_is_there() -> None:
+def test_an_alert_names_an_existing_panel() -> None:
     panels = {
         PanelId(page["uid"], each["id"]) for page in PAGES.values() for each in page["panels"]
     }
     assert {rule.panel for rule in alerting.ALERTS} <= panels
 
 
-def test_a_page_is_the_same_for_both_stores_but_for_the_queries_of_events() -> None:
-    """So that links, alerts and bookmarks lead to the one that somebody imported."""
+def test_a_page_differs_between_stores_only_in_the_queries_for_events() -> None:
+    """So that links, alerts and bookmarks work with whichever was imported."""
     for name in ("fleet", "worker", "task"):
         loki, victorialogs = PAGES[f"loki/{name}"], PAGES[f"victorialogs/{name}"]
         assert loki["uid"] == victorialogs["uid"]

@@ -56,7 +56,7 @@ def test_a_query_is_written_in_both_languages(
 
 
 @pytest.mark.parametrize("store", STORES, ids=lambda store: store.name)
-def test_a_target_asks_for_lines_or_for_numbers_as_its_data_source_calls_them(
+def test_a_target_has_the_query_type_of_its_data_source(
     store: EventStore,
 ) -> None:
     events = store.target(Events(LOST)).to_json()

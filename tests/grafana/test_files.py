@@ -61,7 +61,7 @@ def test_an_alert_has_a_severity_words_and_a_runbook(rule: Alert) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((HERE.parent / RUNBOOKS).glob("*.md")), ids=str)
-def test_a_runbook_quotes_the_titles_of_panels_that_are_there(path: Path) -> None:
+def test_a_runbook_quotes_titles_of_existing_panels(path: Path) -> None:
     quoted = re.findall(r'\*(\w+)\*: "([^"]+)"', " ".join(path.read_text("utf-8").split()))
     titles = {
         (name.partition("/")[2].title(), panel["title"])

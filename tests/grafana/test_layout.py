@@ -1,4 +1,4 @@
-"""Panels are laid out by the code: whoever adds one says only how wide it should be."""
+"""Panels are laid out by the code: a new panel only needs a width."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def test_a_dashboard_has_its_panels_in_these_places(page: dict[str, Any]) -> Non
     assert [Place(each["x"], each["y"], each["w"], each["h"]) for each in found] == laid
 
 
-def test_no_panels_take_no_place() -> None:
+def test_no_panels_need_no_rows() -> None:
     assert places([]) == []
 
 
 @given(SIZES)
-def test_no_cell_is_of_two_panels_and_every_row_is_full(sizes: list[tuple[int, int]]) -> None:
+def test_panels_do_not_overlap_and_fill_every_row(sizes: list[tuple[int, int]]) -> None:
     laid = places(sizes)
     cells = [
         (x, y)

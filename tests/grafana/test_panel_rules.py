@@ -133,7 +133,7 @@ def test_each_rule_is_broken_by_one_of_these() -> None:
 
 
 @pytest.mark.parametrize("exceptions", [rules.NO_JOB, rules.NO_INSTANCE])
-def test_an_exception_is_of_a_panel_that_needs_it(exceptions: dict[PanelId, str]) -> None:
+def test_an_exception_is_for_a_panel_that_needs_it(exceptions: dict[PanelId, str]) -> None:
     panels = {
         PanelId(page["uid"], each["id"]) for page in PAGES.values() for each in page["panels"]
     }
@@ -146,7 +146,7 @@ def test_an_exception_is_of_a_panel_that_needs_it(exceptions: dict[PanelId, str]
                 assert any(matcher not in each.matchers for each in asked)
 
 
-def test_selectors_are_told_from_functions_keywords_and_labels() -> None:
+def test_selectors_are_distinguished_from_functions_keywords_and_labels() -> None:
     found = selectors(
         'sum by (job, le) (rate(a_total{x="f(y)}"}[5m])) / on (job) (b or vector(0))\n'
         "and topk(3, c:d:e offset 5m) > 0 * inf"

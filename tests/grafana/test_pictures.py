@@ -40,7 +40,7 @@ def test_a_line_is_drawn_with_its_name_and_last_value() -> None:
     assert "1 min" in drawn
 
 
-def test_counts_are_bars_upon_one_another() -> None:
+def test_counts_are_stacked_bars() -> None:
     panel = next(
         each
         for each in PAGES["victorialogs/fleet"]["panels"]

@@ -1,4 +1,4 @@
-"""Every telemetry test is followed by a look at what it left behind."""
+"""After every telemetry test, what it left behind is checked."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class MemoryExporter(MetricExporter):
         return True
 
     def shutdown(self, timeout_millis: float = 30_000, **_: Any) -> None:
-        """Nothing is held."""
+        """Nothing waits here."""
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def test_records_become_exactly_these_metrics(telemetry: Telemetry) -> None:
     assert telemetry.metrics() == EXPECTED_METRICS
 
 
-def test_a_second_collection_tells_the_same_but_for_the_exemplars(telemetry: Telemetry) -> None:
+def test_a_second_collection_is_the_same_except_for_exemplars(telemetry: Telemetry) -> None:
     fed(telemetry)
     telemetry.metrics()
     again = telemetry.metrics()
@@ -138,7 +138,7 @@ def test_ends_of_processes_become_a_count_each_and_an_event_for_a_loss(
     assert telemetry.metrics() == left | EXPECTED_AT_ENDS | EXPECTED_WITHOUT_PROCESSES
 
 
-def test_a_loss_that_was_found_late_is_told_and_counted(telemetry: Telemetry) -> None:
+def test_a_loss_that_the_next_start_recovers_is_emitted_and_counted(telemetry: Telemetry) -> None:
     emitter = emitter_on(telemetry)
     emitter.emit_lost(LATE, 3 * S)
     assert telemetry.events() == [EXPECTED_LATE_LOSS]
@@ -146,7 +146,7 @@ def test_a_loss_that_was_found_late_is_told_and_counted(telemetry: Telemetry) ->
     assert (point["attributes"], point["value"]) == ({c.SLOT: "0", c.EXIT_REASON: "killed"}, 1)
 
 
-def test_pressure_on_the_worker_is_told_of_each_process_the_largest_first(
+def test_pressure_on_the_worker_is_emitted_for_each_process_by_size(
     telemetry: Telemetry,
 ) -> None:
     emitter = fed(telemetry)
@@ -155,7 +155,7 @@ def test_pressure_on_the_worker_is_told_of_each_process_the_largest_first(
     assert telemetry.events() == EXPECTED_PRESSURE
 
 
-def test_pressure_on_one_process_is_told_of_that_one(telemetry: Telemetry) -> None:
+def test_pressure_on_one_process_is_emitted_for_that_one(telemetry: Telemetry) -> None:
     emitter = fed(telemetry)
     emitter.emit_pressure(Usage("rlimit_as", SECOND, 95, 100), 4 * S)
     (event,) = telemetry.events()
@@ -166,7 +166,9 @@ def test_pressure_on_one_process_is_told_of_that_one(telemetry: Telemetry) -> No
     }
 
 
-def test_of_very_many_processes_the_hundred_largest_are_told(telemetry: Telemetry) -> None:
+def test_pressure_is_emitted_for_at_most_the_hundred_largest_processes(
+    telemetry: Telemetry,
+) -> None:
     emitter = emitter_on(telemetry)
     for pid in range(1, 151):
         emitter.apply(ProcessUp(pid, 0, pid - 1, pid))
@@ -182,7 +184,7 @@ def test_sites_become_one_event_each_in_the_order_of_their_rates(telemetry: Tele
     assert telemetry.events() == EXPECTED_SITES
 
 
-def test_sites_are_gauges_as_well_until_they_are_ranked_no_more(telemetry: Telemetry) -> None:
+def test_sites_are_gauges_until_they_leave_the_ranking(telemetry: Telemetry) -> None:
     emitter = fed(telemetry)
     emitter.emit_sites(30.0, 6 * S)
     assert telemetry.metrics() == EXPECTED_METRICS | EXPECTED_SITE_GAUGES
@@ -208,7 +210,7 @@ def test_a_capture_that_is_complete_becomes_an_event(
     assert telemetry.events() == [expected]
 
 
-def test_before_any_record_only_what_can_be_seen_from_outside_is_told(
+def test_before_any_record_only_readings_from_outside_are_exported(
     telemetry: Telemetry,
 ) -> None:
     emitter_on(telemetry)
@@ -221,7 +223,7 @@ def test_before_any_record_only_what_can_be_seen_from_outside_is_told(
     assert telemetry.events() == []
 
 
-def test_after_a_fork_what_the_parent_counted_is_the_parent_s_to_tell(
+def test_after_a_fork_the_parent_exports_what_it_counted(
     telemetry: Telemetry,
 ) -> None:
     emitter = fed(telemetry)

@@ -58,14 +58,14 @@ def retained(telemetry: Telemetry) -> list[tuple[str, int, float]]:
 ONCE = [("app.first", 1, 70)]
 
 
-def test_a_start_that_is_only_held_counts_nothing_yet(
+def test_a_start_in_the_slot_alone_counts_nothing_yet(
     emitter: Emitter, telemetry: Telemetry
 ) -> None:
     emitter.task_in_flight(START)
     assert retained(telemetry) == []
 
 
-def test_the_end_of_a_held_task_counts_it(emitter: Emitter, telemetry: Telemetry) -> None:
+def test_the_end_of_a_task_in_the_slot_counts_it(emitter: Emitter, telemetry: Telemetry) -> None:
     emitter.task_in_flight(START)
     emitter.apply(END)
     dies(emitter)
@@ -90,7 +90,7 @@ def test_an_end_that_was_read_before_the_page_counts_it_alone(
     assert retained(telemetry) == ONCE
 
 
-def test_a_start_that_was_sent_and_then_looked_at_counts_once(
+def test_a_start_that_was_sent_and_read_from_the_slot_counts_once(
     emitter: Emitter, telemetry: Telemetry
 ) -> None:
     emitter.apply(START)
@@ -99,16 +99,14 @@ def test_a_start_that_was_sent_and_then_looked_at_counts_once(
     assert retained(telemetry) == ONCE
 
 
-def test_a_held_task_that_handed_over_to_the_general_way_counts_once(
-    emitter: Emitter, telemetry: Telemetry
-) -> None:
+def test_a_task_that_left_the_fast_path_counts_once(emitter: Emitter, telemetry: Telemetry) -> None:
     emitter.task_in_flight(START)
     emitter.apply(START)
     dies(emitter)
     assert retained(telemetry) == ONCE
 
 
-def test_what_its_successor_tells_of_a_dead_process_names_its_task_once(
+def test_a_task_in_flight_that_the_successor_passes_on_counts_once(
     emitter: Emitter, telemetry: Telemetry
 ) -> None:
     emitter.task_in_flight(START)
@@ -116,7 +114,7 @@ def test_what_its_successor_tells_of_a_dead_process_names_its_task_once(
     assert [task.task_id for task in emitter.state.processes[PID].in_flight] == ["id-2"]
     dies(emitter)
     assert retained(telemetry) == ONCE
-    # Told late, of a process that has been judged: it is not brought back to life.
+    # A late record of a process whose end is classified does not bring it back.
     emitter.apply(TaskInFlightAtExit(*START))
     assert PID not in emitter.state.processes
     assert retained(telemetry) == ONCE

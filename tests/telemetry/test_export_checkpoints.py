@@ -1,4 +1,4 @@
-"""A collection that an endpoint has taken is marked with how far the records were, and no other."""
+"""An export that an endpoint accepted acknowledges the records of it, and no others."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def exported(exporter: TroubledExporter) -> int:
     return value
 
 
-def test_what_was_collected_and_its_mark_are_of_the_same_records(
+def test_a_collection_and_its_checkpoint_cover_the_same_records(
     records: Records, exporter: TroubledExporter, meters: MeterProvider
 ) -> None:
     for records.applied in (3, 8):
@@ -98,7 +98,7 @@ def test_what_was_collected_and_its_mark_are_of_the_same_records(
 
 
 @pytest.mark.parametrize("result", [MetricExportResult.FAILURE, RuntimeError("no")])
-def test_what_no_endpoint_took_is_not_marked(
+def test_an_export_that_failed_is_not_acknowledged(
     records: Records, exporter: TroubledExporter, meters: MeterProvider, result: Any
 ) -> None:
     exporter.result = result
@@ -120,7 +120,7 @@ def test_records_are_applied_while_an_endpoint_hangs(
     assert (exported(exporter), records.acknowledged) == (0, [0])
 
 
-def test_a_collection_that_is_asked_for_while_one_is_sent_is_made_after_it(
+def test_a_collection_requested_during_an_export_is_made_after_it(
     records: Records, exporter: TroubledExporter, meters: MeterProvider
 ) -> None:
     flushes = [Thread(target=meters.force_flush) for _ in range(2)]
@@ -148,7 +148,7 @@ def test_nothing_is_collected_while_a_record_is_applied(
     assert (exported(exporter), records.acknowledged) == (7, [7])
 
 
-def test_a_pipeline_marks_what_its_endpoint_took_and_says_that_it_does(records: Records) -> None:
+def test_a_pipeline_with_one_endpoint_acknowledges_what_was_exported(records: Records) -> None:
     with Receiver() as receiver:
         environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint}
         with pytest.MonkeyPatch.context() as patched:
@@ -158,7 +158,7 @@ def test_a_pipeline_marks_what_its_endpoint_took_and_says_that_it_does(records: 
             pipeline.meter.create_counter("tasks").add(1)
             records.applied = 4
             pipeline.send_metrics()
-            wait_until("the mark is told", lambda: records.acknowledged, 10)
+            wait_until("the export is acknowledged", lambda: records.acknowledged, 10)
             pipeline.shutdown()
     assert pipeline.checkpointed
     assert records.acknowledged == [4, 4]
@@ -167,7 +167,7 @@ def test_a_pipeline_marks_what_its_endpoint_took_and_says_that_it_does(records: 
 @pytest.mark.parametrize(
     ("exporters", "checkpointed"), [("none", False), ("console", True), ("console,console", False)]
 )
-def test_where_no_endpoint_or_two_take_metrics_nothing_is_marked(
+def test_with_no_endpoint_or_two_nothing_is_acknowledged(
     records: Records, exporters: str, checkpointed: bool
 ) -> None:
     environ = {"OTEL_METRICS_EXPORTER": exporters, "OTEL_LOGS_EXPORTER": "none"}

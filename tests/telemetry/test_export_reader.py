@@ -68,7 +68,7 @@ def test_where_we_have_nothing_the_payload_is_the_sdk_s(reading: Reading) -> Non
         ("", False),
     ],
 )
-def test_the_sdk_s_histogram_is_wanted_for_exponential_buckets(value: str, wanted: bool) -> None:
+def test_exponential_buckets_need_the_sdk_s_histogram(value: str, wanted: bool) -> None:
     name = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"
     assert wants_sdk_histogram({name: value}) is wanted
     assert wants_sdk_histogram({}) is False
@@ -78,6 +78,6 @@ def test_the_sdk_s_histogram_is_wanted_for_exponential_buckets(value: str, wante
     ("value", "wanted"),
     [("delta", True), ("LowMemory", True), ("cumulative", False), ("", False)],
 )
-def test_deltas_are_wanted_where_the_preference_says_so(value: str, wanted: bool) -> None:
+def test_deltas_follow_the_temporality_preference(value: str, wanted: bool) -> None:
     assert wants_delta({"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": value}) is wanted
     assert wants_delta({}) is False

@@ -45,7 +45,7 @@ class Pair:
             histogram.record(amount, attributes, context)
 
     def collect(self) -> tuple[Plain | None, Plain | None]:
-        """What ours and what theirs tells now."""
+        """The points of ours and of the SDK's."""
         ours = self.ours.collect()
         data = self.reader.get_metrics_data()
         theirs = metrics_of(data)[0] if data and data.resource_metrics else None
@@ -123,7 +123,7 @@ def test_without_bounds_there_is_one_bucket() -> None:
     assert (point["attributes"], point["buckets"]) == ({}, {math.inf: 1})
 
 
-def test_attribute_sets_without_end_overflow_into_one() -> None:
+def test_attribute_sets_beyond_the_bound_overflow_into_one() -> None:
     histogram = TaskHistogram("size", **OPTIONS)
     for number in range(2_500):
         histogram.record(1, {"n": number})

@@ -17,7 +17,7 @@ from tests.telemetry.payload import in_memory, points
 from tests.unit.examples import finished, site, window
 
 
-def test_delivery_that_fails_is_switched_off_and_told(
+def test_delivery_that_fails_is_switched_off_and_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     telemetry = in_memory(own_histograms=True)
@@ -72,7 +72,7 @@ def test_sites_are_gauges_until_a_ranking_without_them(own: bool) -> None:
     telemetry.meters.shutdown()
 
 
-def test_a_child_tells_nothing_of_the_sites_that_its_parent_ranked() -> None:
+def test_a_child_does_not_export_sites_that_its_parent_ranked() -> None:
     telemetry = in_memory(own_histograms=False)
     now_s = 0.0
     sink = InProcessSink(

@@ -111,7 +111,7 @@ def shown(output: str) -> dict[str, Any]:
     return {metric["name"]: metric["data"] for metric in scope["metrics"]}
 
 
-def test_the_console_is_shown_what_it_is_asked_for() -> None:
+def test_the_console_exporter_prints_the_signal() -> None:
     output = in_a_process(USE, OTEL_METRICS_EXPORTER="console", OTEL_LOGS_EXPORTER="none")
     assert list(shown(output)) == ["count", "size"]
     output = in_a_process(USE, OTEL_METRICS_EXPORTER="none", OTEL_LOGS_EXPORTER="console")
@@ -129,7 +129,7 @@ def test_two_exporters_get_the_same_points(receiver: RawReceiver, preference: st
     assert counts == [1, 1]
 
 
-def test_an_exporter_that_is_not_known_is_told_and_left_out(
+def test_an_unknown_exporter_is_logged_and_ignored(
     receiver: RawReceiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     use(opened(monkeypatch, OTEL_METRICS_EXPORTER="prometheus", OTEL_LOGS_EXPORTER="otlp,pigeon"))

@@ -44,7 +44,7 @@ class Endpoint:
         self.ended = True
 
 
-def test_what_is_taken_is_sent_once() -> None:
+def test_an_accepted_batch_is_sent_once() -> None:
     endpoint, acknowledged = Endpoint(), list[Sequence[str]]()
     events = RetryQueue(endpoint, acknowledged.append, NEVER_S)
     events.export(["a", "b"])
@@ -52,7 +52,7 @@ def test_what_is_taken_is_sent_once() -> None:
     assert (endpoint.accepted, acknowledged) == (["a", "b", "c"], [["a", "b"], ["c"]])
 
 
-def test_what_an_outage_kept_follows_the_next_that_is_taken() -> None:
+def test_batches_kept_during_an_outage_follow_the_next_accepted_one() -> None:
     endpoint, acknowledged = Endpoint(up=False), list[str]()
     events = RetryQueue(endpoint, acknowledged.extend, NEVER_S)
     events.export(["a"])
@@ -66,7 +66,7 @@ def test_what_an_outage_kept_follows_the_next_that_is_taken() -> None:
 
 
 @pytest.mark.parametrize("raises", [False, True])
-def test_what_an_outage_kept_is_sent_without_another_event(raises: bool) -> None:
+def test_batches_kept_during_an_outage_are_retried_without_another_event(raises: bool) -> None:
     endpoint = Endpoint(up=False, raises=raises)
     events = RetryQueue(endpoint, retry_s=0.01)
     events.export(["a"])
@@ -78,7 +78,7 @@ def test_what_an_outage_kept_is_sent_without_another_event(raises: bool) -> None
     assert endpoint.accepted == ["a"]
 
 
-def test_the_end_is_one_more_try() -> None:
+def test_shutdown_retries_once_more() -> None:
     endpoint = Endpoint(up=False)
     events = RetryQueue(endpoint, retry_s=NEVER_S)
     events.export(["a"])
@@ -87,7 +87,7 @@ def test_the_end_is_one_more_try() -> None:
     assert (endpoint.accepted, endpoint.ended) == (["a"], True)
 
 
-def test_what_alone_is_refused_is_given_up() -> None:
+def test_a_batch_that_alone_is_refused_is_dropped() -> None:
     endpoint = Endpoint(refused=("bad",))
     events = RetryQueue(endpoint, retry_s=NEVER_S)
     events.export(["bad"])
@@ -98,7 +98,7 @@ def test_what_alone_is_refused_is_given_up() -> None:
     events.shutdown()
 
 
-def test_the_oldest_are_given_up_where_too_many_are_kept() -> None:
+def test_beyond_the_bound_the_oldest_batches_are_dropped() -> None:
     endpoint = Endpoint(up=False)
     events = RetryQueue(endpoint, retry_s=NEVER_S)
     for number in range(EVENTS_MAX + 2):
@@ -109,7 +109,7 @@ def test_the_oldest_are_given_up_where_too_many_are_kept() -> None:
     events.shutdown()
 
 
-def test_a_real_collector_gets_what_it_refused_and_the_process_is_known_as_told(
+def test_a_real_collector_gets_what_it_refused_before_and_the_lost_pid_is_acknowledged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     acknowledged: list[int] = []

@@ -1,4 +1,4 @@
-"""Sending at once waits for nobody, and what is asked for meanwhile is sent afterwards."""
+"""A background send does not block, and a request during a run starts another one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from otel_celery_memory.telemetry.pipeline import BackgroundSender
 from tests.processes import wait_until
 
 
-def test_it_does_not_wait_for_what_hangs() -> None:
+def test_send_does_not_wait_for_a_function_that_hangs() -> None:
     began, let_go = Event(), Event()
 
     def hang() -> None:
@@ -22,7 +22,7 @@ def test_it_does_not_wait_for_what_hangs() -> None:
     wait_until("it has ended", lambda: not sender._running.locked(), 30)
 
 
-def test_who_asks_while_it_runs_is_served_once_more_when_it_has_ended() -> None:
+def test_a_request_during_a_run_starts_one_more_run() -> None:
     began, let_go = Event(), Event()
     threads: list[object] = []
 

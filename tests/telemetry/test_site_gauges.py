@@ -1,4 +1,4 @@
-"""The gauges of the ranked sites: what is told, how much of it, and what is gone."""
+"""The gauges of the ranked sites: what is exported, how many, and what disappears."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ def points_of(
 OF_SITE = ("app.grow", "app/feeds.py:41", "complete")
 
 
-def test_a_site_is_told_with_its_task_its_place_and_its_window(telemetry: Telemetry) -> None:
+def test_a_site_is_exported_with_its_task_place_and_window(telemetry: Telemetry) -> None:
     rank(telemetry, SITE)
     assert points_of(telemetry) == {OF_SITE: 100}
     assert points_of(telemetry, c.SITE_RATE_LEVEL) == {OF_SITE: 1_000}
     assert points_of(telemetry, c.SITE_RUNS_LEVEL) == {OF_SITE: 3}
 
 
-def test_a_site_is_told_at_each_collection_until_the_next_ranking(telemetry: Telemetry) -> None:
+def test_a_site_is_exported_at_each_collection_until_the_next_ranking(telemetry: Telemetry) -> None:
     rank(telemetry, SITE)
     assert points_of(telemetry) == points_of(telemetry) == {OF_SITE: 100}
 
@@ -130,7 +130,7 @@ def test_a_file_whose_name_is_no_utf_8_does_not_stop_the_export(telemetry: Telem
     assert points_of(telemetry) == {("app.grow", "app/?.py:1", "complete"): 100}
 
 
-def test_after_more_places_than_the_sdk_remembers_a_new_one_is_still_told() -> None:
+def test_after_more_places_than_the_sdk_keeps_a_new_one_is_still_exported() -> None:
     telemetry = telemetry_with(own_gauges=True)
     for number in range(SDK_SETS_MAX + 100):
         rank(telemetry, replace(SITE, name=f"app/{number}.py:1"))
@@ -139,7 +139,7 @@ def test_after_more_places_than_the_sdk_remembers_a_new_one_is_still_told() -> N
     telemetry.meters.shutdown()
 
 
-def test_on_a_meter_that_remembers_places_the_thousand_first_keep_their_names() -> None:
+def test_on_a_meter_that_keeps_places_the_first_thousand_have_their_names() -> None:
     telemetry = telemetry_with(own_gauges=False)
     for number in range(REMEMBERED_MAX + 2):
         rank(telemetry, replace(SITE, name=f"app/{number}.py:1"))
@@ -156,7 +156,7 @@ def test_on_a_meter_that_remembers_places_the_thousand_first_keep_their_names() 
     telemetry.meters.shutdown()
 
 
-def test_what_a_meter_remembers_fits_into_the_sdk_s_bound() -> None:
+def test_places_that_a_meter_keeps_fit_into_the_sdk_s_bound() -> None:
     ranked = (WindowKind.COMPLETE, WindowKind.FIRST_RUN, WindowKind.PROCESS, WindowKind.PARTIAL)
     # The names, `_other`, and none.
     others = (c.TASK_NAMES_MAX + 2) * len(ranked)
@@ -174,6 +174,6 @@ def test_what_a_meter_remembers_fits_into_the_sdk_s_bound() -> None:
     ],
     ids=["short", "just fits", "long", "letters of two bytes"],
 )
-def test_of_a_long_name_the_end_is_told(name: str, expected: str) -> None:
+def test_a_long_name_is_cut_to_its_end(name: str, expected: str) -> None:
     assert short_name(name) == expected
     assert len(expected.encode()) <= 200

@@ -1,4 +1,4 @@
-"""Captures with values that tell the fields apart."""
+"""Captures with a different value in each field."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ _Profile = _profile_class()
 
 @dataclass(frozen=True)
 class DecodedSample:
-    """A sample with its numbers looked up: frames are (function, file, line), the leaf first."""
+    """A sample with its numbers resolved: frames are (function, file, line), the leaf first."""
 
     values: dict[str, int]
     frames: tuple[tuple[str, str, int], ...]
@@ -70,7 +70,7 @@ class DecodedSample:
 
 @dataclass(frozen=True)
 class DecodedProfile:
-    """A profile with its numbers looked up."""
+    """A profile with its numbers resolved."""
 
     sample_types: list[tuple[str, str]]
     default_sample_type: str

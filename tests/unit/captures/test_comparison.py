@@ -121,11 +121,11 @@ def test_tracebacks_of_the_same_depth_are_compared() -> None:
     assert change.size_bytes == LEAK.size_bytes
 
 
-def test_two_captures_of_one_worker_a_minute_apart_are_compared_without_reserve() -> None:
+def test_two_captures_of_one_worker_a_minute_apart_are_compared_without_notes() -> None:
     assert list(caveats(HEAP_BEFORE, HEAP_AFTER)) == []
 
 
-def test_what_makes_a_difference_mean_less_is_told() -> None:
+def test_reasons_why_a_difference_means_less_are_listed() -> None:
     before = replace(HEAP_AFTER, other_bytes=2_000)
     after = replace(
         HEAP_BEFORE,

@@ -60,14 +60,14 @@ def test_a_profile_asked_for_lies_beside_it_under_the_same_stem(place: Path) -> 
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o077])
-def test_nobody_else_can_read_what_is_made_whatever_the_umask(place: Path, mask: int) -> None:
+def test_other_users_cannot_read_the_files_whatever_the_umask(place: Path, mask: int) -> None:
     with umask(mask):
         CaptureDirectory(place).save(CAPTURE, pprof=True)
     assert mode(place) == 0o700
     assert [mode(place / name) for name in names(place)] == [0o600, 0o600]
 
 
-def test_names_cannot_be_foreseen(place: Path) -> None:
+def test_names_are_unpredictable(place: Path) -> None:
     saved = {CaptureDirectory(place).save(CAPTURE).name for _ in range(5)}
     assert len(saved) == 5
     assert all(re.fullmatch(r"20261120T101500Z-[0-9a-f]{16}\.capture\.json\.gz", n) for n in saved)

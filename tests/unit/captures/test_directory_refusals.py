@@ -83,7 +83,7 @@ def test_a_directory_that_others_can_write_to_is_refused(place: Path, mode: int)
     assert not any(place.iterdir())
 
 
-def test_a_directory_of_somebody_else_is_refused(
+def test_a_directory_of_another_user_is_refused(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.mkdir(mode=0o700)

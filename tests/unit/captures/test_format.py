@@ -37,6 +37,6 @@ def test_the_same_capture_makes_the_same_bytes_in_whatever_order_its_runs_came()
     assert dump_capture(CAPTURE)[:9] == b"\x1f\x8b\x08\0\0\0\0\0\0"
 
 
-def test_what_a_later_release_adds_without_a_new_version_is_passed_over() -> None:
+def test_keys_that_a_later_release_adds_are_ignored() -> None:
     sites = [{**each, "more": [1]} for each in DOCUMENT["sites"]]
     assert load_capture(changed(sites=sites, more={"a": 1.5})) == CAPTURE

@@ -1,4 +1,4 @@
-"""Files as large, or as strange, as somebody cares to make them are read no further than needed."""
+"""Files of any size or content are read only as far as needed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_small_file_that_unpacks_to_gigabytes_is_refused_when_the_bound_is_rea
         load_capture(data)
 
 
-def test_what_unpacks_to_exactly_the_bound_is_looked_into() -> None:
+def test_a_file_that_unpacks_to_exactly_the_bound_is_parsed() -> None:
     with pytest.raises(CaptureError, match=r"^is no capture: not JSON$"):
         load_capture(bomb(MAX_BYTES))
 

@@ -1,4 +1,4 @@
-"""What is no capture, or none that this release can read, is told in one line."""
+"""A file that is no capture, or none that this release reads, gives an error of one line."""
 
 from __future__ import annotations
 
@@ -113,5 +113,5 @@ def test_a_field_that_is_missing_is_named(name: str) -> None:
         ),
     ],
 )
-def test_what_is_no_capture_is_told_in_one_line(data: bytes, message: str) -> None:
+def test_a_file_that_is_no_capture_gives_an_error_of_one_line(data: bytes, message: str) -> None:
     assert refusal(data) == message

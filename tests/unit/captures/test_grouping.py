@@ -76,13 +76,9 @@ def test_one_line_in_two_tasks_is_two_groups() -> None:
 
 def test_what_was_not_added_up_over_runs_has_no_mean_and_neither_has_a_task_without_runs() -> None:
     heap = grouped(replace(CAPTURE, kind=HEAP), "line")
-    assert {(group.runs, group.run_bytes, group.run_blocks) for group in heap} == {
-        (None, None, None)
-    }
+    assert {(group.runs, group.run_bytes) for group in heap} == {(None, None)}
     without = grouped(replace(CAPTURE, runs={}), "line")
-    assert {(group.runs, group.run_bytes, group.run_blocks) for group in without} == {
-        (0, None, None)
-    }
+    assert {(group.runs, group.run_bytes) for group in without} == {(0, None)}
 
 
 def test_a_place_is_shown_with_its_function_where_that_is_known() -> None:
@@ -101,14 +97,14 @@ def test_a_place_is_shown_with_its_function_where_that_is_known() -> None:
         (SiteFilter(exclude=("*",)), ()),
     ],
 )
-def test_sites_are_chosen_by_task_and_by_file(
+def test_sites_are_filtered_by_task_and_by_file(
     site_filter: SiteFilter, sites: tuple[CapturedSite, ...]
 ) -> None:
     chosen = site_filter.apply(CAPTURE)
     assert chosen == replace(CAPTURE, sites=sites, other_bytes=0, other_blocks=0)
 
 
-def test_the_most_recent_line_that_is_wanted_takes_over_a_site_whose_owner_is_not() -> None:
+def test_the_most_recent_matching_line_takes_over_a_site_whose_owner_does_not_match() -> None:
     encoder = "/usr/lib/python3.11/json/encoder.py"
     moved = replace(LEAK, path=encoder, line=200, function=None, name="json/encoder.py:200")
     assert SiteFilter(TASK, exclude=("*/feeds.py",)).apply(CAPTURE).sites == (moved,)
@@ -121,5 +117,5 @@ def test_a_line_that_takes_over_a_site_keeps_the_function_that_is_known_of_it() 
     assert (site.name, site.function, site.stack) == ("app/tasks.py:7", "refresh_all", LEAK.stack)
 
 
-def test_no_choice_leaves_the_capture_as_it_is() -> None:
+def test_an_empty_filter_leaves_the_capture_unchanged() -> None:
     assert SiteFilter().apply(CAPTURE) is CAPTURE

@@ -33,6 +33,6 @@ def test_frames_are_named_as_the_sites_beside_them() -> None:
 
 
 @pytest.mark.parametrize("name", ["", ":41", "41", "elsewhere.py:41", LEAK.path, f"{LEAK.path}:41"])
-def test_a_name_that_is_no_end_of_its_path_teaches_nothing(name: str) -> None:
+def test_a_name_that_is_no_end_of_its_path_gives_no_root(name: str) -> None:
     names = ShortNames([replace(LEAK, name=name)])
     assert names.place(LEAK.path, 41) == f"{LEAK.path}:41"

@@ -84,7 +84,7 @@ def test_one_that_is_not_trusted_is_not_opened_and_the_refusal_says_why(tmp_path
         (b"\x80\x04ctracemalloc\nSnapshot\n)\x81.", "AttributeError"),
     ],
 )
-def test_a_broken_one_is_told_in_one_line(tmp_path: Path, data: bytes, error: str) -> None:
+def test_a_broken_one_gives_an_error_of_one_line(tmp_path: Path, data: bytes, error: str) -> None:
     file = tmp_path / "snapshot"
     file.write_bytes(data)
     with pytest.raises(CaptureError, match=rf"^is no tracemalloc snapshot: {error}$"):

@@ -87,7 +87,7 @@ def run_script(
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
-def test_a_reader_that_has_seen_enough_gets_no_traceback(
+def test_a_pipe_that_the_reader_closed_causes_no_traceback(
     command: Command, options: list[str]
 ) -> None:
     document = json.loads(gzip.decompress(GOOD))

@@ -1,4 +1,4 @@
-"""The command `check` sends one empty request as the worker would, and tells what came back."""
+"""The command `check` sends one empty request as the worker would, and prints the answer."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def last_line(text: str) -> str:
     return " ".join(text.splitlines()[-1].split())
 
 
-def test_an_endpoint_that_takes_the_request_is_well(
+def test_an_endpoint_that_accepts_the_request_passes(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with serving() as address:
@@ -78,7 +78,7 @@ def test_an_endpoint_that_takes_the_request_is_well(
     assert (printed.code, last_line(printed.out)) == (0, f"{address} accepted an empty request")
 
 
-def test_a_wrong_token_is_told_with_its_status(
+def test_a_wrong_token_is_reported_with_the_status(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with serving() as address:
@@ -100,7 +100,7 @@ def test_what_an_answer_says_is_printed_in_one_line_without_control_characters(
     assert "\x1b" not in printed.out
 
 
-def test_a_certificate_that_is_not_trusted_is_told_and_the_one_that_is_helps(
+def test_an_untrusted_certificate_is_reported_and_a_trusted_one_passes(
     command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     made = made_certificate(tmp_path)
@@ -117,7 +117,7 @@ def test_a_certificate_that_is_not_trusted_is_told_and_the_one_that_is_helps(
     assert (friend.code, last_line(friend.out)) == (0, f"{address} accepted an empty request")
 
 
-def test_where_nobody_listens_the_endpoint_is_not_reached(
+def test_without_a_listener_the_endpoint_is_not_reached(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (port,) = free_ports(1)
@@ -127,7 +127,7 @@ def test_where_nobody_listens_the_endpoint_is_not_reached(
     assert last_line(printed.out).startswith(f"{LOOPBACK}:{port} not reached: ")
 
 
-def test_a_failure_over_grpc_is_told_with_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_over_grpc_is_reported_with_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving() as address:  # which speaks no gRPC
         sent_to(f"http://{address}", monkeypatch, PROTOCOL="grpc")
         # Another process: gRPC keeps threads and descriptors.

@@ -138,7 +138,7 @@ def test_json_of_sums_over_runs_has_the_change_of_their_means_alone(command: Com
     assert first["change"] == {"run_bytes": 524_288.0}
 
 
-def test_stacks_and_choices_are_those_of_show(command: Command) -> None:
+def test_stacks_and_filters_are_those_of_show(command: Command) -> None:
     files = command.file("a", HEAP_BEFORE), command.file("b", HEAP_AFTER)
     out = command("diff", *files, "--by=traceback", "--task=feeds.*", "--top=1").out
     assert out.endswith(

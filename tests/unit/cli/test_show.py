@@ -127,7 +127,7 @@ def test_json_has_exact_bytes(command: Command) -> None:
         (["--include", "*/feeds.py", "--exclude", "*"], []),
     ],
 )
-def test_sites_are_chosen(command: Command, options: list[str], names: list[str]) -> None:
+def test_sites_are_filtered(command: Command, options: list[str], names: list[str]) -> None:
     printed = command("show", command.file("a", CAPTURE), "--json", *options)
     assert [each["name"] for each in printed.json["top"]] == names
 

@@ -13,7 +13,7 @@ from tests.unit.captures.limits import files_of_at_most
 from tests.unit.cli.running import Command
 
 
-def test_a_profile_of_the_chosen_sites_is_written_for_the_user_alone(command: Command) -> None:
+def test_a_profile_of_the_filtered_sites_is_written_for_the_user_alone(command: Command) -> None:
     out = command.directory / "out.pprof.gz"
     printed = command(
         "show", command.file("a", CAPTURE), "--pprof", str(out), "--task=feeds.*", "--top=1"
@@ -37,7 +37,7 @@ def test_a_profile_overwrites_nothing_and_follows_no_link(command: Command, link
     assert link or out.read_bytes() == b"precious"
 
 
-def test_a_profile_that_cannot_be_written_is_told(command: Command) -> None:
+def test_a_profile_that_cannot_be_written_is_an_error(command: Command) -> None:
     printed = command("show", command.file("a", CAPTURE), "--pprof", "/proc/self/nothing")
     assert (printed.code, printed.out) == (2, "")
     assert printed.err == (
@@ -45,7 +45,7 @@ def test_a_profile_that_cannot_be_written_is_told(command: Command) -> None:
     )
 
 
-def test_a_profile_that_is_cut_short_is_told_and_leaves_no_file(command: Command) -> None:
+def test_a_profile_that_is_cut_short_is_an_error_and_leaves_no_file(command: Command) -> None:
     out = command.directory / "out"
     path = command.file("a", CAPTURE)
     with files_of_at_most(100):

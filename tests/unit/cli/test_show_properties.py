@@ -32,12 +32,12 @@ def test_any_capture_is_shown_in_printable_lines_and_as_json(
     command: Command, capture: Capture, by: str
 ) -> None:
     path = command.file("a", capture)
-    told = command("show", path, "--by", by)
-    assert (told.code, told.err) == (0, "")
-    assert all(len(line) <= 100 for line in shown(told.out))
-    told = command("show", path, "--by", by, "--json")
-    assert (told.code, told.err, told.out.isascii()) == (0, "", True)
-    assert json.loads(told.out)["capture"]["worker"] == capture.worker
+    printed = command("show", path, "--by", by)
+    assert (printed.code, printed.err) == (0, "")
+    assert all(len(line) <= 100 for line in shown(printed.out))
+    printed = command("show", path, "--by", by, "--json")
+    assert (printed.code, printed.err, printed.out.isascii()) == (0, "", True)
+    assert json.loads(printed.out)["capture"]["worker"] == capture.worker
 
 
 @on_the_same_files
@@ -45,8 +45,8 @@ def test_any_capture_is_shown_in_printable_lines_and_as_json(
 def test_any_two_captures_are_compared_or_refused_in_one_line(
     command: Command, before: Capture, after: Capture, by: str
 ) -> None:
-    told = command("diff", command.file("a", before), command.file("b", after), "--by", by)
-    assert told.code in (0, REFUSED)
-    shown(told.out)
-    assert len(shown(told.err)) == (1 if told.code == 0 else 2)
-    assert before.kind == after.kind or told.code == REFUSED
+    printed = command("diff", command.file("a", before), command.file("b", after), "--by", by)
+    assert printed.code in (0, REFUSED)
+    shown(printed.out)
+    assert len(shown(printed.err)) == (1 if printed.code == 0 else 2)
+    assert before.kind == after.kind or printed.code == REFUSED

@@ -27,7 +27,7 @@ def test_lines_fit_in_a_hundred_columns_and_long_paths_keep_their_ends(command: 
     assert "age.task  " in out
 
 
-def test_what_a_file_says_cannot_steer_the_terminal(command: Command) -> None:
+def test_text_from_a_file_cannot_control_the_terminal(command: Command) -> None:
     evil = "\x1b]0;owned\x07\r\n\x9b2J\u202e\u2028\udcff"
     site = replace(
         LEAK, task=evil, name=f"{evil}:41", path=evil, function=evil, stack=((evil, 1), (evil, 2))

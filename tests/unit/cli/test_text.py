@@ -39,6 +39,6 @@ def test_the_end_of_a_long_text_is_kept() -> None:
     assert clipped("abcdefghi", 8) == "..defghi"
 
 
-def test_a_column_of_texts_that_say_nothing_is_left_out_but_for_the_last() -> None:
+def test_an_empty_column_of_text_is_left_out_except_for_the_last() -> None:
     columns = [Column("n", ["1"]), Column("task", [""], number=False), Column("p", [""], False)]
     assert list(table(columns)) == ["n  p", "1"]

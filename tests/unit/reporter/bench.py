@@ -28,7 +28,7 @@ from tests.unit.fakes import FakeInFlightTable
 
 @dataclass
 class RecordingEmitter:
-    """Keeps the state as the real emitter does, and notes what it is told."""
+    """Keeps the state as the real emitter does, and records its calls."""
 
     state: WorkerState = field(default_factory=WorkerState)
     records: list[Record] = field(default_factory=list)
@@ -61,7 +61,7 @@ class RecordingEmitter:
 
 @dataclass
 class RecordingInspector:
-    """Notes what it is told to do."""
+    """Records its calls."""
 
     done: list[str] = field(default_factory=list)
 
@@ -156,8 +156,8 @@ class Reporter:
         os.write(self.write_fd, b"".join(map(encode, records)))
 
     def wait_for(self, record: Record) -> None:
-        """Return when a record has been taken in."""
-        wait_until("the record is taken in", lambda: record in self.emitter.records, 30)
+        """Returns when a record was applied."""
+        wait_until("the record is applied", lambda: record in self.emitter.records, 30)
 
     def close_pipe(self) -> None:
         if self.write_fd >= 0:

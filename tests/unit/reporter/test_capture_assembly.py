@@ -60,7 +60,7 @@ def gathering() -> Gathering:
     return made
 
 
-def test_a_capture_says_everything_about_what_was_sent(gathering: Gathering) -> None:
+def test_a_capture_has_everything_that_was_sent(gathering: Gathering) -> None:
     gathering.send(1, 3)
     gathering.clock.move(4.5)
     gathering.send(1, 1, task="b")
@@ -100,7 +100,7 @@ def test_it_is_complete_when_each_process_has_sent_its_runs(gathering: Gathering
     assert gathering.complete() is None
 
 
-def test_a_place_in_the_pool_that_stays_empty_is_not_waited_for(gathering: Gathering) -> None:
+def test_a_slot_that_stays_empty_is_not_waited_for(gathering: Gathering) -> None:
     assert gathering.complete() is None
     gathering.send(1)
     gathering.send(1)
@@ -112,7 +112,7 @@ def test_a_place_in_the_pool_that_stays_empty_is_not_waited_for(gathering: Gathe
     assert found.processes == (FIRST,)
 
 
-def test_children_that_live_shorter_than_the_capture_go_on_where_those_before_have_got_to(
+def test_a_successor_goes_on_with_the_capture_of_its_slot(
     gathering: Gathering,
 ) -> None:
     gathering.captures.begin(replace(ORDERS, capture=6, runs=4), "budget")
@@ -126,7 +126,7 @@ def test_children_that_live_shorter_than_the_capture_go_on_where_those_before_ha
     assert (found.runs, found.processes) == ({"a": 8}, (FIRST, replace(SECOND, pid=5)))
 
 
-def test_between_two_children_their_place_is_waited_for_and_not_the_main_process(
+def test_between_two_children_their_slot_is_waited_for_and_not_the_main_process(
     gathering: Gathering,
 ) -> None:
     main = CapturedProcess("main", 9, 5_000)
@@ -139,7 +139,7 @@ def test_between_two_children_their_place_is_waited_for_and_not_the_main_process
     assert gathering.complete(main) is not None
 
 
-def test_while_no_process_is_known_it_is_waited_for_some(gathering: Gathering) -> None:
+def test_a_capture_waits_while_no_process_is_known(gathering: Gathering) -> None:
     assert gathering.captures.complete([]) is None
     gathering.clock.move(500.0)
     assert gathering.captures.complete([]) is not None
@@ -212,7 +212,7 @@ def test_what_belongs_to_no_capture_or_an_older_one_is_not_in_it(gathering: Gath
     assert (found.sites, found.processes, found.kind) == ((), (), "runs")
 
 
-def test_the_same_order_seen_again_is_no_new_capture(gathering: Gathering) -> None:
+def test_the_same_order_read_again_is_no_new_capture(gathering: Gathering) -> None:
     gathering.send(1)
     gathering.captures.begin(ORDERS, "budget")
     gathering.send(1)
@@ -223,7 +223,7 @@ def test_the_same_order_seen_again_is_no_new_capture(gathering: Gathering) -> No
     assert gathering.states() == [(5, "complete")]
 
 
-def test_where_it_was_written_or_why_not_is_told() -> None:
+def test_a_completed_capture_has_its_file_or_the_error() -> None:
     def full(_: Capture) -> object:
         raise CaptureError("the disk is full")
 
@@ -250,7 +250,7 @@ def test_where_it_was_written_or_why_not_is_told() -> None:
     ]
 
 
-def test_the_last_five_are_remembered_newest_first(gathering: Gathering) -> None:
+def test_the_last_five_are_kept_newest_first(gathering: Gathering) -> None:
     for number in range(6, 14):
         gathering.captures.begin(replace(ORDERS, capture=number), "budget")
         gathering.complete(all_now=True)

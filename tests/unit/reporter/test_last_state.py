@@ -1,4 +1,4 @@
-"""What the next start of a node tells of one that was killed with its reporter."""
+"""What the next start of a node recovers of a worker that was killed with its reporter."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def reasons(found: list[tuple[LostProcess, int]]) -> list[tuple[str, str, int | 
     return [(lost.process.slot, lost.reason, lost.oom_kills) for lost, _ in found]
 
 
-def test_each_process_that_nobody_told_of_is_told_as_it_was_last_seen(tmp_path: Path) -> None:
+def test_each_process_is_recovered_with_its_last_state(tmp_path: Path) -> None:
     noted(tmp_path)
     (main, _), (child, seen_ns) = successor(tmp_path).recover(2)
     assert child == LostProcess(
@@ -93,18 +93,18 @@ def test_the_kernel_s_kills_since_then_are_claimed_where_the_cgroup_is_the_same(
     assert reasons(successor(tmp_path, cgroup=cgroup).recover(oom_kills)) == expected
 
 
-def test_after_all_was_told_nothing_is_found(tmp_path: Path) -> None:
+def test_after_discard_nothing_is_recovered(tmp_path: Path) -> None:
     state = noted(tmp_path)
     last_state(tmp_path, state).discard()
     assert successor(tmp_path).recover(2) == []
 
 
-def test_of_a_worker_that_is_still_there_nothing_is_told(tmp_path: Path) -> None:
+def test_a_worker_that_still_runs_is_not_recovered(tmp_path: Path) -> None:
     noted(tmp_path)
     assert successor(tmp_path, there={MAIN: 700}).recover(2) == []
 
 
-def test_its_pid_may_be_somebody_else_s_by_now(tmp_path: Path) -> None:
+def test_its_pid_may_belong_to_another_process_now(tmp_path: Path) -> None:
     noted(tmp_path)
     assert len(successor(tmp_path, there={MAIN: 701}).recover(2)) == 2
 

@@ -66,9 +66,7 @@ def test_two_nodes_have_two_files(tmp_path: Path) -> None:
     assert len({LastStateFile(tmp_path, name).path for name in ("a/b", "a_b", "A_b")}) == 3
 
 
-def test_links_that_somebody_put_there_are_not_followed(
-    file: LastStateFile, tmp_path: Path
-) -> None:
+def test_links_are_not_followed(file: LastStateFile, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text(json.dumps({"format": 1, **asdict(KNOWN)}))
     before = victim.read_bytes()
@@ -141,7 +139,7 @@ def test_of_what_is_too_much_a_part_is_used(file: LastStateFile) -> None:
     assert (len(found.processes), found.processes[0].task) == (1_000, "t" * 512)
 
 
-def test_where_it_cannot_be_written_that_is_said_once_and_tried_again(
+def test_a_failing_write_is_logged_once_and_retried(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").touch()

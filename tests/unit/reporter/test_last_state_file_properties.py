@@ -61,7 +61,7 @@ def found(file: LastStateFile, content: bytes) -> SavedWorker | None:
 @on_one_file
 @given(content=st.one_of(st.binary(max_size=200), JSON.map(lambda each: json.dumps(each).encode())))
 @example(content=b"[" * 100_000)
-def test_any_bytes_and_any_json_tell_of_no_worker(file: LastStateFile, content: bytes) -> None:
+def test_any_bytes_and_any_json_are_no_worker(file: LastStateFile, content: bytes) -> None:
     assert found(file, content) is None
 
 
@@ -76,7 +76,7 @@ FIELDS = [*SavedWorker.__dataclass_fields__, "format"]
         st.sampled_from([*SavedProcess.__dataclass_fields__]), JSON, max_size=2
     ),
 )
-def test_any_value_in_the_place_of_another_is_believed_only_where_it_makes_sense(
+def test_any_replaced_value_is_used_only_if_it_is_valid(
     file: LastStateFile, known: SavedWorker, values: dict[str, Any], process: dict[str, Any]
 ) -> None:
     file.write(known)

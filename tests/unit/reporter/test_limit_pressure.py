@@ -1,4 +1,4 @@
-"""When a limit is near and how soon to look again, from usages and times alone."""
+"""When an episode of pressure begins and when to check again, from usages and times alone."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def use(used: int, kind: str = "cgroup", pid: int | None = None) -> Usage:
     return Usage(kind, pid, used, LIMIT)
 
 
-def test_a_limit_is_told_once_when_ninety_per_cent_are_used() -> None:
+def test_an_episode_begins_once_at_ninety_per_cent() -> None:
     episodes = PressureEpisodes()
     found = [episodes.new_episodes([use(used)], 0.0) for used in (899, 900, 950, 1_000, 810)]
     assert found == [[], [use(900)], [], [], []]
 
 
-def test_it_is_told_again_after_it_fell_below_eighty_per_cent() -> None:
+def test_another_episode_begins_after_usage_fell_below_eighty_per_cent() -> None:
     episodes = PressureEpisodes()
     emitted = [
         bool(episodes.new_episodes([use(used)], 0.0)) for used in (900, 800, 900, 799, 899, 900)
@@ -33,7 +33,7 @@ def test_it_is_told_again_after_it_fell_below_eighty_per_cent() -> None:
     assert emitted == [True, False, False, False, False, True]
 
 
-def test_a_limit_that_is_gone_is_near_no_more() -> None:
+def test_a_limit_that_is_removed_ends_its_episode() -> None:
     episodes = PressureEpisodes()
     assert [
         bool(episodes.new_episodes(usages, 0.0)) for usages in ([use(950)], [], [use(950)])
@@ -44,7 +44,7 @@ def test_a_limit_that_is_gone_is_near_no_more() -> None:
     ]
 
 
-def test_of_nested_cgroups_the_nearest_is_told_and_each_process_by_itself() -> None:
+def test_nested_cgroups_share_an_episode_and_each_process_has_its_own() -> None:
     episodes = PressureEpisodes()
     usages = [
         use(910, "rlimit_as", 1),
@@ -64,7 +64,7 @@ def test_children_that_are_recycled_for_their_size_are_one_episode() -> None:
     assert episodes.new_episodes([use(910, kind, 1), use(930, kind, 3)], 0.0) == []
 
 
-def test_children_that_are_recycled_for_their_size_are_told_once_a_minute() -> None:
+def test_children_that_are_recycled_for_their_size_are_one_episode_a_minute() -> None:
     episodes, kind = PressureEpisodes(), "max_memory_per_child"
     emitted = []
     for second in range(0, 3 * int(RECYCLING_PAUSE_S), 10):
@@ -84,11 +84,11 @@ def test_children_that_are_recycled_for_their_size_are_told_once_a_minute() -> N
         (5_000, 0.05),
     ],
 )
-def test_the_nearer_the_limit_the_sooner_the_next_look(used: int, seconds: float) -> None:
+def test_the_nearer_the_limit_the_sooner_the_next_check(used: int, seconds: float) -> None:
     assert PressureEpisodes().next_check_s([use(used)], 0.0, 0.0) == pytest.approx(seconds)
 
 
-def test_what_grows_fast_is_looked_at_four_times_before_it_is_there() -> None:
+def test_fast_growth_is_checked_four_times_before_the_limit() -> None:
     episodes = PressureEpisodes()
     episodes.next_check_s([use(100)], 0.0, 0.0)
     # 400 a second, 500 left: there in 1.25 s.
@@ -107,7 +107,7 @@ def test_of_nested_cgroups_the_growth_of_each_is_seen() -> None:
     assert episodes.next_check_s(both(500, 2_000), 1.0, 0.0) == pytest.approx(1.25 / 4)
 
 
-def test_looking_costs_a_fiftieth_of_the_time_at_most() -> None:
+def test_checks_cost_at_most_a_fiftieth_of_the_time() -> None:
     episodes = PressureEpisodes()
     assert episodes.next_check_s([use(1_000)], 0.0, 0.01) == pytest.approx(0.5)
     assert episodes.next_check_s([use(1_000)], 0.0, 0.1) == pytest.approx(5.0)
@@ -121,7 +121,7 @@ def test_a_limit_of_nothing_is_reached() -> None:
     )
 
 
-def test_who_is_gone_is_forgotten() -> None:
+def test_usage_of_a_process_that_ended_is_removed() -> None:
     episodes = PressureEpisodes()
     for pid in range(100):
         episodes.next_check_s([use(1, "rlimit_as", pid)], float(pid), 0.0)

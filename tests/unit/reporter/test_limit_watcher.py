@@ -1,4 +1,4 @@
-"""What the reporter sees of the limits of a frozen machine, and what it tells of it."""
+"""What the watcher reads of the limits of a frozen machine, and what it emits."""
 
 from __future__ import annotations
 
@@ -78,14 +78,14 @@ def test_limits_that_change_are_seen_after_a_while(machine: Machine, clock: Fake
     assert room.usages(SIZES, SLOTS) == [Usage("rlimit_data", CHILD, 70 * MIB, 80 * MIB)]
 
 
-def test_a_machine_that_tells_nothing_has_no_limits(tmp_path: Path, clock: FakeClock) -> None:
+def test_a_machine_without_readings_has_no_limits(tmp_path: Path, clock: FakeClock) -> None:
     room = LimitUsage(MAIN, None, tmp_path / "proc", tmp_path / "cgroup", clock)
     assert room.usages(SIZES, SLOTS) == []
 
 
 @dataclass
 class Scene:
-    """A lookout over a machine, with what it told."""
+    """A watcher of a machine, with what it emitted."""
 
     machine: Machine
     clock: FakeClock
@@ -113,7 +113,7 @@ class Scene:
         )
 
 
-def test_an_episode_is_told_and_sent_once_and_the_next_look_comes_sooner(
+def test_an_episode_is_emitted_and_sent_once_and_the_next_check_comes_sooner(
     machine: Machine, clock: FakeClock
 ) -> None:
     scene = Scene(machine, clock)
@@ -132,7 +132,7 @@ def test_an_episode_is_told_and_sent_once_and_the_next_look_comes_sooner(
     assert limit_watcher.due_s == pytest.approx(115.05)
 
 
-def test_what_is_known_is_written_down_once_a_second_and_when_a_limit_comes_near(
+def test_the_state_is_saved_once_a_second_and_when_a_limit_is_near(
     machine: Machine, clock: FakeClock
 ) -> None:
     scene = Scene(machine, clock)
@@ -149,7 +149,7 @@ def test_what_is_known_is_written_down_once_a_second_and_when_a_limit_comes_near
     assert scene.noted == [100.0, 101.0, 115.25]
 
 
-def test_a_look_that_fails_is_followed_by_another(machine: Machine, clock: FakeClock) -> None:
+def test_a_check_that_fails_is_followed_by_another(machine: Machine, clock: FakeClock) -> None:
     scene = Scene(machine, clock)
     limit_watcher = scene.limit_watcher()
 

@@ -1,4 +1,4 @@
-"""A failure of the reporter is told once in ten minutes, with how many more there were."""
+"""A failure of the reporter is logged once in ten minutes, with the number of repetitions."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_the_first_line_passes_and_says_that_it_is_not_repeated(passes: Repetiti
     )
 
 
-def test_more_of_one_family_are_held_back_and_counted(
+def test_more_of_one_family_are_suppressed_and_counted(
     passes: RepetitionFilter, clock: FakeClock
 ) -> None:
     passed = []
@@ -79,7 +79,7 @@ def test_other_families_have_lines_of_their_own_whatever_the_level(
     assert [passes.filter(each) for each in lines] == [True, False, True, True, False]
 
 
-def test_an_exception_is_told_in_the_line_and_its_traceback_is_not(
+def test_an_exception_is_in_the_line_without_its_traceback(
     passes: RepetitionFilter,
 ) -> None:
     record = line("Exception while exporting")
@@ -99,7 +99,7 @@ def test_a_long_line_is_cut(passes: RepetitionFilter) -> None:
     assert record.getMessage() == "x" * 500 + "; not repeated for 10 minutes"
 
 
-def test_a_line_whose_arguments_do_not_fit_hurts_not_the_one_who_logged_it(
+def test_a_line_whose_arguments_do_not_fit_raises_nothing(
     passes: RepetitionFilter,
 ) -> None:
     assert passes.filter(line("%d items", "many")) is True
@@ -140,7 +140,7 @@ def test_where_the_worker_logs_to_a_file_the_reporter_does_and_follows_its_rotat
 
 
 @pytest.mark.usefixtures("root_as_before")
-def test_a_log_file_that_cannot_be_opened_or_is_gone_raises_into_nobody(
+def test_a_log_file_that_cannot_be_opened_or_is_gone_raises_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     set_up_logging(str(tmp_path / "none" / "worker.log"))

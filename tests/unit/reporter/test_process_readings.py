@@ -42,7 +42,7 @@ def reading(pages: int, private_kib: int | None = None) -> ProcessReading:
     )
 
 
-def test_readings_are_told_by_slot_and_who_is_gone_is_left_out(proc: FrozenProc) -> None:
+def test_readings_are_by_slot_without_processes_that_ended(proc: FrozenProc) -> None:
     proc.process(41, 100, private_kib=5)
     proc.process(42, 200)
     readings = ProcessReadings(lambda: {"main": 41, "0": 42, "1": 43}, proc.root, FakeClock())
@@ -85,7 +85,7 @@ def test_the_next_process_of_a_slot_has_numbers_of_its_own(proc: FrozenProc) -> 
 
 
 class CostlyClock(FakeClock):
-    """Every look at it costs a second."""
+    """Each reading of it takes a second."""
 
     def __call__(self) -> float:
         self.now += 1.0

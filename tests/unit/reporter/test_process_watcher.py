@@ -52,7 +52,7 @@ def no_pidfd(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "pidfd_open")
 
 
-def test_a_process_s_end_wakes_the_one_who_waits(
+def test_a_process_s_end_wakes_the_selector(
     watch: ProcessWatcher, selector: DefaultSelector
 ) -> None:
     with child() as process:
@@ -85,7 +85,7 @@ def test_a_process_that_is_dropped_leaves_no_descriptor(
 
 
 @pytest.mark.usefixtures("no_pidfd")
-def test_without_descriptors_of_processes_their_end_is_asked_for(watch: ProcessWatcher) -> None:
+def test_without_pidfds_the_end_of_processes_is_polled(watch: ProcessWatcher) -> None:
     with child() as process:
         assert watch.add(process.pid) is True
         assert watch.gone_without_pidfd() == []
@@ -96,7 +96,7 @@ def test_without_descriptors_of_processes_their_end_is_asked_for(watch: ProcessW
 
 
 @pytest.mark.usefixtures("no_pidfd")
-def test_somebody_else_s_process_is_taken_for_alive(
+def test_a_process_of_another_user_counts_as_running(
     watch: ProcessWatcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(pid: int, number: int) -> None:

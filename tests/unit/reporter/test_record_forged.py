@@ -1,4 +1,4 @@
-"""Numbers at the ends of 64 bits, which only forged records have: told at a bound, and exported."""
+"""Numbers at the ends of 64 bits, which only forged records have, are clamped and exported."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_change_that_has_no_positive_of_64_bits_does_not_stop_the_export(
     assert (point["max"], point["attributes"][c.DIRECTION]) == (LARGEST, c.SHRINK)
 
 
-def test_a_sum_of_more_than_64_bits_is_told_as_the_largest_number(
+def test_a_sum_of_more_than_64_bits_is_exported_as_the_largest_number(
     emitter: Emitter, telemetry: Telemetry
 ) -> None:
     emitter.apply(finished(pid=7, start_bytes=LARGEST, delta_bytes=1, peak_bytes=2))

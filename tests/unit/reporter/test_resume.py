@@ -36,7 +36,7 @@ def test_a_frame_that_was_read_in_part_is_whole_for_the_next(memory: Any) -> Non
     os.write(memory[1], whole + cut[:30])
     killed = intake_on(memory)
     assert killed.read()[1] == [finished(1, "a")]
-    # All that was told is the first one.
+    # Only the first one was acknowledged.
     killed.acknowledge(killed.position())
     successor = intake_on(memory)
     assert list(successor.unacknowledged()) == []
@@ -45,7 +45,7 @@ def test_a_frame_that_was_read_in_part_is_whole_for_the_next(memory: Any) -> Non
     assert (successor.position(), successor.bad_frames()) == (len(whole) + len(cut), 0)
 
 
-def test_parts_of_a_capture_are_left_behind(memory: Any) -> None:
+def test_parts_of_a_capture_are_not_applied_again(memory: Any) -> None:
     records: list[Record] = [
         window(1, "app.task", capture=3),
         site(10, 1, pid=1, task="app.task", capture=3),
@@ -64,20 +64,20 @@ def main() -> Iterator[Process]:
     process.kill()
 
 
-def test_ends_that_were_told_are_not_judged_again_and_others_are(main: Process) -> None:
-    told, untold = Process(), Process()
-    for process in (told, untold):
+def test_acknowledged_ends_are_not_classified_again_and_others_are(main: Process) -> None:
+    acknowledged, other = Process(), Process()
+    for process in (acknowledged, other):
         process.kill()
     left = [
         record
-        for slot, process in enumerate((told, untold))
+        for slot, process in enumerate((acknowledged, other))
         for record in (
             ProcessUp(process.pid, 1, slot, 1_000),
             finished(process.pid, f"id-{slot}"),
             ProcessDown(process.pid, 2, slot, 155, 1_000, None, "max_tasks", ""),
         )
     ]
-    reporter = Reporter(main.pid, unacknowledged=left, acknowledged_exits=[told.pid])
+    reporter = Reporter(main.pid, unacknowledged=left, acknowledged_exits=[acknowledged.pid])
     reporter.send(Goodbye(main.pid, 3))
     reporter.wait_for(Goodbye(main.pid, 3))
     reporter.close()

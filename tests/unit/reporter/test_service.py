@@ -66,7 +66,7 @@ def task_of(process: Process) -> TaskStarted:
     return started(process.pid, "id-1")
 
 
-def test_an_orderly_end_is_told_of_every_process(
+def test_an_orderly_end_is_emitted_for_every_process(
     reporter: Reporter, main: Process, child: Process
 ) -> None:
     goodbye = ProcessDown(child.pid, 0, 0, 0, 1, None, "shutdown", "")
@@ -92,14 +92,14 @@ def test_the_end_of_the_pipe_without_a_goodbye_is_the_loss_of_the_whole_worker(
     ]
 
 
-def test_a_child_that_is_killed_is_told_with_its_task_while_the_worker_goes_on(
+def test_the_loss_of_a_child_is_emitted_with_its_task_while_the_worker_goes_on(
     reporter: Reporter, main: Process, child: Process
 ) -> None:
     reporter.send(ProcessUp(child.pid, 0, 0, 1), task_of(child))
     reporter.wait_for(task_of(child))
     child.kill()
     reporter.send(ProcessExited(child.pid, 0, -9, 0, 0, NO_SPAN, "", ""))
-    wait_until("the loss is told", lambda: reporter.emitter.ends, 30)
+    wait_until("the loss is emitted", lambda: reporter.emitter.ends, 30)
     assert reporter.emitter.exits() == [(0, "killed", 9, "app.task")]
     reporter.send(Goodbye(main.pid, 0))
     reporter.close_pipe()
@@ -107,13 +107,13 @@ def test_a_child_that_is_killed_is_told_with_its_task_while_the_worker_goes_on(
     assert reporter.emitter.exits()[1:] == [(MAIN_SLOT, "shutdown", None, None)]
 
 
-def test_a_child_that_was_reaped_is_gone_whoever_has_its_pid_now(
+def test_a_reaped_child_is_gone_although_another_process_has_its_pid(
     reporter: Reporter, child: Process
 ) -> None:
     # To a reporter that was started again both may come as one.
     reporter.send(ProcessUp(child.pid, 0, 0, 1), task_of(child))
     reporter.send(ProcessExited(child.pid, 0, -9, 0, 0, NO_SPAN, "", ""))
-    wait_until("the loss is told", lambda: reporter.emitter.ends, 30)
+    wait_until("the loss is emitted", lambda: reporter.emitter.ends, 30)
     assert reporter.emitter.exits() == [(0, "killed", 9, "app.task")]
 
 
@@ -122,11 +122,11 @@ def test_a_child_that_dies_while_the_count_of_oom_kills_rises_was_killed_by_the_
 ) -> None:
     reporter.oom_kills = 4
     reporter.send(ProcessUp(child.pid, 0, 0, 1), task_of(child))
-    wait_until("the count was looked at", lambda: reporter.emitter.state.oom.count == 4, 30)
+    wait_until("the count was read", lambda: reporter.emitter.state.oom.count == 4, 30)
     reporter.oom_kills = 5
     child.kill()
     reporter.send(ProcessExited(child.pid, 0, -9, 0, 0, NO_SPAN, "", ""))
-    wait_until("the loss is told", lambda: reporter.emitter.ends, 30)
+    wait_until("the loss is emitted", lambda: reporter.emitter.ends, 30)
     assert reporter.emitter.exits() == [(0, "oom_kill", 9, "app.task")]
     wait_until("it is sent at once", lambda: reporter.sent == [1], 30)
 
@@ -144,7 +144,7 @@ def test_what_a_process_wrote_before_it_died_is_read_before_its_death_is_noted(
     ]
 
 
-def test_a_pipe_that_somebody_holds_open_after_the_goodbye_is_not_waited_for(
+def test_a_pipe_that_stays_open_after_the_goodbye_is_not_waited_for(
     reporter: Reporter, main: Process
 ) -> None:
     reporter.send(Goodbye(main.pid, 0))
@@ -152,7 +152,7 @@ def test_a_pipe_that_somebody_holds_open_after_the_goodbye_is_not_waited_for(
     assert reporter.emitter.exits() == [(MAIN_SLOT, "shutdown", None, None)]
 
 
-def test_a_pipe_that_somebody_holds_open_after_the_main_process_died_is_not_waited_for(
+def test_a_pipe_that_stays_open_after_the_main_process_died_is_not_waited_for(
     reporter: Reporter, main: Process
 ) -> None:
     main.kill()
@@ -176,7 +176,7 @@ def test_its_heart_beats_at_each_turn_of_its_loop(reporter: Reporter) -> None:
     wait_until("it goes on with nothing to read", lambda: len(reporter.beats) > before + 2, 30)
 
 
-def test_a_part_that_fails_is_switched_off_and_said_so_and_the_rest_goes_on(
+def test_a_part_that_fails_is_switched_off_and_logged_and_the_rest_goes_on(
     reporter: Reporter, main: Process, child: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken() -> None:
@@ -194,12 +194,12 @@ def test_a_part_that_fails_is_switched_off_and_said_so_and_the_rest_goes_on(
     wait_until("it is switched off", lambda: off() == ["limits"], 30)
     monkeypatch.setattr(reporter.selector, "select", noting)
     wait_until("it goes on", lambda: len(waits) >= 3, 30)
-    # It waits for what comes, and does not spin for a look that never happens.
+    # It waits for records, and does not spin for a check that never happens.
     assert max(waits) > 0
     reporter.send(ProcessUp(child.pid, 0, 0, 1))
     child.kill()
     reporter.send(ProcessExited(child.pid, 0, -9, 0, 0, NO_SPAN, "", ""))
-    wait_until("the loss is told", lambda: reporter.emitter.ends, 30)
+    wait_until("the loss is emitted", lambda: reporter.emitter.ends, 30)
     assert reporter.emitter.exits() == [(0, "killed", 9, None)]
 
 
@@ -222,14 +222,14 @@ def test_a_flood_of_frames_does_not_keep_it_from_its_ticks(
     )
     child.kill()
     try:
-        wait_until("the loss is told", lambda: reporter.emitter.ends, 30)
+        wait_until("the loss is emitted", lambda: reporter.emitter.ends, 30)
     finally:
         stop.append(True)
         writer.join(30)
     assert reporter.emitter.exits() == [(0, "killed", 9, None)]
 
 
-def test_the_memory_of_each_process_is_looked_at_from_outside(
+def test_the_memory_of_each_process_is_read_from_outside(
     reporter: Reporter, child: Process
 ) -> None:
     reporter.send(ProcessUp(child.pid, 0, 0, 0))

@@ -9,7 +9,7 @@ from tests.unit.examples import finished, site, window
 from tests.unit.reporter.site_totals import PATH, Totals, describe
 
 
-def test_a_ranked_site_says_everything_about_it() -> None:
+def test_a_ranked_site_has_all_its_values() -> None:
     totals = Totals().met()
     totals.run({7: 300})
     totals.run({7: 100})
@@ -65,7 +65,7 @@ def test_equal_rates_are_ranked_the_same_way_every_time() -> None:
     assert totals.rates() == [("b", 2, 10), ("b", 1, 10), ("a", 9, 10)]
 
 
-def test_what_shrank_or_netted_out_is_not_told() -> None:
+def test_sites_that_shrank_or_netted_out_are_not_ranked() -> None:
     totals = Totals().met()
     totals.run({1: -50, 2: 70, 3: 10})
     totals.run({1: 20, 2: -70, 3: 10})
@@ -89,7 +89,7 @@ def test_a_mean_of_runs_includes_those_that_left_nothing_there() -> None:
     ]
 
 
-def test_windows_are_kept_over_ten_intervals_so_that_rare_tasks_are_told_of() -> None:
+def test_windows_are_kept_over_ten_intervals_so_that_rare_tasks_are_ranked() -> None:
     totals = Totals().met()
     totals.run({1: 100})
     seen = [totals.rates()]
@@ -99,7 +99,7 @@ def test_windows_are_kept_over_ten_intervals_so_that_rare_tasks_are_told_of() ->
     assert seen == [[("a", 1, 100)]] * 10 + [[]]
 
 
-def test_a_task_that_does_not_run_any_more_has_no_rate_and_is_not_told() -> None:
+def test_a_task_that_does_not_run_any_more_has_no_rate_and_is_not_ranked() -> None:
     totals = Totals().met()
     totals.run({1: 100})
     assert (totals.rates(), totals.rates()) == ([("a", 1, 100)], [])
@@ -114,11 +114,11 @@ def test_the_change_is_against_the_last_event_of_the_site() -> None:
     assert changes == [[(100, 100)], [(115, 15)], [(100, -15)]]
 
 
-def test_to_look_does_not_begin_a_new_interval() -> None:
+def test_peek_does_not_begin_a_new_interval() -> None:
     totals = Totals().met()
     totals.run({1: 100})
-    looks = [totals.totals.peek(60.0) for _ in range(3)]
-    assert looks == [totals.totals.rank(60.0)] * 3
+    rankings = [totals.totals.peek(60.0) for _ in range(3)]
+    assert rankings == [totals.totals.rank(60.0)] * 3
 
 
 def test_the_first_window_of_a_task_in_a_process_counts_only_while_there_is_no_other() -> None:
@@ -219,14 +219,14 @@ def test_the_places_of_a_ranking_are_its_lines_until_the_next_one_or_a_new_begin
     assert totals.places == []
 
 
-def test_a_site_whose_window_was_dropped_is_not_ranked_and_hurts_nobody() -> None:
+def test_a_site_whose_window_was_dropped_is_ignored() -> None:
     totals = SiteTotals(describe, 10)
     for kind in WindowKind:
         totals.site(site(30, kind=kind))
     assert totals.rank(60.0) == []
 
 
-def test_whoever_begins_anew_has_been_told_nothing() -> None:
+def test_after_reset_no_site_was_emitted_before() -> None:
     totals = Totals()
     totals.run({1: 100})
     totals.window({2: 50}, kind=WindowKind.PARTIAL)

@@ -35,9 +35,7 @@ def test_a_slice_has_the_mean_of_its_windows_and_no_rate() -> None:
     )
 
 
-def test_what_grew_is_the_sum_over_processes_and_a_newer_look_takes_the_place_of_the_older() -> (
-    None
-):
+def test_growth_is_the_sum_over_processes_and_a_newer_comparison_replaces_the_older() -> None:
     totals = Totals()
     totals.window({1: 100, 2: 40}, "", 1, WindowKind.PROCESS, runs=10)
     totals.window({1: 50}, "", 2, WindowKind.PROCESS, runs=20)
@@ -86,7 +84,7 @@ def test_a_capture_of_the_whole_heap_is_no_growth_and_is_not_ranked() -> None:
     assert totals.sizes() == []
 
 
-def test_a_window_of_a_kind_that_nobody_writes_is_passed_over() -> None:
+def test_a_window_of_an_unknown_kind_is_ignored() -> None:
     totals = SiteTotals(describe, 10)
     totals.window(window()._replace(kind=77))
     totals.site(site(100)._replace(kind=77))
@@ -115,7 +113,7 @@ def test_processes_that_grew_are_bounded() -> None:
     assert sorted(found.line for found in totals.rank(60.0)) == [*range(2_000 - 512, 2_000)]
 
 
-def test_of_sites_beyond_the_bound_the_sum_is_told_under_one_name() -> None:
+def test_sites_beyond_the_bound_are_summed_under_one_name() -> None:
     totals = Totals(top=5_000).met()
     totals.run(dict.fromkeys(range(1, 2501), 10))
     ranked = totals.totals.rank(60.0)

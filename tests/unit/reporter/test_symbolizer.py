@@ -106,7 +106,7 @@ def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
     assert found is None
 
 
-def test_reading_a_source_that_python_would_warn_of_warns_nobody(tmp_path: Path) -> None:
+def test_reading_a_source_that_python_would_warn_of_warns_of_nothing(tmp_path: Path) -> None:
     path = tmp_path / "old.py"
     path.write_text("def f():\n    return '\\d' is 1\n")
     with warnings.catch_warnings(record=True) as caught:

@@ -1,4 +1,4 @@
-"""What people ask of the reporter: commands read, captures completed, a view written."""
+"""The inspector reads orders, completes captures and writes the view."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def describe(path: str, line: int) -> CodePlace:
 
 
 class RecordingEmitter:
-    """The parts of an emitter that the inspector looks at."""
+    """The parts of an emitter that the inspector uses."""
 
     def __init__(self, clock: FakeClock) -> None:
         self.state = WorkerState()
@@ -133,7 +133,7 @@ def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None
     assert json.loads(json.dumps(bench.written[0])) == bench.written[0]
 
 
-def test_no_two_rows_of_the_sites_are_the_same_however_deep_is_traced(bench: Bench) -> None:
+def test_rows_of_sites_are_distinct_whatever_the_depth_of_tracing(bench: Bench) -> None:
     bench.emitter.sites.window(window(101, "app.grow", kind=WindowKind.PARTIAL))
     for number in range(20):
         stack = "\n".join(f"caller.py:{number + depth}" for depth in range(25))
@@ -152,7 +152,7 @@ def test_a_view_that_finds_no_room_is_written_with_less_in_it(bench: Bench) -> N
     assert (len(bench.written[0]["tasks"]), bench.written[0]["left_out"]) == (6, {"tasks": 6})
 
 
-def test_of_nothing_there_is_a_view_too(bench: Bench) -> None:
+def test_a_worker_without_data_has_a_view(bench: Bench) -> None:
     bench.tracing_s = (0.0, 0.0)
     assert bench.inspector.view("off") == {
         "tracing": {
@@ -177,7 +177,7 @@ def test_a_view_is_written_every_few_seconds_and_not_at_every_tick(bench: Bench)
     assert len(bench.written) == 50 / VIEW_INTERVAL_S
 
 
-def test_processes_that_are_gone_or_never_said_who_they_are_are_not_in_it(bench: Bench) -> None:
+def test_processes_that_ended_or_have_no_slot_are_not_in_it(bench: Bench) -> None:
     bench.worker()
     bench.emitter.state.gone(101, 5)
     bench.emitter.state.apply(HeapSampled(999, 0, 1, None, None))
@@ -190,7 +190,7 @@ def test_the_mode_is_the_one_that_was_ordered(bench: Bench) -> None:
     assert bench.written[0]["tracing"]["mode"] == "always"
 
 
-def test_an_ordered_capture_is_told_when_the_children_have_sent_it(bench: Bench) -> None:
+def test_a_capture_is_emitted_when_the_children_have_sent_it(bench: Bench) -> None:
     bench.worker()
     bench.page.set_commands(Commands("", 3, 1, False, 1_100.0, 1.0))
     bench.inspector.tick()
@@ -215,7 +215,7 @@ def test_without_children_the_main_process_is_the_one_that_is_captured(bench: Be
     assert [p.slot for p in bench.emitter.emitted[0].capture.processes] == ["main"]
 
 
-def test_when_the_worker_ends_a_capture_is_told_as_far_as_it_is(bench: Bench) -> None:
+def test_when_the_worker_ends_a_capture_is_emitted_as_far_as_it_is(bench: Bench) -> None:
     bench.worker()
     bench.page.set_commands(Commands("", 3, 10, False, 1_100.0, 1.0))
     bench.inspector.finish()

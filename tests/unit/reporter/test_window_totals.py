@@ -51,7 +51,7 @@ def test_the_largest_is_that_of_all_intervals() -> None:
     assert totals.means() == {KEY: SiteMean(140.0, 2.0, 20.0, 4)}
 
 
-def test_after_ten_turns_an_interval_is_forgotten_with_its_windows() -> None:
+def test_after_ten_intervals_an_interval_is_removed_with_its_windows() -> None:
     totals = totals_of(10)
     for _ in range(9):
         totals.next_interval()
@@ -66,7 +66,7 @@ def test_a_site_whose_window_was_dropped_has_no_mean() -> None:
     assert totals.means() == {}
 
 
-def test_who_begins_anew_has_nothing_left() -> None:
+def test_cleared_windows_are_empty() -> None:
     totals = totals_of(10)
     totals.clear()
     assert (totals.means(), totals.fresh("a")) == ({}, 0)

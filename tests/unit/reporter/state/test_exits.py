@@ -1,4 +1,4 @@
-"""Ends that the main process wanted, and signals from elsewhere: who ended a child, and why."""
+"""Ends by the main process's signals and by others: the reason and the task."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def ending(*records: Record, oom_kills: int = 0) -> tuple[Any, ...]:
             (*CUT, goodbye(SIGTERM), exited(15, "terminated"), WorkerStopping(MAIN, 0)),
             ("shutdown", None, None, False),
         ),
-        # A hard time limit is one, whoever sent which signal.
+        # A hard time limit counts, whatever signal ended the process.
         (
             (*CUT, TaskOverdue(MAIN, 0, "id-1", "t"), goodbye(SIGTERM), exited(-9)),
             ("time_limit", None, "id-1", True),
@@ -91,7 +91,7 @@ def ending(*records: Record, oom_kills: int = 0) -> tuple[Any, ...]:
         ((*IN_TASK, exited(-9, "no such reason")), ("killed", 9, "id-1", True)),
     ],
 )
-def test_who_ended_a_child_is_told_by_the_main_process_that_did_or_did_not(
+def test_the_main_process_s_reason_decides_whether_it_ended_a_child(
     records: tuple[Record, ...], expected: tuple[object, ...]
 ) -> None:
     assert ending(*records) == expected
@@ -106,7 +106,7 @@ def test_who_ended_a_child_is_told_by_the_main_process_that_did_or_did_not(
         ((goodbye(SIGTERM), exited(15)), ("killed", 15)),
     ],
 )
-def test_a_child_that_ran_nothing_when_it_died_is_lost_in_no_task_though_no_end_of_one_was_heard(
+def test_a_child_that_was_idle_when_it_died_is_lost_in_no_task_although_an_end_was_dropped(
     records: tuple[Record, ...], how: tuple[str, int]
 ) -> None:
     *before, last = records
@@ -115,7 +115,7 @@ def test_a_child_that_ran_nothing_when_it_died_is_lost_in_no_task_though_no_end_
     assert ending(*IN_TASK, *before, last._replace(idle=1)) == (*how, None, True)
 
 
-def test_what_the_reporter_saw_in_the_page_the_main_process_may_have_seen_too_late() -> None:
+def test_idle_on_the_page_counts_although_the_main_process_did_not_see_it() -> None:
     state = WorkerState()
     for record in IN_TASK:
         state.apply(record)
@@ -125,7 +125,7 @@ def test_what_the_reporter_saw_in_the_page_the_main_process_may_have_seen_too_la
     assert exits(state) == [(CHILD, "killed", 9, None, True)]
 
 
-def test_a_goodbye_after_a_signal_waits_for_the_main_process_to_say_whose_it_was() -> None:
+def test_after_a_goodbye_by_signal_the_main_process_s_reason_is_awaited() -> None:
     state = WorkerState()
     for record in (*IDLE, goodbye(SIGTERM)):
         state.apply(record)
@@ -159,7 +159,7 @@ def test_a_signal_is_read_from_the_kernel_s_exit_codes_and_from_billiard_s(
         ((*IN_TASK, TaskOverdue(MAIN, 0, "id-1", "t"), exited(-9)), "time_limit"),
     ],
 )
-def test_a_sigkill_while_the_count_of_oom_kills_rose_was_the_kernel_s(
+def test_a_sigkill_while_the_count_of_oom_kills_rose_is_an_oom_kill(
     records: tuple[Record, ...], reason: str
 ) -> None:
     assert ending(*records, oom_kills=1)[0] == reason

@@ -1,4 +1,4 @@
-"""Tasks that are known from the control page alone: what a dying process would have told."""
+"""Tasks that are known from the control page alone, as their process was killed."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ PID, SLOT = 11, 4
 
 @dataclass
 class InFlightListener:
-    """Notes what is held."""
+    """Records the tasks in flight that were found."""
 
     state: WorkerState = field(default_factory=WorkerState)
-    held: list[TaskStarted] = field(default_factory=list)
+    found: list[TaskStarted] = field(default_factory=list)
 
     def task_in_flight(self, record: TaskStarted) -> None:
-        self.held.append(record)
+        self.found.append(record)
 
 
 def put(page: ControlPage, frame: bytes) -> None:
@@ -39,7 +39,7 @@ def put(page: ControlPage, frame: bytes) -> None:
     cells[at : at + len(frame)] = frame
 
 
-def look(*frames: bytes, slot: int | None = SLOT) -> list[TaskStarted]:
+def starts_in(*frames: bytes, slot: int | None = SLOT) -> list[TaskStarted]:
     """What is seen of a process in this slot, after these were written there in turn."""
     page, listener = ControlPage(), InFlightListener()
     if slot is not None:
@@ -48,24 +48,24 @@ def look(*frames: bytes, slot: int | None = SLOT) -> list[TaskStarted]:
         put(page, frame)
     InFlightTasks(page, listener).read()
     page.close()
-    return listener.held
+    return listener.found
 
 
 START = started(PID, "id-1", time_ns=5, retained_bytes=70, previous_task="app.before")
 
 
-def test_a_held_start_is_seen_whole() -> None:
-    assert look(encode(START)) == [START]
+def test_a_start_in_the_slot_is_read_completely() -> None:
+    assert starts_in(encode(START)) == [START]
 
 
-def test_an_empty_place_and_one_whose_task_has_ended_hold_nothing() -> None:
-    assert look() == []
-    assert look(encode(START), b"\0") == []
+def test_an_empty_slot_and_one_whose_task_has_ended_have_no_start() -> None:
+    assert starts_in() == []
+    assert starts_in(encode(START), b"\0") == []
 
 
-def test_a_shorter_frame_over_a_longer_one_is_seen_and_its_rest_is_not() -> None:
+def test_a_shorter_frame_over_a_longer_one_is_read_alone() -> None:
     longer = started(PID, "id-" + "0" * 60, "app.a_long_name", time_ns=4)
-    assert look(encode(longer), encode(START)) == [START]
+    assert starts_in(encode(longer), encode(START)) == [START]
 
 
 @pytest.mark.parametrize(
@@ -79,13 +79,13 @@ def test_a_shorter_frame_over_a_longer_one_is_seen_and_its_rest_is_not() -> None
     ],
     ids=["garbage", "damaged", "half", "of another kind", "of another process"],
 )
-def test_what_is_no_start_of_that_process_is_not_believed(frame: bytes) -> None:
-    assert look(frame) == []
+def test_a_frame_that_is_no_start_of_that_process_is_ignored(frame: bytes) -> None:
+    assert starts_in(frame) == []
 
 
-def test_processes_that_are_not_known_are_not_looked_at() -> None:
-    assert look(encode(START), slot=None) == []
-    assert look(encode(START), slot=SLOT + 1) == []
+def test_slots_of_unknown_processes_are_not_read() -> None:
+    assert starts_in(encode(START), slot=None) == []
+    assert starts_in(encode(START), slot=SLOT + 1) == []
 
 
 @pytest.fixture
@@ -95,35 +95,33 @@ def state() -> WorkerState:
     return made
 
 
-def test_what_is_held_is_in_flight_and_known_once(state: WorkerState) -> None:
+def test_a_start_from_the_slot_is_in_flight_and_applied_once(state: WorkerState) -> None:
     assert state.apply_in_flight(START)
     assert not state.apply_in_flight(START)
     assert state.processes[PID].in_flight == [START]
     assert state.processes[PID].last == START
 
 
-def test_what_ended_before_it_was_looked_at_is_not_in_flight(state: WorkerState) -> None:
+def test_a_task_that_ended_before_its_slot_was_read_is_not_in_flight(state: WorkerState) -> None:
     state.apply(finished(PID, "id-1")._replace(started_ns=START.time_ns))
     assert not state.apply_in_flight(START)
     assert state.processes[PID].in_flight == []
 
 
-def test_a_later_run_takes_the_place_of_the_one_before(state: WorkerState) -> None:
+def test_a_later_run_replaces_the_one_before(state: WorkerState) -> None:
     later = START._replace(time_ns=9, task_id="id-2")
     assert state.apply_in_flight(START)
     assert state.apply_in_flight(later)
     assert state.processes[PID].in_flight == [later]
 
 
-def test_the_end_of_what_was_held_takes_it_out_of_flight(state: WorkerState) -> None:
+def test_an_end_takes_a_start_from_the_slot_out_of_flight(state: WorkerState) -> None:
     assert state.apply_in_flight(START)
     state.apply(finished(PID, "id-1")._replace(started_ns=START.time_ns))
     assert state.processes[PID].in_flight == []
 
 
-def test_of_a_process_that_nobody_has_met_it_is_believed_but_not_of_one_whose_end_was_told() -> (
-    None
-):
+def test_a_start_from_the_slot_counts_for_an_unknown_process_but_not_after_its_end() -> None:
     state = WorkerState()
     state.discard(PID + 1)
     assert state.apply_in_flight(START)
@@ -132,7 +130,12 @@ def test_of_a_process_that_nobody_has_met_it_is_believed_but_not_of_one_whose_en
     assert list(state.processes) == [PID]
 
 
-def test_a_killed_process_is_lost_in_the_task_that_it_held() -> None:
+def losses(reporter: Reporter) -> list[tuple[int | None, str, str | None]]:
+    """Slot, reason and task; the signal is known only if the zombie was seen in time."""
+    return [(slot, reason, task) for slot, reason, _, task in reporter.emitter.exits()]
+
+
+def test_a_killed_process_is_lost_in_the_task_in_its_slot() -> None:
     main, child = Process(), Process()
     reporter = Reporter(main.pid)
     up = ProcessUp(child.pid, 1, SLOT, 1_000)
@@ -142,12 +145,12 @@ def test_a_killed_process_is_lost_in_the_task_that_it_held() -> None:
     child.kill()
     reporter.close_pipe()
     reporter.end()
-    assert (SLOT, "killed", None, "app.task") in reporter.emitter.exits()
+    assert (SLOT, "killed", "app.task") in losses(reporter)
     reporter.close()
     main.kill()
 
 
-def test_where_its_slot_is_told_with_its_end_alone_what_it_held_is_found_all_the_same() -> None:
+def test_a_task_in_the_slot_is_found_although_only_the_exit_names_the_slot() -> None:
     main, child = Process(), Process()
     reporter = Reporter(main.pid)
     reporter.in_flight[SLOT] = encode(started(child.pid, "id-1", time_ns=5))
@@ -162,7 +165,7 @@ def test_where_its_slot_is_told_with_its_end_alone_what_it_held_is_found_all_the
     main.kill()
 
 
-def test_a_killed_process_that_had_said_that_it_ran_nothing_is_lost_in_no_task() -> None:
+def test_a_killed_process_that_was_idle_on_the_page_is_lost_in_no_task() -> None:
     main, child = Process(), Process()
     reporter = Reporter(main.pid)
     up = ProcessUp(child.pid, 1, SLOT, 1_000)
@@ -173,12 +176,12 @@ def test_a_killed_process_that_had_said_that_it_ran_nothing_is_lost_in_no_task()
     child.kill()
     reporter.close_pipe()
     reporter.end()
-    assert (SLOT, "killed", None, None) in reporter.emitter.exits()
+    assert (SLOT, "killed", None) in losses(reporter)
     reporter.close()
     main.kill()
 
 
-def test_what_a_process_said_before_its_next_task_began_is_of_no_account(
+def test_idle_before_the_next_start_does_not_count(
     state: WorkerState,
 ) -> None:
     process = state.processes[PID]

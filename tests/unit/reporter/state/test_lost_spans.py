@@ -1,4 +1,4 @@
-"""The span with which a lost process is told: of the task that it was running, or none."""
+"""The span of a lost process: of the task that it was running, or none."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def exited(span: bytes = NO_SPAN, task_id: str = "") -> ProcessExited:
     ],
     ids=["message's", "an earlier task's", "none", "own", "own before message's", "no task"],
 )
-def test_a_loss_is_told_in_the_trace_of_the_task_in_flight_or_in_none(
+def test_a_loss_has_the_span_of_the_task_in_flight_or_none(
     records: tuple[Record, ...], span: bytes
 ) -> None:
     state = WorkerState()

@@ -18,20 +18,22 @@ S = 1_000_000_000
         (5 * S + CLAIM_WITHIN_NS + 1, False),
     ],
 )
-def test_a_kill_is_claimed_only_by_who_died_about_then(gone_ns: int, claimed: bool) -> None:
+def test_a_kill_is_claimed_only_by_a_process_that_died_about_then(
+    gone_ns: int, claimed: bool
+) -> None:
     oom = OomKills(3)
     oom.update(3, 4 * S)
     oom.update(4, 5 * S)
     assert (oom.claim(gone_ns), oom.claim(gone_ns)) == (claimed, False)
 
 
-def test_kills_before_the_first_look_are_counted_and_claimed_by_nobody() -> None:
+def test_kills_before_the_first_reading_are_counted_but_not_claimed() -> None:
     oom = OomKills(3)
     oom.update(5, 4 * S)
     assert (oom.since_start, oom.claim(4 * S)) == (2, False)
 
 
-def test_where_nothing_counts_nothing_is_told_until_something_does() -> None:
+def test_without_a_count_there_are_no_kills_until_there_is_one() -> None:
     oom = OomKills(None)
     oom.update(None, S)
     assert (oom.since_start, oom.claim(S)) == (None, False)
@@ -40,7 +42,7 @@ def test_where_nothing_counts_nothing_is_told_until_something_does() -> None:
     assert (oom.since_start, oom.claim(3 * S)) == (1, True)
 
 
-def test_a_count_that_jumps_or_falls_is_borne() -> None:
+def test_a_count_may_jump_or_fall() -> None:
     oom = OomKills(3)
     for count, now_s in ((3, 1), (2**62, 2), (0, 3)):
         oom.update(count, now_s * S)

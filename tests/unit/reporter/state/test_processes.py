@@ -54,12 +54,12 @@ def test_a_process_s_slot_and_memory_follow_its_records() -> None:
 
 
 def test_parts_that_failed_are_known_by_the_names_of_the_conventions_alone() -> None:
-    told = [PartFailed(1, 0, 4, f"forged {number}") for number in range(100)]
-    state = state_after(PartFailed(1, 0, 4, "heap"), PartFailed(1, 0, 4, "heap"), *told)
+    forged = [PartFailed(1, 0, 4, f"forged {number}") for number in range(100)]
+    state = state_after(PartFailed(1, 0, 4, "heap"), PartFailed(1, 0, 4, "heap"), *forged)
     assert state.processes == {1: ProcessState(1, 4, switched_off={"heap", "_other"})}
 
 
-def test_a_part_that_is_told_late_does_not_bring_back_a_process_that_ended() -> None:
+def test_a_late_record_of_a_failed_part_does_not_bring_back_an_ended_process() -> None:
     state = state_after(ProcessUp(1, 0, 4, 900))
     state.gone(1, 0)
     state.classify_ended(0, all_now=True)
@@ -105,23 +105,23 @@ def test_tasks_of_the_main_process_s_threads_are_in_flight_side_by_side() -> Non
     assert state.processes[1].in_flight == [second]
 
 
-def test_what_the_main_process_says_runs_is_in_flight_unless_the_process_knows_better() -> None:
-    told = TaskInFlight(1, 7, "a", "app.task")
+def test_a_task_that_the_main_process_reports_is_in_flight_unless_newer_records_differ() -> None:
+    reported = TaskInFlight(1, 7, "a", "app.task")
     in_flight = started(task_id="a", time_ns=7, rss_bytes=0)
     up = ProcessUp(1, 0, 2, 0)
     for records, expected in (
-        ((up, told), [in_flight]),
-        ((up, told, told), [in_flight]),
-        ((up, started(task_id="a"), told), [started(task_id="a")]),
-        ((up, finished(task_id="a"), told), []),
-        ((up, finished(task_id="a"), started(task_id="b"), told), [started(task_id="b")]),
-        ((up, told, finished(task_id="a")), []),
-        ((up, told, started(task_id="b")), [started(task_id="b")]),
+        ((up, reported), [in_flight]),
+        ((up, reported, reported), [in_flight]),
+        ((up, started(task_id="a"), reported), [started(task_id="a")]),
+        ((up, finished(task_id="a"), reported), []),
+        ((up, finished(task_id="a"), started(task_id="b"), reported), [started(task_id="b")]),
+        ((up, reported, finished(task_id="a")), []),
+        ((up, reported, started(task_id="b")), [started(task_id="b")]),
     ):
         assert state_after(*records).processes[1].in_flight == expected
 
 
-def test_it_says_of_threads_what_each_runs() -> None:
+def test_the_main_process_reports_a_task_for_each_thread() -> None:
     state = state_after(
         ProcessUp(1, 0, MAIN_SLOT, 900),
         TaskInFlight(1, 7, "a", "app.task"),
@@ -131,14 +131,14 @@ def test_it_says_of_threads_what_each_runs() -> None:
     assert state.processes[1].rss_bytes == 900
 
 
-def test_a_process_that_was_first_heard_of_by_a_task_has_no_slot_until_it_is_told() -> None:
+def test_a_process_first_known_by_a_task_has_no_slot_until_a_record_names_it() -> None:
     state = state_after(started())
     assert state.processes[1].slot is None
     state.apply(ProcessUp(1, 0, 2, 0))
     assert state.processes[1].slot == 2
 
 
-def test_processes_are_bounded_and_the_oldest_forgotten() -> None:
+def test_processes_are_bounded_and_the_oldest_are_removed() -> None:
     state = state_after(*(ProcessUp(pid, 0, 0, 1) for pid in range(5_000)))
     assert list(state.processes) == list(range(5_000 - 4_096, 5_000))
 
@@ -148,12 +148,12 @@ def test_tasks_in_flight_are_bounded() -> None:
     assert len(state.processes[1].in_flight) == 100
 
 
-def test_overdue_tasks_are_bounded_and_the_oldest_forgotten() -> None:
+def test_overdue_tasks_are_bounded_and_the_oldest_are_removed() -> None:
     state = state_after(*(TaskOverdue(1, 0, str(n), "app.task") for n in range(2_000)))
     assert list(state._overdue) == [str(n) for n in range(2_000 - 1_024, 2_000)]
 
 
-def test_a_process_that_was_never_heard_of_does_not_end() -> None:
+def test_an_unknown_process_does_not_end() -> None:
     state = WorkerState()
     state.gone(1, 5)
     assert state.classify_ended(5, all_now=True) == []

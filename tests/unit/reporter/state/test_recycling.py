@@ -1,4 +1,4 @@
-"""Children and their successors matched by place and time, in whatever order they are told."""
+"""Children and their successors matched by slot and time, in whatever order the records come."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def test_without_a_goodbye_it_lasts_until_it_is_gone() -> None:
     assert Recycling().ended(end)[0] == Life("killed", 7, 7.0)
 
 
-def test_of_a_child_whose_beginning_nobody_heard_no_life_is_told() -> None:
+def test_a_child_with_an_unknown_start_has_no_life() -> None:
     assert Recycling().ended(ended(1, None, 15))[0] is None
 
 
-def test_a_successor_that_comes_after_the_judgement_ends_the_gap() -> None:
+def test_a_successor_after_the_classified_end_ends_the_gap() -> None:
     recycling = Recycling()
     recycling.up(up(1, 10))
     assert recycling.ended(ended(1, 10, 15))[1] is None
@@ -60,16 +60,16 @@ def test_a_successor_that_comes_after_the_judgement_ends_the_gap() -> None:
     assert recycling.up(up(3, 19)) is None
 
 
-def test_a_successor_that_was_up_before_the_judgement_does_so_too() -> None:
+def test_a_successor_before_the_classified_end_does_so_too() -> None:
     recycling = Recycling()
     for pid, at_s in ((1, 10), (2, 16), (3, 21)):
         assert recycling.up(up(pid, at_s)) is None
-    # The second is judged before the first.
+    # The second end is classified before the first.
     assert recycling.ended(ended(2, 16, 20))[1] == Replacement("max_tasks", 1.0, 8_000)
     assert recycling.ended(ended(1, 10, 15))[1] == Replacement("max_tasks", 1.0, 8_000)
 
 
-def test_each_place_has_successors_of_its_own() -> None:
+def test_each_slot_has_successors_of_its_own() -> None:
     recycling = Recycling()
     assert recycling.ended(ended(1, 10, 15, slot=1))[1] is None
     assert recycling.up(up(2, 16, slot=0)) is None
@@ -77,14 +77,14 @@ def test_each_place_has_successors_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("reason", [ExitReason.SHUTDOWN, ExitReason.AUTOSCALE])
-def test_who_is_not_meant_to_be_replaced_leaves_no_gap(reason: ExitReason) -> None:
+def test_a_child_that_is_not_replaced_leaves_no_gap(reason: ExitReason) -> None:
     recycling = Recycling()
     life, replacement = recycling.ended(ended(1, 10, 15, reason=reason))
     assert (life is not None, replacement) == (True, None)
     assert recycling.up(up(2, 1_000)) is None
 
 
-def test_a_process_sent_by_resync_is_no_successor() -> None:
+def test_a_roll_call_is_no_successor() -> None:
     recycling = Recycling()
     recycling.ended(ended(1, 10, 15))
     assert recycling.up(up(2, 16, rss_bytes=0)) is None
@@ -107,7 +107,7 @@ def test_only_children_of_the_pool_are_followed(slot: int | None) -> None:
     assert (recycling._ups, recycling._vacant) == ({}, {})
 
 
-def test_what_is_kept_of_a_place_is_bounded() -> None:
+def test_starts_kept_of_a_slot_are_bounded() -> None:
     recycling = Recycling()
     for number in range(100):
         recycling.up(up(number, number))

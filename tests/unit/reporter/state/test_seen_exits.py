@@ -1,4 +1,4 @@
-"""Ends that the main process does not tell, as it waits for its broker: what was seen of them."""
+"""Ends that the main process does not report, as it waits for its broker: exit codes of zombies."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def exits(state: WorkerState) -> list[tuple[Any, ...]]:
         ),
     ],
 )
-def test_where_the_main_process_reaps_nobody_the_exit_code_is_the_one_that_was_seen(
+def test_if_the_main_process_reaps_no_children_the_exit_code_from_proc_counts(
     records: tuple[Record, ...], seen: int | None, expected: tuple[Any, ...]
 ) -> None:
     state = WorkerState()
@@ -64,7 +64,7 @@ def test_where_the_main_process_reaps_nobody_the_exit_code_is_the_one_that_was_s
     assert tuple(how) == expected
 
 
-def test_what_was_seen_does_not_shorten_the_wait_for_the_main_process_which_may_know_more() -> None:
+def test_the_exit_code_from_proc_does_not_shorten_the_wait_for_the_main_process() -> None:
     state = WorkerState()
     for record in IN_TASK:
         state.apply(record)
@@ -74,7 +74,7 @@ def test_what_was_seen_does_not_shorten_the_wait_for_the_main_process_which_may_
     assert exits(state) == [(CHILD, "terminated", 9, "id-1", True)]
 
 
-def test_the_main_process_s_end_is_not_told_by_who_came_first() -> None:
+def test_the_main_process_s_exit_code_from_proc_is_not_used() -> None:
     state = WorkerState()
     state.apply(ProcessUp(MAIN, 0, MAIN_SLOT, 1_000))
     state.gone(MAIN, 5 * S, -11)

@@ -14,7 +14,7 @@ def test_runs_and_what_they_retained_and_held_are_added_up() -> None:
     assert totals.largest(5) == [("a", TaskTotal(3, 1, 50, 2, 200))]
 
 
-def test_a_task_that_was_followed_before_its_end_was_told_counts_too() -> None:
+def test_a_task_whose_retained_size_comes_before_its_end_counts_too() -> None:
     totals = TaskTotals()
     totals.retained("a", 50)
     assert totals.largest(5) == [("a", TaskTotal(0, 1, 50, 0, 0))]
@@ -28,7 +28,7 @@ def test_those_that_retained_most_come_first_and_equals_by_name() -> None:
     assert [name for name, _ in totals.largest(9)] == ["b", "a", "d", "c"]
 
 
-def test_who_begins_anew_has_none() -> None:
+def test_cleared_totals_are_empty() -> None:
     totals = TaskTotals()
     totals.finished("a", 1)
     totals.clear()

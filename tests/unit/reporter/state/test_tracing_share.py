@@ -1,4 +1,4 @@
-"""What tracing cost in the last ten minutes, from totals that are looked at now and then."""
+"""What tracing cost in the last ten minutes, from readings of totals."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_before_any_task_has_run_there_is_no_share() -> None:
     assert worker.tracing.share() is None
 
 
-def test_what_was_there_when_we_began_does_not_count() -> None:
+def test_totals_from_before_the_first_reading_do_not_count() -> None:
     worker = Worker()
     worker.work(60, 200, 1)
     assert worker.tracing.share() == pytest.approx(0.005)
@@ -60,7 +60,7 @@ def test_after_ten_idle_minutes_there_is_none_again() -> None:
     assert share is None
 
 
-def test_asked_very_often_it_remembers_no_more() -> None:
+def test_frequent_calls_do_not_keep_more_readings() -> None:
     worker = Worker()
     for _ in range(10_000):
         worker.work(0.5, 0.5, 0.005)

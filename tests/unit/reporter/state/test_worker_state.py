@@ -89,13 +89,13 @@ AFTER_TASK = (*IN_TASK, finished(CHILD, "id-1"))
         ((up(),), ("killed", None, None, True)),
     ],
 )
-def test_how_a_child_ended_follows_from_what_was_said_of_it(
+def test_the_end_of_a_child_is_classified_from_its_records(
     records: tuple[Record, ...], expected: tuple[object, ...]
 ) -> None:
     assert ending(*records) == expected
 
 
-def test_a_child_in_a_task_over_its_hard_limit_ended_by_it_whatever_else_is_said() -> None:
+def test_a_child_whose_task_was_over_its_hard_limit_ended_by_that_limit() -> None:
     overdue = TaskOverdue(MAIN, 0, "id-1", "app.task")
     evidence: list[Record] = [overdue, down("shutdown", exit_code=-241), exited(-9)]
     endings = {
@@ -107,14 +107,14 @@ def test_a_child_in_a_task_over_its_hard_limit_ended_by_it_whatever_else_is_said
     assert {reason for _, reason in endings} == {"time_limit"}
 
 
-def test_a_time_limit_is_known_though_the_task_s_end_was_told_before_it() -> None:
+def test_a_time_limit_counts_although_the_task_s_end_came_before_it() -> None:
     # Celery's handler of SIGTERM raises in the task: its postrun comes, with no state.
     overdue = TaskOverdue(MAIN, 0, "id-1", "app.task")
     for records in ((*AFTER_TASK, overdue), (overdue, *AFTER_TASK)):
         assert ending(*records)[0] == "time_limit"
 
 
-def test_the_task_that_ran_into_its_limit_is_named_though_its_end_was_told_before() -> None:
+def test_the_task_over_its_limit_is_named_although_its_end_came_before() -> None:
     overdue = TaskOverdue(MAIN, 0, "id-1", "app.task")
     terminated = finished(CHILD, "id-1", state="TERMINATED")
     end = classify_end(state_of(*IN_TASK, overdue, terminated))
@@ -138,18 +138,18 @@ def test_a_child_is_not_excused_by_the_goodbye_of_the_main_process() -> None:
     assert ending(up(), Goodbye(MAIN, 0)) == ("killed", None, None, True)
 
 
-def test_a_goodbye_with_a_reason_from_elsewhere_stops_nobody() -> None:
+def test_a_goodbye_with_an_unknown_reason_is_a_shutdown() -> None:
     end = classify_end(state_of(up(), down("because")))
     assert isinstance(end.reason, ExitReason)
 
 
-def test_the_reasons_that_are_losses_are_those_that_nobody_wanted() -> None:
+def test_losses_are_the_ends_that_are_neither_shutdown_nor_recycling_nor_shrinking() -> None:
     process = classify_end(state_of(up())).process
     losses = [r.value for r in ExitReason if ProcessEnd(process, r, None, None, 0).lost]
     assert losses == ["time_limit", "terminated", "oom_kill", "killed", "crashed"]
 
 
-def test_an_end_is_judged_when_all_had_time_to_speak_and_once() -> None:
+def test_an_end_is_classified_once_and_after_a_second() -> None:
     state = state_of(up(), down("max_tasks"))
     assert state.classify_ended(GONE_NS, all_now=True) == []
     state.gone(CHILD, GONE_NS)
@@ -160,7 +160,7 @@ def test_an_end_is_judged_when_all_had_time_to_speak_and_once() -> None:
     assert state.classify_ended(GONE_NS + 10 * CLASSIFY_AFTER_NS) == []
 
 
-def test_an_end_of_which_nobody_spoke_is_waited_for_longer() -> None:
+def test_an_end_without_any_record_is_classified_later() -> None:
     state = state_of(*IN_TASK)
     state.gone(CHILD, GONE_NS)
     assert state.classify_ended(GONE_NS + GIVE_UP_AFTER_NS - 1) == []
@@ -169,27 +169,27 @@ def test_an_end_of_which_nobody_spoke_is_waited_for_longer() -> None:
     assert (end.reason, end.signal) == (ExitReason.CRASHED, 11)
 
 
-def test_an_end_of_which_nobody_ever_speaks_is_a_kill() -> None:
+def test_an_end_without_any_record_is_a_kill() -> None:
     state = state_of(*IN_TASK)
     state.gone(CHILD, GONE_NS)
     (end,) = state.classify_ended(GONE_NS + GIVE_UP_AFTER_NS)
     assert (end.reason, end.signal) == (ExitReason.KILLED, None)
 
 
-def test_a_process_that_is_reaped_after_it_was_judged_does_not_come_back() -> None:
+def test_a_process_that_is_reaped_after_its_end_was_classified_does_not_come_back() -> None:
     state = state_of(*AFTER_TASK, down("max_tasks", exit_code=155))
     classify_end(state)
     state.apply(exited(155))
     assert state.processes == {}
 
 
-def test_a_child_whose_end_is_the_first_that_is_heard_of_it_is_told_with_its_place() -> None:
-    told = TaskInFlight(CHILD, 7, "id-1", "app.task")
-    state = state_of(exited(-signal.SIGKILL), told)
+def test_a_child_first_known_by_its_exit_has_its_slot() -> None:
+    reported = TaskInFlight(CHILD, 7, "id-1", "app.task")
+    state = state_of(exited(-signal.SIGKILL), reported)
     end = classify_end(state)
     assert (end.reason, end.process.slot) == (ExitReason.KILLED, 0)
     assert end.task == started(CHILD, "id-1", time_ns=7, rss_bytes=0)
-    state.apply(told)
+    state.apply(reported)
     assert state.processes == {}
 
 
