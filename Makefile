@@ -12,7 +12,7 @@ PROCESSES ?= 6
 export PYTHONDONTWRITEBYTECODE :=
 SPREAD = --numprocesses=$(PROCESSES) --dist=load --maxschedchunk=1 --durations=10
 
-.PHONY: demo test unit stack tools pictures bench instructions soak lint types check-docs docs dashboards semconv \
+.PHONY: demo test test-long unit stack tools pictures bench instructions soak lint types check-docs docs dashboards semconv \
   lowest matrix clean
 
 demo: $(STAMP)  ## The main job on embedded defaults, about 30 seconds

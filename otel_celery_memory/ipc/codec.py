@@ -97,7 +97,7 @@ def frame_of(layout: Layout, numbers: Sequence[int | bytes], strings: tuple[str,
         body = text.encode()  # half the cost of naming what is to be done about surrogates
     except UnicodeEncodeError:
         body = text.encode("utf-8", "replace")
-    # Clipped or not must not depend on the other strings: a start and its end name one id.
+    # Whether a string is clipped must not depend on the others: a start and its end carry one id.
     if len(body) > _SMALLEST_LIMIT_BYTES or "\0" in "".join(strings):
         body = _clipped(layout, strings)
     payload = layout.pack(*numbers) + body

@@ -297,7 +297,7 @@ class CaptureAssembly:
             logger.error("a capture was not written: %s", error)
             return TakenCapture(commands.capture, capture, None, str(error))
 
-    def _capture(self, orders: Commands, processes: tuple[CapturedProcess, ...]) -> Capture:
+    def _capture(self, commands: Commands, processes: tuple[CapturedProcess, ...]) -> Capture:
         """Prefers whole runs to parts of runs, which show less; the two do not add up."""
         kinds = (WindowKind.HEAP, WindowKind.COMPLETE, WindowKind.PARTIAL)
         kind = next((kind for kind in kinds if kind in self._sums), WindowKind.COMPLETE)
