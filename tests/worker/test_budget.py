@@ -39,7 +39,7 @@ def test_a_line_that_leaks_a_kibibyte_a_run_is_named_first_by_default(
             event
             for event in sites(receiver)
             if event.attributes["celery.memory.site.rank"] == 1
-            and event.attributes["celery.memory.site.window"] == "run"
+            and event.attributes["celery.memory.site.window"] == "complete"
         ]
 
     with start() as worker:
