@@ -79,7 +79,7 @@ class ConcurrentRuns:
     ) -> None:
         self._probe = probe
         self._tracer = tracer
-        # Looked up now and not at import, which may come before gevent patches it.
+        # Read now and not at import, which may come before gevent patches it.
         self._thread = thread or threading.get_ident
         self._keep_peak = keep_peak
         self.runs: dict[int, list[Run]] = {}
@@ -117,7 +117,7 @@ class ConcurrentRuns:
             self._epoch += 1
         runs.append(run)
 
-    def adopt(self, start: RunStart) -> None:
+    def keep_plain(self, start: RunStart) -> None:
         """Keep a run that has been plain until now: another one starts inside it."""
         run = Run(start[-1], self._epoch, nested=False, alone=True)
         run.take(start)

@@ -201,7 +201,7 @@ class TaskMeasurement:
             self.forget_plain()
             return
         # In this order: a time limit that comes between the lines leaves the run known to one.
-        self._concurrent.adopt(plain)
+        self._concurrent.keep_plain(plain)
         self._plain = None
         self._send_start(self._start_record(plain))
 

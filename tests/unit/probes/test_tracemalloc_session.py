@@ -32,11 +32,6 @@ def test_it_traces_from_start_to_stop_with_its_frames(tracer: TracemallocSession
     assert (tracer.ours, tracer.session, tracemalloc.is_tracing()) == (False, 0, False)
 
 
-def test_a_number_of_frames_may_be_given_for_once(tracer: TracemallocSession) -> None:
-    assert tracer.start(2)
-    assert tracemalloc.get_traceback_limit() == 2
-
-
 def test_a_tracing_that_somebody_else_started_is_left_as_it_is(tracer: TracemallocSession) -> None:
     tracemalloc.start(3)
     assert not tracer.start()
