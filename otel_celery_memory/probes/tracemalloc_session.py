@@ -54,7 +54,7 @@ class TracemallocSession:
         """Whether `read` empties the free lists. Not where tracing is always on: what they hold
         was there before the run, too."""
 
-    def start(self, frames: int | None = None) -> bool:
+    def start(self) -> bool:
         """Trace from now on; ``False`` where the user's code traces, which goes on."""
         with self._changing:
             if tracemalloc.is_tracing():
@@ -64,7 +64,7 @@ class TracemallocSession:
             tracemalloc.start = self._replace
             self._ours = True
             try:
-                _original_start(frames or self._frames)
+                _original_start(self._frames)
             except BaseException:
                 self._stop_ours()
                 raise

@@ -33,6 +33,7 @@ class Run:
         "rss_bytes",
         "session",
         "started_ns",
+        "takes_previous",
         "task",
         "task_id",
         "thread",
@@ -46,24 +47,17 @@ class Run:
         self.epoch = epoch
         self.nested = nested
         self.alone = alone
+        self.takes_previous = alone and not nested
+        """Whether what grew since the run before is that one's doing."""
         self.task_id = self.task = ""
         self.started_ns = self.rss_bytes = 0
         self.has_peak = False
         self.peak_bytes = self.session = self.traced_bytes = self.traced_peak_bytes = 0
 
-    @property
-    def takes_previous(self) -> bool:
-        """Whether what grew since the run before is that one's doing."""
-        return self.alone and not self.nested
-
     def take(self, start: RunStart) -> None:
         """Keep what was measured at the start."""
-        self.task_id, self.task, self.started_ns, self.rss_bytes, *_ = start
+        self.task_id, self.task, self.started_ns, self.rss_bytes, _, _, _ = start
         self.peak_bytes = self.rss_bytes
-
-    def start(self) -> RunStart:
-        """The same again, but for what the run before retained: that was sent with the start."""
-        return (self.task_id, self.task, self.started_ns, self.rss_bytes, ABSENT, "", self.thread)
 
 
 class ConcurrentRuns:
@@ -79,7 +73,7 @@ class ConcurrentRuns:
     ) -> None:
         self._probe = probe
         self._tracer = tracer
-        # Looked up now and not at import, which may come before gevent patches it.
+        # Read now and not at import, which may come before gevent patches it.
         self._thread = thread or threading.get_ident
         self._keep_peak = keep_peak
         self.runs: dict[int, list[Run]] = {}
@@ -117,7 +111,7 @@ class ConcurrentRuns:
             self._epoch += 1
         runs.append(run)
 
-    def adopt(self, start: RunStart) -> None:
+    def keep_plain(self, start: RunStart) -> None:
         """Keep a run that has been plain until now: another one starts inside it."""
         run = Run(start[-1], self._epoch, nested=False, alone=True)
         run.take(start)

@@ -116,13 +116,16 @@ class TaskMeasurement:
         ``state`` is ``None`` where a signal to the process ended the task.
         """
         start, run = self._plain, None
-        if start is None or start[0] != task_id:
+        if start is not None and start[0] == task_id:
+            _, name, started_ns, start_bytes, retained_bytes, previous_task, _ = start
+        else:
             task_id = str(task_id)
             run = self._leave(task_id)
             if run is None:
                 return 0
-            start = run.start()
-        _, name, started_ns, start_bytes, retained_bytes, previous_task, _ = start
+            name, started_ns, start_bytes = run.task, run.started_ns, run.rss_bytes
+            # What the run before retained was sent with the start.
+            retained_bytes, previous_task = ABSENT, ""
         rss_bytes = self._probe.rss_bytes()
         if run is None:
             peak_bytes, exclusive, nested = self._probe.peak_bytes(), 1, 0
@@ -191,7 +194,8 @@ class TaskMeasurement:
             self._hand_over(plain, task)
         if self._in_flight is not None and self._runs:
             concurrent.forget_ended_threads()
-        self._tracing.starting()
+        if self._tracing.tracer is not None:
+            self._tracing.starting()
         # The request is asked only where a task runs already: it costs more than a probe.
         return concurrent.enter(lambda: bool(task.request.is_eager))
 
@@ -201,7 +205,7 @@ class TaskMeasurement:
             self.forget_plain()
             return
         # In this order: a time limit that comes between the lines leaves the run known to one.
-        self._concurrent.adopt(plain)
+        self._concurrent.keep_plain(plain)
         self._plain = None
         self._send_start(self._start_record(plain))
 
@@ -213,6 +217,8 @@ class TaskMeasurement:
             return
         self._previous = None
         self._send_start(started)
+        if self._tracing.tracer is None:
+            return
         if self._tracing.started(started, task, alone=self._concurrent.threads == 1):
             self._concurrent.rebase(run)
 
@@ -237,7 +243,8 @@ class TaskMeasurement:
             self._in_flight.ended(finished.task_id, idle=idle and not self._runs)
         if finished.exclusive:
             self._previous = (str(run.task), run.rss_bytes)
-        self._tracing.ended(finished)
+        if self._tracing.tracer is not None:
+            self._tracing.ended(finished)
 
     def _start_record(self, start: RunStart, *, nested: bool = False) -> TaskStarted:
         task_id, name, now_ns, rss_bytes, retained_bytes, previous_task, _ = start

@@ -32,11 +32,6 @@ def test_it_traces_from_start_to_stop_with_its_frames(tracer: TracemallocSession
     assert (tracer.ours, tracer.session, tracemalloc.is_tracing()) == (False, 0, False)
 
 
-def test_a_number_of_frames_may_be_given_for_once(tracer: TracemallocSession) -> None:
-    assert tracer.start(2)
-    assert tracemalloc.get_traceback_limit() == 2
-
-
 def test_a_tracing_that_somebody_else_started_is_left_as_it_is(tracer: TracemallocSession) -> None:
     tracemalloc.start(3)
     assert not tracer.start()
@@ -101,9 +96,10 @@ def test_his_start_with_a_wrong_number_is_his_error_and_nobody_traces(
     assert not tracemalloc.is_tracing()
 
 
-def test_a_start_of_ours_that_fails_leaves_python_s_in_place(tracer: TracemallocSession) -> None:
+def test_a_start_of_ours_that_fails_leaves_python_s_in_place() -> None:
+    tracer = TracemallocSession(10**6)
     with pytest.raises(ValueError, match="frames"):
-        tracer.start(10**6)
+        tracer.start()
     assert (tracer.ours, tracemalloc.is_tracing()) == (False, False)
 
 
@@ -224,7 +220,7 @@ def test_what_the_interpreter_keeps_for_its_next_objects_is_not_read_as_alive(
 
 
 def test_how_many_blocks_are_alive_is_told_within_a_third(tracer: TracemallocSession) -> None:
-    tracer.start(1)
+    tracer.start()
     before = tracer.live_traces()
     kept = [bytes(100) for _ in range(100_000)]
     assert 65_000 < tracer.live_traces() - before < 135_000

@@ -43,8 +43,8 @@ def test_a_limit_that_strikes_as_tracing_has_begun_leaves_nothing_traced(
     bench = RunBench()
     start = TracemallocSession.start
 
-    def struck(tracer: TracemallocSession, frames: int | None = None) -> bool:
-        start(tracer, frames)
+    def struck(tracer: TracemallocSession) -> bool:
+        start(tracer)
         raise Struck
 
     monkeypatch.setattr(TracemallocSession, "start", struck)
