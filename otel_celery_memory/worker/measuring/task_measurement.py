@@ -31,10 +31,10 @@ from otel_celery_memory.ipc.control_page import HELD_BYTES, IDLE, UNKNOWN
 from otel_celery_memory.ipc.records import NO_SPAN, TERMINATED, TaskFinished, TaskStarted
 from otel_celery_memory.probes.own_memory import ProcessProbe
 from otel_celery_memory.worker.measuring.concurrent_runs import ConcurrentRuns, Run, RunStart
+from otel_celery_memory.worker.measuring.contained_tracing import ContainedTracing
 from otel_celery_memory.worker.measuring.in_flight import InFlightSlot
 from otel_celery_memory.worker.measuring.spans import ContainedSpans, span_bytes
 from otel_celery_memory.worker.pipe import RecordSink
-from otel_celery_memory.worker.tracing.allocation_tracer import ContainedTracing
 
 
 class TaskMeasurement:
