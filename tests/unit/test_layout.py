@@ -35,7 +35,7 @@ STANDS_ON = {
         *("worker.tracing", "worker"),
         *("probes", "ipc", "circuit_breaker", "settings", "conventions"),
     ),
-    "worker.tracing": ("worker", "probes", "ipc", "circuit_breaker", "settings"),
+    "worker.tracing": ("worker", "probes", "ipc", "settings"),
     "worker": ("probes", "ipc"),
     "reporter": (
         *("reporter.state", "telemetry", "captures", "probes", "ipc"),
