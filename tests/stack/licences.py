@@ -14,7 +14,10 @@ from tests.stack.go_build import LICENCES, escaped, run, tool_binary
 
 # SPDX ids. Permissive ones, and MPL-2.0, whose copyleft ends at its own files.
 ALLOWED = frozenset(
-    ("0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "ISC", "MIT", "MPL-2.0")
+    (
+        *("0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-2-Clause-Views", "BSD-3-Clause", "CC0-1.0"),
+        *("ISC", "MIT", "MIT-0", "MPL-2.0", "UPL-1.0"),
+    )
 )
 # Not even with a reason.
 NEVER = re.compile(r"^(AGPL|SSPL|BUSL)")

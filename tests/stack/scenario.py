@@ -103,16 +103,23 @@ def _start(stack: Stack, redis_url: str, directory: Path, held: ExitStack) -> Wo
             stack.collector,
             TEST_INSTRUMENT="celery first",
             OTEL_CELERY_MEMORY_FRAMES="3",
+            OTEL_CELERY_MEMORY_CAPTURE_DIRECTORY=str(directory / "captures"),
             **CONTROLLED,
             **traced,
         ),
-        # A service of its own: processes that are recycled all the time excuse much growth.
+        # A service of its own: processes that are recycled all the time excuse much growth. It has
+        # spans and events that get stuck.
         recycled=start(
-            "recycled", stack.collector, "--max-tasks-per-child=1", OTEL_SERVICE_NAME="recycling"
+            "recycled",
+            stack.stuck,
+            "--max-tasks-per-child=1",
+            OTEL_SERVICE_NAME="recycling",
+            TEST_INSTRUMENT="celery first",
+            **traced,
         ),
         pressed=start(
             "pressed",
-            stack.stuck,
+            stack.collector,
             "--max-memory-per-child=4000000",
             prefix=f"prlimit --as={ADDRESS_SPACE_BYTES} --nofile={DESCRIPTORS}",
             TEST_INSTRUMENT="celery first",

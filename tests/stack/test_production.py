@@ -21,7 +21,7 @@ from tests.stack.servers import Stack, running_stack
 
 # What VictoriaLogs adds to an event, or says otherwise.
 OF_THE_STORE = {"_time", "_stream", "_stream_id", "severity_number", "scope.name", "scope.version"}
-# No container and no restart of a reporter whose last words are found late.
+# No worker is killed as a whole, and where memory has no cgroup the kernel counts no OOM kills.
 NOT_IN_THE_SCENARIO = {c.PROCESS_LOST: {c.CGROUP_OOM_KILLS, c.EXIT_RECOVERED}}
 FIRED = tuple(f"{PREFIX}{name}" if name in SLOW else name for name in SHIPPED_ALERTS)
 
@@ -136,7 +136,7 @@ def test_every_event_is_in_victorialogs_with_every_attribute_that_it_was_sent_wi
 @pytest.mark.parametrize("event", c.EVENTS, ids=lambda event: event.name)
 def test_the_scenario_shows_every_attribute_of_every_event(run: Run, event: c.Event) -> None:
     shown = {name for kept in run.of_event(event.name) for name in kept}
-    assert set(event.attributes) - shown == NOT_IN_THE_SCENARIO.get(event, set())
+    assert set(event.attributes) - shown <= NOT_IN_THE_SCENARIO.get(event, set())
 
 
 def test_a_stream_of_events_is_a_worker(run: Run) -> None:

@@ -27,7 +27,7 @@ from typing import Any
 from celery.exceptions import SoftTimeLimitExceeded
 
 from otel_celery_memory.ipc.codec import ABSENT, FINISHED, STARTED, finished_record, frame_of
-from otel_celery_memory.ipc.control_page import IN_FLIGHT_BYTES, IDLE, UNKNOWN
+from otel_celery_memory.ipc.control_page import IDLE, IN_FLIGHT_BYTES, UNKNOWN
 from otel_celery_memory.ipc.records import NO_SPAN, TERMINATED, TaskFinished, TaskStarted
 from otel_celery_memory.probes.own_memory import ProcessProbe
 from otel_celery_memory.worker.measuring.concurrent_runs import ConcurrentRuns, Run, RunStart
