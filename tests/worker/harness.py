@@ -140,8 +140,10 @@ class Worker:
         for pid in children_of(self.pid):
             os.kill(pid, signal.Signals[name])
 
-    def wait_accepted(self, count: int) -> None:
-        """Until its main process has read that this many tasks run; the worker wants `CONTROLLED`.
+    def wait_accepted(self, task: str, count: int = 1) -> None:
+        """Until its main process has read that this many runs of ``task`` have begun.
+
+        The worker wants `CONTROLLED`. By name, as a run whose result is there may still be active.
 
         A worker asked to stop before it has read that throws the job away: it gives the message
         back to the broker though a child runs the task, and waits 30 s for that child, whose
@@ -150,9 +152,10 @@ class Worker:
 
         def active() -> int:
             asked = self.client.control.inspect(destination=[self.node], timeout=1)
-            return len((asked.active() or {}).get(self.node, ()))
+            running = (asked.active() or {}).get(self.node, ())
+            return sum(each["name"] == f"tests.worker.app.{task}" for each in running)
 
-        wait_until(f"{count} tasks run", lambda: active() == count, 20)
+        wait_until(f"{count} runs of {task}", lambda: active() == count, 20)
 
     def in_task(self, name: str) -> bool:
         """Whether a task that leaves a marker has begun."""

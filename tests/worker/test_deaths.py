@@ -143,7 +143,7 @@ def test_a_cold_shutdown_leaves_no_process_and_says_goodbye(
         worker.run("noop")
         # One that has come and has not begun, Celery waits for as in a warm shutdown.
         worker.send("hoard", 600, 0.1)
-        worker.wait_accepted(1)
+        worker.wait_accepted("hoard")
         worker.server.process.send_signal(signal.SIGQUIT)
         worker.server.process.wait(60)
         assert reporters_of(worker.pid) == []

@@ -26,7 +26,7 @@ def test_after_sighup_the_new_worker_is_measured_and_the_old_one_ended_orderly(
             worker.run("noop")
         (former,), children = reporters_of(worker.pid), children_of(worker.pid)
         running = worker.send("sleep", 1)
-        worker.wait_accepted(1)
+        worker.wait_accepted("sleep")
 
         os.kill(worker.pid, signal.SIGHUP)
         wait_until("the new one is ready", lambda: worker.log().count("w@test ready") == 2, 30)

@@ -24,7 +24,8 @@ def test_terminated_tasks_are_no_losses_however_long_another_ignores_the_shutdow
         # waited for until then, and only afterwards Celery sends its signal.
         for task, seconds in (("sleep", 1), ("sleep", 60), ("stubborn", 6)):
             worker.send(task, seconds)
-        worker.wait_accepted(3)
+        worker.wait_accepted("sleep", 2)
+        worker.wait_accepted("stubborn")
         wait_until("it is stubborn", lambda: worker.in_task("stubborn"), 10)
         worker.server.process.send_signal(signal.SIGQUIT)
         worker.server.process.wait(60)
