@@ -34,10 +34,9 @@ from otel_celery_memory.probes.sites import SiteFilter, sign_generated_code
 from otel_celery_memory.probes.tracemalloc_session import TracemallocSession
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.measuring.concurrent_runs import ConcurrentRuns
-from otel_celery_memory.worker.measuring.contained_tracing import ContainedTracing
 from otel_celery_memory.worker.measuring.in_flight import InFlightSlot, open_in_flight_slot
 from otel_celery_memory.worker.measuring.spans import ContainedSpans, TaskSpans
-from otel_celery_memory.worker.measuring.task_measurement import TaskMeasurement
+from otel_celery_memory.worker.measuring.task_measurement import ContainedTracing, TaskMeasurement
 from otel_celery_memory.worker.measuring.time_limits import SoftLimit, TimeLimits
 from otel_celery_memory.worker.pipe import RecordSink
 from otel_celery_memory.worker.tracing.allocation_tracer import AllocationTracer

@@ -10,9 +10,8 @@ from otel_celery_memory.circuit_breaker import PartSwitches
 from otel_celery_memory.ipc.records import TaskFinished, TaskStarted
 from otel_celery_memory.probes.tracemalloc_session import TracemallocSession
 from otel_celery_memory.worker.measuring.concurrent_runs import ConcurrentRuns
-from otel_celery_memory.worker.measuring.contained_tracing import ContainedTracing
 from otel_celery_memory.worker.measuring.spans import ContainedSpans, TaskSpans
-from otel_celery_memory.worker.measuring.task_measurement import TaskMeasurement
+from otel_celery_memory.worker.measuring.task_measurement import ContainedTracing, TaskMeasurement
 from tests.unit.fakes import FakeMemory, FakeTracer, ListSink
 
 

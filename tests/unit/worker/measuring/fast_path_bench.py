@@ -12,10 +12,9 @@ from otel_celery_memory.ipc.records import Record, TaskFinished
 from otel_celery_memory.probes.own_memory import PAGE_BYTES
 from otel_celery_memory.probes.tracemalloc_session import TracemallocSession
 from otel_celery_memory.worker.measuring.concurrent_runs import ConcurrentRuns
-from otel_celery_memory.worker.measuring.contained_tracing import ContainedTracing
 from otel_celery_memory.worker.measuring.in_flight import InFlightSlot
 from otel_celery_memory.worker.measuring.spans import ContainedSpans, TaskSpans
-from otel_celery_memory.worker.measuring.task_measurement import TaskMeasurement
+from otel_celery_memory.worker.measuring.task_measurement import ContainedTracing, TaskMeasurement
 from otel_celery_memory.worker.pipe import PipeWriter
 from tests.unit.fakes import FakeMemory, FakeTracer
 from tests.unit.worker.bench import task_of
