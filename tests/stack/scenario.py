@@ -49,13 +49,14 @@ class Told:
 
 @dataclass(frozen=True)
 class Workers:
-    """Five workers, each with a fate of its own."""
+    """Six workers, each with a fate of its own."""
 
     leaky: Worker
     recycled: Worker
     pressed: Worker
     silent: Worker
     refused: Worker
+    stuck: Worker
 
 
 def played(stack: Stack, redis_url: str, directory: Path, wanted: set[str]) -> Told:
@@ -107,15 +108,9 @@ def _start(stack: Stack, redis_url: str, directory: Path, held: ExitStack) -> Wo
             **CONTROLLED,
             **traced,
         ),
-        # A service of its own: processes that are recycled all the time excuse much growth. It has
-        # spans and events that get stuck.
+        # A service of its own: processes that are recycled all the time excuse much growth.
         recycled=start(
-            "recycled",
-            stack.stuck,
-            "--max-tasks-per-child=1",
-            OTEL_SERVICE_NAME="recycling",
-            TEST_INSTRUMENT="celery first",
-            **traced,
+            "recycled", stack.collector, "--max-tasks-per-child=1", OTEL_SERVICE_NAME="recycling"
         ),
         pressed=start(
             "pressed",
@@ -128,6 +123,8 @@ def _start(stack: Stack, redis_url: str, directory: Path, held: ExitStack) -> Wo
         # Its reporter is stopped until the silence is noticed, and must not be replaced before.
         silent=start("silent", stack.collector, TEST_HANG_S="86400"),
         refused=start("refused", stack.refusing),
+        # Its spans and events come no further than the Collector.
+        stuck=start("stuck", stack.stuck, TEST_INSTRUMENT="celery first", **traced),
     )
 
 
@@ -172,6 +169,7 @@ def _send(workers: Workers, turn: int) -> None:
     for _ in range(4):
         workers.leaky.send("keep", MIB, expires=60)
     workers.leaky.send("noop", expires=60)
+    workers.stuck.send("keep", 1024, expires=60)
     for _ in range(2):
         workers.recycled.send("noop", expires=5)
     if turn % 5 == 0:
