@@ -79,6 +79,7 @@ def test_a_line_that_leaks_is_named_where_each_child_runs_one_task(
             event
             for event in sites(receiver)
             if event.attributes["celery.memory.site.window"] == "first_run"
+            and event.attributes["code.file.path"] == str(APP)
             and event.attributes["code.line.number"] == line_of("leaks in churn_and_keep")
         ]
 
