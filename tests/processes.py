@@ -19,6 +19,8 @@ T = TypeVar("T")
 LOOPBACK = "127.0.0.1"
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
+QUERY_TIMEOUT_S = 60.0
+"""Of a store of hundreds of thousands of series, on a machine that does other things as well."""
 POLL_S = 0.05
 _PATIENCE_S = 60.0
 """Nobody gives up before: with many tests on a busy machine a second may last twenty."""
@@ -50,7 +52,7 @@ class Server:
         A refusal of what was asked (HTTP 4xx and 5xx) is told with its text.
         """
         try:
-            return get(url)
+            return get(url, QUERY_TIMEOUT_S)
         except HTTPError as error:
             refusal = error.read().decode(errors="replace")
             raise ComponentError(f"{self.name} refuses {url}: {error}: {refusal}") from None
@@ -106,9 +108,9 @@ def _bound(sock: socket.socket) -> int:
     return int(sock.getsockname()[1])
 
 
-def get(url: str) -> str:
-    """The body of ``url``; `OSError` where it does not answer with success."""
-    with _opener.open(url, timeout=5) as response:
+def get(url: str, timeout_s: float = 5) -> str:
+    """The body of ``url``; `OSError` where it does not answer with success in time."""
+    with _opener.open(url, timeout=timeout_s) as response:
         body: bytes = response.read()
     return body.decode()
 
