@@ -182,5 +182,5 @@ def _text(value: object) -> str:
 
 
 def _same_number(text: str) -> str:
-    """A fraction as Python writes it: how many digits and which exponent is the store's to choose."""
+    """A fraction as Python writes it; the store may choose other digits and exponents."""
     return str(float(text)) if _FRACTION.fullmatch(text) else text
