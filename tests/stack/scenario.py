@@ -176,9 +176,7 @@ def _send(workers: Workers, turn: int) -> None:
         workers.leaky.send("free", 64 * MIB, expires=60)
         workers.refused.send("noop", expires=60)
     if _used(workers.pressed) < 0.93:
-        # In flight when the reporter sees it, and gone before the next one: a queue of these would
-        # fill the address space, which ends the worker.
-        workers.pressed.send("keep_and_stay", 5 * MIB, 0.8, expires=60)
+        workers.pressed.send("keep", 5 * MIB, expires=60)
     if turn % 10 == 5:
         workers.pressed.send("hold_files", int(DESCRIPTORS * 0.85), expires=60)
 

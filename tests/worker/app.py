@@ -243,13 +243,6 @@ def close_descriptors() -> None:
     os.closerange(800, 1024)
 
 
-@app.task
-def keep_and_stay(size_bytes: int, seconds: float) -> None:
-    """Keeps memory for good, and is in flight a while longer."""
-    KEPT.append(bytearray(size_bytes))
-    time.sleep(seconds)
-
-
 def _instrument_opentelemetry(**_: Any) -> None:
     from opentelemetry import trace
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
