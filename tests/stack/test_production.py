@@ -23,9 +23,9 @@ from tests.stack.servers import Stack, running_stack
 
 # What VictoriaLogs adds to an event, or says otherwise.
 OF_THE_STORE = {"_time", "_stream", "_stream_id", "severity_number", "scope.name", "scope.version"}
-# No worker is killed as a whole, and where memory has no cgroup the kernel counts no OOM kills. What
-# takes the last of the address space is over before the reporter sees it: one that stays would end
-# the worker. tests/worker/test_pressure.py has pressure with its task.
+# No worker is killed as a whole, and where memory has no cgroup the kernel counts no OOM kills. The
+# task that takes the last of the address space is over before the reporter sees it: one that stays
+# would end the worker. tests/worker/test_pressure.py has pressure with its task.
 NOT_IN_THE_SCENARIO = {
     c.PROCESS_LOST: {c.CGROUP_OOM_KILLS, c.EXIT_RECOVERED},
     c.PRESSURE: {c.TASK_NAME, c.TASK_ID, c.TASK_AGE, c.SPAN_RSS_START},
