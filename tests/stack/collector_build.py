@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.processes import ComponentError, require
-from tests.stack.go_build import BUILD_FLAGS, build_key, cache_directory, fetch, locked, run
+from tests.stack.go_build import BUILD_FLAGS, build_key, cache_directory, fetch, made_once, run
 
 MANIFEST = Path(__file__).parents[2] / "collector-config" / "builder.yaml"
 OCB = "go.opentelemetry.io/collector/cmd/builder"
@@ -69,17 +69,15 @@ def collector_binary() -> Path:
     go = require("go", "Go's toolchain, 1.25 or newer")
     manifest = Manifest.read()
     key = build_key(go, manifest.text, manifest.go_mod())
-    cache = cache_directory()
-    binary = cache / f"{manifest.name}-{manifest.release}-{key}"
-    if not binary.exists():
-        with locked(cache / "lock"):
-            if not binary.exists():  # else somebody else built it while we waited
-                _build(go, manifest, binary)
-    return binary
+    name = f"{manifest.name}-{manifest.release}-{key}"
+    return made_once(name, lambda binary: _build(go, manifest, binary))
 
 
 def builder_binary() -> Path:
-    """The path of ocb, of the Collector's release, which writes the program to compile."""
+    """The path of ocb, of the Collector's release, which writes the program to compile.
+
+    Not by `made_once`: the Collector's build, which holds that lock, asks for it.
+    """
     go = require("go", "Go's toolchain, 1.25 or newer")
     release = Manifest.read().release
     binary = cache_directory() / f"ocb-{release}-{build_key(go, OCB, release)}"

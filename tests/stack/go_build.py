@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,12 +63,17 @@ def tool_binary(tool: Tool) -> Path:
     go = require("go", "Go's toolchain, 1.26 or newer")
     texts = [path.read_text(encoding="utf-8") for path in tool.sources()]
     key = build_key(go, *texts, tool.package)
-    binary = cache_directory() / f"{tool.name}-{key}"
-    if not binary.exists():
-        with locked(cache_directory() / "lock"):
-            if not binary.exists():  # else somebody else built it while we waited
-                _build(go, tool, binary)
-    return binary
+    return made_once(f"{tool.name}-{key}", lambda binary: _build(go, tool, binary))
+
+
+def made_once(name: str, make: Callable[[Path], None], lock: str = "lock") -> Path:
+    """The path of ``name`` in the cache, made now unless it is there; one at a time."""
+    path = cache_directory() / name
+    if not path.exists():
+        with locked(cache_directory() / lock):
+            if not path.exists():  # else somebody else made it while we waited
+                make(path)
+    return path
 
 
 def _build(go: str, tool: Tool, binary: Path) -> None:

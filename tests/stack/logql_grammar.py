@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.processes import ComponentError, require
-from tests.stack.go_build import cache_directory, locked
+from tests.stack.go_build import made_once
 from tests.stack.licences import ALLOWED
 
 SOURCES = Path(__file__).parent / "logql"
@@ -110,12 +110,7 @@ def grammar() -> Path:
     """The directory of the parser, installed now unless it is in the cache."""
     sources = sorted(each for each in SOURCES.iterdir() if each.is_file())
     key = hashlib.sha256(b"\0".join(each.read_bytes() for each in sources)).hexdigest()[:16]
-    place = cache_directory() / f"logql-{key}"
-    if not place.exists():
-        with locked(cache_directory() / "logql.lock"):
-            if not place.exists():  # else somebody else installed it while we waited
-                _install(sources, place)
-    return place
+    return made_once(f"logql-{key}", lambda place: _install(sources, place), lock="logql.lock")
 
 
 def refused_licences(directory: Path) -> list[str]:

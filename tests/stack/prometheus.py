@@ -16,7 +16,7 @@ from tests.stack.go_build import PROMETHEUS, tool_binary
 
 CONFIG = Path(__file__).parents[2] / "deploy" / "prometheus.yml"
 RULES = Path(__file__).parents[2] / "grafana" / "alerts"
-QUERY_TIMEOUT_S = 20.0
+SERIES_TIMEOUT_S = 20.0
 NOBODY = f"{LOOPBACK}:9"
 
 
@@ -68,7 +68,7 @@ class Prometheus:
         )
         return [each["labels"] for series in answer["data"] for each in series["exemplars"]]
 
-    def wait_for(self, promql: str, timeout_s: float = QUERY_TIMEOUT_S) -> list[Sample]:
+    def wait_for(self, promql: str, timeout_s: float = SERIES_TIMEOUT_S) -> list[Sample]:
         """The series that ``promql`` selects, as soon as there is one."""
         return wait_until(f"a series {promql}", lambda: self.query(promql), timeout_s)
 
