@@ -1,14 +1,22 @@
-"""Descriptors with high numbers, and a write that never waits for a greenlet.
+"""Descriptors that stay ours: high numbers, a mark on each open file, a write that never waits.
 
-A task may close descriptors that it does not own (``os.closerange``, a double close) and open a
-socket that gets the same number, since the kernel hands out the lowest free one. We would then
-write into the task's socket. Under a high number that does not happen. Checking before each write
-(``fstat``) would cost as much as the write.
+A task may close descriptors that it does not own (``os.closerange``, a double close, ``dup2``) and
+open a file that gets the same number. We would then read, write or close the task's file. A high
+number makes that rare, but the kernel hands out the lowest free number, so after some 900 opened
+files it is not out of reach. So the open file itself is marked, and the mark is read before every
+use.
+
+The mark is the number of the signal for asynchronous I/O (``F_SETSIG``), which belongs to the open
+file and not to the number. It has no effect unless somebody also asks for such signals
+(``O_ASYNC``). Reading it takes 0.25 us; ``fstat`` 1.7 us. Where there are no marks, device and
+inode are compared.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+from pathlib import Path
 
 try:
     import fcntl
@@ -22,11 +30,68 @@ except ImportError:  # Windows
 
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["moved_high", "write"]
+__all__ = ["OwnedFile", "find_marked", "moved_high", "write"]
 
 _LOWEST = 900
 _MARGIN = 100
 _ABOVE_STANDARD = 3
+_F_SETSIG = getattr(fcntl, "F_SETSIG", 0)
+_F_GETSIG = getattr(fcntl, "F_GETSIG", 0)
+
+STATM, CLEAR_REFS, STATUS, PIPE_IN, PIPE_OUT, CONTROL_PAGE, STATUS_PAGE, JOURNAL = range(63, 55, -1)
+"""A mark for each of our files: one of ours must not be taken for another one either. Real-time
+signals from the upper end, which nobody uses by default."""
+
+
+class OwnedFile:
+    """A descriptor of ours that a task may have closed or replaced at any moment.
+
+    Call `is_ours` before each use. A descriptor that is not ours any more is never closed by us.
+    """
+
+    __slots__ = ("_identity", "_mark", "fd")
+
+    def __init__(self, fd: int, mark: int) -> None:
+        """Take over an open descriptor, and mark its open file (of all who share it)."""
+        self.fd = fd
+        self._mark = mark
+        self._identity: tuple[int, int] | None = None
+        try:
+            fcntl.fcntl(fd, _F_SETSIG, mark)
+            marked = fcntl.fcntl(fd, _F_GETSIG) == mark
+        except (OSError, AttributeError):
+            marked = False
+        if not marked:
+            self._identity = _identity(fd)
+
+    def is_ours(self) -> bool:
+        """Whether the number still belongs to the file that we opened."""
+        try:
+            if self._identity is None:
+                return fcntl.fcntl(self.fd, _F_GETSIG) == self._mark
+            return _identity(self.fd) == self._identity
+        except (OSError, ValueError):  # closed, or -1
+            return False
+
+    def close(self) -> None:
+        """Close it if it is ours, once."""
+        if self.fd >= 0 and self.is_ours():
+            with contextlib.suppress(OSError):
+                os.close(self.fd)
+        self.fd = -1
+
+
+def find_marked(mark: int, directory: Path = Path("/proc/self/fd")) -> int | None:
+    """Another descriptor of this process whose open file has this mark, if there is one."""
+    try:
+        numbers = [int(name) for name in os.listdir(directory)]  # noqa: PTH208
+    except OSError:
+        return None
+    for fd in numbers:
+        with contextlib.suppress(OSError, AttributeError):
+            if fcntl.fcntl(fd, _F_GETSIG) == mark:
+                return fd
+    return None
 
 
 def moved_high(fd: int) -> int:
@@ -46,3 +111,8 @@ def moved_high(fd: int) -> int:
         return fd
     os.close(fd)
     return high
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    found = os.fstat(fd)
+    return found.st_dev, found.st_ino

@@ -1,4 +1,4 @@
-"""Descriptors are moved to numbers that nobody else gets."""
+"""Descriptors are moved to high numbers, and known as ours whoever has the number by now."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from otel_celery_memory.probes import descriptors
-from otel_celery_memory.probes.descriptors import moved_high
+from otel_celery_memory.probes.descriptors import OwnedFile, find_marked, moved_high
 
 
 @contextmanager
@@ -80,3 +81,65 @@ def test_where_the_platform_cannot_move_it_it_stays(
     monkeypatch.setattr(descriptors, "fcntl", None)
     assert moved_high(fd) == fd
     os.close(fd)
+
+
+@pytest.fixture(params=["by its mark", "by device and inode"])
+def owned(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[OwnedFile]:
+    """A file of ours; for systems without marks, too."""
+    if request.param == "by device and inode":
+        monkeypatch.setattr(descriptors, "_F_GETSIG", -1)
+    owned = OwnedFile(os.open("/proc/self/statm", os.O_RDONLY), descriptors.STATM)
+    yield owned
+    owned.close()
+
+
+def test_an_open_file_of_ours_is_known(owned: OwnedFile) -> None:
+    assert owned.is_ours()
+
+
+def test_a_closed_one_is_not_ours(owned: OwnedFile) -> None:
+    os.close(owned.fd)
+    assert not owned.is_ours()
+
+
+def test_a_number_that_a_user_s_file_has_by_now_is_not_ours_and_is_not_closed_by_us(
+    owned: OwnedFile, tmp_path: Path
+) -> None:
+    with (tmp_path / "user").open("wb") as file:
+        number = owned.fd
+        os.dup2(file.fileno(), number)
+        assert not owned.is_ours()
+        owned.close()
+        assert os.fstat(number).st_ino == os.fstat(file.fileno()).st_ino
+        os.close(number)
+
+
+def test_another_file_of_ours_under_the_number_is_not_taken_for_it(owned: OwnedFile) -> None:
+    other = OwnedFile(os.open("/proc/self/clear_refs", os.O_WRONLY), descriptors.CLEAR_REFS)
+    os.dup2(other.fd, owned.fd)
+    assert not owned.is_ours()
+    os.close(owned.fd)
+    other.close()
+
+
+def test_it_is_closed_once_and_is_nobody_s_afterwards(owned: OwnedFile) -> None:
+    number = owned.fd
+    owned.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(number)
+    assert not owned.is_ours()
+    owned.close()
+
+
+def test_a_second_descriptor_of_a_marked_file_is_found_when_the_first_is_closed() -> None:
+    owned = OwnedFile(os.memfd_create("page"), descriptors.STATUS_PAGE)
+    assert find_marked(descriptors.STATUS_PAGE) == owned.fd
+    second = os.dup(owned.fd)
+    owned.close()
+    assert find_marked(descriptors.STATUS_PAGE) == second
+    os.close(second)
+    assert find_marked(descriptors.STATUS_PAGE) is None
+
+
+def test_where_descriptors_cannot_be_listed_none_is_found(tmp_path: Path) -> None:
+    assert find_marked(descriptors.STATUS_PAGE, tmp_path / "gone") is None
