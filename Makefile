@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 REQUIRE_BROKERS := $(if $(CI),--require-brokers,)
-FAST := tests/unit tests/telemetry tests/grafana tests/semconv
+# Of its own, as it has pandas; one for each CPython that it is run with.
+TRUTH = .venv-truth-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+FAST := tests/unit tests/truth tests/telemetry tests/grafana tests/semconv
 # More processes than cores, as most of what takes long is waiting for a worker. A test at a time:
 # tests/worker comes first, and what computes fills the gaps.
 PROCESSES ?= 6
@@ -12,7 +14,7 @@ PROCESSES ?= 6
 export PYTHONDONTWRITEBYTECODE :=
 SPREAD = --numprocesses=$(PROCESSES) --dist=load --maxschedchunk=1 --durations=10
 
-.PHONY: demo test test-long unit stack tools pictures bench instructions soak lint types check-docs docs dashboards semconv \
+.PHONY: demo test test-long unit stack tools pictures bench instructions soak truth lint types check-docs docs dashboards semconv \
   lowest matrix clean
 
 demo: $(STAMP)  ## The main job on embedded defaults, about 30 seconds
@@ -48,6 +50,10 @@ soak: $(STAMP)  ## 100,000 tasks under kills, outages and full pipes; ARGS="--ta
 	$(BIN)/python -m soak $(ARGS)
 	$(BIN)/python -m soak.frames
 
+truth:  ## What a person would conclude from real workers, case by case; PYTHON=python3.13 for another
+	@$(MAKE) --no-print-directory $(TRUTH)/installed
+	$(TRUTH)/bin/python -m tests.truth $(ARGS)
+
 lint: $(STAMP)  ## ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -81,6 +87,11 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
+.venv-truth-%/installed: pyproject.toml
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[truth]'
+	@touch $@
+
 .venv-lowest/installed: pyproject.toml constraints-lowest.txt
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check \
@@ -88,4 +99,4 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-lowest
+	rm -rf $(VENV) .venv-lowest .venv-truth-*

@@ -1,0 +1,1 @@
+"""What a person concludes from the numbers of a real worker, held against what is true."""

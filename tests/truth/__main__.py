@@ -1,0 +1,121 @@
+"""``make truth``: every case in a real worker, and a table of what a person would conclude."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
+
+from tests.redis_server import running_redis
+from tests.truth.case import Shape, shapes
+from tests.truth.conclusions import Conclusion, Seen, conclude
+from tests.truth.worker_run import run_case
+from tests.worker.harness import Broker
+
+
+def main() -> int:
+    """The number of cases that a person would be wrong about, as an exit code of 0 or 1."""
+    parser = argparse.ArgumentParser(prog="make truth")
+    parser.add_argument("--case", default="", help="only those whose name or module has this")
+    parser.add_argument("--together", type=int, default=5, help="cases at once; each mostly waits")
+    parser.add_argument("--save", type=Path, help="a directory for what each worker answered")
+    parser.add_argument("--list", action="store_true", help="names alone")
+    options = parser.parse_args()
+    chosen = [s for s in shapes() if options.case in f"{s.case.name} {s.module}"]
+    missing = [s for s in chosen if not all(map(find_spec, s.case.needs))]
+    chosen = [s for s in chosen if s not in missing]
+    if options.list:
+        print("\n".join(shape.case.name for shape in chosen))
+        return 0
+    for shape in missing:
+        print(f"not run: {shape.case.name}, which needs {', '.join(shape.case.needs)}")
+    began_s = time.monotonic()
+    with tempfile.TemporaryDirectory() as directory, running_redis(Path(directory)) as url:
+
+        def run(numbered: tuple[int, Shape]) -> Conclusion | str:
+            number, shape = numbered
+            own = Path(directory, str(number))
+            own.mkdir()
+            try:
+                seen = run_case(shape, Broker.redis(url), own)
+            except Exception as error:  # one that breaks is told, and the others go on
+                return f"{shape.case.name}: {type(error).__name__}: {error}"
+            concluded = conclude(shape, seen)
+            if options.save:
+                options.save.mkdir(parents=True, exist_ok=True)
+                text = report(concluded, seen)
+                (options.save / f"{shape.case.name.replace(' ', '-')}.txt").write_text(text)
+            print(row(concluded, seen), flush=True)
+            return concluded
+
+        with ThreadPoolExecutor(options.together) as threads:
+            results = list(threads.map(run, enumerate(chosen)))
+    broken = [result for result in results if isinstance(result, str)]
+    concluded = [result for result in results if not isinstance(result, str)]
+    right = sum(each.right for each in concluded)
+    print("\n".join(["", table(concluded), *broken, ""]))
+    print(
+        f"{right} of {len(results)} right, {sum(bool(each.accused) for each in concluded)} accuse "
+        f"somebody innocent; Python {sys.version.split()[0]}, "
+        f"{(time.monotonic() - began_s) / 60:.1f} minutes, {options.together} at once"
+    )
+    return 0 if right == len(results) else 1
+
+
+def answer(shape: Shape) -> str:
+    """The right answer, for people."""
+    return " ".join([shape.case.leaks or "nobody", " or ".join(shape.lines)]).strip()
+
+
+def row(concluded: Conclusion, seen: Seen) -> str:
+    """One case as soon as it is over."""
+    return (
+        f"{'right' if concluded.right else 'WRONG'}  {concluded.shape.case.name}: "
+        f"{sum(seen.runs.values()):,} runs in {seen.seconds:.0f} s, "
+        f"processes grew {seen.grown_bytes_per_minute / 1024:,.0f} KiB a minute"
+    )
+
+
+def table(concluded: Sequence[Conclusion]) -> str:
+    """All cases in columns."""
+    heads = ("case", "right answer", "inspect", "telemetry", "", "accused", "spent")
+    rows = [heads]
+    for each in concluded:
+        accused = sorted({f"{claim.task} {claim.line}".strip() for claim in each.accused})
+        rows.append(
+            (
+                each.shape.case.name,
+                answer(each.shape),
+                _marked(each.inspect.text, each.inspect.is_right(each.shape)),
+                _marked(each.telemetry.text, each.telemetry.is_right(each.shape)),
+                "right" if each.right else "WRONG",
+                ", ".join(accused[:2]) + (f" and {len(accused) - 2} more" if accused[2:] else ""),
+                "-" if each.spent is None else f"{each.spent:.2%}",
+            )
+        )
+    widths = [max(len(line[i]) for line in rows) for i in range(len(heads))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in rows
+    )
+
+
+def report(concluded: Conclusion, seen: Seen) -> str:
+    """What led to the conclusion: the answer of `inspect memory`, and who was accused."""
+    accused = "\n".join(f"  {claim.text}" for claim in concluded.accused) or "  nobody"
+    return (
+        f"{row(concluded, seen)}\n{table([concluded])}\n\naccused:\n{accused}\n\n{seen.inspected}\n"
+    )
+
+
+def _marked(text: str, right: bool) -> str:
+    return text if right else f"! {text}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

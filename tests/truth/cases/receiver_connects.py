@@ -1,0 +1,26 @@
+"""A receiver opens a connection to the broker before each task and keeps it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import signals
+
+from tests.truth.app import app, receiver
+from tests.truth.case import ANY, Case
+
+_connections: list[Any] = []
+CASES = (Case("a receiver that connects", ANY, {"multiply": 1}),)
+
+
+@receiver(signals.task_prerun)
+def _watch(**_: Any) -> None:
+    connection = app.connection_for_write()
+    connection.default_channel.client.ping()  # the line
+    _connections.append(connection)
+
+
+@app.task
+def multiply(number: int) -> int:
+    """Is healthy."""
+    return number * 2

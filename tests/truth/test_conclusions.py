@@ -1,0 +1,206 @@
+"""What a person concludes, from answers and telemetry that are made up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import otel_celery_memory
+from demo.receiver import Event, Point
+from otel_celery_memory import conventions as c
+from tests.truth.case import ANY, Case, Shape, shapes
+from tests.truth.conclusions import (
+    RETAINED,
+    Seen,
+    Told,
+    alerting,
+    conclude,
+    place,
+    retained_by_task,
+    size_of,
+    tables_of,
+)
+
+BEGAN_NS, HALF_NS, ENDED_NS = 0, 60 * 10**9, 120 * 10**9
+INSPECTED = """\
+tracing budget: 0.09 s of 1.7 s of task time in ten minutes, 0 runs aborted
+
+process  pid    RSS       task
+main     10689  60.7 MiB  -
+
+task          runs   retained/run  traced runs  traced/run
+shop.publish  1,200  5.0 KiB       10           6.3 KiB
+shop.healthy  800    0 B           3            1.1 KiB
+
+site         left/run  a minute  runs  of        task
+a/feed.py:7  5.1 KiB   3.0 MiB   8     complete  shop.publish
+b/lib.py:44  80 B      -         8     partial   shop.publish
+... and 3 more"""
+
+
+def shape(leaks: str | None = "publish", **options: Any) -> Shape:
+    lines = ("feed.py:7",) if leaks else ()
+    return Shape(Case("a case", leaks, {"publish": 10}, **options), "shop", lines)
+
+
+def point(metric: str, value: float, at_ns: int, count: int = 0, **attributes: str) -> Point:
+    named = {key.replace("_", "."): text for key, text in attributes.items()}
+    return Point(metric, "By", {}, named, 0, at_ns, value, count)
+
+
+def retained(task: str, value: float, at_ns: int, count: int, direction: str = c.GROW) -> Point:
+    given = {c.TASK_NAME: f"shop.{task}", c.DIRECTION: direction}
+    return replace(point(RETAINED[0], value, at_ns, count), attributes=given)
+
+
+def measured(task: str, runs: int, at_ns: int) -> Point:
+    return replace(point(c.MEASURED.name, runs, at_ns), attributes={c.TASK_NAME: f"shop.{task}"})
+
+
+def site(rank: int, task: str, line: str, rate: int | None, at_ns: int = ENDED_NS) -> Event:
+    attributes = {
+        c.SITE_RANK: rank,
+        c.SITE_NAME: line,
+        c.SITE_SIZE: 500,
+        c.SITE_RUNS: 4,
+        c.TASK_NAME: f"shop.{task}",
+        c.CODE_FILE: f"/srv/{line.partition(':')[0]}",
+        **({} if rate is None else {c.SITE_RATE: rate}),
+    }
+    return Event(c.ALLOCATION_SITE.name, "INFO", "", at_ns, {}, attributes)
+
+
+TRUE_POINTS = (
+    retained("publish", 1e6, HALF_NS, 100),
+    retained("publish", 2e6, ENDED_NS, 200),
+    measured("publish", 600, HALF_NS),
+    measured("publish", 1200, ENDED_NS),
+)
+TRUE = Seen(
+    INSPECTED,
+    TRUE_POINTS,
+    (site(1, "publish", "a/feed.py:7", 3 << 20),),
+    {"shop.publish": 1200},
+    120.0,
+    BEGAN_NS,
+    ENDED_NS,
+    3e6,
+)
+
+
+def test_tables_are_read_by_their_headings() -> None:
+    tables = tables_of(INSPECTED)
+    assert list(tables) == ["process", "task", "site"]
+    assert tables["task"][0]["retained/run"] == "5.0 KiB"
+    assert tables["site"][1]["a minute"] == "-"
+    assert len(tables["site"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("0 B", 0), ("1.5 KiB", 1536), ("-2.0 MiB", -(2 << 20)), ("-", None)]
+)
+def test_a_size_for_people_is_read_back(text: str, size: float | None) -> None:
+    assert size_of(text) == size
+
+
+def test_the_right_task_and_line_are_right_wherever_their_file_is() -> None:
+    concluded = conclude(shape(), TRUE)
+    assert concluded.inspect == concluded.telemetry == Told("publish", "feed.py:7")
+    assert concluded.accused == ()
+    assert concluded.right
+    assert place("/srv/a/feed.py:7") == "feed.py:7"
+
+
+def test_whoever_comes_before_the_leak_is_concluded_instead() -> None:
+    events = (
+        site(1, "publish", "b/lib.py:44", 9 << 20),
+        site(2, "publish", "a/feed.py:7", 3 << 20),
+    )
+    concluded = conclude(shape(), replace(TRUE, events=events))
+    assert concluded.telemetry == Told("publish", "lib.py:44")
+    assert not concluded.right
+
+
+def test_the_last_ranking_counts_for_the_line_and_all_of_them_for_accusations() -> None:
+    former = site(1, "healthy", "c/json.py:3", 1 << 20, HALF_NS)
+    concluded = conclude(shape(), replace(TRUE, events=(former, *TRUE.events)))
+    assert concluded.telemetry == Told("publish", "feed.py:7")
+    assert [claim.text for claim in concluded.accused] == [
+        "event: healthy json.py:3, 1,024.0 KiB a minute"
+    ]
+
+
+def test_a_claim_within_a_hundredth_of_the_growth_accuses_nobody() -> None:
+    events = (*TRUE.events, site(2, "healthy", "c/json.py:3", 29_000))
+    assert conclude(shape(), replace(TRUE, events=events)).right
+    flat = replace(TRUE, events=events, grown_bytes_per_minute=0.0)
+    assert not conclude(shape(), flat).right
+
+
+def test_a_row_without_a_rate_claims_what_was_left_in_all_that_was_seen() -> None:
+    event = site(1, "healthy", "c/json.py:3", None)
+    flat = replace(TRUE, events=(event,), grown_bytes_per_minute=0.0)
+    # 4 parts of 500 B in two minutes are less than what is allowed.
+    assert conclude(shape(), flat).accused == ()
+    much = replace(event, attributes={**event.attributes, c.SITE_SIZE: 5_000})
+    (claim,) = conclude(shape(), replace(flat, events=(much,))).accused
+    assert claim.bytes_per_minute == 10_000
+
+
+def test_a_line_of_ours_is_an_accusation_whosoever_task_it_is() -> None:
+    ours = f"{otel_celery_memory.__path__[0]}/worker/pipe.py"
+    event = site(1, "publish", "worker/pipe.py:9", 9 << 20)
+    event = replace(event, attributes={**event.attributes, c.CODE_FILE: ours})
+    assert [claim.ours for claim in conclude(shape(), replace(TRUE, events=(event,))).accused] == [
+        True
+    ]
+
+
+def test_nobody_is_right_where_nobody_leaks_and_nothing_is_claimed() -> None:
+    nothing = replace(TRUE, inspected="", events=(), points=())
+    assert conclude(shape(None), nothing).right
+    assert not conclude(shape(), nothing).right
+    assert not conclude(shape(None), TRUE).right
+
+
+def test_a_receiver_that_leaks_accuses_no_task_by_its_line() -> None:
+    other = replace(TRUE, events=(site(1, "healthy", "a/feed.py:7", 3 << 20),))
+    assert conclude(shape(ANY), other).right
+
+
+def test_a_second_leak_is_no_accusation() -> None:
+    both = replace(TRUE, events=(*TRUE.events, site(2, "note", "a/feed.py:9", 1 << 20)))
+    assert conclude(shape(also=("note",)), both).right
+    assert not conclude(shape(), both).right
+
+
+def test_growth_is_that_of_the_second_half_of_each_sampled_run_times_all_runs() -> None:
+    shrunk = retained("publish", 2e5, ENDED_NS, 10, c.SHRINK)
+    (claim,) = retained_by_task((*TRUE_POINTS, shrunk), BEGAN_NS, ENDED_NS)
+    assert claim.bytes_per_minute == pytest.approx(8e5 / 110 * 600)
+
+
+def test_what_grew_before_half_time_is_no_claim() -> None:
+    full = retained("cache", 64e6, HALF_NS, 100), retained("cache", 64e6, ENDED_NS, 200)
+    runs = measured("cache", 100, HALF_NS), measured("cache", 200, ENDED_NS)
+    assert [c.bytes_per_minute for c in retained_by_task((*full, *runs), BEGAN_NS, ENDED_NS)] == [0]
+
+
+def test_the_alert_is_for_what_grows_much_and_by_much_a_run() -> None:
+    assert alerting(TRUE_POINTS, BEGAN_NS, ENDED_NS) == []
+    much = (retained("publish", 20e6, ENDED_NS, 200), *TRUE_POINTS[2:])
+    (claim,) = alerting(much, BEGAN_NS, ENDED_NS)
+    assert (claim.task, claim.bytes_per_minute) == ("publish", 60e6)
+
+
+def test_every_case_names_a_task_that_it_runs_and_lines_where_they_can_be_told() -> None:
+    found = shapes()
+    assert len({each.case.name for each in found}) == len(found) > 30
+    for each in found:
+        assert each.case.leaks in (None, ANY, *each.case.rates), each
+        assert bool(each.lines) == (each.case.leaks is not None and each.case.has_line), each
+        directory = Path(__file__).parent / "cases"
+        assert all((directory / line.partition(":")[0]).exists() for line in each.lines)

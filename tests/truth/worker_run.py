@@ -1,0 +1,147 @@
+"""Runs one case in a real worker, at its rates, and brings back what was shown and what is true."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+
+from demo.receiver import Receiver
+from tests.processes import Server, running, wait_until
+from tests.truth.case import Shape
+from tests.truth.conclusions import Seen
+from tests.worker.harness import Broker, children_of, worker_environ
+
+_TICK_S = 0.1
+_LOOK_S = 2.0
+_BACKLOG_S = 2.0
+"""No more messages wait than the rates send in this time: a busy machine is given fewer."""
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True)
+class _Running:
+    server: Server
+    client: Celery
+    node: str
+    queue: str
+
+    def waiting(self, connection: Any) -> int:
+        """Messages that no process has taken yet."""
+        return int(connection.default_channel.client.llen(self.queue))
+
+    def rss_bytes(self) -> int:
+        """RSS of the processes that run tasks, together."""
+        main = self.server.process.pid
+        return sum(map(_rss_bytes, children_of(main) or [main]))
+
+    def inspect(self) -> str:
+        """The rendered answer of ``celery inspect memory``."""
+        (answer,) = self.client.control.broadcast(
+            "memory", destination=[self.node], reply=True, timeout=20, limit=1
+        )
+        text: str = answer[self.node].get("ok", "")
+        return text
+
+
+def run_case(shape: Shape, broker: Broker, directory: Path) -> Seen:
+    """Sends the case's tasks until as many have run as its rates and seconds want."""
+    with Receiver() as receiver, _worker(shape, broker, directory, receiver.endpoint) as worker:
+        began_ns, began_s = time.time_ns(), time.monotonic()
+        sizes: list[tuple[float, int]] = []
+        runs = _send(shape, worker, sizes)
+        # An answer is at most five seconds old.
+        time.sleep(6)
+        inspected = worker.inspect()
+        ended_ns, seconds = time.time_ns(), time.monotonic() - began_s
+        grown = _grown_per_minute(sizes)
+        os.kill(worker.server.process.pid, signal.SIGTERM)
+        worker.server.process.wait(120)
+        received = receiver.received
+        return Seen(
+            inspected,
+            tuple(received.points),
+            tuple(received.events),
+            runs,
+            seconds,
+            began_ns,
+            ended_ns,
+            grown,
+        )
+
+
+def _send(shape: Shape, worker: _Running, sizes: list[tuple[float, int]]) -> dict[str, int]:
+    """Sends at the rates; the case's clock stands still while the worker is behind."""
+    rates = shape.all_rates
+    sent = dict.fromkeys(rates, 0)
+    most_waiting = sum(rates.values()) * _BACKLOG_S
+    passed_s, last_s, look_s = 0.0, time.monotonic(), 0.0
+    with worker.client.connection_for_write() as connection:
+        while passed_s < shape.case.seconds:
+            now_s = time.monotonic()
+            if now_s >= look_s:
+                look_s = now_s + _LOOK_S
+                sizes.append((now_s, worker.rss_bytes()))
+                if worker.server.process.poll() is not None:
+                    raise RuntimeError(f"the worker has ended:\n{worker.server.log_tail()}")
+            if worker.waiting(connection) <= most_waiting:
+                passed_s += now_s - last_s
+                for task, rate in rates.items():
+                    while sent[task] < rate * passed_s:
+                        worker.client.send_task(
+                            task,
+                            (sent[task],),
+                            queue=worker.queue,
+                            connection=connection,
+                            ignore_result=True,
+                        )
+                        sent[task] += 1
+            last_s = now_s
+            time.sleep(_TICK_S)
+        wait_until("all messages are taken", lambda: worker.waiting(connection) == 0, 120)
+    return sent
+
+
+def _grown_per_minute(sizes: list[tuple[float, int]]) -> float:
+    """Growth after the first third, in which there is warm-up."""
+    after = sizes[len(sizes) // 3 :]
+    (first_s, first), (last_s, last) = after[0], after[-1]
+    return (last - first) / (last_s - first_s) * 60
+
+
+def _rss_bytes(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
+    except OSError:
+        return 0
+
+
+@contextmanager
+def _worker(shape: Shape, broker: Broker, directory: Path, endpoint: str) -> Iterator[_Running]:
+    name = shape.module.rpartition(".")[2]
+    node = f"{name}@truth"
+    queue = f"{name}-{time.monotonic_ns()}"
+    command = [
+        *(sys.executable, "-m", "celery", "--app=tests.truth.app", "worker"),
+        *(f"--hostname={node}", f"--queues={queue}", "--loglevel=INFO"),
+        *("--without-mingle", "--without-gossip", *shape.case.worker),
+    ]
+    with running(name, command, directory, _environ(shape, broker, endpoint)) as server:
+        server.wait_ready(lambda: f"{node} ready" in server.log.read_text(errors="replace"))
+        yield _Running(server, broker.client(), node, queue)
+
+
+def _environ(shape: Shape, broker: Broker, endpoint: str) -> Mapping[str, str]:
+    """Of ours only where to send: all else is default."""
+    environ = worker_environ(broker, endpoint, shape.case.environ)
+    del environ["OTEL_CELERY_MEMORY_EXPORT_INTERVAL"]
+    name = shape.module.rpartition(".")[2]
+    return {**environ, "TRUTH_CASE": name, "TRUTH_BROKER": broker.url}
