@@ -38,7 +38,16 @@ _ABOVE_STANDARD = 3
 _F_SETSIG = getattr(fcntl, "F_SETSIG", 0)
 _F_GETSIG = getattr(fcntl, "F_GETSIG", 0)
 
-STATM, CLEAR_REFS, STATUS, PIPE_IN, PIPE_OUT, CONTROL_PAGE, STATUS_PAGE, JOURNAL = range(63, 55, -1)
+(
+    STATM,
+    CLEAR_REFS,
+    STATUS,
+    PIPE_IN,
+    PIPE_OUT,
+    CONTROL_PAGE,
+    STATUS_PAGE,
+    JOURNAL,
+) = range(63, 55, -1)
 """A mark for each of our files: one of ours must not be taken for another one either. Real-time
 signals from the upper end, which nobody uses by default."""
 

@@ -2,17 +2,31 @@
 
 The reporter is started with exec and never forks: it has our only OpenTelemetry SDK state, which
 does not survive a fork.
+
+**It is nobody's child.** In the solo and threads pools tasks run in the main process, and a task
+that waits for all its children (``os.wait()`` until ECHILD) would wait for the reporter too. So a
+small program starts the reporter and ends, and the main process reaps that program at once. What is
+left is an orphan: the system's init adopts and reaps it. The main process watches it by its pid and
+start time.
+
+Where the main process is itself process 1, or a child subreaper, it adopts the orphan, and we reap
+it. There a task of the solo or threads pool that waits for all children does wait for the reporter:
+every process there descends from process 1, so no intermediate would help.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 from otel_celery_memory.probes.limits import oom_kill_counter
 from otel_celery_memory.settings import Settings
@@ -28,6 +42,84 @@ HANG_S = 30.0
 _QUICK_DEATH_S = 10.0
 _LONGEST_PAUSE_S = 60.0
 _AUTO_INSTRUMENTATION = "opentelemetry/instrumentation/auto_instrumentation"
+_START_TIMEOUT_S = 30.0
+"""The small program takes some 20 ms; this is for machines that stand still."""
+_KILLED_WITHIN_S = 5.0
+_POLL_S = 0.02
+_STARTER = """
+import os, signal, sys
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+    signal.signal(number, signal.SIG_IGN)
+answer = int(sys.argv[1])
+try:
+    pid = os.fork()
+except OSError as error:
+    os._exit(error.errno)
+if pid:
+    os.write(answer, b"%d" % pid)
+    os._exit(0)
+os.setsid()
+os.close(answer)
+try:
+    os.execv(sys.argv[2], sys.argv[2:])
+finally:
+    os._exit(127)
+"""
+"""Starts the reporter and ends. The reporter ignores these signals from its first instruction on:
+they are meant for the worker's process group, and it ends at the end of the pipe."""
+
+
+class ReporterProcess:
+    """A process that is not our child: its exit code is not known, unless we adopted it."""
+
+    def __init__(self, pid: int) -> None:
+        """Watch a process that has just been started; it may have ended already."""
+        self.pid = pid
+        self._process: psutil.Process | None = None
+        # Its start time tells it from a later process of the same pid. A pidfd would be one more
+        # descriptor that tasks may close and children inherit, and cannot tell a zombie.
+        with suppress(psutil.Error):
+            self._process = psutil.Process(pid)
+
+    def is_running(self) -> bool:
+        """Whether it has not ended. A zombie has: whoever adopted it may never reap it."""
+        try:
+            if self._process is None:  # it has ended, or there is no /proc
+                os.kill(self.pid, 0)
+                return True
+            return self._process.is_running() and self._process.status() != psutil.STATUS_ZOMBIE
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            return False
+        except (OSError, psutil.Error):
+            return True
+
+    def kill(self) -> None:
+        """Send SIGKILL, to this process and to no later one of its pid."""
+        with suppress(psutil.Error, OSError):
+            if self._process is None:
+                os.kill(self.pid, signal.SIGKILL)
+            else:
+                self._process.kill()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for its end; whether it came in time."""
+        until_s = time.monotonic() + timeout_s
+        while self.is_running():
+            if time.monotonic() >= until_s:
+                return False
+            time.sleep(_POLL_S)
+        return True
+
+    def reap(self) -> int | None:
+        """After its end: reap it if we adopted it; its exit code, ``None`` if that is not known."""
+        # Its pid may be a child's of somebody else by now.
+        with suppress(psutil.Error, OSError):
+            if self._process is None or not self._process.is_running():
+                return None
+            if self._process.ppid() == os.getpid():
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                return os.waitstatus_to_exitcode(status) if pid else None
+        return None
 
 
 class Supervisor:
@@ -52,9 +144,10 @@ class Supervisor:
         self._log_file = log_file
         self._oom_kills = oom_kill_counter(os.getpid())()
         self._clock_s = clock_s
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: ReporterProcess | None = None
         self._started_s = 0.0
         self._died_s: float | None = None
+        self._exit_code: int | None = None
         self._pause_s = 0.0
         self._last_beat = b""
         self._checked_s = 0.0
@@ -73,7 +166,7 @@ class Supervisor:
         self._started_s = self._checked_s = self._clock_s()
         self._silent_s = 0.0
         self._died_s = None
-        self._process = subprocess.Popen(  # noqa: S603
+        self._process = _start_detached(
             [
                 sys.executable,
                 "-m",
@@ -89,12 +182,8 @@ class Supervisor:
                 *([f"--log-file={self._log_file}"] if self._log_file else []),
                 *([] if self._oom_kills is None else [f"--oom-kills={self._oom_kills}"]),
             ],
-            env=reporter_environ(os.environ, self._settings),
-            stdin=subprocess.DEVNULL,
-            pass_fds=passed,
-            # Signals to the worker's process group are not meant for the reporter: it ends at the
-            # end of the pipe.
-            start_new_session=True,
+            reporter_environ(os.environ, self._settings),
+            passed,
         )
 
     def check(self) -> bool:
@@ -104,7 +193,7 @@ class Supervisor:
         """
         if self._process is None:
             return False
-        if self._process.poll() is None:
+        if self._process.is_running():
             if self._hangs():
                 logger.warning(
                     "otel_celery_memory: the reporter has hung for %.0f s and is killed",
@@ -115,6 +204,7 @@ class Supervisor:
         now_s = self._clock_s()
         if self._died_s is None:
             self._died_s = now_s
+            self._exit_code = self._process.reap()
         if now_s - self._started_s < self._pause_s:
             return False
         if self._died_s - self._started_s < _QUICK_DEATH_S:
@@ -122,8 +212,11 @@ class Supervisor:
         else:
             self._pause_s = 0.0
         logger.warning(
-            "otel_celery_memory: the reporter ended (exit code %s) and is started again",
-            self._process.returncode,
+            "otel_celery_memory: the reporter (process %d) ended after %.0f s%s "
+            "and is started again",
+            self._process.pid,
+            self._died_s - self._started_s,
+            "" if self._exit_code is None else f" with exit code {self._exit_code}",
         )
         return self._start_again()
 
@@ -140,8 +233,10 @@ class Supervisor:
 
     def restart_if_dead(self) -> bool:
         """Starts a dead reporter once more without a pause; returns whether it did."""
-        dead = self._process is not None and self._process.poll() is not None
-        return dead and self._start_again()
+        if self._process is None or self._process.is_running():
+            return False
+        self._process.reap()
+        return self._start_again()
 
     def _start_again(self) -> bool:
         self.restarts += 1
@@ -157,13 +252,46 @@ class Supervisor:
         """Waits for the reporter's last export and its end; kills it after `timeout_s`."""
         if self._process is None:
             return
-        try:
-            self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
+        if not self._process.wait(timeout_s):
             logger.warning("otel_celery_memory: the reporter did not end in time and is killed")
             self._process.kill()
-            self._process.wait()
+            self._process.wait(_KILLED_WITHIN_S)
+        self._process.reap()
         self._process = None
+
+
+def _start_detached(
+    command: Sequence[str], environ: Mapping[str, str], passed: Sequence[int]
+) -> ReporterProcess:
+    """Start a program that is not our child; raises `OSError` if no process can be started."""
+    answer, said = os.pipe()
+    os.set_blocking(answer, False)
+    try:
+        starter = subprocess.Popen(  # noqa: S603
+            [command[0], "-I", "-S", "-c", _STARTER, str(said), *command],
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            pass_fds=(*passed, said),
+            start_new_session=True,
+        )
+        try:
+            code = starter.wait(_START_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            starter.kill()
+            starter.wait()
+            raise TimeoutError(f"no process within {_START_TIMEOUT_S:.0f} s") from None
+        # Its exit code is 0 too if a task that waits for any child has reaped it.
+        try:
+            pid = os.read(answer, 32)
+        except BlockingIOError:
+            pid = b""
+    finally:
+        os.close(answer)
+        os.close(said)
+    if not pid:
+        raise OSError(max(code, 0), f"no process: {os.strerror(max(code, 0))}")
+    # So soon the pid is nobody else's.
+    return ReporterProcess(int(pid))
 
 
 def can_start_again() -> bool:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
+import psutil
 import pytest
 
 from otel_celery_memory.probes.limits import oom_kill_counter
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.worker.lifecycle.supervisor import Supervisor
+from otel_celery_memory.worker.lifecycle.supervisor import ReporterProcess, Supervisor
 from otel_celery_memory.worker.pipe import PipeWriter
 from tests.unit.fakes import FakeClock
 
@@ -47,7 +48,11 @@ def start(
     def start_with(code: str) -> Supervisor:
         (tmp_path / "reporter.py").write_text(code)
         program = tmp_path / "python"
-        program.write_text(f'#!/bin/sh\nexec {PYTHON} {tmp_path}/reporter.py "$@"\n')
+        # The program that starts it is the real one.
+        program.write_text(
+            f'#!/bin/sh\n[ "$1" = -I ] && exec {PYTHON} "$@"\n'
+            f'exec {PYTHON} {tmp_path}/reporter.py "$@"\n'
+        )
         program.chmod(0o755)
         monkeypatch.setattr(sys, "executable", str(program))
         supervisor = Supervisor(pipe, SETTINGS, "celery@box", 2_048, "/w.log", clock)
@@ -61,10 +66,9 @@ def start(
 
 
 def wait_for_end(supervisor: Supervisor) -> None:
-    """Return when the reporter has ended, without reaping it."""
+    """Return when the reporter has ended."""
     assert supervisor.pid is not None
-    with contextlib.suppress(ChildProcessError):
-        os.waitid(os.P_PID, supervisor.pid, os.WEXITED | os.WNOWAIT)
+    assert ReporterProcess(supervisor.pid).wait(60)
 
 
 REPORT_ARGUMENTS = """
@@ -113,13 +117,14 @@ def test_a_reporter_that_died_is_started_again_with_the_number_of_restarts(
     start: Start, clock: FakeClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     supervisor = start(REPORT_ARGUMENTS + "sys.exit(3)")
+    pid = supervisor.pid
     wait_for_end(supervisor)
     clock.move(100)
     assert (supervisor.check(), supervisor.restarts) == (True, 1)
     wait_for_end(supervisor)
     assert "--restarts=1" in json.loads((tmp_path / "seen.json").read_text())["argv"]
     assert [record.getMessage() for record in caplog.records] == [
-        "otel_celery_memory: the reporter ended (exit code 3) and is started again"
+        f"otel_celery_memory: the reporter (process {pid}) ended after 100 s and is started again"
     ]
 
 
@@ -202,3 +207,56 @@ def test_a_reporter_that_does_not_end_in_time_is_killed(
     assert [record.getMessage() for record in caplog.records] == [
         "otel_celery_memory: the reporter did not end in time and is killed"
     ]
+
+
+def test_the_reporter_is_no_child_and_whoever_waits_for_all_children_does_not_meet_it(
+    start: Start,
+) -> None:
+    supervisor = start("import time; time.sleep(600)")
+    assert supervisor.pid is not None
+    assert os.getpid() not in (psutil.Process(supervisor.pid).ppid(), os.getsid(supervisor.pid))
+    assert supervisor.pid not in [child.pid for child in psutil.Process().children()]
+
+
+def test_where_the_reporter_is_adopted_it_is_reaped_and_its_exit_code_is_logged(
+    pipe: PipeWriter, tmp_path: Path
+) -> None:
+    """In a process of its own, as a child subreaper remains one."""
+    script = f"""
+import ctypes, logging, os, sys
+ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+from otel_celery_memory.settings import Settings
+from otel_celery_memory.worker.lifecycle import supervisor as module
+from otel_celery_memory.worker.pipe import PipeWriter
+program = {str(tmp_path / "python")!r}
+sys.executable = program
+supervisor = module.Supervisor(PipeWriter(), Settings(), "w@h", 0)
+supervisor.start()
+former = supervisor.pid
+assert module.ReporterProcess(former).wait(60)
+assert supervisor.check()
+supervisor.stop()
+assert not os.path.exists(f"/proc/{{former}}")
+try:
+    os.waitpid(-1, os.WNOHANG)
+except ChildProcessError:
+    print("no child is left")
+"""
+    program = tmp_path / "python"
+    program.write_text(f'#!/bin/sh\n[ "$1" = -I ] && exec {PYTHON} "$@"\nexit 3\n')
+    program.chmod(0o755)
+    done = subprocess.run([PYTHON, "-c", script], capture_output=True, text=True, check=False)
+    assert "with exit code 3 and is started again" in done.stdout, done.stderr
+    assert done.stdout.endswith("no child is left\n"), done.stderr
+
+
+def test_if_no_process_can_be_forked_the_first_start_raises_with_the_reason(
+    pipe: PipeWriter, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\nexit 11\n")  # as the starter says EAGAIN
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    with pytest.raises(OSError, match="Resource temporarily unavailable"):
+        Supervisor(pipe, SETTINGS, "celery@box", 0).start()

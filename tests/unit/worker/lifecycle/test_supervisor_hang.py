@@ -6,10 +6,11 @@ import os
 import signal
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.worker.lifecycle.supervisor import HANG_S, Supervisor
+from otel_celery_memory.worker.lifecycle.supervisor import HANG_S, ReporterProcess, Supervisor
 from otel_celery_memory.worker.pipe import PipeWriter
 from tests.processes import wait_until
 from tests.unit.fakes import FakeClock
@@ -35,7 +36,8 @@ class Bench:
         pid = self.supervisor.pid
         assert pid is not None
         os.kill(pid, signal.SIGSTOP)
-        os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
+        stopped = psutil.Process(pid)
+        wait_until("it stands", lambda: stopped.status() == psutil.STATUS_STOPPED, 60)
         self.supervisor.check()  # sees the last beat
         return pid
 
@@ -63,14 +65,15 @@ def test_a_reporter_that_hangs_is_killed_and_started_again_and_that_is_counted(
     bench.check(HANG_S - 1)
     assert (bench.supervisor.pid, caplog.records) == (stopped, [])
     bench.check(1)
-    os.waitid(os.P_PID, stopped, os.WEXITED | os.WNOWAIT)
+    assert ReporterProcess(stopped).wait(60)
     bench.clock.move(1)
     assert bench.supervisor.check()
     assert (bench.supervisor.restarts, bench.supervisor.pid != stopped) == (1, True)
     bench.wait_for_beat()
     assert [record.getMessage() for record in caplog.records] == [
         "otel_celery_memory: the reporter has hung for 30 s and is killed",
-        "otel_celery_memory: the reporter ended (exit code -9) and is started again",
+        f"otel_celery_memory: the reporter (process {stopped}) ended after 31 s "
+        "and is started again",
     ]
 
 
