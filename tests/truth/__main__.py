@@ -7,15 +7,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from pathlib import Path
 
-from tests.redis_server import running_redis
 from tests.truth.case import Shape, shapes
 from tests.truth.conclusions import Conclusion, Seen, conclude
-from tests.truth.worker_run import run_case
-from tests.worker.harness import Broker
+from tests.truth.worker_run import run_cases
 
 
 def main() -> int:
@@ -27,34 +23,26 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="names alone")
     options = parser.parse_args()
     chosen = [s for s in shapes() if options.case in f"{s.case.name} {s.module}"]
-    missing = [s for s in chosen if not all(map(find_spec, s.case.needs))]
-    chosen = [s for s in chosen if s not in missing]
+    missing = [s for s in chosen if s.case.missing]
+    chosen = [s for s in chosen if not s.case.missing]
     if options.list:
         print("\n".join(shape.case.name for shape in chosen))
         return 0
     for shape in missing:
-        print(f"not run: {shape.case.name}, which needs {', '.join(shape.case.needs)}")
+        print(f"not run: {shape.case.name}, which needs {', '.join(shape.case.missing)}")
     began_s = time.monotonic()
-    with tempfile.TemporaryDirectory() as directory, running_redis(Path(directory)) as url:
+    with tempfile.TemporaryDirectory() as directory:
 
-        def run(numbered: tuple[int, Shape]) -> Conclusion | str:
-            number, shape = numbered
-            own = Path(directory, str(number))
-            own.mkdir()
-            try:
-                seen = run_case(shape, Broker.redis(url), own)
-            except Exception as error:  # one that breaks is told, and the others go on
-                return f"{shape.case.name}: {type(error).__name__}: {error}"
+        def concluded_of(shape: Shape, seen: Seen) -> Conclusion:
             concluded = conclude(shape, seen)
             if options.save:
                 options.save.mkdir(parents=True, exist_ok=True)
-                text = report(concluded, seen)
-                (options.save / f"{shape.case.name.replace(' ', '-')}.txt").write_text(text)
+                name = shape.case.name.replace(" ", "-")
+                (options.save / f"{name}.txt").write_text(report(concluded, seen))
             print(row(concluded, seen), flush=True)
             return concluded
 
-        with ThreadPoolExecutor(options.together) as threads:
-            results = list(threads.map(run, enumerate(chosen)))
+        results = run_cases(chosen, Path(directory), concluded_of, options.together)
     broken = [result for result in results if isinstance(result, str)]
     concluded = [result for result in results if not isinstance(result, str)]
     right = sum(each.right for each in concluded)
@@ -83,7 +71,7 @@ def row(concluded: Conclusion, seen: Seen) -> str:
 
 def table(concluded: Sequence[Conclusion]) -> str:
     """All cases in columns."""
-    heads = ("case", "right answer", "inspect", "telemetry", "", "accused", "spent")
+    heads = ("case", "right answer", "inspect", "telemetry", "", "factor", "accused", "spent")
     rows = [heads]
     for each in concluded:
         accused = sorted({f"{claim.task} {claim.line}".strip() for claim in each.accused})
@@ -94,6 +82,7 @@ def table(concluded: Sequence[Conclusion]) -> str:
                 _marked(each.inspect.text, each.inspect.is_right(each.shape)),
                 _marked(each.telemetry.text, each.telemetry.is_right(each.shape)),
                 "right" if each.right else "WRONG",
+                "-" if each.factor is None else f"{each.factor:,.0f}",
                 ", ".join(accused[:2]) + (f" and {len(accused) - 2} more" if accused[2:] else ""),
                 "-" if each.spent is None else f"{each.spent:.2%}",
             )

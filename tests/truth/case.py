@@ -6,7 +6,9 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Mapping
+from ctypes.util import find_library
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -36,7 +38,12 @@ class Case:
     environ: Mapping[str, str] | None = None
     has_line: bool = True
     needs: tuple[str, ...] = ()
-    """Modules that the tests' usual environment does not have."""
+    """Modules and libraries of C that the tests' usual environment does not have."""
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What it needs and this machine does not have."""
+        return tuple(name for name in self.needs if not (find_spec(name) or find_library(name)))
 
 
 @dataclass(frozen=True)

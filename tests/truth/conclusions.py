@@ -97,12 +97,16 @@ class Told:
 
 @dataclass(frozen=True)
 class Conclusion:
-    """What a person concludes of one case, and who is accused though innocent."""
+    """What a person concludes of one case, and who is accused though innocent.
+
+    ``factor`` is by how much the metric puts the leaking task before the first that is innocent.
+    """
 
     shape: Shape
     inspect: Told
     telemetry: Told
     accused: tuple[Claim, ...]
+    factor: float | None
     spent: float | None
 
     @property
@@ -140,6 +144,7 @@ def conclude(shape: Shape, seen: Seen) -> Conclusion:
         _told(first(task_rows), first(site_rows)),
         _told(first(metrics), first(rankings[-1]) if rankings else None),
         tuple(accused),
+        _factor(shape, metrics),
         spent_share(seen.points),
     )
 
@@ -147,6 +152,15 @@ def conclude(shape: Shape, seen: Seen) -> Conclusion:
 def is_guilty(shape: Shape, task: str) -> bool:
     """Whether to say of a task that it leaks is no accusation of an innocent one."""
     return shape.case.leaks == ANY or task in (shape.case.leaks, *shape.case.also)
+
+
+def _factor(shape: Shape, claims: Iterable[Claim]) -> float | None:
+    sizes = {claim.task: claim.bytes_per_minute for claim in claims}
+    leaking = sizes.get(shape.case.leaks or "")
+    others = [size for task, size in sizes.items() if not is_guilty(shape, task)]
+    if leaking is None or not others:
+        return None
+    return leaking / max(1.0, *others)
 
 
 def _told(of_task: Claim | None, of_line: Claim | None) -> Told:

@@ -183,6 +183,18 @@ def test_growth_is_that_of_the_second_half_of_each_sampled_run_times_all_runs() 
     assert claim.bytes_per_minute == pytest.approx(8e5 / 110 * 600)
 
 
+def test_the_factor_is_that_before_the_first_innocent_task() -> None:
+    beside = (
+        *TRUE_POINTS,
+        retained("healthy", 5e4, ENDED_NS, 100),
+        measured("healthy", 600, ENDED_NS),
+    )
+    concluded = conclude(shape(), replace(TRUE, points=beside))
+    # 10,000 B a run in 600 runs, 500 B a run in as many.
+    assert concluded.factor == pytest.approx(20)
+    assert conclude(shape(), TRUE).factor is None
+
+
 def test_what_grew_before_half_time_is_no_claim() -> None:
     full = retained("cache", 64e6, HALF_NS, 100), retained("cache", 64e6, ENDED_NS, 200)
     runs = measured("cache", 100, HALF_NS), measured("cache", 200, ENDED_NS)

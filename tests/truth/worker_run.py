@@ -6,20 +6,23 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from celery import Celery
 
 from demo.receiver import Receiver
 from tests.processes import Server, running, wait_until
+from tests.redis_server import running_redis
 from tests.truth.case import Shape
 from tests.truth.conclusions import Seen
 from tests.worker.harness import Broker, children_of, worker_environ
 
+T = TypeVar("T")
 _TICK_S = 0.1
 _LOOK_S = 2.0
 _BACKLOG_S = 2.0
@@ -50,6 +53,27 @@ class _Running:
         )
         text: str = answer[self.node].get("ok", "")
         return text
+
+
+def run_cases(
+    chosen: Sequence[Shape], directory: Path, conclude: Callable[[Shape, Seen], T], together: int
+) -> list[T | str]:
+    """What ``conclude`` makes of each case, so many at a time; of one that broke, why.
+
+    All over one Redis, with files in ``directory``.
+    """
+
+    def run(numbered: tuple[int, Shape]) -> T | str:
+        number, shape = numbered
+        own = directory / str(number)
+        own.mkdir()
+        try:
+            return conclude(shape, run_case(shape, Broker.redis(url), own))
+        except Exception as error:  # the others go on
+            return f"{shape.case.name}: {type(error).__name__}: {error}"
+
+    with running_redis(directory) as url, ThreadPoolExecutor(together) as threads:
+        return list(threads.map(run, enumerate(chosen)))
 
 
 def run_case(shape: Shape, broker: Broker, directory: Path) -> Seen:

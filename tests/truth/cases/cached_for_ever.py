@@ -7,7 +7,17 @@ import functools
 from tests.truth.app import app
 from tests.truth.case import Case
 
-CASES = (Case("a cache without a bound", "price", {"price": 15}),)
+_RATES = {"price": 15}
+CASES = (
+    Case("a cache without a bound", "price", _RATES),
+    Case(
+        "a leak in children that are recycled",
+        "price",
+        _RATES,
+        worker=("--concurrency=2", "--max-tasks-per-child=100"),
+    ),
+    Case("a leak in a worker without children", "price", _RATES, worker=("--pool=solo",)),
+)
 
 
 @functools.cache

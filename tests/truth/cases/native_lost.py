@@ -10,7 +10,18 @@ from tests.truth.case import Case
 _libc = ctypes.CDLL(None)
 _libc.malloc.restype = ctypes.c_void_p
 _libc.malloc.argtypes = (ctypes.c_size_t,)
-CASES = (Case("native memory lost", "decode", {"decode": 10}, has_line=False),)
+_RATES = {"decode": 10}
+CASES = (
+    Case("native memory lost", "decode", _RATES, has_line=False),
+    Case(
+        "native memory lost, with jemalloc",
+        "decode",
+        _RATES,
+        environ={"LD_PRELOAD": "libjemalloc.so.2"},
+        has_line=False,
+        needs=("jemalloc",),
+    ),
+)
 
 
 @app.task
