@@ -111,7 +111,7 @@ def test_a_closed_probe_says_so_and_closes_nothing_twice(proc: Path) -> None:
     probe.close()
     probe.close()
     assert not probe.resets_peak
-    with pytest.raises(OSError, match="Bad file descriptor"):
+    with pytest.raises(OSError, match="the probe is closed"):
         probe.rss_bytes()
 
 
@@ -121,6 +121,79 @@ def test_the_descriptors_are_not_handed_to_programs_that_a_task_starts(proc: Pat
     ours = open_descriptors().keys() - before.keys()
     assert [os.get_inheritable(int(fd)) for fd in ours] == [False] * 3
     probe.close()
+
+
+def descriptors_of(probe: LinuxProcessProbe) -> list[int]:
+    """The numbers under which a probe keeps its files open."""
+    files = (probe._statm, probe._clear_refs, probe._status)
+    return [file._kept.fd for file in files if file is not None]
+
+
+def take_away(numbers: list[int], by: int) -> None:
+    """What a task may do: each number belongs to another open file afterwards."""
+    for number in numbers:
+        os.dup2(by, number)
+
+
+@pytest.fixture
+def users_file(tmp_path: Path) -> Iterator[int]:
+    """A user's file, open for reading and writing."""
+    fd = os.open(tmp_path / "users", os.O_RDWR | os.O_CREAT)
+    yield fd
+    os.close(fd)
+
+
+def test_whoever_takes_its_numbers_keeps_them_and_gets_not_one_byte(
+    proc: Path, users_file: int
+) -> None:
+    probe = LinuxProcessProbe(proc)
+    taken = descriptors_of(probe)
+    take_away(taken, users_file)
+    assert (probe.rss_bytes(), probe.peak_bytes()) == (7001 * PAGE_BYTES, 29_000 * 1024)
+    (proc / "self" / "clear_refs").write_text("")
+    probe.reset_peak()
+    assert (proc / "self" / "clear_refs").read_text() == "5"
+    probe.close()
+    assert os.fstat(users_file).st_size == 0
+    for number in taken:
+        assert os.fstat(number).st_ino == os.fstat(users_file).st_ino
+        os.close(number)
+
+
+def test_a_full_pipe_on_its_numbers_blocks_nothing(proc: Path) -> None:
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    with pytest.raises(BlockingIOError):
+        while True:
+            os.write(write_end, bytes(4096))
+    os.set_blocking(write_end, True)
+    probe = LinuxProcessProbe(proc)
+    taken = descriptors_of(probe)
+    take_away(taken, write_end)
+    probe.reset_peak()
+    assert (probe.rss_bytes(), probe.peak_bytes()) == (7001 * PAGE_BYTES, 29_000 * 1024)
+    probe.close()
+    for number in (read_end, write_end, *taken):
+        os.close(number)
+
+
+def test_however_often_they_are_taken_the_numbers_go_on_and_few_descriptors_are_kept(
+    proc: Path, users_file: int
+) -> None:
+    probe = LinuxProcessProbe(proc)
+    before = len(open_descriptors())
+    taken: set[int] = set()
+    for _ in range(300):
+        numbers = [fd for fd in descriptors_of(probe) if fd not in taken]
+        take_away(numbers, users_file)
+        taken.update(numbers)
+        assert probe.rss_bytes() == 7001 * PAGE_BYTES
+        probe.reset_peak()
+        assert probe.peak_bytes() == 29_000 * 1024
+    probe.close()
+    assert len(open_descriptors()) <= before + 300
+    for number in taken:
+        os.close(number)
 
 
 def test_without_proc_psutil_is_asked_and_there_is_no_peak(tmp_path: Path) -> None:
