@@ -74,8 +74,17 @@ STARTED = _BY_TYPE[records.TaskStarted]
 FINISHED = _BY_TYPE[records.TaskFinished]
 
 
+Fields = tuple[Layout, "Sequence[int | bytes]", tuple[str, ...]]
+"""A record's layout, its numbers with `ABSENT` for ``None``, and its strings."""
+
+
 def encode(record: Record) -> bytes:
     """The frame of a record, at most `MAX_FRAME_BYTES` long; clips strings that are too long."""
+    return frame_of(*fields_of(record))
+
+
+def fields_of(record: Record) -> Fields:
+    """What `frame_of` takes for this record."""
     layout = _BY_TYPE[type(record)]
     count = layout.number_count
     numbers: typing.Any = record[:count]
@@ -84,7 +93,7 @@ def encode(record: Record) -> bytes:
         for index in layout.optional:
             if numbers[index] is None:
                 numbers[index] = ABSENT
-    return frame_of(layout, numbers, typing.cast("tuple[str, ...]", record[count:]))
+    return layout, numbers, typing.cast("tuple[str, ...]", record[count:])
 
 
 def frame_of(layout: Layout, numbers: Sequence[int | bytes], strings: tuple[str, ...]) -> bytes:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Sequence
 from typing import Protocol
 
 from celery.exceptions import SoftTimeLimitExceeded
 
-from otel_celery_memory.ipc.codec import FINISHED, KIND_AT, encode
+from otel_celery_memory.ipc.codec import FINISHED, KIND_AT, Layout, fields_of, frame_of
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.ipc.journal import create_journal
-from otel_celery_memory.ipc.records import MAIN_SLOT, Record, TaskFinished
+from otel_celery_memory.ipc.records import MAIN_SLOT, Record
 from otel_celery_memory.ipc.status_page import StatusPage
 from otel_celery_memory.probes.descriptors import moved_high, write
 
@@ -74,12 +75,18 @@ class PipeWriter:
 
     def send(self, record: Record) -> bool:
         """Write the frame of a record, without waiting or raising; whether the pipe took it."""
+        return self.send_fields(*fields_of(record))
+
+    def send_fields(
+        self, layout: Layout, numbers: Sequence[int | bytes], strings: tuple[str, ...]
+    ) -> bool:
+        """`send` for a record that need not be made: what `frame_of` takes."""
         try:
-            frame = encode(record)
+            frame = frame_of(layout, numbers, strings)
         except SoftTimeLimitExceeded:
             raise  # the task's time limit, which happened to hit us
         except Exception:
-            self._count_dropped(isinstance(record, TaskFinished))
+            self._count_dropped(layout is FINISHED)
             return False
         return self.send_frame(frame)
 

@@ -157,6 +157,13 @@ class Worker:
 
         wait_until(f"{count} runs of {task}", lambda: active() == count, 20)
 
+    def wait_ended(self) -> None:
+        """Wait until its main process has read of the end of each task that it received.
+
+        A result can be had before: the task's end is measured between the two.
+        """
+        wait_until("all tasks have ended", self._has_read_all, 60)
+
     def in_task(self, name: str) -> bool:
         """Whether a task that leaves a marker has begun."""
         return (self.server.log.parent / name).exists()

@@ -65,6 +65,7 @@ def test_a_child_killed_in_a_task_then_its_reporter_then_the_worker_lose_nothing
 
         for _ in range(20):
             worker.run("noop")
+        worker.wait_ended()
         os.kill(worker.pid, signal.SIGKILL)
         worker.server.process.wait(60)
         wait_until("the reporter has ended", lambda: not reporters_of(worker.pid), 15)

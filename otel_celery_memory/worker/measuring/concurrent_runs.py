@@ -16,9 +16,9 @@ from otel_celery_memory.ipc.codec import ABSENT
 from otel_celery_memory.probes.own_memory import ProcessProbe
 from otel_celery_memory.probes.tracemalloc_session import TracedMemory
 
-RunStart = tuple[str, str, int, int, int, str, int]
+RunStart = tuple[str, str, int, int, int, str]
 """Task id, task name, start in ns, RSS then, bytes that the run before retained (or `ABSENT`), the
-name of its task, thread. A tuple, so that one assignment keeps all of a run or nothing."""
+name of its task. A tuple, so that one assignment keeps all of a run or nothing."""
 
 
 class Run:
@@ -56,7 +56,7 @@ class Run:
 
     def take(self, start: RunStart) -> None:
         """Keep what was measured at the start."""
-        self.task_id, self.task, self.started_ns, self.rss_bytes, _, _, _ = start
+        self.task_id, self.task, self.started_ns, self.rss_bytes, _, _ = start
         self.peak_bytes = self.rss_bytes
 
 
@@ -76,6 +76,7 @@ class ConcurrentRuns:
         # Read now and not at import, which may come before gevent patches it.
         self._thread = thread or threading.get_ident
         self._keep_peak = keep_peak
+        self._first_thread = self._thread()
         self.runs: dict[int, list[Run]] = {}
         """What each thread runs now, outermost first."""
         # Counts the starts that overlapped: a run during which it moved was not alone.
@@ -112,8 +113,12 @@ class ConcurrentRuns:
         runs.append(run)
 
     def keep_plain(self, start: RunStart) -> None:
-        """Keep a run that has been plain until now: another one starts inside it."""
-        run = Run(start[-1], self._epoch, nested=False, alone=True)
+        """Keep a run that has been plain until now: another one starts inside it.
+
+        A pool child runs its tasks in the thread in which this was made. A thread that a task left
+        behind may run one too: `leave` finds its runs all the same.
+        """
+        run = Run(self._first_thread, self._epoch, nested=False, alone=True)
         run.take(start)
         run.has_peak = True
         self.runs[run.thread] = [run]
@@ -134,13 +139,23 @@ class ConcurrentRuns:
         thread = self._thread()
         runs = self.runs.get(thread)
         if not runs or task_id not in [run.task_id for run in runs]:
-            return None
+            found = self._kept_elsewhere(task_id)
+            if found is None:
+                return None
+            thread, runs = found
         while (run := runs.pop()).task_id != task_id:
             # A run inside it whose end was never reported has reset the peaks.
             runs[-1].has_peak, runs[-1].session = False, 0
         if not runs:
             del self.runs[thread]
         return run
+
+    def _kept_elsewhere(self, task_id: str) -> tuple[int, list[Run]] | None:
+        """A run that `keep_plain` kept, if it was another thread's, and the runs inside it."""
+        runs = self.runs.get(self._first_thread)
+        if runs and runs[0].task_id == task_id:
+            return self._first_thread, runs
+        return None
 
     def read_end(self, run: Run, rss_bytes: int) -> tuple[int, int, int, int]:
         """Of the run that `leave` gave: exclusive (1 or 0), peak RSS, traced delta, traced peak.

@@ -20,8 +20,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
-from threading import get_ident
+from collections.abc import Callable, Sequence
 from tracemalloc import is_tracing
 from typing import Any
 
@@ -36,7 +35,7 @@ from otel_celery_memory.probes.tracemalloc_session import TracemallocSession
 from otel_celery_memory.worker.measuring.concurrent_runs import ConcurrentRuns, Run, RunStart
 from otel_celery_memory.worker.measuring.in_flight import InFlightSlot
 from otel_celery_memory.worker.measuring.spans import ContainedSpans, span_bytes
-from otel_celery_memory.worker.pipe import RecordSink
+from otel_celery_memory.worker.pipe import PipeWriter, RecordSink
 from otel_celery_memory.worker.tracing.allocation_tracer import AllocationTracer
 
 
@@ -54,6 +53,8 @@ class TaskMeasurement:
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._sink = sink
+        # Its frames need no record to be made of them.
+        self._pipe = sink if isinstance(sink, PipeWriter) else None
         self._in_flight = in_flight
         self._probe = probe
         self._concurrent = concurrent
@@ -68,7 +69,7 @@ class TaskMeasurement:
         """Task name and RSS at the start of the last run, if that had the process to itself."""
         self._may_be_plain = False
         if in_flight is not None:
-            self._pipe = in_flight.pipe
+            self._send_frame = in_flight.pipe.send_frame
             self._page, self._at = in_flight.place
             self._may_be_plain = probe.resets_peak
 
@@ -95,7 +96,7 @@ class TaskMeasurement:
             previous_task, retained_bytes = "", ABSENT
         else:
             previous_task, retained_bytes = before[0], rss_bytes - before[1]
-        start = (task_id, name, now_ns, rss_bytes, retained_bytes, previous_task, get_ident())
+        start = (task_id, name, now_ns, rss_bytes, retained_bytes, previous_task)
         if run is not None:
             self._started(run, start, task)
             return
@@ -120,7 +121,7 @@ class TaskMeasurement:
         """
         start, run = self._plain, None
         if start is not None and start[0] == task_id:
-            _, name, started_ns, start_bytes, retained_bytes, previous_task, _ = start
+            _, name, started_ns, start_bytes, retained_bytes, previous_task = start
         else:
             task_id = str(task_id)
             run = self._leave(task_id)
@@ -162,7 +163,7 @@ class TaskMeasurement:
         )
         strings = (task_id, name, state or TERMINATED, previous_task)
         if run is None:
-            self._pipe.send_frame(frame_of(FINISHED, numbers, strings))
+            self._send_frame(frame_of(FINISHED, numbers, strings))
             # Of a run that a signal ended, the reporter may ask when it reports the process's end.
             self._page[self._at] = IDLE if state else UNKNOWN
             self._previous = (name, start_bytes)
@@ -170,7 +171,7 @@ class TaskMeasurement:
             if self._tracing.tracer is not None:
                 self._tracing.tracer.tasks.passed()
         else:
-            self._ended(run, finished_record(numbers, strings), idle=state is not None)
+            self._ended(run, numbers, strings, alone=bool(exclusive), idle=state is not None)
         if span is not None:
             self._spans.write(span, own, finished_record(numbers, strings))
         return now_ns
@@ -210,26 +211,29 @@ class TaskMeasurement:
         # In this order: a time limit that comes between the lines leaves the run known to one.
         self._concurrent.keep_plain(plain)
         self._plain = None
-        self._send_start(self._start_record(plain))
+        self._send_start(plain, nested=False)
 
     def _started(self, run: Run, start: RunStart, task: Any) -> None:
         self._concurrent.started(run, start)
-        started = self._start_record(start, nested=run.nested)
+        self._send_start(start, nested=run.nested)
         if run.nested:
-            self._sink.send(started)
             return
         self._previous = None
-        self._send_start(started)
         if self._tracing.tracer is None:
             return
-        if self._tracing.started(started, task, alone=self._concurrent.threads == 1):
+        alone = self._concurrent.threads == 1
+        if self._tracing.started(self._start_record(start), task, alone=alone):
             self._concurrent.rebase(run)
 
-    def _send_start(self, started: TaskStarted) -> None:
-        if self._in_flight is None:
-            self._sink.send(started)
+    def _send_start(self, start: RunStart, *, nested: bool) -> None:
+        if self._in_flight is not None and not nested:
+            self._in_flight.send(self._start_record(start))
+        elif self._pipe is not None:
+            task_id, name, now_ns, rss_bytes, retained_bytes, previous_task = start
+            numbers = (self._pid, now_ns, rss_bytes, retained_bytes, int(nested))
+            self._pipe.send_fields(STARTED, numbers, (task_id, name, previous_task))
         else:
-            self._in_flight.send(started)
+            self._sink.send(self._start_record(start, nested=nested))
 
     def _leave(self, task_id: str) -> Run | None:
         run = self._concurrent.leave(task_id)
@@ -237,20 +241,31 @@ class TaskMeasurement:
             self._in_flight.forget(task_id)
         return run
 
-    def _ended(self, run: Run, finished: TaskFinished, *, idle: bool) -> None:
-        self._sink.send(finished)
+    def _ended(
+        self,
+        run: Run,
+        numbers: Sequence[int | bytes],
+        strings: tuple[str, ...],
+        *,
+        alone: bool,
+        idle: bool,
+    ) -> None:
+        if self._pipe is not None:
+            self._pipe.send_fields(FINISHED, numbers, strings)
+        else:
+            self._sink.send(finished_record(numbers, strings))
         if run.nested:
             return
         if self._in_flight is not None:
             # A thread of the task may go on, with tasks of its own.
-            self._in_flight.ended(finished.task_id, idle=idle and not self._runs)
-        if finished.exclusive:
+            self._in_flight.ended(run.task_id, idle=idle and not self._runs)
+        if alone:
             self._previous = (str(run.task), run.rss_bytes)
         if self._tracing.tracer is not None:
-            self._tracing.ended(finished)
+            self._tracing.ended(finished_record(numbers, strings))
 
     def _start_record(self, start: RunStart, *, nested: bool = False) -> TaskStarted:
-        task_id, name, now_ns, rss_bytes, retained_bytes, previous_task, _ = start
+        task_id, name, now_ns, rss_bytes, retained_bytes, previous_task = start
         return TaskStarted(
             self._pid,
             now_ns,
