@@ -97,8 +97,10 @@ def table(concluded: Sequence[Conclusion]) -> str:
 def report(concluded: Conclusion, seen: Seen) -> str:
     """What led to the conclusion: the answer of `inspect memory`, and who was accused."""
     accused = "\n".join(f"  {claim.text}" for claim in concluded.accused) or "  nobody"
+    sizes = " ".join(f"{size >> 20}" for _, size in seen.rss)
     return (
-        f"{row(concluded, seen)}\n{table([concluded])}\n\naccused:\n{accused}\n\n{seen.inspected}\n"
+        f"{row(concluded, seen)}\n{table([concluded])}\n\naccused:\n{accused}\n\n"
+        f"RSS of all, in MiB: {sizes}\n\n{seen.inspected}\n"
     )
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import otel_celery_memory
 from demo.receiver import Event, Point
@@ -49,9 +50,9 @@ class Claim:
 class Seen:
     """What a run of a case showed, and the truth beside it.
 
-    ``inspected`` is the rendered answer of ``celery inspect memory``; ``grown_bytes_per_minute``
-    is what the children's RSS grew by after the first third, from the kernel; ``runs`` are
-    messages taken by task, ``spent`` the share of task time that tracing cost.
+    ``inspected`` is the rendered answer of ``celery inspect memory``, ``runs`` are messages taken
+    by task, ``rss`` is what the kernel said every few seconds of the processes that run tasks,
+    together: seconds of a clock, and bytes.
     """
 
     inspected: str
@@ -61,12 +62,23 @@ class Seen:
     seconds: float
     began_ns: int
     ended_ns: int
-    grown_bytes_per_minute: float
+    rss: tuple[tuple[float, int], ...]
 
     @property
     def minutes(self) -> float:
         """How long tasks were sent."""
         return self.seconds / 60
+
+    @property
+    def grown_bytes_per_minute(self) -> float:
+        """Growth after the first third, in which there is warm-up; a spike is no growth."""
+        after = self.rss[len(self.rss) // 3 :]
+        some = max(len(after) // 5, 1)
+        (first_s, first), (last_s, last) = (
+            (median(at_s for at_s, _ in part), median(size for _, size in part))
+            for part in (after[:some], after[-some:])
+        )
+        return (last - first) / (last_s - first_s) * 60 if last_s > first_s else 0.0
 
     @property
     def believed_bytes_per_minute(self) -> float:

@@ -87,8 +87,10 @@ TRUE = Seen(
     120.0,
     BEGAN_NS,
     ENDED_NS,
-    3e6,
+    # A spike is in no median.
+    tuple((at_s, at_s * 50_000 + (8 << 20) * (at_s in (40, 116))) for at_s in range(0, 120, 2)),
 )
+FLAT = ((0.0, 60 << 20), (60.0, 60 << 20), (120.0, 60 << 20))
 
 
 def test_tables_are_read_by_their_headings() -> None:
@@ -133,16 +135,22 @@ def test_the_last_ranking_counts_for_the_line_and_all_of_them_for_accusations() 
     ]
 
 
+def test_what_processes_grow_by_is_told_without_warm_up_and_spikes() -> None:
+    assert TRUE.grown_bytes_per_minute == pytest.approx(3e6, rel=0.05)
+    warm = tuple((at_s, 60 << 20 if at_s > 10 else 30 << 20) for at_s in range(0, 120, 2))
+    assert replace(TRUE, rss=warm).grown_bytes_per_minute == 0
+
+
 def test_a_claim_within_a_hundredth_of_the_growth_accuses_nobody() -> None:
     events = (*TRUE.events, site(2, "healthy", "c/json.py:3", 29_000))
     assert conclude(shape(), replace(TRUE, events=events)).right
-    flat = replace(TRUE, events=events, grown_bytes_per_minute=0.0)
+    flat = replace(TRUE, events=events, rss=FLAT)
     assert not conclude(shape(), flat).right
 
 
 def test_a_row_without_a_rate_claims_what_was_left_in_all_that_was_seen() -> None:
     event = site(1, "healthy", "c/json.py:3", None)
-    flat = replace(TRUE, events=(event,), grown_bytes_per_minute=0.0)
+    flat = replace(TRUE, events=(event,), rss=FLAT)
     # 4 parts of 500 B in two minutes are less than what is allowed.
     assert conclude(shape(), flat).accused == ()
     much = replace(event, attributes={**event.attributes, c.SITE_SIZE: 5_000})

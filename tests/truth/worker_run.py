@@ -86,7 +86,6 @@ def run_case(shape: Shape, broker: Broker, directory: Path) -> Seen:
         time.sleep(6)
         inspected = worker.inspect()
         ended_ns, seconds = time.time_ns(), time.monotonic() - began_s
-        grown = _grown_per_minute(sizes)
         os.kill(worker.server.process.pid, signal.SIGTERM)
         worker.server.process.wait(120)
         received = receiver.received
@@ -98,7 +97,7 @@ def run_case(shape: Shape, broker: Broker, directory: Path) -> Seen:
             seconds,
             began_ns,
             ended_ns,
-            grown,
+            tuple(sizes),
         )
 
 
@@ -108,7 +107,10 @@ def _send(shape: Shape, worker: _Running, sizes: list[tuple[float, int]]) -> dic
     sent = dict.fromkeys(rates, 0)
     most_waiting = sum(rates.values()) * _BACKLOG_S
     passed_s, last_s, look_s = 0.0, time.monotonic(), 0.0
-    with worker.client.connection_for_write() as connection:
+    with (
+        worker.client.connection_for_write() as connection,
+        worker.client.amqp.Producer(connection) as producer,
+    ):
         while passed_s < shape.case.seconds:
             now_s = time.monotonic()
             if now_s >= look_s:
@@ -124,7 +126,7 @@ def _send(shape: Shape, worker: _Running, sizes: list[tuple[float, int]]) -> dic
                             task,
                             (sent[task],),
                             queue=worker.queue,
-                            connection=connection,
+                            producer=producer,
                             ignore_result=True,
                         )
                         sent[task] += 1
@@ -132,13 +134,6 @@ def _send(shape: Shape, worker: _Running, sizes: list[tuple[float, int]]) -> dic
             time.sleep(_TICK_S)
         wait_until("all messages are taken", lambda: worker.waiting(connection) == 0, 120)
     return sent
-
-
-def _grown_per_minute(sizes: list[tuple[float, int]]) -> float:
-    """Growth after the first third, in which there is warm-up."""
-    after = sizes[len(sizes) // 3 :]
-    (first_s, first), (last_s, last) = after[0], after[-1]
-    return (last - first) / (last_s - first_s) * 60
 
 
 def _rss_bytes(pid: int) -> int:
@@ -151,8 +146,9 @@ def _rss_bytes(pid: int) -> int:
 @contextmanager
 def _worker(shape: Shape, broker: Broker, directory: Path, endpoint: str) -> Iterator[_Running]:
     name = shape.module.rpartition(".")[2]
-    node = f"{name}@truth"
+    # Of several cases of one module at once each has a name of its own, to be asked by it.
     queue = f"{name}-{time.monotonic_ns()}"
+    node = f"{queue}@truth"
     command = [
         *(sys.executable, "-m", "celery", "--app=tests.truth.app", "worker"),
         *(f"--hostname={node}", f"--queues={queue}", "--loglevel=INFO"),
