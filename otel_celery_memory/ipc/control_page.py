@@ -31,7 +31,6 @@ from __future__ import annotations
 
 import math
 import mmap
-import os
 import struct
 import time
 from collections.abc import Callable
@@ -45,7 +44,8 @@ from otel_celery_memory.ipc.commands import (
     CommandArea,
     Commands,
 )
-from otel_celery_memory.ipc.shared_memory import new_memory, page_in
+from otel_celery_memory.ipc.shared_memory import SharedFile, new_memory, page_in
+from otel_celery_memory.probes.descriptors import CONTROL_PAGE
 
 _COUNT = struct.Struct("<Q")
 _CELL = struct.Struct("<QQ")
@@ -159,12 +159,17 @@ class ControlPage:
 
     def __init__(self, fd: int = -1, clock_s: Callable[[], float] = time.monotonic) -> None:
         """Without a descriptor, only this process and its forks share the page."""
-        self.fd = fd
+        self._file = SharedFile(fd, CONTROL_PAGE)
         self._clock_s = clock_s
         self._map = mmap.mmap(fd, PAGE_BYTES)
         self._commands = CommandArea(self._map, clock_s)
         self.acknowledged_exits = AcknowledgedExits(self._map, _EXITS_AT)
         self.drop_counters = DropCounters(self._map, _DROPPED_AT, SLOTS, _index)
+
+    @property
+    def fd(self) -> int:
+        """Its descriptor, -1 if it has none; raises `OSError` if tasks have taken it away."""
+        return self._file.fd
 
     @classmethod
     def create(
@@ -281,9 +286,7 @@ class ControlPage:
 
     def close(self) -> None:
         """Unmaps the memory and closes the descriptor."""
-        self._map.close()
-        if self.fd >= 0:
-            os.close(self.fd)
+        self._file.close(self._map)
 
 
 def has_in_flight_area(slot: int) -> bool:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import mmap
-import os
 import struct
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 from zlib import crc32
 
-from otel_celery_memory.ipc.shared_memory import new_memory, page_in
+from otel_celery_memory.ipc.shared_memory import SharedFile, new_memory, page_in
+from otel_celery_memory.probes.descriptors import STATUS_PAGE
 
 STATUS_BYTES = 256 * 1024
 _HEADER = struct.Struct("<QII")
@@ -28,8 +28,13 @@ class StatusPage:
 
     def __init__(self, fd: int = -1) -> None:
         """Without a descriptor, the page is private to this process."""
-        self.fd = fd
+        self._file = SharedFile(fd, STATUS_PAGE)
         self._map = mmap.mmap(fd, STATUS_BYTES)
+
+    @property
+    def fd(self) -> int:
+        """Its descriptor, -1 if it has none; raises `OSError` if tasks have taken it away."""
+        return self._file.fd
 
     @classmethod
     def create(cls, place: Callable[[int], int] = int) -> StatusPage:
@@ -72,6 +77,4 @@ class StatusPage:
 
     def close(self) -> None:
         """Unmaps the memory and closes the descriptor."""
-        self._map.close()
-        if self.fd >= 0:
-            os.close(self.fd)
+        self._file.close(self._map)

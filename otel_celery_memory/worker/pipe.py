@@ -19,7 +19,13 @@ from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.ipc.journal import create_journal
 from otel_celery_memory.ipc.records import MAIN_SLOT, Record
 from otel_celery_memory.ipc.status_page import StatusPage
-from otel_celery_memory.probes.descriptors import moved_high, write
+from otel_celery_memory.probes.descriptors import (
+    JOURNAL,
+    PIPE_OUT,
+    OwnedFile,
+    moved_high,
+    write,
+)
 
 try:
     import fcntl
@@ -55,13 +61,14 @@ class PipeWriter:
         read_fd, write_fd = ends or os.pipe()
         self.read_fd = moved_high(read_fd) if read_fd >= 0 else -1
         self.write_fd = moved_high(write_fd)
+        self._read_end: OwnedFile | None = None
         self._path = path or f"/proc/{os.getpid()}/fd/{self.write_fd}"
         self._inode = os.fstat(self.write_fd).st_ino
         self._reopened = 0
         try:
             self.page = page or ControlPage.create(moved_high)
             self.status = StatusPage.create(moved_high)
-            self.journal_fd = create_journal(moved_high)
+            self._journal = OwnedFile(create_journal(moved_high), JOURNAL)
         except OSError:
             os.close(self.read_fd)
             os.close(self.write_fd)
@@ -69,6 +76,7 @@ class PipeWriter:
         os.set_blocking(self.write_fd, False)
         if self.read_fd >= 0:
             os.set_blocking(self.read_fd, False)
+            self._read_end = OwnedFile(self.read_fd, PIPE_OUT)
         self.slot = MAIN_SLOT
         self._closed = False
         self._enlarge()
@@ -135,12 +143,30 @@ class PipeWriter:
         self.write_fd = moved_high(fd)
         return True
 
+    def descriptors(self) -> tuple[int, int, int, int]:
+        """What a reporter is given: the read end, control page, status page and journal.
+
+        Those that tasks have taken away are opened again; raises `OSError` where that cannot be.
+        """
+        if self._read_end is not None and not self._read_end.is_ours():
+            path = f"/proc/self/fd/{self.write_fd}"
+            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            if os.fstat(fd).st_ino != self._inode:
+                os.close(fd)
+                raise OSError("a task has closed both ends of the pipe")
+            self._read_end = OwnedFile(moved_high(fd), PIPE_OUT)
+            self.read_fd = self._read_end.fd
+        if not self._journal.is_ours():
+            # What a killed reporter had read and not exported is lost with it.
+            self._journal = OwnedFile(create_journal(moved_high), JOURNAL)
+        return self.read_fd, self.page.fd, self.status.fd, self._journal.fd
+
     def close_read_end(self) -> None:
         """Close the read end; pool children do, the main process keeps it."""
-        if self.read_fd >= 0:
-            with contextlib.suppress(OSError):
-                os.close(self.read_fd)
-            self.read_fd = -1
+        if self._read_end is not None:
+            self._read_end.close()
+        self._read_end = None
+        self.read_fd = -1
 
     def close(self) -> None:
         """Close everything; nothing is sent from then on."""
@@ -154,8 +180,7 @@ class PipeWriter:
             self.page.close()
         with contextlib.suppress(OSError):
             self.status.close()
-        with contextlib.suppress(OSError):
-            os.close(self.journal_fd)
+        self._journal.close()
 
     def _enlarge(self) -> None:
         if not hasattr(fcntl, "F_SETPIPE_SZ"):

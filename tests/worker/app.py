@@ -244,6 +244,40 @@ def close_descriptors() -> None:
     os.closerange(800, 1024)
 
 
+def _users_file() -> int:
+    return os.open(_USERS_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+
+_USERS_FILE = Path(os.environ.get("TEST_MARKERS", "."), "users-file")
+TAKEN: list[int] = []
+
+
+@app.task
+def take_descriptors(how: str) -> None:
+    """Closes what it does not know and has other files under all numbers, or under high ones."""
+    if how == "closes all":
+        os.closerange(40, 65_536)
+        TAKEN.extend(_users_file() for _ in range(1_100))
+        return
+    if how == "a file":
+        number = _users_file()
+    else:
+        number = os.pipe()[1]
+        os.set_blocking(number, False)
+        with suppress(BlockingIOError):
+            while True:
+                os.write(number, bytes(4_096))
+        os.set_blocking(number, True)
+    for high in range(899, 960):
+        os.dup2(number, high)
+
+
+@app.task
+def users_bytes() -> int:
+    """How many bytes are in the user's file, none of which the user has written."""
+    return _USERS_FILE.stat().st_size if _USERS_FILE.exists() else 0
+
+
 @app.task
 def reap_all() -> list[int]:
     """Forks twice and waits until there are no children; those that it met and does not know."""

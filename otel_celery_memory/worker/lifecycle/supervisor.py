@@ -161,11 +161,10 @@ class Supervisor:
 
     def start(self) -> None:
         """Starts the reporter; raises `OSError` if no process can be started."""
-        pipe = self._pipe
-        passed = (pipe.read_fd, pipe.page.fd, pipe.status.fd, pipe.journal_fd)
         self._started_s = self._checked_s = self._clock_s()
         self._silent_s = 0.0
         self._died_s = None
+        passed = self._pipe.descriptors()
         self._process = _start_detached(
             [
                 sys.executable,

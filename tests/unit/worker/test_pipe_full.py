@@ -75,7 +75,6 @@ def test_a_time_limit_that_strikes_while_a_frame_is_dropped_is_the_task_s(
 
 def test_a_page_that_is_closed_counts_nothing_and_is_no_error(pipe: PipeWriter) -> None:
     pipe.page.close()
-    pipe.page.fd = -1
     pipe.send(END)
     with pytest.raises(ValueError, match="closed"):
         pipe.page.drop_counters.counts()

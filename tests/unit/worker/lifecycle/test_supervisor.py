@@ -85,16 +85,17 @@ def test_the_reporter_gets_its_worker_s_name_the_pipe_and_the_pages_and_nothing_
 ) -> None:
     supervisor = start(REPORT_ARGUMENTS)
     wait_for_end(supervisor)
+    read_end, page, status, journal = pipe.descriptors()
     seen = json.loads((tmp_path / "seen.json").read_text())
     assert seen["argv"] == [
         "-m",
         "otel_celery_memory.reporter",
         "--worker=celery@box",
         f"--main-pid={os.getpid()}",
-        f"--pipe={pipe.read_fd}",
-        f"--page={pipe.page.fd}",
-        f"--status={pipe.status.fd}",
-        f"--journal={pipe.journal_fd}",
+        f"--pipe={read_end}",
+        f"--page={page}",
+        f"--status={status}",
+        f"--journal={journal}",
         "--restarts=0",
         "--max-memory-kib=2048",
         "--log-file=/w.log",
@@ -102,8 +103,7 @@ def test_the_reporter_gets_its_worker_s_name_the_pipe_and_the_pages_and_nothing_
     ]
     assert (seen["pid"], seen["sid"]) == (supervisor.pid, supervisor.pid)
     assert (seen["stdin"], seen["frames"]) == ("/dev/null", "1")
-    pages = {pipe.page.fd, pipe.status.fd, pipe.journal_fd}
-    assert {0, 1, 2, pipe.read_fd, *pages} <= set(seen["open"])
+    assert {0, 1, 2, read_end, page, status, journal} <= set(seen["open"])
     assert pipe.write_fd not in seen["open"]
 
 
