@@ -21,6 +21,7 @@ from otel_celery_memory.ipc.records import MAIN_SLOT, Record
 from otel_celery_memory.ipc.status_page import StatusPage
 from otel_celery_memory.probes.descriptors import (
     JOURNAL,
+    PIPE_IN,
     PIPE_OUT,
     OwnedFile,
     moved_high,
@@ -74,6 +75,7 @@ class PipeWriter:
             os.close(self.write_fd)
             raise
         os.set_blocking(self.write_fd, False)
+        self._write_end = OwnedFile(self.write_fd, PIPE_IN)
         if self.read_fd >= 0:
             os.set_blocking(self.read_fd, False)
             self._read_end = OwnedFile(self.read_fd, PIPE_OUT)
@@ -103,16 +105,11 @@ class PipeWriter:
         if self._closed:
             return False
         try:
-            try:
-                write(self.write_fd, frame)
-            except BlockingIOError:
-                raise
-            except OSError:
-                # A task may have closed our descriptor (os.closerange), and the number may belong
-                # to another of our files by now.
-                if not self._reopen():
-                    raise
-                write(self.write_fd, frame)
+            # A task may have closed our descriptor (os.closerange), and the number may belong to a
+            # file of its own by now.
+            if not self._write_end.is_ours():
+                self._reopen()
+            write(self._write_end.fd, frame)
         except SoftTimeLimitExceeded:
             raise  # the task's time limit, which happened to hit us
         except Exception:  # full or closed: no concern of the task's
@@ -128,20 +125,17 @@ class PipeWriter:
         except Exception:
             return  # the page is closed
 
-    def _reopen(self) -> bool:
-        """Open the pipe again by the main process's descriptor; ``False`` where that fails."""
+    def _reopen(self) -> None:
+        """Open the pipe again by the main process's descriptor; raises `OSError` if that fails."""
         if self._reopened >= _REOPEN_LIMIT:
-            return False
+            raise OSError("tasks have closed the pipe too often")
         self._reopened += 1
-        try:
-            fd = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            return False
+        fd = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         if os.fstat(fd).st_ino != self._inode:
             os.close(fd)
-            return False
-        self.write_fd = moved_high(fd)
-        return True
+            raise OSError("the main process's pipe is not there any more")
+        self._write_end = OwnedFile(moved_high(fd), PIPE_IN)
+        self.write_fd = self._write_end.fd
 
     def descriptors(self) -> tuple[int, int, int, int]:
         """What a reporter is given: the read end, control page, status page and journal.
@@ -174,8 +168,7 @@ class PipeWriter:
             return
         self._closed = True
         self.close_read_end()
-        with contextlib.suppress(OSError):
-            os.close(self.write_fd)
+        self._write_end.close()
         with contextlib.suppress(OSError):
             self.page.close()
         with contextlib.suppress(OSError):
