@@ -21,6 +21,8 @@ SHARE = 0.01
 ALLOWED_BYTES_PER_MINUTE = 1024
 RETAINED = ("celery.task.heap.retained", c.RSS_RETAINED.name)
 """What tells who leaks; the second stands in where a worker does not send the first."""
+_SIGNS = {c.GROW: 1, c.SHRINK: -1}
+"""Any other direction, such as that of warm-up, is no growth that goes on."""
 _ALERT_BYTES = 32 << 20
 _ALERT_RUN_BYTES = 16 << 10
 _ALERT_MINUTES = 30
@@ -315,7 +317,9 @@ def _net(
     found: dict[str, tuple[float, int]] = {}
     for first, last in _second_half(points, metric, began_ns, ended_ns):
         task = str(last.attributes[c.TASK_NAME])
-        sign = -1 if last.attributes.get(c.DIRECTION) == c.SHRINK else 1
+        sign = _SIGNS.get(str(last.attributes.get(c.DIRECTION)), 0)
+        if not sign:
+            continue
         net, count = found.get(task, (0.0, 0))
         grown = last.value - (first.value if first else 0)
         runs = last.count - (first.count if first else 0)

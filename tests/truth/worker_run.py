@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import signal
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +23,7 @@ from tests.processes import Server, running, wait_until
 from tests.redis_server import running_redis
 from tests.truth.case import Shape
 from tests.truth.conclusions import Seen
-from tests.worker.harness import Broker, children_of, worker_environ
+from tests.worker.harness import Broker, worker_environ
 
 T = TypeVar("T")
 _TICK_S = 0.1
@@ -37,14 +40,10 @@ class _Running:
     node: str
     queue: str
 
-    def waiting(self, connection: Any) -> int:
-        """Messages that no process has taken yet."""
-        return int(connection.default_channel.client.llen(self.queue))
-
     def rss_bytes(self) -> int:
         """RSS of the processes that run tasks, together."""
         main = self.server.process.pid
-        return sum(map(_rss_bytes, children_of(main) or [main]))
+        return sum(map(_rss_bytes, _children(main) or [main]))
 
     def inspect(self) -> str:
         """The rendered answer of ``celery inspect memory``."""
@@ -107,10 +106,9 @@ def _send(shape: Shape, worker: _Running, sizes: list[tuple[float, int]]) -> dic
     sent = dict.fromkeys(rates, 0)
     most_waiting = sum(rates.values()) * _BACKLOG_S
     passed_s, last_s, look_s = 0.0, time.monotonic(), 0.0
-    with (
-        worker.client.connection_for_write() as connection,
-        worker.client.amqp.Producer(connection) as producer,
-    ):
+    with worker.client.connection_for_write() as connection:
+        redis = connection.default_channel.client
+        patterns = {task: _pattern(task, worker, connection) for task in rates}
         while passed_s < shape.case.seconds:
             now_s = time.monotonic()
             if now_s >= look_s:
@@ -118,22 +116,59 @@ def _send(shape: Shape, worker: _Running, sizes: list[tuple[float, int]]) -> dic
                 sizes.append((now_s, worker.rss_bytes()))
                 if worker.server.process.poll() is not None:
                     raise RuntimeError(f"the worker has ended:\n{worker.server.log_tail()}")
-            if worker.waiting(connection) <= most_waiting:
+            if redis.llen(worker.queue) <= most_waiting:
                 passed_s += now_s - last_s
+                due = []
                 for task, rate in rates.items():
-                    while sent[task] < rate * passed_s:
-                        worker.client.send_task(
-                            task,
-                            (sent[task],),
-                            queue=worker.queue,
-                            producer=producer,
-                            ignore_result=True,
-                        )
-                        sent[task] += 1
+                    until = max(int(rate * passed_s), sent[task])
+                    due += [_message(patterns[task], n) for n in range(sent[task], until)]
+                    sent[task] = until
+                if due:
+                    redis.lpush(worker.queue, *due)
             last_s = now_s
             time.sleep(_TICK_S)
-        wait_until("all messages are taken", lambda: worker.waiting(connection) == 0, 120)
+        wait_until("all messages are taken", lambda: redis.llen(worker.queue) == 0, 120)
     return sent
+
+
+def _pattern(task: str, worker: _Running, connection: Any) -> dict[str, Any]:
+    """A message as Celery sends it: to make each anew costs more than the tasks do."""
+    aside = f"{worker.queue}-pattern"
+    worker.client.send_task(
+        task, (0,), queue=aside, connection=connection, ignore_result=True, retry=False
+    )
+    message: dict[str, Any] = json.loads(connection.default_channel.client.lpop(aside))
+    message["properties"]["delivery_info"]["routing_key"] = worker.queue
+    return message
+
+
+def _message(pattern: Mapping[str, Any], number: int) -> str:
+    """The message of one run: with an id and a delivery tag of its own."""
+    task_id = str(uuid.uuid4())
+    _, *rest = json.loads(base64.b64decode(pattern["body"]))
+    body = base64.b64encode(json.dumps([[number], *rest]).encode()).decode()
+    headers = {**pattern["headers"], "id": task_id, "root_id": task_id, "argsrepr": f"({number},)"}
+    properties = {
+        **pattern["properties"],
+        "correlation_id": task_id,
+        "delivery_tag": str(uuid.uuid4()),
+    }
+    return json.dumps({**pattern, "body": body, "headers": headers, "properties": properties})
+
+
+def _children(pid: int) -> list[int]:
+    """The pool's processes, without starting one: those of all threads of the main process."""
+    found: list[int] = []
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            found += map(int, children.read_text().split())
+    return [each for each in found if not _is_reporter(each)]
+
+
+def _is_reporter(pid: int) -> bool:
+    with suppress(OSError):
+        return b"otel_celery_memory.reporter" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
 
 
 def _rss_bytes(pid: int) -> int:
