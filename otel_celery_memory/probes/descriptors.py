@@ -25,6 +25,8 @@ try:
     # eventlet replaces os.write. Its own switches to another greenlet where this one fails with
     # EAGAIN, and raises where two of them write at once.
     from posix import write
+
+    read_flag = fcntl.fcntl
 except ImportError:  # Windows
     from os import write
 
@@ -76,9 +78,10 @@ class OwnedFile:
     def is_ours(self) -> bool:
         """Whether the number still belongs to the file that we opened."""
         try:
-            if self._identity is None:
-                return fcntl.fcntl(self.fd, _F_GETSIG) == self._mark
-            return _identity(self.fd) == self._identity
+            # The mark first, by as little code as can be: this is asked before each use.
+            return read_flag(self.fd, _F_GETSIG) == self._mark or (
+                self._identity is not None and _identity(self.fd) == self._identity
+            )
         except (OSError, ValueError):  # closed, or -1
             return False
 
