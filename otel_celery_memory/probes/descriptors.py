@@ -37,8 +37,8 @@ __all__ = ["OwnedFile", "find_marked", "moved_high", "write"]
 _LOWEST = 900
 _MARGIN = 100
 _ABOVE_STANDARD = 3
-_F_SETSIG = getattr(fcntl, "F_SETSIG", 0)
-_F_GETSIG = getattr(fcntl, "F_GETSIG", 0)
+_F_SETSIG = getattr(fcntl, "F_SETSIG", -1)  # refused where there is none; 0 would be F_DUPFD
+_F_GETSIG = getattr(fcntl, "F_GETSIG", -1)
 
 (
     STATM,
@@ -78,10 +78,9 @@ class OwnedFile:
     def is_ours(self) -> bool:
         """Whether the number still belongs to the file that we opened."""
         try:
-            # The mark first, by as little code as can be: this is asked before each use.
-            return read_flag(self.fd, _F_GETSIG) == self._mark or (
-                self._identity is not None and _identity(self.fd) == self._identity
-            )
+            if self._identity is None:
+                return read_flag(self.fd, _F_GETSIG) == self._mark
+            return _identity(self.fd) == self._identity
         except (OSError, ValueError):  # closed, or -1
             return False
 
