@@ -41,7 +41,9 @@ ATTRIBUTES = {
         "double", "How long the task had been running, in seconds.", (1.5,)
     ),
     "celery.memory.direction": Attribute(
-        (c.GROW, c.SHRINK), "Whether memory grew or shrank; net is grow less shrink."
+        (c.GROW, c.SHRINK, c.WARM_UP),
+        "Whether memory grew or shrank; net is grow less shrink. `warm_up` is the growth of a "
+        "task's first run in a process: imports and connections.",
     ),
     "celery.memory.exclusive": Attribute(
         "boolean", "Whether the run had its process to itself; false where it overlapped another."

@@ -177,6 +177,46 @@ class HeapSampled(NamedTuple):
     malloc_free_bytes: int | None
 
 
+class RunRetained(NamedTuple):
+    """What one run left behind, by the process's own counters; sent of a sample of runs.
+
+    The difference from just before the run to just before the next one, both right after a
+    collection of the young objects, so that cyclic garbage of the run is not in it: that is
+    ``garbage_bytes``. ``heap_bytes`` is what the allocators have in use. ``warm_up`` is 1 for the
+    task's first run in the process, and for a run that imported modules.
+    """
+
+    pid: int
+    time_ns: int
+    warm_up: int
+    heap_bytes: int | None
+    blocks: int
+    open_files: int | None
+    threads: int | None
+    garbage_bytes: int | None
+    task: str
+
+
+class FloorMeasured(NamedTuple):
+    """Levels of a process between two runs, right after a full collection (a *floor*).
+
+    ``runs`` is how many runs the process had until then, ``collected`` how many objects the
+    collection freed, ``pause_ns`` how long it took.
+    """
+
+    pid: int
+    time_ns: int
+    runs: int
+    rss_bytes: int
+    heap_bytes: int | None
+    blocks: int
+    open_files: int | None
+    threads: int | None
+    collected: int
+    garbage_bytes: int | None
+    pause_ns: int
+
+
 class TaskOverdue(NamedTuple):
     """The main process terminates a child because its task exceeded the hard time limit."""
 
@@ -274,6 +314,8 @@ Record = (
     | TaskInFlight
     | TaskInFlightAtExit
     | PartFailed
+    | RunRetained
+    | FloorMeasured
 )
 
 

@@ -13,6 +13,7 @@ from otel_celery_memory.ipc.records import (
     ProcessDown,
     ProcessUp,
     Record,
+    RunRetained,
     Site,
     SitesWindow,
     TaskFinished,
@@ -81,13 +82,17 @@ class Emitter:
             self._finished(record)
         elif isinstance(record, (TaskStarted, ProcessDown)):
             if record.retained_bytes is not None:
-                self._retained(record.previous_task, record.retained_bytes)
+                self._retained(record.pid, record.previous_task, record.retained_bytes)
             if self._in_flight.get(record.pid) == record:
                 del self._in_flight[record.pid]  # its record was sent when a nested task began
         elif isinstance(record, TaskInFlightAtExit):
             self.task_in_flight(TaskStarted(*record))
         elif isinstance(record, ProcessUp):
             self._replaced(self._recycling.up(record))
+        elif isinstance(record, RunRetained):
+            task = self._names.bounded(record.task)
+            self._tasks.left_behind(record, task)
+            self.tasks.left_behind(task, record)
         elif isinstance(record, SitesWindow):
             self._counts.aborted += bool(record.aborted)
             self.sites.window(record)
@@ -188,16 +193,17 @@ class Emitter:
         start = self._in_flight.pop(process.pid, None)
         if start is not None and start.retained_bytes is not None and start in process.in_flight:
             # Its dropped end would have carried this.
-            self._retained(start.previous_task, start.retained_bytes)
+            self._retained(process.pid, start.previous_task, start.retained_bytes)
 
-    def _retained(self, previous_task: str, retained_bytes: int) -> None:
+    def _retained(self, pid: int, previous_task: str, retained_bytes: int) -> None:
+        """``previous_task`` ran in the process, and its RSS changed until the next run."""
         task = self._names.bounded(previous_task)
-        self._tasks.retained(task, retained_bytes)
-        self.tasks.retained(task, retained_bytes)
+        warm_up = self.state.is_first_run(pid, task)
+        self._tasks.retained(task, retained_bytes, warm_up=warm_up)
 
     def _finished(self, record: TaskFinished) -> None:
         if record.retained_bytes is not None:
-            self._retained(record.previous_task, record.retained_bytes)
+            self._retained(record.pid, record.previous_task, record.retained_bytes)
         task = self._names.bounded(record.task)
         self.sites.finished(record)
         exclusive = bool(record.exclusive)

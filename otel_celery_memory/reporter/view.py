@@ -121,7 +121,8 @@ class Inspector:
                 {
                     "name": name,
                     "runs": total.runs,
-                    "retained_per_run": _mean(total.retained_bytes, total.retained_runs),
+                    "retained_per_run": _rounded(total.left_behind.heap_bytes_per_run()),
+                    "sampled_runs": total.left_behind.samples,
                     "traced_runs": total.traced_runs,
                     "traced_per_run": _mean(total.traced_bytes, total.traced_runs),
                 }
@@ -165,6 +166,10 @@ def _site(site: RankedSite) -> dict[str, Any]:
         "runs": site.runs,
         "rate": site.rate_bytes_per_minute,
     }
+
+
+def _rounded(value: float | None) -> int | None:
+    return None if value is None else round(value)
 
 
 def _mean(total: int, count: int) -> int | None:

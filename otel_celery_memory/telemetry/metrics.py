@@ -31,7 +31,7 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.metrics.export import Histogram as HistogramData
 
 from otel_celery_memory import conventions as c
-from otel_celery_memory.ipc.records import NO_SPAN, TaskFinished
+from otel_celery_memory.ipc.records import NO_SPAN, RunRetained, TaskFinished
 
 _POINTS_MAX = 2_000
 _OVERFLOW = (("otel.metric.overflow", True),)
@@ -196,6 +196,9 @@ class TaskMetrics:
         self._rss_delta = distribution(c.RSS_DELTA, histogram)
         self._rss_peak = distribution(c.RSS_PEAK, histogram)
         self._rss_retained = distribution(c.RSS_RETAINED, histogram)
+        self._left_behind = {
+            metric.name: distribution(metric, histogram) for metric in c.RETAINED_METRICS
+        }
         self._traced_delta = distribution(c.TRACED_DELTA, histogram)
         self._traced_peak = distribution(c.TRACED_PEAK, histogram)
 
@@ -211,17 +214,37 @@ class TaskMetrics:
         if record.traced_peak_bytes is not None:
             self._traced_peak.record(record.traced_peak_bytes, plain, context)
 
-    def retained(self, task: str, retained_bytes: int) -> None:
-        """Records what a run retained, in bytes, until the next one started."""
-        _record_change(self._rss_retained, retained_bytes, task, NO_CONTEXT)
+    def retained(self, task: str, retained_bytes: int, *, warm_up: bool) -> None:
+        """Records how the process's RSS changed from a run's start until the next one started."""
+        _record_change(self._rss_retained, retained_bytes, task, NO_CONTEXT, warm_up=warm_up)
+
+    def left_behind(self, record: RunRetained, task: str) -> None:
+        """Records what a sampled run left behind; ``task`` is the bounded name."""
+        warm_up = bool(record.warm_up)
+        heap = self._left_behind[c.HEAP_RETAINED.name]
+        if record.heap_bytes is not None:
+            _record_change(heap, record.heap_bytes, task, NO_CONTEXT, warm_up=warm_up)
+        if warm_up:
+            return
+        _record_change(self._left_behind[c.BLOCKS_RETAINED.name], record.blocks, task, NO_CONTEXT)
+        for metric, change in (
+            (c.OPEN_FILES_RETAINED, record.open_files),
+            (c.THREADS_RETAINED, record.threads),
+            (c.HEAP_GARBAGE, record.garbage_bytes),
+        ):
+            # Most tasks never change these: their series would say nothing.
+            if change and (metric != c.HEAP_GARBAGE or change > 0):
+                _record_change(self._left_behind[metric.name], change, task, NO_CONTEXT)
 
 
 NO_CONTEXT = Context()
 
 
-def _record_change(histogram: Histogram, change: int, task: str, context: Context) -> None:
+def _record_change(
+    histogram: Histogram, change: int, task: str, context: Context, *, warm_up: bool = False
+) -> None:
     """Records size and direction: the SDK drops negative values of a histogram."""
-    direction = c.GROW if change >= 0 else c.SHRINK
+    direction = c.SHRINK if change < 0 else c.WARM_UP if warm_up else c.GROW
     # An exemplar of more than 64 bits makes the exporter drop all metrics.
     size_bytes = min(abs(change), 2**63 - 1)
     histogram.record(size_bytes, {c.TASK_NAME: task, c.DIRECTION: direction}, context)

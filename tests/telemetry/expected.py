@@ -10,7 +10,9 @@ from tests.telemetry.payload import Plain, distribution, points
 
 GROW = {"celery.task.name": "app.grow"}
 SHRINK = {"celery.task.name": "app.shrink"}
-UP, DOWN = {"celery.memory.direction": "grow"}, {"celery.memory.direction": "shrink"}
+UP, DOWN, WARM_UP = (
+    {"celery.memory.direction": direction} for direction in ("grow", "shrink", "warm_up")
+)
 MAIN_SLOT, FIRST_SLOT, SECOND_SLOT = ({"celery.worker.slot": slot} for slot in ("main", "0", "1"))
 
 FIRST_READING = ProcessReading(
@@ -60,9 +62,29 @@ EXPECTED_METRICS = {
         distribution(SHRINK, [0]),
     ),
     "celery.task.memory.rss.retained": histogram(
-        distribution(UP | GROW, [65_536]),
-        distribution(DOWN | SHRINK, [4_065_536]),
+        distribution(DOWN | SHRINK, [4_065_536], bounds=()),
+        distribution(WARM_UP | GROW, [65_536], bounds=()),
     ),
+    "celery.task.heap.retained": histogram(
+        distribution(UP | GROW, [2_000], bounds=()),
+        distribution(DOWN | GROW, [500], bounds=()),
+        distribution(WARM_UP | GROW, [40_000_000], bounds=()),
+    ),
+    "celery.task.heap.blocks.retained": histogram(
+        distribution(UP | GROW, [20], bounds=()),
+        distribution(UP | SHRINK, [7], bounds=()),
+        distribution(DOWN | GROW, [4], bounds=()),
+        unit="{block}",
+    ),
+    "celery.task.open_files.retained": histogram(
+        distribution(UP | GROW, [2], bounds=()),
+        distribution(DOWN | GROW, [1], bounds=()),
+        unit="{file}",
+    ),
+    "celery.task.threads.retained": histogram(
+        distribution(UP | GROW, [1], bounds=()), unit="{thread}"
+    ),
+    "celery.task.heap.garbage": histogram(distribution(UP | GROW, [300], bounds=())),
     "celery.task.memory.traced.delta": histogram(
         distribution(UP | GROW, [60_000], **exemplar(60_000))
     ),

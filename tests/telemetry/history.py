@@ -12,7 +12,7 @@ from otel_celery_memory.ipc.records import (
     Record,
     WindowKind,
 )
-from tests.unit.examples import finished, site, started, window
+from tests.unit.examples import finished, left_behind, site, started, window
 
 TRACE, SPAN_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SAMPLED = bytes.fromhex(TRACE + SPAN_ID + "01")
@@ -73,6 +73,10 @@ RECORDS: tuple[Record, ...] = (
         state="FAILURE",
     ),
     ProcessDown(FIRST, 3 * S, 0, 155, 46_000_000, -4_065_536, "max_tasks", "app.shrink"),
+    left_behind(40_000_000, 5, pid=FIRST, task="app.grow", warm_up=1),
+    left_behind(2_000, 20, pid=FIRST, task="app.grow", open_files=2, threads=1, garbage_bytes=300),
+    left_behind(-500, -4, pid=FIRST, task="app.grow", open_files=-1, threads=None),
+    left_behind(None, 7, pid=FIRST, task="app.shrink", open_files=None, garbage_bytes=None),
     started(SECOND, "3", "app.shared"),
     finished(SECOND, "3", "app.shared", delta_bytes=999, exclusive=0),
     finished(SECOND, "5", "app.grow", delta_bytes=0, peak_bytes=5_000_000_000),

@@ -20,7 +20,7 @@ from tests.telemetry.expected_events import (
 from tests.telemetry.history import S
 from tests.telemetry.payload import Telemetry, in_memory, metrics_of
 from tests.telemetry.test_emitter import emitter_on, fed
-from tests.unit.examples import finished, started
+from tests.unit.examples import finished, left_behind, started
 
 KINDS = {
     "Histogram": "cumulative histogram",
@@ -87,6 +87,7 @@ def test_of_more_than_200_task_names_the_rest_are_other(own_histograms: bool) ->
             task = f"app.task_{number:03}"
             task_id = f"{number}-{run}"
             emitter.apply(started(1, task_id, task, retained_bytes=1, previous_task=task))
+            emitter.apply(left_behind(5, 6, task=task, open_files=7, threads=8, garbage_bytes=9))
             emitter.apply(
                 finished(
                     1,

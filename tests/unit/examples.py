@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from otel_celery_memory.ipc.records import (
+    FloorMeasured,
     Goodbye,
     HeapSampled,
     PartFailed,
@@ -10,6 +11,7 @@ from otel_celery_memory.ipc.records import (
     ProcessExited,
     ProcessUp,
     Record,
+    RunRetained,
     Site,
     SitesWindow,
     TaskFinished,
@@ -55,6 +57,8 @@ EXAMPLES: tuple[Record, ...] = (
     TaskInFlight(121, 122, "id-12", "app.task"),
     TaskInFlightAtExit(131, 132, 133, -134, 0, "id-13", "app.task", "app.previous"),
     PartFailed(141, 142, 3, "heap"),
+    RunRetained(151, 152, 0, -154, 155, 156, -157, 158, "app.task"),
+    FloorMeasured(161, 162, 163, 164, 165, 166, 167, 168, 169, 170, 171),
 )
 
 
@@ -112,6 +116,24 @@ def finished(
         task,
         state,
         previous_task,
+    )
+
+
+def left_behind(
+    heap_bytes: int | None = 0,
+    blocks: int = 0,
+    *,
+    pid: int = 1,
+    task: str = "app.task",
+    time_ns: int = 0,
+    warm_up: int = 0,
+    open_files: int | None = 0,
+    threads: int | None = 0,
+    garbage_bytes: int | None = 0,
+) -> RunRetained:
+    """What a sampled run left behind, of which most tests need one number."""
+    return RunRetained(
+        pid, time_ns, warm_up, heap_bytes, blocks, open_files, threads, garbage_bytes, task
     )
 
 

@@ -59,6 +59,8 @@ class ProcessState:
     """Start of the run that ended last."""
     span: tuple[str, bytes] = ("", NO_SPAN)
     """A task's id, and its span or that of its message's sender."""
+    tasks_seen: set[str] = field(default_factory=set)
+    """Tasks of which a run was known to have ended, by bounded names."""
     switched_off: set[str] = field(default_factory=set)
     """Parts of the instrumentation that failed in it."""
 

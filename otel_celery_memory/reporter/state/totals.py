@@ -7,15 +7,107 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from otel_celery_memory import conventions as c
+from otel_celery_memory.ipc.records import RunRetained
 from otel_celery_memory.telemetry.metrics import Level
 
 WINDOW_S = 600.0
 _SPACING_S = 10.0
+
+
+_INTERVAL_NS = 30 * 10**9
+_INTERVALS_MAX = 40
+_SAMPLES = 10
+_SAMPLES_LEAST = 3
+
+
+@dataclass
+class _Samples:
+    """Sums over the sampled runs of one interval."""
+
+    began_ns: int
+    runs: int = 0
+    heap_bytes: int = 0
+    blocks: int = 0
+    open_files: int = 0
+    threads: int = 0
+    garbage_bytes: int = 0
+    heap_runs: int = 0
+    largest_bytes: int = 0
+
+
+class LeftBehind:
+    """What sampled runs of one task left behind lately.
+
+    A mean is over the newest intervals that have `_SAMPLES` samples together, so that a cache that
+    has filled up is soon forgotten and a rare task is still known. What was known last stays until
+    something newer of the task replaces it.
+    """
+
+    def __init__(self) -> None:
+        self.sampled_ns = 0
+        """When a run was sampled last."""
+        self._intervals: deque[_Samples] = deque(maxlen=_INTERVALS_MAX)
+
+    def add(self, record: RunRetained) -> None:
+        """Adds a sampled run; what a first run left is left out."""
+        if record.warm_up:
+            return
+        self.sampled_ns = max(record.time_ns, self.sampled_ns)
+        if not self._intervals or record.time_ns - self._intervals[-1].began_ns >= _INTERVAL_NS:
+            self._intervals.append(_Samples(record.time_ns))
+        now = self._intervals[-1]
+        now.runs += 1
+        now.blocks += record.blocks
+        now.open_files += record.open_files or 0
+        now.threads += record.threads or 0
+        now.garbage_bytes += record.garbage_bytes or 0
+        if record.heap_bytes is not None:
+            now.heap_runs += 1
+            now.heap_bytes += record.heap_bytes
+            if abs(record.heap_bytes) > abs(now.largest_bytes):
+                now.largest_bytes = record.heap_bytes
+
+    def heap_bytes_per_run(self) -> float | None:
+        """Net bytes a run; ``None`` while too few runs were sampled.
+
+        Of many samples the largest one is left out: what happened once is no leak.
+        """
+        lately = self._lately()
+        runs = sum(each.heap_runs for each in lately)
+        if runs < _SAMPLES_LEAST:
+            return None
+        total_bytes = sum(each.heap_bytes for each in lately)
+        if runs >= _SAMPLES:
+            total_bytes -= max((each.largest_bytes for each in lately), key=abs)
+            runs -= 1
+        return total_bytes / runs
+
+    def per_run(self, field: str) -> float | None:
+        """Net of another counter a run: ``blocks``, ``open_files``, ``threads`` and so on."""
+        lately = self._lately()
+        runs = sum(each.runs for each in lately)
+        return sum(getattr(each, field) for each in lately) / runs if runs else None
+
+    @property
+    def samples(self) -> int:
+        """How many runs the means are of."""
+        return sum(each.runs for each in self._lately())
+
+    def _lately(self) -> list[_Samples]:
+        lately: list[_Samples] = []
+        runs = 0
+        for each in reversed(self._intervals):
+            # The newest interval may have just begun.
+            if runs >= _SAMPLES and len(lately) >= 2:
+                break
+            lately.append(each)
+            runs += each.runs
+        return lately
 
 
 @dataclass
@@ -23,8 +115,7 @@ class TaskTotal:
     """Sums over runs of one task, in bytes."""
 
     runs: int = 0
-    retained_runs: int = 0
-    retained_bytes: int = 0
+    left_behind: LeftBehind = field(default_factory=LeftBehind)
     traced_runs: int = 0
     traced_bytes: int = 0
 
@@ -45,18 +136,30 @@ class TaskTotals:
             total.traced_runs += 1
             total.traced_bytes += traced_bytes
 
-    def retained(self, task: str, retained_bytes: int) -> None:
-        """Adds what a run retained, in bytes."""
+    def left_behind(self, task: str, record: RunRetained) -> None:
+        """Adds what a sampled run left behind, by the process's counters."""
         total = self._totals.get(task)
         if total is None:
             total = self._totals[task] = TaskTotal()
-        total.retained_runs += 1
-        total.retained_bytes += retained_bytes
+        total.left_behind.add(record)
+
+    def heap_bytes_per_run(self, task: str) -> float | None:
+        """What a run of a task leaves behind, net; ``None`` while too few runs were sampled.
+
+        No site of the task may claim more.
+        """
+        total = self._totals.get(task)
+        return None if total is None else total.left_behind.heap_bytes_per_run()
 
     def largest(self, count: int) -> list[tuple[str, TaskTotal]]:
-        """The tasks that retained most in all, with their totals."""
+        """The tasks whose runs left most behind in all, with their totals."""
         totals = list(self._totals.items())
-        return sorted(totals, key=lambda item: (-item[1].retained_bytes, item[0]))[:count]
+
+        def most_first(item: tuple[str, TaskTotal]) -> tuple[float, str]:
+            name, total = item
+            return -(total.left_behind.heap_bytes_per_run() or 0) * total.runs, name
+
+        return sorted(totals, key=most_first)[:count]
 
     def clear(self) -> None:
         """Starts again at zero."""

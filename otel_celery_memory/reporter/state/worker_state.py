@@ -161,6 +161,15 @@ class WorkerState:
         last = process.last
         return last is not None and self._overdue.pop(last.task_id, None) is not None
 
+    def is_first_run(self, pid: int, task: str) -> bool:
+        """Whether what is known now of a run of this task is the first in its process."""
+        process = self.processes.get(pid)
+        if process is None or task in process.tasks_seen:
+            return False
+        process.tasks_seen.add(task)
+        # Of a process that was there before this reporter nothing is known.
+        return process.up_ns is not None
+
     def _started(self, record: TaskStarted) -> None:
         self._process(record.pid).started(record)
 

@@ -16,7 +16,7 @@ from otel_celery_memory.reporter.sites import CodePlace, SiteTotals
 from otel_celery_memory.reporter.state.totals import TaskTotals
 from otel_celery_memory.reporter.state.worker_state import WorkerState
 from otel_celery_memory.reporter.view import VIEW_INTERVAL_S, Inspector
-from tests.unit.examples import site, started, window
+from tests.unit.examples import left_behind, site, started, window
 from tests.unit.fakes import FakeClock
 
 
@@ -84,8 +84,8 @@ def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None
     bench.worker()
     bench.emitter.off = [("0", "heap"), ("reporter", "limits")]
     bench.emitter.tasks.finished("app.grow", 90)
-    bench.emitter.tasks.retained("app.grow", 101)
-    bench.emitter.tasks.retained("app.grow", 100)
+    for size in (100, 101, 100):
+        bench.emitter.tasks.left_behind("app.grow", left_behind(size))
     bench.emitter.sites.window(window(101, "app.grow", kind=WindowKind.PARTIAL))
     bench.emitter.sites.site(site(70, 41, pid=101, task="app.grow", kind=WindowKind.PARTIAL))
     bench.inspector.tick()
@@ -107,6 +107,7 @@ def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None
                     "name": "app.grow",
                     "runs": 1,
                     "retained_per_run": 100,
+                    "sampled_runs": 3,
                     "traced_runs": 1,
                     "traced_per_run": 90,
                 }
