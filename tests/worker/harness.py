@@ -187,13 +187,14 @@ def running_worker(
     environ: Mapping[str, str] | None = None,
     prefix: Sequence[str] = (),
     name: str = "w",
+    app: str = "tests.worker.app",
 ) -> Iterator[Worker]:
     """A real ``celery worker`` until the context ends; ready when this returns."""
     node = f"{name}@test"
     queue = f"{name}-{os.getpid()}-{time.monotonic_ns()}"
     command = [
         *(prefix or (str(Path(sys.executable).parent / "celery"),)),
-        "--app=tests.worker.app",
+        f"--app={app}",
         "worker",
         f"--hostname={node}",
         f"--queues={queue}",
