@@ -132,6 +132,14 @@ class Settings:
         "a number from 0.01 to 60",
         "the most that allocation tracing in mode `budget` may add to one run",
     )
+    peaks: str = _setting(
+        "on",
+        choice("on", "off"),
+        "",
+        "one of on, off",
+        "whether the peak RSS of each run is measured: that resets the process's high-water mark, "
+        "which a task may read as `ru_maxrss` or `VmHWM`",
+    )
     frames: int = _setting(
         1, integer(1, 25), "frames", "an integer from 1 to 25", "stack depth of a traced site"
     )

@@ -46,8 +46,8 @@ class ProcessProbe(Protocol):
     def rss_bytes(self) -> int:
         """RSS now, in bytes."""
 
-    def reset_peak(self) -> None:
-        """Start a new peak; raises `OSError` where that is not possible."""
+    def reset_peak(self) -> bool:
+        """Start a new peak; ``False`` where there is none that may be reset now."""
 
     def peak_bytes(self) -> int:
         """Highest RSS in bytes since `reset_peak`."""
@@ -117,13 +117,17 @@ class LinuxProcessProbe:
 
     The peak is Linux's high-water mark: writing ``5`` to ``clear_refs`` resets it
     (proc_pid_clear_refs(5)). Other readers of ``ru_maxrss`` in the process see the reset too.
-    billiard compares it with ``max_memory_per_child`` after each task, when it still includes that
-    task's peak.
+    billiard compares it with ``max_memory_per_child`` after each task. So a mark above that limit,
+    which would recycle the process, is kept: it is reset only below.
 
     Raises `OSError`, `ValueError` or `IndexError` where ``statm`` cannot be opened or parsed.
     """
 
-    def __init__(self, proc: Path = Path("/proc")) -> None:
+    def __init__(
+        self, proc: Path = Path("/proc"), *, peaks: bool = True, kept_above_bytes: int = 0
+    ) -> None:
+        """A mark above ``kept_above_bytes`` is not reset (0: any is); without ``peaks`` none is."""
+        self._kept_above_bytes = kept_above_bytes
         self._clear_refs: _ProcFile | None = None
         self._status: _ProcFile | None = None
         self._statm = _ProcFile(proc / "self" / "statm", os.O_RDONLY, STATM)
@@ -133,6 +137,8 @@ class LinuxProcessProbe:
         except (OSError, ValueError, IndexError):
             self.close()
             raise
+        if not peaks:
+            return
         # /proc may be read-only, or the kernel built without it: there is RSS then, but no peak.
         with contextlib.suppress(OSError):
             self._clear_refs = _ProcFile(proc / "self" / "clear_refs", os.O_WRONLY, CLEAR_REFS)
@@ -149,10 +155,11 @@ class LinuxProcessProbe:
     def rss_bytes(self) -> int:
         return int(self._statm.read(128).split(b" ", 2)[1]) * PAGE_BYTES
 
-    def reset_peak(self) -> None:
-        if self._clear_refs is None:
-            raise OSError(_NO_PEAK)
+    def reset_peak(self) -> bool:
+        if self._clear_refs is None or 0 < self._kept_above_bytes < self.peak_bytes():
+            return False
         self._clear_refs.write(b"5")
+        return True
 
     def peak_bytes(self) -> int:
         if self._status is not None:
@@ -201,8 +208,8 @@ class PsutilProcessProbe:
     def rss_bytes(self) -> int:
         return int(self._process.memory_info().rss)
 
-    def reset_peak(self) -> None:
-        raise OSError(_NO_PEAK)
+    def reset_peak(self) -> bool:
+        return False
 
     def peak_bytes(self) -> int:
         raise OSError(_NO_PEAK)
@@ -211,9 +218,11 @@ class PsutilProcessProbe:
         """Do nothing: no descriptor is open."""
 
 
-def open_process_probe(proc: Path = Path("/proc")) -> ProcessProbe:
-    """The cheapest probe that works in this process."""
+def open_process_probe(
+    proc: Path = Path("/proc"), *, peaks: bool = True, kept_above_bytes: int = 0
+) -> ProcessProbe:
+    """The cheapest probe that works in this process; as `LinuxProcessProbe` has it."""
     try:
-        return LinuxProcessProbe(proc)
+        return LinuxProcessProbe(proc, peaks=peaks, kept_above_bytes=kept_above_bytes)
     except (OSError, ValueError, IndexError):
         return PsutilProcessProbe()

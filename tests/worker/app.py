@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -302,6 +303,21 @@ def has_children() -> bool:
     except ChildProcessError:
         return False
     return True
+
+
+@app.task
+def high_water_kib() -> int:
+    """The peak of its process as everybody reads it."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _spike(**_: Any) -> None:
+    bytearray(int(os.environ["TEST_SPIKE_BYTES"]))
+
+
+if "TEST_SPIKE_BYTES" in os.environ:
+    # As a child that loads a model, before it has a task.
+    signals.worker_process_init.connect(_spike, weak=False)
 
 
 def _instrument_opentelemetry(**_: Any) -> None:

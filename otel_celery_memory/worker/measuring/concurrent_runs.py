@@ -68,14 +68,11 @@ class ConcurrentRuns:
         probe: ProcessProbe,
         tracer: TracedMemory,
         thread: Callable[[], int] | None = None,
-        *,
-        keep_peak: bool = False,
     ) -> None:
         self._probe = probe
         self._tracer = tracer
         # Read now and not at import, which may come before gevent patches it.
         self._thread = thread or threading.get_ident
-        self._keep_peak = keep_peak
         self._first_thread = self._thread()
         self.runs: dict[int, list[Run]] = {}
         """What each thread runs now, outermost first."""
@@ -112,7 +109,7 @@ class ConcurrentRuns:
             self._epoch += 1
         runs.append(run)
 
-    def keep_plain(self, start: RunStart) -> None:
+    def keep_plain(self, start: RunStart, *, has_peak: bool) -> None:
         """Keep a run that has been plain until now: another one starts inside it.
 
         A pool child runs its tasks in the thread in which this was made. A thread that a task left
@@ -120,7 +117,7 @@ class ConcurrentRuns:
         """
         run = Run(self._first_thread, self._epoch, nested=False, alone=True)
         run.take(start)
-        run.has_peak = True
+        run.has_peak = has_peak
         self.runs[run.thread] = [run]
 
     def forget_ended_threads(self) -> None:
@@ -181,11 +178,7 @@ class ConcurrentRuns:
         return 1, peak_bytes, traced_delta, traced_peak
 
     def _begin_peaks(self, run: Run) -> None:
-        # billiard compares the peak of the whole task with max_memory_per_child.
-        if not (run.nested and self._keep_peak):
-            run.has_peak = self._probe.resets_peak
-            if run.has_peak:
-                self._probe.reset_peak()
+        run.has_peak = self._probe.reset_peak()
         run.session = self._tracer.session
         if run.session:
             run.traced_bytes = run.traced_peak_bytes = self._tracer.begin()

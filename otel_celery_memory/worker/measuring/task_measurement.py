@@ -65,13 +65,14 @@ class TaskMeasurement:
         self._pid = os.getpid()
         self._plain: RunStart | None = None
         """The plain run that has started and not ended."""
+        self._plain_has_peak = False
         self._previous: tuple[str, int] | None = None
         """Task name and RSS at the start of the last run, if that had the process to itself."""
         self._may_be_plain = False
         if in_flight is not None:
             self._send_frame = in_flight.pipe.send_frame
             self._page, self._at = in_flight.place
-            self._may_be_plain = probe.resets_peak
+            self._may_be_plain = True
 
     def start(self, task_id: str, task: Any) -> None:
         """A task starts in the calling thread."""
@@ -112,7 +113,7 @@ class TaskMeasurement:
         # First what its end needs.
         self._plain, self._previous = start, None
         self._page[self._at : self._at + size] = frame
-        self._probe.reset_peak()
+        self._plain_has_peak = self._probe.reset_peak()
 
     def end(self, task_id: str, task: Any, state: str | None) -> int:
         """A task ends in the calling thread: when, in ns; 0 where its start was not seen.
@@ -132,7 +133,8 @@ class TaskMeasurement:
             retained_bytes, previous_task = ABSENT, ""
         rss_bytes = self._probe.rss_bytes()
         if run is None:
-            peak_bytes, exclusive, nested = self._probe.peak_bytes(), 1, 0
+            peak_bytes = self._probe.peak_bytes() if self._plain_has_peak else ABSENT
+            exclusive, nested = 1, 0
             traced_delta_bytes = traced_peak_bytes = ABSENT
         else:
             found = self._concurrent.read_end(run, rss_bytes)
@@ -209,7 +211,7 @@ class TaskMeasurement:
             self.forget_plain()
             return
         # In this order: a time limit that comes between the lines leaves the run known to one.
-        self._concurrent.keep_plain(plain)
+        self._concurrent.keep_plain(plain, has_peak=self._plain_has_peak)
         self._plain = None
         self._send_start(plain, nested=False)
 

@@ -111,7 +111,7 @@ class TaskRecorder:
         settings: Settings,
         spans: TaskSpans,
         page: ControlPage,
-        open_probe: Callable[[], ProcessProbe] = open_process_probe,
+        open_probe: Callable[[], ProcessProbe] | None = None,
         called_from: tuple[str, int, int] = ("", 0, 0),
     ) -> None:
         """``called_from``: file, first and last line of the function that calls the receivers."""
@@ -119,7 +119,7 @@ class TaskRecorder:
         self._sink = sink
         self._settings = settings
         self._page = page
-        self._open_probe = open_probe
+        self._open_probe = open_probe or self._open_own_probe
         self._session = TracemallocSession(settings.frames)
         self._site_filter = SiteFilter(settings.sites_include, settings.sites_exclude, called_from)
         self.time_limits = TimeLimits()
@@ -266,9 +266,14 @@ class TaskRecorder:
             self._sink,
             self._in_flight,
             self._probe,
-            ConcurrentRuns(self._probe, self._session, keep_peak=self.max_memory_kib > 0),
+            ConcurrentRuns(self._probe, self._session),
             self._spans,
             self._tracing,
+        )
+
+    def _open_own_probe(self) -> ProcessProbe:
+        return open_process_probe(
+            peaks=self._settings.peaks == "on", kept_above_bytes=self.max_memory_kib * 1024
         )
 
     def _send_failed(self, part: str) -> None:

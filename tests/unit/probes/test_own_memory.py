@@ -200,9 +200,9 @@ def test_without_proc_psutil_is_asked_and_there_is_no_peak(tmp_path: Path) -> No
     probe = open_process_probe(tmp_path)
     assert isinstance(probe, PsutilProcessProbe)
     assert not probe.resets_peak
-    for read in (probe.reset_peak, probe.peak_bytes):
-        with pytest.raises(OSError, match="no peak that can be reset"):
-            read()
+    assert not probe.reset_peak()
+    with pytest.raises(OSError, match="no peak that can be reset"):
+        probe.peak_bytes()
     probe.close()
 
 
@@ -226,6 +226,34 @@ def test_a_peak_that_came_and_went_is_seen_once(real: ProcessProbe) -> None:
     assert round((real.peak_bytes() - before) / MIB) == 64
     real.reset_peak()
     assert round((real.peak_bytes() - before) / MIB) == 0
+
+
+def test_without_peaks_the_mark_of_the_process_is_left_alone(real: ProcessProbe) -> None:
+    real.reset_peak()
+    block = b"x" * (64 * MIB)
+    del block
+    marked = real.peak_bytes()
+    quiet = LinuxProcessProbe(peaks=False)
+    assert (quiet.reset_peak(), quiet.resets_peak) == (False, False)
+    quiet.close()
+    assert real.peak_bytes() == marked
+
+
+def test_a_mark_above_the_limit_of_memory_per_child_is_kept_and_one_below_is_reset(
+    real: ProcessProbe,
+) -> None:
+    real.reset_peak()
+    block = b"x" * (64 * MIB)
+    del block
+    marked = real.peak_bytes()
+    below = LinuxProcessProbe(kept_above_bytes=marked - MIB)
+    assert not below.reset_peak()
+    below.close()
+    assert real.peak_bytes() == marked
+    above = LinuxProcessProbe(kept_above_bytes=marked + MIB)
+    assert above.reset_peak()
+    above.close()
+    assert real.peak_bytes() < marked
 
 
 def test_in_this_process_the_real_probe_is_the_one_that_reads_proc(real: ProcessProbe) -> None:

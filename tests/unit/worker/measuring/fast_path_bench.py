@@ -33,9 +33,9 @@ class SteppedMemory(FakeMemory):
         self._step("rss")
         return super().rss_bytes()
 
-    def reset_peak(self) -> None:
+    def reset_peak(self) -> bool:
         self._step("reset")
-        super().reset_peak()
+        return super().reset_peak()
 
     def peak_bytes(self) -> int:
         self._step("peak")
