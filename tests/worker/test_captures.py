@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -249,3 +250,19 @@ def test_remote_control_that_is_switched_off_says_so(start: Start, broker: Broke
         text, answer = worker.remote("inspect", "memory", broker=broker)
         assert "switched off" in text
         assert "error" in answer
+
+
+def test_client_methods_of_an_app_ask_and_command_its_workers(start: Start) -> None:
+    importlib.import_module("otel_celery_memory")  # as the module of the app does
+    with start(arguments=["--concurrency=1"], environ=CONTROLLED) as worker:
+        worker.run("noop")
+        control = worker.client.control
+        answer = wait_until(
+            "it answers with a view",
+            lambda: control.inspect([worker.node], timeout=5).memory()[worker.node].get("ok"),
+            30,
+        )
+        assert "tracing budget" in answer
+        (taken,) = control.memory_capture(1, destination=[worker.node], reply=True, timeout=10)
+        assert "ok" in taken[worker.node], taken
+        worker.stop()

@@ -8,14 +8,19 @@ rate of commands is limited.
 
 Celery before 5.7 fixes the names that ``celery inspect`` and ``celery control`` accept when it
 starts, before it loads the app that imports this module: `accept` adds ours to its command line.
+
+Celery has a client method for each remote command: ``app.control.inspect().memory()``,
+``app.control.memory_capture()`` and ``app.control.memory_tracing()`` are ours. They are added to
+Celery's client classes, and replace nothing there.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from celery.app.control import Control, Inspect
 from celery.worker.control import control_command, inspect_command
 
 from otel_celery_memory.ipc.commands import CAPTURE_RUNS_MAX, CAPTURE_SECONDS_MAX, TRACING_MODES
@@ -201,6 +206,57 @@ def memory_tracing(state: Any, mode: str = "") -> dict[str, Any]:
 
 
 accept(inspect=("memory",), control=("memory_capture", "memory_tracing"))
+
+
+def _inspect_memory(self: Any) -> Any:
+    """Return the memory of tasks and processes, by node; ``None`` if no worker answers.
+
+    Returns:
+        Dict: ``{HOSTNAME: {'ok': TEXT, 'memory': VIEW}}``, or ``{HOSTNAME: {'error': REASON}}``.
+    """
+    return self._request("memory")
+
+
+def _control_memory_capture(
+    self: Any,
+    amount: int | str = "10",
+    max_added_latency: float = ALLOWANCE_S,
+    destination: Sequence[str] | None = None,
+    **kwargs: Any,
+) -> Any:
+    """Tell all (or specific) workers to trace their next runs, or those of the next seconds.
+
+    ``amount`` is a number of runs of each process, or seconds such as ``30s``;
+    ``max_added_latency``, in seconds, is the most that it may add to a run. Further keywords are
+    those of ``broadcast``, such as ``reply`` and ``timeout``.
+    """
+    arguments = {"amount": str(amount), "max_added_latency": max_added_latency}
+    return self.broadcast("memory_capture", arguments, destination, **kwargs)
+
+
+def _control_memory_tracing(
+    self: Any, mode: str, destination: Sequence[str] | None = None, **kwargs: Any
+) -> Any:
+    """Tell all (or specific) workers to trace allocations by ``budget``, ``always`` or ``off``.
+
+    Further keywords are those of ``broadcast``.
+    """
+    return self.broadcast("memory_tracing", {"mode": mode}, destination, **kwargs)
+
+
+def add_client_methods(client: type[Any], **methods: Callable[..., Any]) -> None:
+    """Adds methods to one of Celery's client classes; those that it has are left as they are."""
+    for name, method in methods.items():
+        if not hasattr(client, name):
+            method.__name__ = name
+            method.__qualname__ = f"{client.__qualname__}.{name}"
+            setattr(client, name, method)
+
+
+add_client_methods(Inspect, memory=_inspect_memory)
+add_client_methods(
+    Control, memory_capture=_control_memory_capture, memory_tracing=_control_memory_tracing
+)
 
 
 def _answering() -> WorkerControl:
