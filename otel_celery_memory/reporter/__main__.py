@@ -35,9 +35,13 @@ from otel_celery_memory.reporter.emitter import Emitter
 from otel_celery_memory.reporter.gauges import ReporterContext
 from otel_celery_memory.reporter.last_state import LastState, LastStateFile, NoLastState
 from otel_celery_memory.reporter.limits import LimitUsage, LimitWatcher
-from otel_celery_memory.reporter.log_dedup import set_up_logging
 from otel_celery_memory.reporter.process_watcher import ProcessReadings, ProcessWatcher
-from otel_celery_memory.reporter.service import INDISPENSABLE, RecordReader, ReporterService
+from otel_celery_memory.reporter.service import (
+    INDISPENSABLE,
+    RecordReader,
+    ReporterService,
+    set_up_logging,
+)
 from otel_celery_memory.reporter.sites import SiteTotals, Symbolizer
 from otel_celery_memory.reporter.state.exits import OomKills
 from otel_celery_memory.reporter.state.totals import TracingShare

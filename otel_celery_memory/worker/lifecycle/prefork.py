@@ -11,7 +11,7 @@ into the beginning of a cold shutdown (`on_cold_shutdown`).
 
 **The reporter's log is the worker's.** The reporter inherits standard error, which in a detached
 worker is ``/dev/null``. So `log_file_of` finds the worker's log file for it, and
-`reporter/log_dedup.py` follows that file's rotation.
+`reporter/service.py` follows that file's rotation.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
+from time import monotonic_ns
 from tracemalloc import is_tracing
 from typing import Any
 
@@ -34,6 +35,7 @@ from otel_celery_memory.probes.own_memory import ProcessProbe
 from otel_celery_memory.probes.tracemalloc_session import TracemallocSession
 from otel_celery_memory.worker.measuring.concurrent_runs import ConcurrentRuns, Run, RunStart
 from otel_celery_memory.worker.measuring.in_flight import InFlightSlot
+from otel_celery_memory.worker.measuring.run_counters import RunCounters
 from otel_celery_memory.worker.measuring.spans import ContainedSpans, span_bytes
 from otel_celery_memory.worker.pipe import PipeWriter, RecordSink
 from otel_celery_memory.worker.tracing.allocation_tracer import AllocationTracer
@@ -51,6 +53,7 @@ class TaskMeasurement:
         spans: ContainedSpans,
         tracing: ContainedTracing,
         clock_ns: Callable[[], int] = time.time_ns,
+        counters: ContainedCounters | None = None,
     ) -> None:
         self._sink = sink
         # Its frames need no record to be made of them.
@@ -61,6 +64,7 @@ class TaskMeasurement:
         self._runs = concurrent.runs
         self._spans = spans
         self._tracing = tracing
+        self._counters = counters or ContainedCounters(None)
         self._clock_ns = clock_ns
         self._pid = os.getpid()
         self._plain: RunStart | None = None
@@ -91,6 +95,13 @@ class TaskMeasurement:
         else:
             run = self._enter(task)
             task_id, before = str(task_id), self._previous if run.takes_previous else None
+        counters = self._counters.counters
+        if counters is not None and (run is None or run.takes_previous):
+            left = counters.left.get(name)
+            if left and not counters.open and monotonic_ns() < counters.due_ns:
+                counters.left[name] = left - 1
+            else:
+                self._counters.boundary(name)
         now_ns = self._clock_ns()
         rss_bytes = self._probe.rss_bytes()
         if before is None:
@@ -188,6 +199,7 @@ class TaskMeasurement:
     def forget_plain(self) -> None:
         """Measure the plain run no further that may have started: its end may be missed."""
         self._plain = None
+        self._counters.discard()
         if self._in_flight is not None and os.getpid() == self._pid:
             self._in_flight.give_up()
 
@@ -221,10 +233,14 @@ class TaskMeasurement:
         if run.nested:
             return
         self._previous = None
+        alone = self._concurrent.threads == 1
+        if not alone or (self._in_flight is not None and self._tracing.tracer is not None):
+            # In a pool child a run that is not plain is traced, or may be from its middle on.
+            self._counters.discard()
         if self._tracing.tracer is None:
             return
-        alone = self._concurrent.threads == 1
         if self._tracing.started(self._start_record(start), task, alone=alone):
+            self._counters.discard()
             self._concurrent.rebase(run)
 
     def _send_start(self, start: RunStart, *, nested: bool) -> None:
@@ -278,6 +294,36 @@ class TaskMeasurement:
             name,
             previous_task,
         )
+
+
+class ContainedCounters:
+    """`RunCounters` that raise nothing but a task's time limit; where they fail they are off."""
+
+    def __init__(self, counters: RunCounters | None, switches: PartSwitches | None = None) -> None:
+        self.counters = counters
+        """``None`` where runs are not sampled."""
+        self._switches = switches
+
+    def boundary(self, name: str) -> None:
+        """As `RunCounters.boundary`."""
+        counters = self.counters
+        assert counters is not None
+        try:
+            counters.boundary(name)
+        except SoftTimeLimitExceeded:
+            counters.open = ""
+            raise
+        except RecursionError:
+            counters.open = ""  # the user's limit is low here: the run is not sampled
+        except Exception:
+            self.counters = None
+            if self._switches is not None:
+                self._switches.switch_off("counters")
+
+    def discard(self) -> None:
+        """As `RunCounters.discard`."""
+        if self.counters is not None:
+            self.counters.discard()
 
 
 class ContainedTracing:

@@ -35,8 +35,13 @@ from otel_celery_memory.probes.tracemalloc_session import TracemallocSession
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.measuring.concurrent_runs import ConcurrentRuns
 from otel_celery_memory.worker.measuring.in_flight import InFlightSlot, open_in_flight_slot
+from otel_celery_memory.worker.measuring.run_counters import RunCounters
 from otel_celery_memory.worker.measuring.spans import ContainedSpans, TaskSpans
-from otel_celery_memory.worker.measuring.task_measurement import ContainedTracing, TaskMeasurement
+from otel_celery_memory.worker.measuring.task_measurement import (
+    ContainedCounters,
+    ContainedTracing,
+    TaskMeasurement,
+)
 from otel_celery_memory.worker.measuring.time_limits import SoftLimit, TimeLimits
 from otel_celery_memory.worker.pipe import RecordSink
 from otel_celery_memory.worker.tracing.allocation_tracer import AllocationTracer
@@ -269,12 +274,25 @@ class TaskRecorder:
             ConcurrentRuns(self._probe, self._session),
             self._spans,
             self._tracing,
+            counters=ContainedCounters(self._open_counters(self._probe), self._switches),
         )
 
     def _open_own_probe(self) -> ProcessProbe:
         return open_process_probe(
             peaks=self._settings.peaks == "on", kept_above_bytes=self.max_memory_kib * 1024
         )
+
+    def _open_counters(self, probe: ProcessProbe) -> RunCounters | None:
+        if not self._runs_tasks or self._switches.is_off("counters"):
+            return None
+        try:
+            settings = self._settings
+            return RunCounters(
+                self._sink, settings.overhead_budget, settings.max_added_latency, probe.rss_bytes
+            )
+        except Exception:
+            self._switches.switch_off("counters")
+            return None
 
     def _send_failed(self, part: str) -> None:
         self._sink.send(PartFailed(self._pid, time.time_ns(), self.slot, part))

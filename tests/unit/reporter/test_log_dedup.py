@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_celery_memory.reporter.log_dedup import RepetitionFilter, set_up_logging
+from otel_celery_memory.reporter.service import RepetitionFilter, set_up_logging
 from tests.unit.fakes import FakeClock
 
 EXPORTER = "opentelemetry.exporter.otlp.proto.http.metric_exporter"

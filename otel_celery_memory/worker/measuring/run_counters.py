@@ -1,0 +1,347 @@
+"""What runs leave behind, by the process's own counters, at a sample of runs.
+
+RSS grows in whichever run touches a new page; the allocators' counters grow with what is really
+kept. They are read just before a run and just before the next one, so a read costs nothing inside
+a task. What is kept in mind meanwhile is kept in an array, as it would count itself otherwise.
+
+**Garbage is told from growth.** Before each read the young objects are collected. Then all cyclic
+garbage of the run before is freed: what a run left in garbage is known, and is neither its leak
+nor the gain of the run in which the collector would have come. If a full collection came inside a
+run, it freed garbage of others too: that run is left out, and the next ones of its task lie between
+two full collections, if those are short enough. Where the user has disabled or frozen the
+collector, nothing is collected.
+
+**How often.** A read costs 20 us or, in a heap with many free chunks, milliseconds; a collection
+costs what the young objects cost. So both are measured, and a task is sampled so seldom that it
+pays for its samples by `SHARE` of the budget of its own CPU time. Each task is sampled every
+`DUE_NS` besides, so that a rare one is sampled at each run, as long as the process has the budget.
+
+**Floors.** Now and then a full collection lies between two runs, and the levels right after it are
+sent: the only ones that can be compared over hours. No callback of the collector is used: it would
+run at each of its collections, a thousand times a second in code that allocates much, for up to
+half a per cent of its time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import random
+import signal
+import sys
+import time
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from billiard.pool import SIG_SOFT_TIMEOUT
+
+from otel_celery_memory.ipc.codec import ABSENT
+from otel_celery_memory.ipc.records import FloorMeasured, RunRetained
+from otel_celery_memory.probes.allocators import (
+    SMALL_BLOCK_BYTES,
+    malloc_in_use,
+    open_files_in_use,
+    threads_in_use,
+)
+from otel_celery_memory.worker.pipe import RecordSink
+
+SHARE = 0.3
+"""Of the budget: what samples may cost."""
+FLOOR_SHARE = 0.1
+"""Of the budget: what floors may cost."""
+FIRST_NS = 20_000_000
+"""What a process may spend before it has earned it, so that its first runs are sampled."""
+DUE_NS = 3_000_000_000
+"""Each task is sampled so often, if it runs."""
+IDLE_SHARE = 0.01
+"""A process that hardly works counts as busy for so much of the time."""
+PAUSE_MAX_NS = 50_000_000
+"""No run waits longer for a collection, nor for a read."""
+FLOOR_NS = 60_000_000_000
+"""The least time between two floors."""
+NAMES_MAX = 200
+_WAIT_MAX = 5_000
+_QUIET_NS = 100_000_000
+"""After a traced run its thread and its memory are there for a moment."""
+_COLLECT_NS_A_BLOCK = 100
+"""A full collection takes so long a block, before one was measured: an upper estimate."""
+_SAMPLES_AT_ONCE = 4
+_YOUNG, _FULL = 1, 2
+_HEAP, _BLOCKS, _FILES, _THREADS = range(4)
+_CPU, _COLLECTIONS, _MODULES, _ALLOWED, _BETWEEN_FULL = range(5)
+
+
+@dataclass
+class CounterProbes:
+    """The reads; ``malloc`` is ``None`` where its counter cannot be trusted."""
+
+    malloc: Callable[[], int] | None
+    blocks: Callable[[], int] = sys.getallocatedblocks
+    open_files: Callable[[], int | None] = open_files_in_use
+    threads: Callable[[], int | None] = threads_in_use
+
+    def read_into(self, levels: array[int]) -> None:
+        """Writes bytes in use, blocks, descriptors and threads; `ABSENT` for what is not known."""
+        files, threads = self.open_files(), self.threads()
+        levels[_FILES] = ABSENT if files is None else files
+        levels[_THREADS] = ABSENT if threads is None else threads
+        levels[_HEAP] = ABSENT
+        # Last, as what was read before has been freed by now.
+        levels[_BLOCKS] = blocks = self.blocks()
+        if self.malloc is not None:
+            levels[_HEAP] = self.malloc() + blocks * SMALL_BLOCK_BYTES
+
+
+class Collector:
+    """Collections between two runs, never where the user has disabled or frozen the collector."""
+
+    def __init__(self) -> None:
+        self._frozen = False
+
+    def allowed(self) -> bool:
+        """Whether there may be a collection of ours."""
+        # Counting what is frozen takes time where much is: once is enough.
+        self._frozen = self._frozen or gc.get_freeze_count() > 0
+        return gc.isenabled() and not self._frozen
+
+    def collect(self, generation: int) -> int:
+        """Collects; how many objects were freed. A time limit waits, as a finalizer would eat it.
+
+        A soft time limit is an exception, and the interpreter drops those that a finalizer raises.
+        """
+        with _soft_limit_waits():
+            return gc.collect(generation)
+
+    @staticmethod
+    def full_collections() -> int:
+        """How many full collections there have been."""
+        return int(gc.get_stats()[2]["collections"])
+
+
+@contextlib.contextmanager
+def _soft_limit_waits() -> Iterator[None]:
+    if SIG_SOFT_TIMEOUT is None or not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {SIG_SOFT_TIMEOUT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class RunCounters:
+    """Samples the runs of one process. Times are in nanoseconds."""
+
+    def __init__(
+        self,
+        sink: RecordSink,
+        budget: float,
+        pause_max_s: float,
+        rss_bytes: Callable[[], int],
+        probes: CounterProbes | None = None,
+        collector: Collector | None = None,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+        cpu_ns: Callable[[], int] = time.process_time_ns,
+        chance: random.Random | None = None,
+    ) -> None:
+        """``budget``: share of the CPU time; ``pause_max_s``: the longest that a run may wait."""
+        self._sink = sink
+        self._budget = budget
+        self._pause_max_ns = min(int(pause_max_s * 1e9), PAUSE_MAX_NS)
+        self._rss_bytes = rss_bytes
+        self._probes = probes or CounterProbes(malloc_in_use())
+        self._collector = collector or Collector()
+        self._clock_ns = clock_ns
+        self._cpu_ns = cpu_ns
+        self._chance = chance or random.Random()  # noqa: S311
+        self._pid = os.getpid()
+        self.open = ""
+        """The task whose run is being sampled; empty for none."""
+        self.left: dict[str, int] = {}
+        """How many runs of each task pass before the next one is sampled."""
+        self.spent_ns = 0
+        """What samples and floors have cost, of the process's CPU time."""
+        self._began_ns, self._began_cpu_ns = clock_ns(), cpu_ns()
+        self.due_ns = self._began_ns + DUE_NS
+        """When tasks that were not sampled meanwhile are due."""
+        # Arrays, so that what is kept while a run is sampled does not count.
+        self._levels = array("q", [0] * 4)
+        """Just before the run that is being sampled."""
+        self._before = array("q", [0] * 4)
+        self._now = array("q", [0] * 4)
+        self._marks = array("q", [0] * 5)
+        self._samples: Counter[str] = Counter()
+        self._sampled_lately: set[str] = set()
+        self._between_full: set[str] = set()
+        """Tasks whose runs are sampled between two full collections."""
+        self._run_ns: dict[str, int] = {}
+        self._quiet_until_ns = 0
+        self._floor_ns = self._began_ns
+        self._floors_spent_ns = 0
+        self._ns_a_block = _COLLECT_NS_A_BLOCK
+
+    def discard(self) -> None:
+        """The run that is being sampled is traced, or its end was missed: it says nothing."""
+        self.open = ""
+        self._quiet_until_ns = self._clock_ns() + _QUIET_NS
+
+    def boundary(self, name: str) -> None:
+        """A run of this task is about to start, and the one before has ended."""
+        closes, self.open = self.open, ""
+        began_cpu_ns, now_ns = self._cpu_ns(), self._clock_ns()
+        if now_ns >= self.due_ns:
+            self._make_due(now_ns)
+        if now_ns < self._quiet_until_ns:
+            return
+        opens = self._is_due(name, began_cpu_ns, now_ns)
+        if not closes and not opens:
+            return
+        allowed = self._collector.allowed()
+        if closes:
+            self._close(closes, began_cpu_ns, allowed=allowed)
+        full = False
+        if allowed:
+            full = self._collect_fully(
+                now_ns,
+                floor=self._floor_is_due(began_cpu_ns, now_ns),
+                bracket=opens and name in self._between_full,
+            )
+            if opens and not closes and not full:
+                self._collector.collect(_YOUNG)
+        if opens:
+            if full or not closes:
+                self._probes.read_into(self._now)
+            self._levels[:] = self._now
+            self._marks[_COLLECTIONS] = self._collector.full_collections()
+            self._marks[_MODULES] = len(sys.modules)
+            self._marks[_ALLOWED], self._marks[_BETWEEN_FULL] = allowed, full
+        now_cpu_ns = self._cpu_ns()
+        cost_ns = now_cpu_ns - began_cpu_ns
+        self.spent_ns += cost_ns
+        if closes:
+            self._wait(closes, 2 * cost_ns)
+        if opens:
+            self._marks[_CPU] = now_cpu_ns
+            self.open = name
+
+    def _make_due(self, now_ns: int) -> None:
+        self.due_ns = now_ns + DUE_NS
+        for name in self.left:
+            if name not in self._sampled_lately:
+                self.left[name] = 0
+        self._sampled_lately.clear()
+
+    def _is_due(self, name: str, cpu_ns: int, now_ns: int) -> bool:
+        left = self.left.get(name, 0)
+        if left:
+            self.left[name] = left - 1
+            return False
+        if name not in self.left and len(self.left) >= NAMES_MAX:
+            return False
+        return self.spent_ns < FIRST_NS + self._earned_ns(cpu_ns, now_ns) * SHARE
+
+    def _earned_ns(self, cpu_ns: int, now_ns: int) -> float:
+        idle_ns = IDLE_SHARE * (now_ns - self._began_ns)
+        return self._budget * (cpu_ns - self._began_cpu_ns + idle_ns)
+
+    def _close(self, name: str, cpu_ns: int, *, allowed: bool) -> None:
+        """The sampled run has ended."""
+        between_full = bool(self._marks[_BETWEEN_FULL])
+        collections = self._collector.full_collections()
+        self._probes.read_into(self._before)
+        if allowed:
+            self._collector.collect(_FULL if between_full else _YOUNG)
+        self._probes.read_into(self._now)
+        run_ns = max(cpu_ns - self._marks[_CPU], 1)
+        before_ns = self._run_ns.get(name, run_ns)
+        self._run_ns[name] = before_ns + (run_ns - before_ns) // 4
+        warm_up = name not in self.left or len(sys.modules) > self._marks[_MODULES]
+        if allowed != self._marks[_ALLOWED]:
+            return
+        if collections != self._marks[_COLLECTIONS] and not between_full:
+            # It freed garbage of others too.
+            if len(self._between_full) < NAMES_MAX:
+                self._between_full.add(name)
+            return
+        garbage = _difference(self._before, self._now, _HEAP) if allowed else None
+        self._samples[name] += 1
+        self._sampled_lately.add(name)
+        self._sink.send(
+            RunRetained(
+                self._pid,
+                time.time_ns(),
+                int(warm_up),
+                _difference(self._now, self._levels, _HEAP),
+                self._now[_BLOCKS] - self._levels[_BLOCKS],
+                _difference(self._now, self._levels, _FILES),
+                _difference(self._now, self._levels, _THREADS),
+                garbage,
+                name,
+            )
+        )
+
+    def _wait(self, name: str, cost_ns: int) -> None:
+        """How many runs of this task pass until it has earned its next sample, at random."""
+        if self._samples[name] < _SAMPLES_AT_ONCE:
+            self.left[name] = 0
+            return
+        earned_ns = SHARE * self._budget * self._run_ns[name]
+        runs = min(int(cost_ns / max(earned_ns, 1.0)), _WAIT_MAX)
+        self.left[name] = self._chance.randint(runs // 2, runs + runs // 2)
+
+    def _collect_fully(self, now_ns: int, *, floor: bool, bracket: bool) -> bool:
+        """Collects all garbage, if there is a reason to; whether it was done."""
+        if not (floor or bracket) or not self._pause_fits():
+            return False
+        self._probes.read_into(self._before)
+        began_ns = self._clock_ns()
+        collected = self._collector.collect(_FULL)
+        pause_ns = self._clock_ns() - began_ns
+        self._probes.read_into(self._now)
+        self._ns_a_block = max(pause_ns // max(self._now[_BLOCKS], 1), 1)
+        if not floor:
+            return True
+        self._floor_ns = now_ns
+        self._floors_spent_ns += pause_ns
+        self._sink.send(
+            FloorMeasured(
+                self._pid,
+                time.time_ns(),
+                sum(self._samples.values()),
+                self._rss_bytes(),
+                _known(self._now[_HEAP]),
+                self._now[_BLOCKS],
+                _known(self._now[_FILES]),
+                _known(self._now[_THREADS]),
+                collected,
+                _difference(self._before, self._now, _HEAP),
+                pause_ns,
+            )
+        )
+        return True
+
+    def _pause_ns(self) -> int:
+        return self._probes.blocks() * self._ns_a_block
+
+    def _pause_fits(self) -> bool:
+        return self._pause_ns() <= self._pause_max_ns
+
+    def _floor_is_due(self, cpu_ns: int, now_ns: int) -> bool:
+        if now_ns - self._floor_ns < FLOOR_NS:
+            return False
+        earned_ns = FLOOR_SHARE * self._earned_ns(cpu_ns, now_ns)
+        return self._floors_spent_ns + self._pause_ns() <= earned_ns
+
+
+def _known(level: int) -> int | None:
+    return None if level == ABSENT else level
+
+
+def _difference(after: array[int], before: array[int], which: int) -> int | None:
+    if ABSENT in (after[which], before[which]):
+        return None
+    return after[which] - before[which]
