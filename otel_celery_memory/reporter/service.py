@@ -14,9 +14,10 @@
   or the end of the main process, leaves the reporter one more second. If the pipe ends without a
   goodbye, the worker was killed, and the reporter emits its loss.
 
-**Its log.** A line of each kind once in ten minutes, repetitions counted: while a Collector is down,
-the SDK's exporters log every attempt. The reporter logs to the worker's log file, as its standard
-error is the worker's, which is ``/dev/null`` in a detached worker. The file may be rotated.
+**Its log.** A line of each kind once in ten minutes, repetitions counted: while a Collector is
+down, the SDK's exporters log every attempt. The reporter logs to the worker's log file, as its
+standard error is the worker's, which is ``/dev/null`` in a detached worker. The file may be
+rotated.
 """
 
 from __future__ import annotations

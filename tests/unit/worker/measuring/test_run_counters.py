@@ -1,0 +1,231 @@
+"""What runs leave behind, by counters that are made up and a collector that is."""
+
+from __future__ import annotations
+
+import gc
+import random
+import sys
+from array import array
+
+import pytest
+
+from otel_celery_memory.ipc.records import FloorMeasured, Record, RunRetained
+from otel_celery_memory.probes.allocators import SMALL_BLOCK_BYTES
+from otel_celery_memory.worker.measuring.run_counters import (
+    FLOOR_NS,
+    Collector,
+    CounterProbes,
+    RunCounters,
+)
+
+S = 1_000_000_000
+
+
+class Heap(Collector):
+    """A process: its levels, its garbage, young and old, and its clocks."""
+
+    def __init__(self, *, allowed: bool = True) -> None:
+        super().__init__()
+        self.malloc, self.blocks, self.files, self.threads = 5_000_000, 1_000, 9, 2
+        self.young_garbage = self.old_garbage = self.collections = 0
+        self.now_ns = self.cpu_ns = 0
+        self.read_ns = 10_000
+        self.is_allowed = allowed
+        self.generations: list[int] = []
+        self.sent: list[Record] = []
+        probes = CounterProbes(self._malloc, lambda: self.blocks, lambda: self.files, self._threads)
+        self.counters = RunCounters(
+            self,
+            0.01,
+            0.25,
+            lambda: 70_000_000,
+            probes,
+            self,
+            clock_ns=lambda: self.now_ns,
+            cpu_ns=lambda: self.cpu_ns,
+            chance=random.Random(1),
+        )
+
+    def _malloc(self) -> int:
+        return self.malloc + self.young_garbage + self.old_garbage
+
+    def _threads(self) -> int:
+        self.cpu_ns += self.read_ns
+        return self.threads
+
+    def send(self, record: Record) -> None:
+        self.sent.append(record)
+
+    def allowed(self) -> bool:
+        return self.is_allowed
+
+    def collect(self, generation: int) -> int:
+        self.generations.append(generation)
+        self.young_garbage = 0
+        if generation == 2:
+            self.old_garbage = 0
+            self.collections += 1
+        return 3
+
+    def full_collections(self) -> int:  # type: ignore[override]
+        return self.collections
+
+    def run(self, name: str = "a", kept: int = 0, blocks: int = 0, garbage: int = 0) -> None:
+        """A run starts, leaves something behind and ends."""
+        self.counters.boundary(name)
+        self.now_ns += S // 100
+        self.cpu_ns += S // 100
+        self.malloc += kept
+        self.blocks += blocks
+        self.young_garbage += garbage
+
+    @property
+    def samples(self) -> list[RunRetained]:
+        """What was sent of runs that are no warm-up."""
+        return [r for r in self.sent if isinstance(r, RunRetained) and not r.warm_up]
+
+
+def test_a_run_is_what_it_left_behind_and_another_run_has_no_part_in_it() -> None:
+    heap = Heap()
+    for _ in range(4):
+        heap.run("leaks", kept=10_000, blocks=3)
+        heap.run("healthy")
+    found = {(r.task, r.heap_bytes, r.blocks, r.open_files, r.threads) for r in heap.samples}
+    assert found == {("leaks", 10_000 + 3 * SMALL_BLOCK_BYTES, 3, 0, 0), ("healthy", 0, 0, 0, 0)}
+
+
+def test_a_first_run_in_a_process_is_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    heap = Heap()
+    heap.run(kept=40_000_000)
+    heap.run()
+    heap.run(kept=50)
+    monkeypatch.setitem(sys.modules, "a_module_that_a_later_run_imported", sys)
+    heap.run()
+    warm = [r.heap_bytes for r in heap.sent if isinstance(r, RunRetained) and r.warm_up]
+    assert warm == [40_000_000, 50]
+    assert [r.heap_bytes for r in heap.samples] == [0]
+
+
+def test_garbage_is_of_the_task_that_makes_it_and_is_no_growth_of_anybody() -> None:
+    heap = Heap()
+    for _ in range(4):
+        heap.run("cycles", garbage=200_000)
+        heap.run("healthy")
+    found = {(r.task, r.heap_bytes, r.garbage_bytes) for r in heap.samples}
+    assert found == {("cycles", 0, 200_000), ("healthy", 0, 0)}
+
+
+def test_a_full_collection_inside_a_run_makes_it_no_sample_and_the_next_lie_between_two() -> None:
+    heap = Heap()
+    heap.old_garbage = 3_000_000
+    for _ in range(3):
+        heap.run("long", kept=100)
+        heap.collect(2)
+    heap.generations.clear()
+    for _ in range(4):
+        heap.run("long", kept=100)
+        heap.collect(2)
+    assert {r.heap_bytes for r in heap.samples} == {100}
+    assert heap.generations.count(2) > 4
+
+
+def test_where_the_collector_is_disabled_nothing_is_collected_and_garbage_is_growth() -> None:
+    heap = Heap(allowed=False)
+    for _ in range(4):
+        heap.run(garbage=200_000)
+    heap.now_ns += 10 * FLOOR_NS
+    heap.cpu_ns += 10 * FLOOR_NS
+    heap.run()
+    assert heap.generations == []
+    assert [(r.heap_bytes, r.garbage_bytes) for r in heap.samples][:2] == [(200_000, None)] * 2
+
+
+def test_a_task_that_runs_often_is_sampled_seldom_and_a_rare_one_at_each_run() -> None:
+    heap = Heap()
+    heap.read_ns = 200_000
+    for turn in range(3_000):
+        heap.run("often")
+        if turn % 500 == 0:
+            heap.now_ns += 4 * S
+            heap.run("rare")
+    of = [r.task for r in heap.samples]
+    assert of.count("rare") == 5
+    assert len(of) < 1_000
+    assert heap.counters.spent_ns < 0.01 * heap.cpu_ns
+
+
+def test_reads_that_cost_milliseconds_are_done_seldom_enough() -> None:
+    heap = Heap()
+    heap.read_ns = 7_000_000
+    for _ in range(5_000):
+        heap.run()
+    assert heap.counters.spent_ns < 0.01 * heap.cpu_ns + 0.1 * S
+
+
+def test_after_a_minute_of_work_there_is_a_floor_with_the_levels_right_after_it() -> None:
+    heap = Heap()
+    heap.run()
+    heap.old_garbage = 700
+    heap.now_ns += FLOOR_NS
+    heap.cpu_ns += FLOOR_NS
+    heap.run()
+    [floor] = [r for r in heap.sent if isinstance(r, FloorMeasured)]
+    assert floor.heap_bytes == 5_000_000 + 1_000 * SMALL_BLOCK_BYTES
+    assert (floor.rss_bytes, floor.open_files, floor.threads) == (70_000_000, 9, 2)
+    assert (floor.collected, floor.garbage_bytes) == (3, 700)
+
+
+def test_a_heap_of_gibibytes_has_no_floor_as_it_would_hold_a_run_too_long() -> None:
+    heap = Heap()
+    heap.blocks = 40_000_000
+    heap.now_ns += FLOOR_NS
+    heap.cpu_ns += 100 * FLOOR_NS
+    heap.run()
+    heap.run()
+    assert 2 not in heap.generations
+
+
+def test_a_run_that_is_traced_is_no_sample_nor_is_the_next_at_once() -> None:
+    heap = Heap()
+    heap.run()
+    heap.run()
+    heap.counters.discard()
+    heap.run(kept=5_000_000)
+    heap.run()
+    assert heap.samples == []
+
+
+def test_of_more_names_than_there_is_room_for_the_others_are_not_sampled() -> None:
+    heap = Heap()
+    for number in range(300):
+        heap.run(f"t{number}")
+    assert len(heap.counters.left) == 200
+
+
+def test_what_cannot_be_read_is_absent() -> None:
+    levels = array("q", [0] * 4)
+    heap = Heap()
+    probes = CounterProbes(None, lambda: 5, lambda: None, lambda: None)
+    probes.read_into(levels)
+    heap.counters._probes = probes
+    for _ in range(3):
+        heap.run()
+    assert {(r.heap_bytes, r.blocks, r.open_files, r.threads) for r in heap.samples} == {
+        (None, 0, None, None)
+    }
+
+
+def test_a_user_s_frozen_or_disabled_collector_is_left_alone() -> None:
+    gc.disable()
+    try:
+        assert not Collector().allowed()
+    finally:
+        gc.enable()
+    assert Collector().allowed()
+    collector = Collector()
+    gc.freeze()
+    try:
+        assert not collector.allowed()
+    finally:
+        gc.unfreeze()
+    assert not collector.allowed()
