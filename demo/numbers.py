@@ -90,7 +90,7 @@ def _tasks(received: Received) -> tuple[TaskRow, ...]:
     for point in received.latest(c.MEASURED.name):
         runs[str(point.attributes[c.TASK_NAME])] += int(point.value)
     delta = _mean_change(received.latest(c.RSS_DELTA.name))
-    retained = _mean_change(received.latest(c.RSS_RETAINED.name))
+    retained = _mean_change(received.latest(c.HEAP_RETAINED.name))
     traced = _mean_change(received.latest(c.TRACED_DELTA.name))
     peak: dict[str, float] = {}
     for point in received.latest(c.RSS_PEAK.name):
@@ -103,10 +103,15 @@ def _tasks(received: Received) -> tuple[TaskRow, ...]:
 
 
 def _mean_change(points: Iterable[Point]) -> dict[str, float]:
-    """Growth less shrinkage of a run, by task: each direction is a series of its own."""
+    """Growth less shrinkage of a run, by task: each direction is a series of its own.
+
+    Warm-up has one too, and is neither.
+    """
     total: dict[str, float] = defaultdict(float)
     count: dict[str, int] = defaultdict(int)
     for point in points:
+        if point.attributes[c.DIRECTION] not in (c.GROW, c.SHRINK):
+            continue
         task = str(point.attributes[c.TASK_NAME])
         total[task] += point.value if point.attributes[c.DIRECTION] == c.GROW else -point.value
         count[task] += point.count
@@ -117,7 +122,7 @@ def _sites(events: Iterable[Event]) -> tuple[SiteRow, ...]:
     by_site: dict[tuple[str, str, str], list[Event]] = defaultdict(list)
     for event in events:
         of = event.attributes
-        by_site[of[c.SITE_NAME], of.get(c.CODE_FUNCTION, ""), of[c.TASK_NAME]].append(event)
+        by_site[of[c.SITE_NAME], of.get(c.CODE_FUNCTION, ""), of.get(c.TASK_NAME, "")].append(event)
     rows = [
         SiteRow(
             *key,

@@ -10,7 +10,7 @@ from demo.table import HEADINGS, cells, size
 from otel_celery_memory import conventions as c
 
 _LEAK_BYTES = 64 * 1024
-"""Less than this retained by a run, on average over a short demo, may be warm-up."""
+"""Less than this retained by a run, on average over a short demo, may be chance."""
 _SPIKE_BYTES = 16 * 1024 * 1024
 
 
@@ -36,9 +36,8 @@ def endpoint_summary(endpoint: str, published: int) -> str:
     return f"""
 {published} tasks were published, and what they did to memory was sent to {endpoint}.
 In its backend, under service.name {SERVICE_NAME}, look for
-  {c.RSS_RETAINED.name}  by {c.TASK_NAME}: one task leaks. Sizes that have
-      {c.DIRECTION}=shrink count as negative (celery_task_memory_rss_retained_bytes_sum in
-      Prometheus).
+  {c.HEAP_RETAINED.name}  by {c.TASK_NAME}: one task leaks. Sizes that have
+      {c.DIRECTION}=shrink count as negative (celery_task_heap_retained_bytes_sum in Prometheus).
   {c.RSS_PEAK.name}  by {c.TASK_NAME}: another task spikes, and gives it back.
   {c.MEMORY.name}  by {c.SLOT}: children grow until they are recycled.
   {c.ALLOCATION_SITE.name}  log events: {c.SITE_RANK} 1 names the leaking line."""
@@ -52,8 +51,8 @@ def _table(tasks: tuple[TaskRow, ...]) -> Iterator[str]:
             text.ljust(width) if column == 0 else text.rjust(width)
             for column, (text, width) in enumerate(zip(row, widths, strict=True))
         )
-    yield "The peak is the highest above a run's start; the other sizes are means of a run, the"
-    yield "traced delta of those few runs that were traced whole."
+    yield "The peak is the highest above a run's start; the other sizes are means of a run: of all,"
+    yield "for retained of a sample by the allocators' counters, for the traced delta of few."
 
 
 def _verdict(numbers: Numbers) -> Iterator[str]:
@@ -62,7 +61,7 @@ def _verdict(numbers: Numbers) -> Iterator[str]:
     if leaking is None:
         yield "No task leaks."
         return
-    yield f"{leaking.name} leaks: a run retains {size(leaking.retained_bytes or 0)} of RSS."
+    yield f"{leaking.name} leaks: a run retains {size(leaking.retained_bytes or 0)}."
     if site is None:
         yield "  No allocation site has arrived."
     elif site.task != leaking.name:

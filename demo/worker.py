@@ -119,9 +119,18 @@ class Worker:
         self._met_s = time.monotonic()
         with contextlib.suppress(psutil.Error):
             self._family.update(psutil.Process(self._process.pid).children(recursive=True))
+            self._family.update(_reporters(self._process.pid))
 
     def _family_left(self) -> list[psutil.Process]:
         return [process for process in self._family if _runs(process)]
+
+
+def _reporters(main_pid: int) -> list[psutil.Process]:
+    """The reporter beside a worker, which is nobody's child: its command line names the worker."""
+    word = f"--main-pid={main_pid}"
+    return [
+        each for each in psutil.process_iter(["cmdline"]) if word in (each.info["cmdline"] or ())
+    ]
 
 
 def _runs(process: psutil.Process) -> bool:

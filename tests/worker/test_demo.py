@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from tests.processes import wait_until
+from tests.worker.harness import reporters_of
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN_TIMEOUT_S = 90.0
@@ -68,6 +69,7 @@ def test_interrupted_demo_leaves_nothing(tmp_path: Path, number: signal.Signals)
         assert process.stdout is not None
         assert any("tasks run" in line for line in iter(process.stdout.readline, ""))
         family = psutil.Process(process.pid).children(recursive=True)
+        family += [psutil.Process(pid) for each in list(family) for pid in reporters_of(each.pid)]
         assert len(family) >= 4, "a worker, two children and a reporter"
         process.send_signal(number)
         _, errors = process.communicate(timeout=RUN_TIMEOUT_S)
