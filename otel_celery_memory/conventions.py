@@ -73,10 +73,13 @@ FRAME_OTHER = "other"
 FRAME_DAMAGED = "damaged"
 """The values of ``celery.memory.frame.kind``."""
 
+TRACING_UNSAFE = "tracing_beside_native_threads"
+"""Nothing failed: to stop tracing could crash this process, so it is not traced (gh-128679)."""
 PARTS = (
     "measurement",
     "spans",
     "tracing",
+    TRACING_UNSAFE,
     "heap",
     "counters",
     "delivery",
@@ -431,6 +434,7 @@ PARTS_SWITCHED_OFF = Metric(
     "{part}",
     (PART, SLOT),
     "Parts of the instrumentation that raised and are switched off in that process until it ends; "
+    "`tracing_beside_native_threads` is allocation tracing where gh-128679 could crash it; "
     "the reporter's `records` and `ticks` continue to run",
 )
 SELF_METRICS = (

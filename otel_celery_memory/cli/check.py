@@ -21,6 +21,7 @@ from otel_celery_memory.probes.allocators import read_heap
 from otel_celery_memory.probes.limits import read_limits
 from otel_celery_memory.probes.own_memory import LinuxProcessProbe, open_process_probe
 from otel_celery_memory.probes.procfs import read_process, read_shared
+from otel_celery_memory.probes.tracemalloc_session import stop_is_fixed
 from otel_celery_memory.settings import SettingError, Settings
 
 _MIB = 1 << 20
@@ -73,6 +74,11 @@ def measurable() -> dict[str, str]:
         "USS and PSS": _yes(shared.unique_bytes is not None, "no smaps_rollup"),
         "open files": _yes(reading is not None and reading.open_files is not None, "no /proc"),
         "malloc in use and free": _yes(heap.malloc_used_bytes is not None, "no mallinfo2"),
+        "allocations of a task": _yes(
+            stop_is_fixed(),
+            "not beside native threads that may enter the interpreter: gh-128679, fixed in CPython "
+            "3.12.9 and 3.13.2; those of OpenBLAS and OpenMP may not",
+        ),
         "process ends at once": _yes(
             hasattr(os, "pidfd_open"), "no pidfd: noticed within a second"
         ),

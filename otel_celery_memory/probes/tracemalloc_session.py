@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tracemalloc
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 from otel_celery_memory.probes.allocators import FreeLists
-from otel_celery_memory.probes.native_threads import has_foreign_threads, native_lock, native_thread
+from otel_celery_memory.probes.native_threads import EnteringThreads, native_lock, native_thread
+
+logger = logging.getLogger(__name__)
 
 _original_start = tracemalloc.start
+_TOLD_AFTER = 3
+"""So often in a row it must have been unsafe: of a thread that runs just then nothing is known."""
 TRACE_BYTES = 50
 """What ``tracemalloc`` keeps for one live block: 48 to 59 bytes on CPython 3.10 to 3.13."""
 
@@ -39,9 +44,15 @@ class TracemallocSession:
     call ends our tracing and begins the user's, with their number of frames.
     """
 
-    def __init__(self, frames: int, foreign_threads: Callable[[], bool] = has_foreign_threads):
+    def __init__(
+        self, frames: int, entering_threads: Callable[[], Collection[str]] | None = None
+    ) -> None:
+        """``entering_threads``: threads not of Python that may enter the interpreter, by name."""
         self._frames = frames
-        self._foreign_threads = foreign_threads
+        self._entering_threads = entering_threads or EnteringThreads().find
+        self._unsafe_in_a_row = 0
+        self.on_unsafe: Callable[[], None] = lambda: None
+        """Called once, when the process is not traced because stopping is not safe."""
         self._ours = False
         self._sessions = 0
         self._their_start: Callable[..., None] | None = None
@@ -116,9 +127,26 @@ class TracemallocSession:
 
         A thread that Python did not start and that allocates on its way into the interpreter,
         while another thread stops tracing, crashes the process (gh-128679). Where that is not
-        fixed, processes with such threads are not traced within a budget.
+        fixed, processes with threads that may do so are not traced within a budget.
         """
-        return _STOP_IS_FIXED or not self._foreign_threads()
+        if _STOP_IS_FIXED:
+            return True
+        entering = self._entering_threads()
+        if not entering:
+            self._unsafe_in_a_row = 0
+            return True
+        self._unsafe_in_a_row += 1
+        if self._unsafe_in_a_row == _TOLD_AFTER:
+            logger.warning(
+                "otel_celery_memory: allocations are not traced in process %d: CPython %s can "
+                "crash when tracing stops while a thread that Python did not start enters the "
+                "interpreter (gh-128679; fixed in 3.12.9 and 3.13.2), as these may: %s",
+                os.getpid(),
+                sys.version.split()[0],
+                ", ".join(list(entering)[:5]),
+            )
+            self.on_unsafe()
+        return False
 
     def live_traces(self) -> int:
         """About how many blocks are traced and alive, in 0.4 us however many there are."""
@@ -166,6 +194,11 @@ def _fixed(version: tuple[int, ...]) -> bool:
     if version >= (3, 13):
         return version >= (3, 13, 2)
     return version >= (3, 12, 9)
+
+
+def stop_is_fixed() -> bool:
+    """Whether tracing may be stopped whatever threads there are (gh-128679)."""
+    return _STOP_IS_FIXED
 
 
 _STOP_IS_FIXED = _fixed(sys.version_info[:3])

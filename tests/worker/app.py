@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import resource
@@ -303,6 +304,22 @@ def has_children() -> bool:
     except ChildProcessError:
         return False
     return True
+
+
+@app.task
+def multiply(size: int) -> int:
+    """Computes with NumPy, whose OpenBLAS starts threads; how many threads there are by then."""
+    import numpy
+
+    matrix = numpy.ones((size, size))
+    assert (matrix @ matrix)[0, 0] == size
+    return sum(1 for _ in Path("/proc/self/task").iterdir())
+
+
+@app.task
+def start_thread_of(library: str) -> None:
+    """Loads a C library that starts a thread of its own."""
+    ctypes.CDLL(library).begin_resting()
 
 
 @app.task

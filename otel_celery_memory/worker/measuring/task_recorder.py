@@ -16,6 +16,7 @@ from billiard.pool import EX_RECYCLE
 from celery.exceptions import SoftTimeLimitExceeded
 
 from otel_celery_memory.circuit_breaker import PartSwitches
+from otel_celery_memory.conventions import TRACING_UNSAFE
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.ipc.records import (
     MAIN_SLOT,
@@ -142,6 +143,7 @@ class TaskRecorder:
         self._tracing = ContainedTracing(None, self._session, self._switches)
         self._heap = HeapSampling(sink, settings.export_interval, self._switches)
         self._soft_limit = SoftLimit()
+        self._session.on_unsafe = lambda: self._send_failed(TRACING_UNSAFE)
 
     @property
     def tracing(self) -> AllocationTracer | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import signal
 import subprocess
 import sys
 import threading
@@ -11,12 +12,15 @@ from pathlib import Path
 import pytest
 
 from otel_celery_memory.probes.native_threads import (
+    EnteringThreads,
     has_foreign_threads,
     is_patched,
     native_lock,
     native_thread,
     start_native_thread,
 )
+from otel_celery_memory.probes.tracemalloc_session import stop_is_fixed
+from tests.native_library import compiled
 from tests.processes import wait_until
 
 SCRIPT = """
@@ -120,3 +124,63 @@ def test_without_a_proc_the_threads_are_counted_in_another_way(
     assert not has_foreign_threads("/nonexistent")
     monkeypatch.setattr("psutil.Process", Crowd)
     assert has_foreign_threads("/nonexistent")
+
+
+RESTING = """
+import ctypes, os, sys, time
+from otel_celery_memory.probes.native_threads import EnteringThreads
+ctypes.CDLL(sys.argv[1]).begin_resting()
+number = max(map(int, os.listdir("/proc/self/task")))
+while "running" in open(f"/proc/self/task/{number}/syscall").read():
+    time.sleep(0.01)
+print(list(EnteringThreads().find()))
+"""
+CRASHING = """
+import ctypes, os, sys, time, tracemalloc
+ctypes.CDLL(sys.argv[1]).begin_entering()
+until = time.monotonic() + 60
+while time.monotonic() < until:
+    tracemalloc.start()
+    [object() for _ in range(50)]
+    tracemalloc.stop()
+    if sys.argv[2] == "fixed":
+        break
+os._exit(0)
+"""
+
+
+def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("name", ["libopenblas64_p-r0-2f7c42d4.so", "libgomp-a34b3233.so.1.0.0"])
+def test_a_thread_that_waits_in_a_library_that_computes_enters_no_interpreter(
+    tmp_path: Path, name: str
+) -> None:
+    done = run(RESTING, compiled(tmp_path, name))
+    assert done.stdout == "[]\n", done.stderr
+
+
+def test_a_thread_of_an_unknown_library_may_and_is_named(tmp_path: Path) -> None:
+    done = run(RESTING, compiled(tmp_path, "libother.so"))
+    assert done.stdout.endswith(" (libother.so)']\n"), done.stderr
+
+
+def test_a_thread_that_takes_python_s_memory_while_tracing_stops_crashes_what_is_not_fixed(
+    tmp_path: Path,
+) -> None:
+    fixed = stop_is_fixed()
+    done = run(CRASHING, compiled(tmp_path, "libother.so"), "fixed" if fixed else "not")
+    assert (done.returncode == 0) is fixed
+    assert done.returncode in (0, -signal.SIGSEGV, -signal.SIGABRT)
+
+
+def test_where_threads_cannot_be_read_they_may_enter(tmp_path: Path) -> None:
+    for number in range(5):
+        (tmp_path / "task" / str(number)).mkdir(parents=True)
+    (tmp_path / "maps").write_text("")
+    assert len(EnteringThreads(tmp_path).find()) == 5
+    (tmp_path / "maps").unlink()
+    assert EnteringThreads(tmp_path).find() == ("threads that cannot be read",)

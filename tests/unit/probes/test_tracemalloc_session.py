@@ -253,4 +253,27 @@ def test_stopping_is_safe_where_it_is_fixed_or_all_threads_are_python_s(
     monkeypatch: pytest.MonkeyPatch, is_fixed: bool, foreign: bool, safe: bool
 ) -> None:
     monkeypatch.setattr(tracemalloc_session, "_STOP_IS_FIXED", is_fixed)
-    assert TracemallocSession(1, lambda: foreign).can_stop_safely() is safe
+    session = TracemallocSession(1, lambda: ("libother.so",) if foreign else ())
+    assert session.can_stop_safely() is safe
+
+
+def test_that_a_process_is_not_traced_is_said_once_with_the_thread_when_it_stays_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tracemalloc_session, "_STOP_IS_FIXED", False)
+    entering: list[str] = ["worker (libother.so)"]
+    session = TracemallocSession(1, lambda: entering)
+    told: list[int] = []
+    session.on_unsafe = lambda: told.append(1)
+    for _ in range(2):
+        assert not session.can_stop_safely()
+    entering.clear()  # it was a thread that ran just then
+    assert session.can_stop_safely()
+    assert (told, caplog.records) == ([], [])
+    entering.append("worker (libother.so)")
+    for _ in range(10):
+        assert not session.can_stop_safely()
+    assert told == [1]
+    (record,) = caplog.records
+    assert "gh-128679" in record.getMessage()
+    assert record.getMessage().endswith("worker (libother.so)")

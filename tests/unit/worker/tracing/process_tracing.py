@@ -27,7 +27,7 @@ class Tracing:
     def __init__(self, page: ControlPage | None = None, foreign_threads: bool = False) -> None:
         self.sink = ListSink()
         self.page = page or ControlPage()
-        self.tracer = TracemallocSession(1, lambda: foreign_threads)
+        self.tracer = TracemallocSession(1, lambda: ("libother.so",) if foreign_threads else ())
         self.clock, self.cpu = FakeClock(1_000.0), FakeClock()
         self.limits = TimeLimits()
         self.kept: list[Any] = [None] * 10_000

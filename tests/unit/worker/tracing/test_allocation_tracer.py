@@ -32,7 +32,7 @@ class Process:
         self.sink = ListSink()
         self.page = page
         # A guard of the test before may still be on its way out of the kernel.
-        self.tracer = TracemallocSession(1, lambda: False)
+        self.tracer = TracemallocSession(1, tuple)
         self.previous = ""
         self.tracing = AllocationTracer(
             0,
