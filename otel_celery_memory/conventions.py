@@ -35,6 +35,8 @@ CGROUP_OOM_KILLS = "celery.worker.cgroup.oom_kills"
 SITE_RANK = "celery.memory.site.rank"
 SITE_NAME = "celery.memory.site.name"
 SITE_WINDOW = "celery.memory.site.window"
+SITE_VIA = "celery.memory.site.via"
+SITE_WHERE = "celery.memory.site.where"
 SITE_SIZE = "celery.memory.site.size"
 SITE_BLOCKS = "celery.memory.site.blocks"
 SITE_SIZE_CHANGE = "celery.memory.site.size_change"
@@ -459,6 +461,8 @@ ALLOCATION_SITE = Event(
         CODE_STACKTRACE,
         TASK_NAME,
         SITE_WINDOW,
+        SITE_VIA,
+        SITE_WHERE,
         SITE_SIZE,
         SITE_BLOCKS,
         SITE_SIZE_CHANGE,
@@ -466,10 +470,13 @@ ALLOCATION_SITE = Event(
         SITE_RATE,
     ),
     "Every `sites_interval`, one for each of the `sites_top` sites that grow fastest. Window "
-    "`complete`: left alive by complete runs; `first_run`: by the first run traced in each "
-    "process, where no other was traced; `process`: growth of all processes since they were warm; "
+    "`complete`: left behind by several runs in a row; `first_run`: alive after a single run, with "
+    "nothing to compare it with; `process`: growth of all processes since they were warm; "
     "`partial`: alive when a part of a run had been traced, or after a run that raised. A third "
-    "of the places is for windows other than `complete`, where there are any",
+    "of the places is for windows other than `complete`, where there are any. The line is the "
+    "user's own most recent one; `celery.memory.site.via` is the line of a library that it went "
+    "through. `celery.memory.site.where`: `task`, a `receiver` of Celery's signals, or `idle`, "
+    "code outside of runs such as a thread",
 )
 PRESSURE = Event(
     "celery.memory.pressure",

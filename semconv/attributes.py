@@ -92,9 +92,19 @@ ATTRIBUTES = {
     "celery.memory.site.rate": Attribute(
         "int", "Bytes a minute, estimated from all runs of the task.", (1048576,)
     ),
+    "celery.memory.site.via": Attribute(
+        "string",
+        "Line of a library that the site's line called, and that allocated.",
+        ("threading.py:265",),
+    ),
+    "celery.memory.site.where": Attribute(
+        ("task", "receiver", "idle"),
+        "What code allocated: a task's function or what it called, a receiver of Celery's signals, "
+        "or code outside of runs, such as a thread.",
+    ),
     "celery.memory.site.window": Attribute(
         "string",
-        "What the size is of: complete runs, the first run traced in each process, processes "
+        "What the size is of: several runs in a row, a single run, processes "
         "since they were warm, or a part of a run.",
         ("complete", "first_run", "process", "partial"),
     ),

@@ -29,10 +29,8 @@ class Balance:
     """What a slot earned and spent: seconds of task time and of allocation tracing.
 
     ``task_s`` and ``spent_s`` are totals since the worker started. ``recent_*`` are decayed totals,
-    as of ``at_s`` on the monotonic clock. ``asked_s`` is when the sampler last decided whether to
-    trace a run, on the clock of the sampler's waits. ``run_s`` is how long a recent run took, of
-    any task. ``first_s`` is the least that tracing a complete first run may cost, as measured in
-    the last one traced.
+    as of ``at_s`` on the monotonic clock. ``runs`` is how many runs the process had, ``run_s`` the
+    CPU time of one that was not traced, on the mean.
     """
 
     task_s: float = 0.0
@@ -40,9 +38,8 @@ class Balance:
     recent_task_s: float = 0.0
     recent_spent_s: float = 0.0
     at_s: float = 0.0
-    asked_s: float = 0.0
+    runs: float = 0.0
     run_s: float = 0.0
-    first_s: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ From its beginning the page has:
 1. the commands of the main process (`commands.py`);
 2. a cell for each slot: the balance of allocation tracing and the windows sent of a capture. A slot
    outlives its processes, and a child may live for one run, so its successor continues from there;
-3. the counters of dropped frames, and the reporter's heartbeat;
+3. the counters of dropped frames, the reporter's heartbeat, and which tasks use ``tracemalloc``
+   themselves;
 4. an area for each slot with the frame of the task in flight. It stays for as long as the task runs
    and, if the process dies in the task, until that has been reported. Its first byte says whether
    a task runs at all;
@@ -34,6 +35,7 @@ import mmap
 import struct
 import time
 from collections.abc import Callable
+from hashlib import blake2b
 from threading import Lock
 from typing import NamedTuple
 
@@ -137,14 +139,17 @@ class AcknowledgedExits:
 
 
 SLOTS = 512
-_BALANCE = struct.Struct("<8d")
+_BALANCE = struct.Struct("<7d")
 _CAPTURED = struct.Struct("<QQ")
 _CELL_BYTES = _BALANCE.size + _CAPTURED.size
 _CELLS_AT = COMMANDS_BYTES
 _DROPPED_AT = _CELLS_AT + SLOTS * _CELL_BYTES
 _BEAT = struct.Struct("<d")
 _BEAT_AT = _DROPPED_AT + DropCounters.size_bytes(SLOTS)
+_STEPPED_BACK_AT = _BEAT_AT + _BEAT.size
+_STEPPED_BACK_BYTES = 2_048
 _IN_FLIGHT_AT = 64 * 1024
+assert _STEPPED_BACK_AT + _STEPPED_BACK_BYTES <= _IN_FLIGHT_AT
 _AREA_BYTES = 512
 _OWNER = struct.Struct("<q")
 IN_FLIGHT_BYTES = _AREA_BYTES - _OWNER.size
@@ -245,9 +250,8 @@ class ControlPage:
             balance.recent_task_s,
             balance.recent_spent_s,
             balance.at_s,
-            balance.asked_s,
+            balance.runs,
             balance.run_s,
-            balance.first_s,
         )
 
     def load(self, slot: int) -> Balance:
@@ -271,6 +275,15 @@ class ControlPage:
         windows = self.captured(slot, capture) + 1
         _CAPTURED.pack_into(self._map, _cell(slot) + _BALANCE.size, capture, windows)
 
+    def step_back_from(self, task: str) -> None:
+        """Notes that the task of this name uses ``tracemalloc`` itself: nobody traces it again."""
+        for byte, bit in _bits_of(task):
+            self._map[byte] |= bit
+
+    def steps_back_from(self, task: str) -> bool:
+        """Whether that was noted; rarely it is said of another name by chance."""
+        return all(self._map[byte] & bit for byte, bit in _bits_of(task))
+
     def totals(self) -> tuple[float, float]:
         """Seconds of task time and of allocation tracing, of all slots since the worker started."""
         balances = [self.load(slot) for slot in range(-1, SLOTS - 1)]
@@ -292,6 +305,13 @@ class ControlPage:
 def has_in_flight_area(slot: int) -> bool:
     """Whether this slot has an area of its own: slots of the pool have one, main does not."""
     return 0 <= slot < SLOTS - 2
+
+
+def _bits_of(task: str) -> list[tuple[int, int]]:
+    """Where three bits of a name are: all three are another name's too once in millions."""
+    digest = blake2b(task.encode("utf-8", "replace"), digest_size=6).digest()
+    places = [place % (8 * _STEPPED_BACK_BYTES) for place in struct.unpack("<3H", digest)]
+    return [(_STEPPED_BACK_AT + place // 8, 1 << place % 8) for place in places]
 
 
 def _in_flight_at(slot: int) -> int:

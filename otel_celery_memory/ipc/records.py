@@ -113,11 +113,11 @@ class TaskFinished(NamedTuple):
 class WindowKind(int, Enum):
     """What the sites of a window show; the names, in lower case, are ``celery.memory.site.window``.
 
-    ``COMPLETE``: left alive by one complete run of the task. ``PARTIAL``: alive when the tracing
-    of a part of a run was stopped, or after a run that raised; it may be freed later. ``PROCESS``:
-    growth of the process's whole live heap since a baseline. ``HEAP``: all that is traced and
-    alive. ``FIRST_RUN``: what the reporter makes of a ``COMPLETE`` window if it is the task's first
-    one in its process; such a run also allocates what the process keeps for good.
+    ``COMPLETE``: left behind by complete runs of the task, one after the other. ``PARTIAL``: alive
+    when the tracing of a part of a run was stopped, or after a run that raised; it may be freed
+    later. ``PROCESS``: growth of the process's whole live heap since a baseline. ``HEAP``: all that
+    is traced and alive. ``FIRST_RUN``: alive after a single run, with nothing to compare it with;
+    such a run also allocates what the process keeps for good.
     """
 
     COMPLETE = 0
@@ -125,6 +125,11 @@ class WindowKind(int, Enum):
     PROCESS = 2
     HEAP = 3
     FIRST_RUN = 4
+
+
+SITE_CODE = ("task", "receiver", "idle", "")
+"""What code allocated at a site: the task's function or what it called, a receiver of Celery's
+signals, code outside of runs such as a thread or the pool's own, or not known."""
 
 
 class SitesWindow(NamedTuple):
@@ -153,7 +158,8 @@ class Site(NamedTuple):
 
     ``kind`` and ``capture`` are the window's. ``size_bytes`` and ``blocks`` are negative if more
     was freed than allocated. ``path`` and ``line`` are the site's owner. ``stack`` has one
-    ``file:line`` a line, most recent call last, and is empty if one frame was traced.
+    ``file:line`` a line, most recent call last, and is empty if one frame was traced. ``via`` is
+    the line of a library that the owner called, and ``where`` one of `SITE_CODE`.
     """
 
     pid: int
@@ -165,6 +171,8 @@ class Site(NamedTuple):
     task: str
     path: str
     stack: str
+    via: str = ""
+    where: str = ""
 
 
 class HeapSampled(NamedTuple):

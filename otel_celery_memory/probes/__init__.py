@@ -3,8 +3,8 @@
 `own_memory` reads this process by the cheapest reads there are, `procfs` any process, `limits` the
 limits of a worker, `allocators` the heaps of CPython and malloc. `tracemalloc_session` starts and
 stops ``tracemalloc`` and leaves the user's own tracing alone, `sites` groups its traces.
-`native_threads` works beside gevent and eventlet, `descriptors` beside tasks that close
-descriptors.
+`urgent_signal` wakes the main thread by a timer. `native_threads` works beside gevent and eventlet,
+`descriptors` beside tasks that close descriptors.
 """
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "procfs",
     "sites",
     "tracemalloc_session",
+    "urgent_signal",
 ]

@@ -186,6 +186,8 @@ class FreeLists:
 
     def __init__(self) -> None:
         self._frozen_by_user = False
+        self.clears = 0
+        """How many full collections were made to empty them; they collect nothing else."""
 
     def clear(self) -> None:
         """Empty them, unless the user's code has frozen objects."""
@@ -197,6 +199,7 @@ class FreeLists:
             self._frozen_by_user = True
             self._clear_beside_frozen()
             return
+        self.clears += 1
         try:
             gc.freeze()
             gc.collect()

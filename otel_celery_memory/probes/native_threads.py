@@ -62,6 +62,12 @@ def native_lock() -> NativeLock:
     return lock
 
 
+def native_rlock() -> NativeLock:
+    """A lock that one native thread may take again, as a handler of a signal does."""
+    lock: NativeLock = _original("RLock")()
+    return lock
+
+
 def start_native_thread(function: Callable[[], None]) -> None:
     """Run `function` in a native thread; raises `RuntimeError` where none can be started."""
     _original("start_new_thread")(_run, (function,))

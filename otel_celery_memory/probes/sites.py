@@ -94,8 +94,23 @@ _LIBRARIES = tuple(
     }
     | {"<frozen "}
 )
+_INSTALLED = tuple({sysconfig.get_path(name).rstrip("/") + "/" for name in ("purelib", "platlib")})
+_PACKAGES_MAX = 100
 _GENERATED = f"{_PACKAGE}/<generated>"
-_NEVER = (_PACKAGE + "/", tracemalloc.__file__, "<frozen importlib", "<unknown>")
+_OURS = _PACKAGE + "/"
+_NEVER = (_OURS, tracemalloc.__file__, "<frozen importlib", "<unknown>")
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The line that answers for what was allocated.
+
+    ``via`` is the line of a library that it went through, as ``path:line``; empty for none.
+    """
+
+    path: str
+    line: int
+    via: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,6 +122,7 @@ class SiteDelta:
     size_bytes: int
     blocks: int
     stack: tuple[tuple[str, int], ...]
+    via: str = ""
 
 
 def sign_generated_code(package: str = __name__.partition(".")[0]) -> None:
@@ -140,35 +156,69 @@ def still_alive(first: LiveSites, later: LiveSites) -> LiveSites:
     return both
 
 
-def changed_sites(before: LiveSites, after: LiveSites, chosen: SiteFilter) -> list[SiteDelta]:
-    """The sites that changed, largest growth first, without ours and the import machinery's."""
-    changes: dict[tuple[tuple[str, int], Frames], tuple[int, int]] = {}
-    for frames in before.keys() | after.keys():
-        size_before, blocks_before = before.get(frames, (0, 0))
-        size_after, blocks_after = after.get(frames, (0, 0))
-        size, blocks = size_after - size_before, blocks_after - blocks_before
-        if not size and not blocks:
-            continue
+def growth(first: LiveSites, last: LiveSites) -> LiveSites:
+    """What is alive at the last read beyond what was at the first: bytes and blocks, signed.
+
+    What each run replaces is alive at both, and so is whatever every run shows once.
+    """
+    changed: LiveSites = {}
+    for frames in first.keys() | last.keys():
+        size, blocks = last.get(frames, (0, 0))
+        size_before, blocks_before = first.get(frames, (0, 0))
+        if size != size_before or blocks != blocks_before:
+            changed[frames] = (size - size_before, blocks - blocks_before)
+    return changed
+
+
+def owned_sites(
+    changes: LiveSites, chosen: SiteFilter, *, by_stack: bool = False
+) -> list[SiteDelta]:
+    """Changes by the line that answers for them, largest growth first; not ours.
+
+    ``by_stack``: each stack is a site. Otherwise all stacks of a line that went through the same
+    library's line are one, which has the stack of the largest.
+    """
+    sums: dict[tuple[Owner, Frames], tuple[int, int]] = {}
+    largest: dict[tuple[Owner, Frames], tuple[int, Frames]] = {}
+    for frames, (size, blocks) in changes.items():
         owner = chosen.owner(frames)
         if owner is None:
             continue
-        key = (owner, frames if len(frames) > 1 else ())
-        old = changes.get(key, (0, 0))
-        changes[key] = (old[0] + size, old[1] + blocks)
+        key = (owner, frames if by_stack and len(frames) > 1 else ())
+        size_before, blocks_before = sums.get(key, (0, 0))
+        sums[key] = (size_before + size, blocks_before + blocks)
+        if key not in largest or abs(size) > largest[key][0]:
+            largest[key] = (abs(size), frames)
     deltas = [
-        SiteDelta(owner[0], owner[1], size, blocks, stack)
-        for (owner, stack), (size, blocks) in changes.items()
+        SiteDelta(
+            owner.path,
+            owner.line,
+            size,
+            blocks,
+            largest[owner, key][1] if len(largest[owner, key][1]) > 1 else (),
+            owner.via,
+        )
+        for (owner, key), (size, blocks) in sums.items()
+        if size or blocks
     ]
     return sorted(deltas, key=lambda delta: delta.size_bytes, reverse=True)
 
 
+def changed_sites(before: LiveSites, after: LiveSites, chosen: SiteFilter) -> list[SiteDelta]:
+    """The sites that changed, largest growth first, without ours and the import machinery's."""
+    return owned_sites(growth(before, after), chosen, by_stack=True)
+
+
 class SiteFilter:
-    """Which frame of a trace names its site: by the settings' file patterns, never our own code.
+    """Which frame of a trace answers for its site: the user's most recent one, never our own.
 
-    The most recent frame of the user's code is chosen, rather than of a library that it called.
+    A file is the user's if it is neither in ``site-packages`` nor in the standard library. Where
+    tasks live in an installed package, all of that package is the user's (`own_package`). The
+    settings' patterns settle it: with ``include``, what they match is the user's, and nothing else
+    names a site.
 
-    ``called_from`` is the function, as (file, first line, last line), that calls our receivers:
-    what it holds meanwhile is alive at every read, and no leak.
+    ``called_from`` is the function, as (file, first line, last line), that calls receivers of
+    signals: what it holds meanwhile is alive at every read, and no leak.
     """
 
     def __init__(
@@ -179,26 +229,40 @@ class SiteFilter:
     ) -> None:
         self._include = tuple(include)
         self._exclude = tuple(exclude)
-        self._called_from, self._first_line, self._last_line = called_from
+        self.called_from, self._first_line, self._last_line = called_from
+        """The file of the function that calls receivers of signals."""
+        self._packages: tuple[str, ...] = ()
         self._allowed: dict[str, bool | None] = {}
 
-    def owner(self, frames: Frames) -> tuple[str, int] | None:
-        """The frame that names the site; ``None`` where the site is left out."""
+    def own_package(self, path: str) -> None:
+        """The task function of a user lives in this file: its whole package is the user's."""
+        for libraries in _INSTALLED:
+            top = path[len(libraries) :].partition("/")[0] if path.startswith(libraries) else ""
+            package = libraries + top + ("" if top.endswith(".py") else "/")
+            if top and top != "celery" and package not in self._packages:
+                self._packages = (*self._packages, package)[-_PACKAGES_MAX:]
+                self._allowed.clear()
+
+    def owner(self, frames: Frames) -> Owner | None:
+        """The line that answers for a trace; ``None`` where the site is left out."""
         path, line = frames[0]
         if path.startswith(_NEVER):
             return None
-        if path == self._called_from and self._first_line <= line <= self._last_line:
+        if path == self.called_from and self._first_line <= line <= self._last_line:
             return None
         library = None
         for frame in frames:
-            of_user = self._allows(frame[0])
+            if frame[0].startswith(_OURS):
+                return None  # ours, through a library
+            of_user = self.is_of_user(frame[0])
             if of_user:
-                return frame
+                via = "" if library is None else f"{library[0]}:{library[1]}"
+                return Owner(*frame, via)
             if of_user is False and library is None:
                 library = frame
-        return library
+        return None if library is None else Owner(*library)
 
-    def _allows(self, path: str) -> bool | None:
+    def is_of_user(self, path: str) -> bool | None:
         """Whether a file is the user's; ``None`` where it must not name a site."""
         if path in self._allowed:
             return self._allowed[path]
@@ -207,7 +271,11 @@ class SiteFilter:
             and (not self._include or any(fnmatchcase(path, p) for p in self._include))
             and not any(fnmatchcase(path, p) for p in self._exclude)
         )
-        found = not path.startswith(_LIBRARIES) if allowed else None
+        found = None
+        if allowed:
+            found = bool(
+                self._include or path.startswith(self._packages) or not path.startswith(_LIBRARIES)
+            )
         if len(self._allowed) < 10_000:
             self._allowed[path] = found
         return found

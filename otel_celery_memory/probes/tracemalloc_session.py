@@ -1,4 +1,11 @@
-"""Starts and stops ``tracemalloc`` for us, and leaves the user's own tracing alone."""
+"""Starts and stops ``tracemalloc`` for us, and steps back where a task asks it anything.
+
+A task must see of ``tracemalloc`` what it would see without us. So while our tracing is on, the
+public functions of the module are replaced. Whoever calls one of them ends our tracing first, and
+then gets what Python's function says: nothing is traced. Names that were imported out of the module
+before (``from tracemalloc import start``) cannot be replaced: a process with a module that has
+such a name is not traced.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +18,39 @@ from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 from otel_celery_memory.probes.allocators import FreeLists
-from otel_celery_memory.probes.native_threads import EnteringThreads, native_lock, native_thread
+from otel_celery_memory.probes.native_threads import (
+    EnteringThreads,
+    native_rlock,
+    native_thread,
+)
 
 logger = logging.getLogger(__name__)
 
-_original_start = tracemalloc.start
 _TOLD_AFTER = 3
 """So often in a row it must have been unsafe: of a thread that runs just then nothing is known."""
 TRACE_BYTES = 50
 """What ``tracemalloc`` keeps for one live block: 48 to 59 bytes on CPython 3.10 to 3.13."""
+_PYTHON = {
+    name: getattr(tracemalloc, name)
+    for name in (
+        "clear_traces",
+        "get_object_traceback",
+        "get_traceback_limit",
+        "get_traced_memory",
+        "get_tracemalloc_memory",
+        "is_tracing",
+        "reset_peak",
+        "start",
+        "stop",
+        "take_snapshot",
+    )
+}
+"""Python's own functions."""
+_start, _stop, _is_tracing = _PYTHON["start"], _PYTHON["stop"], _PYTHON["is_tracing"]
+_traced_memory, _reset_peak = _PYTHON["get_traced_memory"], _PYTHON["reset_peak"]
+_tracer_bytes = _PYTHON["get_tracemalloc_memory"]
+_PACKAGE = __name__.partition(".")[0]
+_OF_MODULES = frozenset(id(function) for function in _PYTHON.values())
 
 
 class TracedMemory(Protocol):
@@ -27,7 +58,7 @@ class TracedMemory(Protocol):
 
     @property
     def session(self) -> int:
-        """A number that changes whenever we start or stop; 0 while nothing is traced."""
+        """A number that changes whenever we start or stop; 0 while we do not trace."""
 
     def begin(self) -> int:
         """Start a new traced peak; traced bytes now."""
@@ -37,45 +68,48 @@ class TracedMemory(Protocol):
 
 
 class TracemallocSession:
-    """Starts ``tracemalloc`` where it does not run, and stops only what it started.
-
-    While we trace, ``tracemalloc.start`` is replaced. Otherwise a call by the user's code would do
-    nothing, since tracing is on, and our stop would end what the user takes for theirs. So such a
-    call ends our tracing and begins the user's, with their number of frames.
-    """
+    """Starts ``tracemalloc`` where it does not run, and stops only what it started."""
 
     def __init__(
         self, frames: int, entering_threads: Callable[[], Collection[str]] | None = None
     ) -> None:
         """``entering_threads``: threads not of Python that may enter the interpreter, by name."""
-        self._frames = frames
+        self.frames = frames
+        """Of each block's stack: how many are kept, the most recent ones."""
         self._entering_threads = entering_threads or EnteringThreads().find
         self._unsafe_in_a_row = 0
         self.on_unsafe: Callable[[], None] = lambda: None
         """Called once, when the process is not traced because stopping is not safe."""
         self._ours = False
         self._sessions = 0
-        self._their_start: Callable[..., None] | None = None
         self._forks_followed = False
-        # A guard's thread may stop the tracing while the user's code replaces it.
-        self._changing = native_lock()
-        self._replacing = 0
+        self._changing = native_rlock()
+        self._replaced: dict[str, Callable[..., Any]] = {}
+        self._wrappers = {name: self._wrapper(name) for name in _PYTHON}
+        self._delegating: set[tuple[str, int]] = set()
+        self._modules_seen: set[str] = set()
+        self._asked_directly = False
+        self.asked: Callable[[], None] = lambda: None
+        """Called where somebody else uses ``tracemalloc`` while we trace, before we stop."""
         self.free_lists = FreeLists()
         self.clears_free_lists = True
         """Whether `read` empties the free lists. Not where tracing is always on: what they hold
         was there before the run, too."""
 
-    def start(self) -> bool:
-        """Trace from now on; ``False`` where the user's code traces, which goes on."""
+    def start(self, frames: int | None = None) -> bool:
+        """Trace from now on; ``False`` where the user's code traces or might."""
         with self._changing:
-            if tracemalloc.is_tracing():
+            if _is_tracing() or self.is_asked_directly():
                 return False
             self._sessions += 1
-            self._their_start = tracemalloc.start
-            tracemalloc.start = self._replace
             self._ours = True
             try:
-                _original_start(self._frames)
+                for name, wrapper in self._wrappers.items():
+                    theirs = getattr(tracemalloc, name, None)
+                    if theirs is not wrapper and theirs is not None:
+                        self._replaced[name] = theirs
+                        setattr(tracemalloc, name, wrapper)
+                _start(frames or self.frames)
             except BaseException:
                 self._stop_ours()
                 raise
@@ -92,9 +126,12 @@ class TracemallocSession:
             return
         self._ours = False
         self._sessions += 1
-        if tracemalloc.is_tracing():
-            tracemalloc.stop()
-        self._give_start_back()
+        if _is_tracing():
+            _stop()
+        for name, wrapper in self._wrappers.items():
+            # The user's code may have replaced it meanwhile.
+            if getattr(tracemalloc, name, None) is wrapper:
+                setattr(tracemalloc, name, self._replaced.get(name, _PYTHON[name]))
 
     def stop_in_forks(self) -> None:
         """Do not trace what a traced task forks: nothing would ever stop it there."""
@@ -106,8 +143,8 @@ class TracemallocSession:
         def in_child() -> None:
             tracer = reference()
             if tracer is not None:
-                tracer._changing = native_lock()  # one of the parent's threads may hold it
-                tracer._replacing = 0
+                tracer._changing = native_rlock()  # one of the parent's threads may hold it
+                tracer._delegating.clear()
                 tracer.stop()
 
         os.register_at_fork(after_in_child=in_child)
@@ -118,9 +155,35 @@ class TracemallocSession:
         return self._ours
 
     @property
+    def user_traces(self) -> bool:
+        """Whether the user's code traces."""
+        return not self._ours and bool(_is_tracing())
+
+    @property
     def session(self) -> int:
-        """A number that changes whenever we start or stop; 0 while nothing is traced."""
-        return self._sessions + 1 if tracemalloc.is_tracing() else 0
+        """A number that changes whenever we start or stop; 0 while we do not trace."""
+        return self._sessions if self._ours and _is_tracing() else 0
+
+    def is_asked_directly(self) -> bool:
+        """Whether a module has a function of ``tracemalloc`` by a name of its own.
+
+        It looks through the modules that are new since the last time.
+        """
+        modules = sys.modules
+        if self._asked_directly or len(modules) == len(self._modules_seen):
+            return self._asked_directly
+        for name, module in list(modules.items()):
+            if name in self._modules_seen:
+                continue
+            self._modules_seen.add(name)
+            if name in ("tracemalloc", "_tracemalloc") or name.partition(".")[0] == _PACKAGE:
+                continue
+            found = getattr(module, "__dict__", None)
+            if isinstance(found, dict) and not _OF_MODULES.isdisjoint(
+                map(id, list(found.values()))
+            ):
+                self._asked_directly = True
+        return self._asked_directly
 
     def can_stop_safely(self) -> bool:
         """Whether ``tracemalloc.stop`` is safe now.
@@ -150,43 +213,53 @@ class TracemallocSession:
 
     def live_traces(self) -> int:
         """About how many blocks are traced and alive, in 0.4 us however many there are."""
-        return tracemalloc.get_tracemalloc_memory() // TRACE_BYTES
+        return int(_tracer_bytes()) // TRACE_BYTES
+
+    def tracer_bytes(self) -> int:
+        """What ``tracemalloc`` itself has allocated for its traces."""
+        return int(_tracer_bytes())
 
     def begin(self) -> int:
         """Start a new traced peak; traced bytes now."""
-        tracemalloc.reset_peak()
-        return tracemalloc.get_traced_memory()[0]
+        _reset_peak()
+        return int(_traced_memory()[0])
 
     def read(self) -> tuple[int, int]:
         """Traced bytes now, and the highest since `begin`."""
-        peak = tracemalloc.get_traced_memory()[1]
+        peak = int(_traced_memory()[1])
         if self.clears_free_lists:
             self.free_lists.clear()
-        return tracemalloc.get_traced_memory()[0], peak
+        return int(_traced_memory()[0]), peak
 
-    def _replace(self, *args: Any, **kwargs: Any) -> None:
-        """The user's code calls ``tracemalloc.start`` while we trace: ours ends, theirs begins.
-
-        It may also be called when we do not trace, by code that kept it while we did, and by the
-        user's own replacement of the function, which we call here.
-        """
-        if self._replacing == native_thread():
-            _original_start(*args, **kwargs)
+    def _step_back(self) -> None:
+        """Somebody else uses ``tracemalloc``: what we have found so far counts, and we stop."""
+        if not self._ours:
             return
-        with self._changing:
-            theirs = self._their_start or _original_start
-            self._stop_ours()
-            self._replacing = native_thread()
-            try:
-                theirs(*args, **kwargs)
-            finally:
-                self._replacing = 0
+        try:
+            self.asked()
+        finally:
+            self.stop()
 
-    def _give_start_back(self) -> None:
-        # The user's code may have replaced it meanwhile.
-        if tracemalloc.start == self._replace and self._their_start is not None:
-            tracemalloc.start = self._their_start
-        self._their_start = None
+    def _wrapper(self, name: str) -> Callable[..., Any]:
+        python = _PYTHON[name]
+
+        def asked(*args: Any, **kwargs: Any) -> Any:
+            self._step_back()
+            # It may also be called when we do not trace, by code that kept it while we did, and by
+            # the user's own replacement of the function, which is called here.
+            theirs = self._replaced.get(name, python)
+            inside = (name, native_thread())
+            if theirs is python or inside in self._delegating:
+                return python(*args, **kwargs)
+            self._delegating.add(inside)
+            try:
+                return theirs(*args, **kwargs)
+            finally:
+                self._delegating.discard(inside)
+
+        asked.__name__ = asked.__qualname__ = name
+        asked.__doc__ = python.__doc__
+        return asked
 
 
 def _fixed(version: tuple[int, ...]) -> bool:

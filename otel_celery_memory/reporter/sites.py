@@ -2,10 +2,10 @@
 
 The order of the ranking:
 
-1. sites that whole runs leave alive, by how fast they grow;
-2. of tasks that were not traced twice in any process, sites of their first traced runs;
-3. sites that grow in a process outside of runs;
-4. sites that were alive when the traced part of a long run ended, and may have been freed later.
+1. sites that several runs in a row have left behind, by how fast they grow;
+2. sites that grow in a process outside of runs;
+3. of tasks without the first, sites that were alive after a single run;
+4. sites that were alive when the traced part of a run ended, and may have been freed later.
 
 A third of the ranks is for 2 to 4 if there are any: many small sites of whole runs must not hide a
 large one of another kind.
@@ -35,27 +35,34 @@ INTERVALS_KEPT = 10
 _SITES_MAX = 2_000
 _PROCESSES_MAX = 512
 _NAMES_MAX = 1_000
-_PAIRS_MAX = 10_000
+_DETAILS_MAX = 10_000
 _SOURCE_MAX_BYTES = 2_000_000
 
+_LEAST_BLOCKS_A_RUN = 0.05
+"""A site that grows more slowly is not told: what happens now and then may be that often."""
+_ONCE_BLOCKS = 2.5
+"""A window may show so many blocks at a site once: what it keeps of the last run of each task, of
+the next one's arguments. A site has grown by more, and by one more."""
+
 SiteKey = tuple[str, str, int, str]
-"""Task, file, line, stack."""
+"""Task, file, line, the line of a library that it went through (``path:line``)."""
 KeyOf = Callable[[SiteKey], SiteKey]
 
 
 def site_of(site: SiteKey) -> SiteKey:
-    """The site itself: each stack is a site of its own."""
+    """The site itself: each line of a library that it went through is a site of its own."""
     return site
 
 
 def place_of(site: SiteKey) -> SiteKey:
-    """The site without its stack: all stacks of a line are one row."""
+    """The site whatever it went through: a line is one row."""
     return (*site[:3], "")
 
 
 @dataclass
 class _Interval:
     windows: Counter[str] = field(default_factory=Counter)
+    runs: Counter[str] = field(default_factory=Counter)
     size_bytes: Counter[SiteKey] = field(default_factory=Counter)
     blocks: Counter[SiteKey] = field(default_factory=Counter)
     largest_bytes: dict[SiteKey, int] = field(default_factory=dict)
@@ -63,16 +70,17 @@ class _Interval:
 
 @dataclass(frozen=True)
 class SiteMean:
-    """A site's means over the windows of its task.
+    """A site's means over the traced runs of its task.
 
-    ``size_bytes`` and ``blocks`` are means per window. ``steady_bytes`` is the mean without the
+    ``size_bytes`` and ``blocks`` are means per run. ``steady_bytes`` is the mean without the
     largest window if there are three or more: what happened once is no leak.
     """
 
     size_bytes: float
     blocks: float
     steady_bytes: float
-    windows: int
+    runs: int
+    windows: int = 1
 
 
 class WindowTotals:
@@ -81,14 +89,15 @@ class WindowTotals:
     def __init__(self) -> None:
         self._intervals: deque[_Interval] = deque([_Interval()], maxlen=INTERVALS_KEPT)
 
-    def window(self, task: str) -> None:
-        """Counts a window of this task."""
+    def window(self, task: str, runs: int) -> None:
+        """Counts a window of so many runs of this task."""
         self._intervals[-1].windows[task] += 1
+        self._intervals[-1].runs[task] += max(runs, 1)
 
     def site(self, task: str, record: Site) -> None:
         """Adds what a window found at one site."""
         now = self._intervals[-1]
-        key = (task, record.path, record.line, record.stack)
+        key = (task, record.path, record.line, record.via)
         if key not in now.size_bytes and len(now.size_bytes) >= _SITES_MAX:
             key = (task, c.OTHER, 0, "")
         now.size_bytes[key] += record.size_bytes
@@ -96,8 +105,8 @@ class WindowTotals:
         now.largest_bytes[key] = max(now.largest_bytes.get(key, 0), record.size_bytes)
 
     def fresh(self, task: str) -> int:
-        """Windows of this task in the current interval."""
-        return self._intervals[-1].windows[task]
+        """Traced runs of this task in the current interval."""
+        return self._intervals[-1].runs[task]
 
     def tasks(self) -> set[str]:
         """Tasks with windows, with or without sites."""
@@ -106,11 +115,13 @@ class WindowTotals:
     def means(self, key_of: KeyOf = site_of) -> dict[SiteKey, SiteMean]:
         """Means of each site; sites with the same ``key_of`` are added up."""
         windows: Counter[str] = Counter()
+        runs: Counter[str] = Counter()
         size_bytes: Counter[SiteKey] = Counter()
         blocks: Counter[SiteKey] = Counter()
         largest_bytes: dict[SiteKey, int] = {}
         for interval in self._intervals:
             windows.update(interval.windows)
+            runs.update(interval.runs)
             for key, size in interval.size_bytes.items():
                 site = key_of(key)
                 size_bytes[site] += size
@@ -118,9 +129,9 @@ class WindowTotals:
                 largest = interval.largest_bytes[key]
                 largest_bytes[site] = max(largest_bytes.get(site, 0), largest)
         return {
-            key: _mean(size, blocks[key], largest_bytes[key], windows[key[0]])
+            key: _mean(size, blocks[key], largest_bytes[key], windows[key[0]], runs[key[0]])
             for key, size in size_bytes.items()
-            if windows[key[0]]
+            if runs[key[0]]
         }
 
     def next_interval(self) -> None:
@@ -133,10 +144,13 @@ class WindowTotals:
         self._intervals.append(_Interval())
 
 
-def _mean(size_bytes: int, blocks: int, largest_bytes: int, windows: int) -> SiteMean:
-    mean = size_bytes / windows
-    steady = mean if windows < 3 else (size_bytes - largest_bytes) / (windows - 1)
-    return SiteMean(mean, blocks / windows, steady, windows)
+def _mean(size_bytes: int, blocks: int, largest_bytes: int, windows: int, runs: int) -> SiteMean:
+    mean = size_bytes / runs
+    steady = mean
+    if windows >= 3:
+        # Windows are of about as many runs as one another.
+        steady = (size_bytes - largest_bytes) / (runs * (windows - 1) / windows)
+    return SiteMean(mean, blocks / runs, steady, runs, windows)
 
 
 class HeapGrowth:
@@ -157,11 +171,13 @@ class HeapGrowth:
     def site(self, task: str, record: Site) -> None:
         """Adds what grew at one site."""
         if record.pid in self._sites:
-            key = (task, record.path, record.line, record.stack)
-            self._sites[record.pid][key] = (record.size_bytes, record.blocks)
+            key = (task, record.path, record.line, record.via)
+            size_bytes, blocks = self._sites[record.pid].get(key, (0, 0))
+            size_bytes, blocks = size_bytes + record.size_bytes, blocks + record.blocks
+            self._sites[record.pid][key] = (size_bytes, blocks)
 
     def sums(self, key_of: KeyOf) -> dict[SiteKey, SiteMean]:
-        """Growth of each site, summed over all processes; ``windows`` is the number of runs.
+        """Growth of each site, summed over all processes; ``runs`` is the number of runs since.
 
         Sites with the same ``key_of`` are added up.
         """
@@ -205,7 +221,7 @@ class SiteTotals:
         self._runs: Counter[str] = Counter()
         self._whole, self._first, self._partial = WindowTotals(), WindowTotals(), WindowTotals()
         self._grown = HeapGrowth()
-        self._traced_before: dict[tuple[int, str], None] = {}
+        self._details: OrderedDict[SiteKey, tuple[str, str]] = OrderedDict()
         self._totals_of_pid: dict[int, WindowTotals] = {}
         self._emitted_bytes: dict[tuple[WindowKind, SiteKey], int] = {}
         self.places: list[RankedSite] = []
@@ -224,15 +240,18 @@ class SiteTotals:
         totals = self._totals(record, task)
         if totals is not None:
             self._totals_of_pid[record.pid] = totals
-            totals.window(task)
+            totals.window(task, record.runs)
 
     def site(self, record: Site) -> None:
         """Adds what the window found at one site."""
         task = self._names.bounded(record.task)
+        self._details[task, record.path, record.line, record.via] = (record.stack, record.where)
+        if len(self._details) > _DETAILS_MAX:
+            self._details.popitem(last=False)
         if record.kind == WindowKind.PROCESS:
             self._grown.site(task, record)
         elif (
-            record.kind in (WindowKind.COMPLETE, WindowKind.PARTIAL)
+            record.kind in (WindowKind.COMPLETE, WindowKind.FIRST_RUN, WindowKind.PARTIAL)
             and record.pid in self._totals_of_pid
         ):
             self._totals_of_pid[record.pid].site(task, record)
@@ -242,7 +261,7 @@ class SiteTotals:
         found = self.peek(interval_s)
         self.places = self.peek(interval_s, place_of)
         self._emitted_bytes = {
-            (site.kind, (site.task, site.path, site.line, site.stack)): site.size_bytes
+            (site.kind, (site.task, site.path, site.line, site.via)): site.size_bytes
             for site in (*self.places, *found)
         }
         for totals in (self._whole, self._first, self._partial):
@@ -257,11 +276,11 @@ class SiteTotals:
         """
         seen = self._whole.tasks()
         first = {k: m for k, m in self._first.means(key_of).items() if k[0] not in seen}
-        left_by_runs = self._by_rate(WindowKind.COMPLETE, self._whole.means(key_of), interval_s)
+        left_by_runs = self._by_rate(self._whole.means(key_of), interval_s)
         others = (
-            self._by_rate(WindowKind.FIRST_RUN, first, interval_s)
-            + self._by_growth(interval_s, key_of)
-            + self._by_size(self._partial.means(key_of))
+            self._by_growth(interval_s, key_of)
+            + self._by_size(WindowKind.FIRST_RUN, first)
+            + self._by_size(WindowKind.PARTIAL, self._partial.means(key_of))
         )
         for_runs = self._top - min(len(others), self._top // 3)
         found = (left_by_runs[:for_runs] + others)[: self._top]
@@ -271,7 +290,7 @@ class SiteTotals:
         """Removes everything, the last ranking included."""
         for totals in (self._whole, self._first, self._partial, self._grown):
             totals.clear()
-        for kept in (self._runs, self._traced_before, self._totals_of_pid):
+        for kept in (self._runs, self._details, self._totals_of_pid):
             kept.clear()
         self._emitted_bytes = {}
         self.places = []
@@ -284,27 +303,24 @@ class SiteTotals:
     def _totals(self, record: SitesWindow, task: str) -> WindowTotals | None:
         if record.kind == WindowKind.PARTIAL:
             return self._partial
-        if record.kind != WindowKind.COMPLETE:
-            return None
-        pair = (record.pid, task)
-        if pair in self._traced_before:
-            return self._whole
-        self._traced_before[pair] = None
-        if len(self._traced_before) > _PAIRS_MAX:
-            del self._traced_before[next(iter(self._traced_before))]
-        return self._first
+        if record.kind == WindowKind.FIRST_RUN:
+            return self._first
+        return self._whole if record.kind == WindowKind.COMPLETE else None
 
-    def _by_rate(
-        self, kind: WindowKind, means: dict[SiteKey, SiteMean], interval_s: float
-    ) -> list[RankedSite]:
+    def _by_rate(self, means: dict[SiteKey, SiteMean], interval_s: float) -> list[RankedSite]:
         found = []
         for key, mean in means.items():
             # The run of a window that closed in this interval may have ended before it.
-            runs = max(self._runs[key[0]], self._whole.fresh(key[0]), self._first.fresh(key[0]))
+            runs = max(self._runs[key[0]] or self._all_runs(key[0]), self._whole.fresh(key[0]))
             rate = mean.steady_bytes * runs * 60 / interval_s
-            if rate > 0:
-                found.append(self._ranked(kind, key, mean, round(rate)))
+            least = max(_LEAST_BLOCKS_A_RUN * mean.runs, _ONCE_BLOCKS * mean.windows + 1)
+            if rate > 0 and mean.blocks * mean.runs >= least:
+                found.append(self._ranked(WindowKind.COMPLETE, key, mean, round(rate)))
         return sorted(found, key=lambda site: (-(site.rate_bytes_per_minute or 0), site.path))
+
+    def _all_runs(self, task: str) -> int:
+        """Of code that belongs to no task, all runs count."""
+        return 0 if task else sum(self._runs.values())
 
     def _by_growth(self, interval_s: float, key_of: KeyOf) -> list[RankedSite]:
         found = []
@@ -314,9 +330,9 @@ class SiteTotals:
             found.append(self._ranked(WindowKind.PROCESS, key, grown, rate))
         return sorted(found, key=lambda site: (-site.size_bytes, site.path))
 
-    def _by_size(self, means: dict[SiteKey, SiteMean]) -> list[RankedSite]:
+    def _by_size(self, kind: WindowKind, means: dict[SiteKey, SiteMean]) -> list[RankedSite]:
         found = [
-            self._ranked(WindowKind.PARTIAL, key, mean, None)
+            self._ranked(kind, key, mean, None)
             for key, mean in means.items()
             if mean.size_bytes > 0
         ]
@@ -324,12 +340,15 @@ class SiteTotals:
 
     def _described(self, site: RankedSite, rank: int) -> RankedSite:
         place = self._describe(site.path, site.line)
-        return replace(site, rank=rank, name=place.name, function=place.function)
+        path, _, line = site.via.rpartition(":")
+        via = self._describe(path, int(line)).name if path and line.isdecimal() else ""
+        return replace(site, rank=rank, name=place.name, function=place.function, via=via)
 
     def _ranked(
         self, kind: WindowKind, key: SiteKey, mean: SiteMean, rate: int | None
     ) -> RankedSite:
-        task, path, line, stack = key
+        task, path, line, via = key
+        stack, where = self._details.get(key, ("", ""))
         size_bytes = round(mean.size_bytes)
         return RankedSite(
             rank=0,
@@ -338,12 +357,14 @@ class SiteTotals:
             line=line,
             function=None,
             stack=stack,
+            via=via,
+            where=where,
             task=task,
             kind=kind,
             size_bytes=size_bytes,
             blocks=round(mean.blocks),
             size_change_bytes=size_bytes - self._emitted_bytes.get((kind, key), 0),
-            runs=mean.windows,
+            runs=mean.runs,
             rate_bytes_per_minute=rate,
         )
 

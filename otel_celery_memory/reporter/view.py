@@ -159,6 +159,8 @@ def _site(site: RankedSite) -> dict[str, Any]:
     return {
         "name": site.name,
         "function": site.function,
+        "via": site.via or None,
+        "where": site.where or None,
         "task": site.task or None,
         "window": site.kind.name.lower(),
         "size": site.size_bytes,

@@ -28,6 +28,7 @@ _SEVERITY = {
 class RankedSite:
     """A line of code with the memory that was alive there, and its rank.
 
+    ``via`` names the line of a library that it went through, ``where`` the kind of code.
     ``size_bytes`` and ``blocks`` are means of a traced run or part of one; for ``kind`` ``PROCESS``
     they are the growth of all processes since their baselines. ``runs`` is the number of runs or
     parts. ``rate_bytes_per_minute`` is estimated from all runs of the task, ``None`` for a part;
@@ -40,6 +41,8 @@ class RankedSite:
     line: int
     function: str | None
     stack: str
+    via: str
+    where: str
     task: str
     kind: WindowKind
     size_bytes: int
@@ -137,6 +140,8 @@ class Events:
             c.CODE_STACKTRACE: site.stack or None,
             c.TASK_NAME: site.task or None,
             c.SITE_WINDOW: site.kind.name.lower(),
+            c.SITE_VIA: site.via or None,
+            c.SITE_WHERE: site.where or None,
             c.SITE_SIZE: site.size_bytes,
             c.SITE_BLOCKS: site.blocks,
             c.SITE_SIZE_CHANGE: site.size_change_bytes,
@@ -144,12 +149,14 @@ class Events:
             c.SITE_RATE: site.rate_bytes_per_minute,
         }
         size = f"{site.size_bytes:,} bytes in {site.blocks:,} blocks"
-        left_by_runs = (
-            f"{site.name} left {size} alive in each of {site.runs} traced runs of {site.task}"
+        of = site.task or {"receiver": "tasks, in a receiver", "idle": "tasks, between them"}.get(
+            site.where, "tasks"
         )
         body = {
-            WindowKind.COMPLETE: left_by_runs,
-            WindowKind.FIRST_RUN: f"{left_by_runs}, each the first in its process",
+            WindowKind.COMPLETE: f"{site.name} left {size} behind in each of {site.runs} traced "
+            f"runs of {of}",
+            WindowKind.FIRST_RUN: f"{size} from {site.name} were alive after a single run of {of}, "
+            f"on the mean of {site.runs}",
             WindowKind.PARTIAL: f"{size} from {site.name} were alive when a part of {site.task} "
             f"ended, on the mean of {site.runs}",
             WindowKind.PROCESS: f"{site.name} holds {size} more than when its processes were warm",

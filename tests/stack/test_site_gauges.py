@@ -34,6 +34,8 @@ def site(name: str) -> RankedSite:
         line=41,
         function="load",
         stack="",
+        via="",
+        where="",
         task="shop.grow",
         kind=WindowKind.COMPLETE,
         size_bytes=4096,

@@ -159,23 +159,23 @@ def of_site(line: str, window: str, task: Plain = GROW) -> Plain:
 EXPECTED_SITE_GAUGES = {
     "celery.memory.site.size": gauge(
         "By",
-        (of_site("feeds.py:41", "first_run"), 60_000),
+        (of_site("feeds.py:41", "complete"), 60_000),
         (of_site("feeds.py:43", "partial"), 7_000),
         (of_site("feeds.py:44", "process", {}), 9_000),
-        (of_site("lib.py:9", "first_run"), 50),
+        (of_site("lib.py:9", "complete"), 50),
     ),
     "celery.memory.site.rate": gauge(
         "By/min",
-        (of_site("feeds.py:41", "first_run"), 240_000),
+        (of_site("feeds.py:41", "complete"), 240_000),
         (of_site("feeds.py:44", "process", {}), 18_000),
-        (of_site("lib.py:9", "first_run"), 200),
+        (of_site("lib.py:9", "complete"), 200),
     ),
     "celery.memory.site.runs": gauge(
         "{run}",
-        (of_site("feeds.py:41", "first_run"), 1),
+        (of_site("feeds.py:41", "complete"), 1),
         (of_site("feeds.py:43", "partial"), 1),
         (of_site("feeds.py:44", "process", {}), 500),
-        (of_site("lib.py:9", "first_run"), 1),
+        (of_site("lib.py:9", "complete"), 1),
     ),
 }
 """After the sites of the history are ranked, over 30 seconds."""

@@ -125,15 +125,14 @@ def site_event(rank: int, body: str, **attributes: Any) -> Plain:
 
 OF_ONE_RUN = {
     "celery.task.name": "app.grow",
-    "celery.memory.site.window": "first_run",
+    "celery.memory.site.window": "complete",
     "celery.memory.site.runs": 1,
 }
 
 EXPECTED_SITES = [
     site_event(
         1,
-        "app/feeds.py:41 left 60,000 bytes in 3 blocks alive in each of 1 traced runs of app.grow, "
-        "each the first in its process",
+        "app/feeds.py:41 left 60,000 bytes in 6 blocks behind in each of 1 traced runs of app.grow",
         **{
             **OF_ONE_RUN,
             "celery.memory.site.name": "app/feeds.py:41",
@@ -141,23 +140,24 @@ EXPECTED_SITES = [
             "code.line.number": 41,
             "code.function.name": "load",
             "celery.memory.site.size": 60_000,
-            "celery.memory.site.blocks": 3,
+            "celery.memory.site.blocks": 6,
             "celery.memory.site.size_change": 60_000,
             "celery.memory.site.rate": 240_000,
         },
     ),
     site_event(
         2,
-        "app/lib.py:9 left 50 bytes in 1 blocks alive in each of 1 traced runs of app.grow, "
-        "each the first in its process",
+        "app/lib.py:9 left 50 bytes in 4 blocks behind in each of 1 traced runs of app.grow",
         **{
             **OF_ONE_RUN,
             "celery.memory.site.name": "app/lib.py:9",
             "code.file.path": "/srv/app/lib.py",
             "code.line.number": 9,
             "code.stacktrace": "/srv/app/feeds.py:2\n/srv/app/lib.py:9",
+            "celery.memory.site.via": "lib.py:9",
+            "celery.memory.site.where": "task",
             "celery.memory.site.size": 50,
-            "celery.memory.site.blocks": 1,
+            "celery.memory.site.blocks": 4,
             "celery.memory.site.size_change": 50,
             "celery.memory.site.rate": 200,
         },

@@ -40,7 +40,7 @@ RECORDS: tuple[Record, ...] = (
         span=SAMPLED,
     ),
     window(FIRST, "app.grow", sites=2),
-    site(60_000, 41, pid=FIRST, task="app.grow", blocks=3),
+    site(60_000, 41, pid=FIRST, task="app.grow", blocks=6),
     site(
         50,
         9,
@@ -48,6 +48,9 @@ RECORDS: tuple[Record, ...] = (
         task="app.grow",
         path="/srv/app/lib.py",
         stack="/srv/app/feeds.py:2\n/srv/app/lib.py:9",
+        via="lib.py:9",
+        where="task",
+        blocks=4,
     ),
     window(FIRST, "app.grow", kind=WindowKind.PARTIAL, aborted=1),
     site(7_000, 43, pid=FIRST, task="app.grow", kind=WindowKind.PARTIAL, blocks=2),

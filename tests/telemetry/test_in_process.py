@@ -59,7 +59,7 @@ def test_sites_are_gauges_until_a_ranking_without_them(own: bool) -> None:
     now_s = 0.0
     sink = InProcessSink(destination, Settings(sites_interval=1), lambda: now_s)
     sink.send(window(os.getpid(), "app.grow", sites=1))
-    sink.send(site(300, 41, pid=os.getpid(), task="app.grow"))
+    sink.send(site(300, 41, pid=os.getpid(), task="app.grow", blocks=10))
     found = []
     for _ in range(2):
         now_s += 1
@@ -68,7 +68,7 @@ def test_sites_are_gauges_until_a_ranking_without_them(own: bool) -> None:
         found.append(
             [(p["attributes"][c.TASK_NAME], p["attributes"][c.SITE_WINDOW]) for p in points]
         )
-    assert found == [[("app.grow", "first_run")], []]
+    assert found == [[("app.grow", "complete")], []]
     telemetry.meters.shutdown()
 
 
@@ -79,7 +79,7 @@ def test_a_child_does_not_export_sites_that_its_parent_ranked() -> None:
         given_destination(telemetry.meters, None), Settings(sites_interval=1), lambda: now_s
     )
     sink.send(window(os.getpid(), "app.grow", sites=1))
-    sink.send(site(300, 41, pid=os.getpid(), task="app.grow"))
+    sink.send(site(300, 41, pid=os.getpid(), task="app.grow", blocks=10))
     now_s += 1
     sink.send(finished(os.getpid(), task="app.grow"))
     assert c.SITE_SIZE_LEVEL.name in telemetry.metrics()

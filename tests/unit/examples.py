@@ -164,6 +164,8 @@ def site(
     blocks: int = 1,
     path: str = "/srv/app/feeds.py",
     stack: str = "",
+    via: str = "",
+    where: str = "",
 ) -> Site:
     """What a window found at one place."""
-    return Site(pid, kind, capture, size_bytes, blocks, line, task, path, stack)
+    return Site(pid, kind, capture, size_bytes, blocks, line, task, path, stack, via, where)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _tracemalloc
 import ctypes
 import json
 import os
@@ -113,6 +114,26 @@ def allocate_traced(count: int) -> float:
 
 
 @app.task
+def trace_if_nobody_does(times: int) -> list[int]:
+    """Its own tracing, from start to stop: the frames of its snapshot, as often as it is taken."""
+    found = []
+    for _ in range(times):
+        if not tracemalloc.is_tracing():
+            tracemalloc.start(5)
+        kept = [bytes(1_000) for _ in range(100)]
+        found.append(tracemalloc.take_snapshot().traceback_limit)
+        tracemalloc.stop()
+        del kept
+    return found
+
+
+@app.task
+def threads() -> int:
+    """How many threads its process has, by the kernel."""
+    return len(os.listdir("/proc/self/task"))  # noqa: PTH208
+
+
+@app.task
 def trace_by_itself() -> int:
     """Begins a tracing of its own and leaves it on."""
     tracemalloc.start(7)
@@ -128,7 +149,8 @@ def traceback_limit() -> int:
 @app.task
 def is_traced() -> bool:
     """Whether it runs under tracing."""
-    return tracemalloc.is_tracing()
+    # Who asks by the public name ends it.
+    return bool(_tracemalloc.is_tracing())
 
 
 @app.task

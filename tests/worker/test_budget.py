@@ -112,3 +112,24 @@ def test_a_task_that_traces_by_itself_keeps_its_tracing(start: Start) -> None:
         for result in [worker.send("keep", 1) for _ in range(300)]:
             result.get(timeout=60)
         assert worker.run("traceback_limit") == 7
+
+
+@pytest.mark.parametrize("tracing", ["budget", "always"])
+def test_a_task_that_asks_tracemalloc_gets_what_it_would_without_us(
+    start: Start, tracing: str
+) -> None:
+    environ = {
+        "OTEL_CELERY_MEMORY_TRACING": tracing,
+        "OTEL_CELERY_MEMORY_OVERHEAD_BUDGET": "0.5",
+        "OTEL_CELERY_MEMORY_MAX_ADDED_LATENCY": "0.01",
+    }
+    with start(arguments=["--concurrency=2", "--max-tasks-per-child=3"], environ=environ) as worker:
+        results = [worker.send("trace_if_nobody_does", 3) for _ in range(40)]
+        assert [result.get(timeout=120) for result in results] == [[5, 5, 5]] * 40
+
+
+def test_a_traced_run_has_no_thread_beside_it(start: Start) -> None:
+    environ = {"OTEL_CELERY_MEMORY_OVERHEAD_BUDGET": "0.5"}
+    with start(arguments=["--concurrency=1"], environ=environ) as worker:
+        results = [worker.send("threads") for _ in range(200)]
+        assert {result.get(timeout=120) for result in results} == {1}

@@ -155,6 +155,8 @@ class TaskRecorder:
         self.slot = slot
         self._runs_tasks = runs_tasks
         self._begun_pid = os.getpid()
+        # In the main process, too: its children have its modules, and need not look again.
+        self._session.is_asked_directly()
         self._open()
         if self._in_flight is not None:
             self._in_flight.send_predecessor()

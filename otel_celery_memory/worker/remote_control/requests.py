@@ -11,10 +11,11 @@ from typing import Any, Protocol
 from billiard.process import current_process
 
 from otel_celery_memory.ipc.control_page import ControlPage
+from otel_celery_memory.probes import urgent_signal
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.measuring.task_recorder import TaskRecorder
 from otel_celery_memory.worker.pipe import PipeWriter
-from otel_celery_memory.worker.remote_control import capture_signal, commands
+from otel_celery_memory.worker.remote_control import commands
 from otel_celery_memory.worker.remote_control.validation import (
     ALLOWANCE_S,
     SIGNAL_CAPTURE_S,
@@ -60,12 +61,12 @@ class OwnRequests:
         if current_process().name == "MainProcess":
             commands.attach(control)
         if self._settings.capture_signal:
-            capture_signal.handle(lambda: _capture_by_signal(control))
+            urgent_signal.handle(lambda: _capture_by_signal(control))
 
     def detach(self) -> None:
         self._running = False
         commands.detach()
-        capture_signal.release()
+        urgent_signal.release()
 
 
 class ChildRequests:
@@ -86,12 +87,12 @@ class ChildRequests:
             if given.capture and time.monotonic() < given.until_s:
                 _capture_now(recorder)
             else:
-                capture_signal.send([self._main_pid])
+                urgent_signal.send([self._main_pid])
 
-        capture_signal.handle(signalled)
+        urgent_signal.handle(signalled)
 
     def detach(self) -> None:
-        capture_signal.release()
+        urgent_signal.release()
 
 
 class WorkerRequests:
@@ -122,18 +123,18 @@ class WorkerRequests:
         )
         commands.attach(control)
         if self._settings.capture_signal:
-            capture_signal.handle(lambda: _capture_by_signal(control))
+            urgent_signal.handle(lambda: _capture_by_signal(control))
 
     def detach(self) -> None:
         commands.detach()
-        capture_signal.release()
+        urgent_signal.release()
 
     def _wake(self) -> None:
         """Makes a capture include current runs: children read commands only at their next task."""
         if self._recorder is not None and self._recorder.tracing is not None:
             _capture_now(self._recorder)
         elif self._settings.capture_signal:
-            capture_signal.send([pid for pid, _ in self._children()])
+            urgent_signal.send([pid for pid, _ in self._children()])
 
 
 def _capture_now(recorder: TaskRecorder) -> None:

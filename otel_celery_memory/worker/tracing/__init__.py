@@ -2,7 +2,7 @@
 
 `allocation_tracer` is the allocation tracing of one process: off, within a budget, or always on, by
 the settings or a command. Within a budget, a sampler decides which runs are traced, by what they
-cost and what the tasks have earned, and a thread stops the tracing of a run that has cost enough.
+cost and what the tasks have earned, and an alarm stops the tracing of a run that has cost enough.
 Only `worker/measuring` calls it.
 """
 

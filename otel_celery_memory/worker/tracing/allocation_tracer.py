@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from celery.exceptions import SoftTimeLimitExceeded
+
 from otel_celery_memory.ipc.commands import Commands
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.ipc.records import TaskFinished, TaskStarted, WindowKind
@@ -48,6 +50,7 @@ class AllocationTracer:
         self._tracer = tracer
         self._chosen = chosen
         self.tasks = SampledTracing(slot, sink, settings, tracer, page, limit_s, chosen)
+        tracer.asked = self._asked
         self._run_diff: RunDiff | None = None
         self._heap_diff: HeapDiff | None = None
         self._heap_capture = 0
@@ -72,7 +75,13 @@ class AllocationTracer:
             self._apply_orders()
         if self._run_diff is None:
             return self.tasks.started(started.task_id, task, alone=alone)
-        self._tracer.start()  # a task may have stopped it
+        self.tasks.runs(started.task_id, started.task, alone=alone)
+        if self.tasks.steps_back_from(started.task):
+            self._tracer.stop()
+            return False
+        if not self._tracer.ours and self._tracer.start():
+            # Nothing can be compared with what was alive before.
+            self._begin_diffs()
         for record in self._run_diff.task_starts(started.task, started.previous_task):
             self._sink.send(record)
         if self._heap_diff is not None:
@@ -154,13 +163,25 @@ class AllocationTracer:
         if mode == "always":
             self.tasks.down()
             self._tracer.start()
-            self._run_diff = RunDiff(self._chosen)
-            self._heap_diff = HeapDiff(self._chosen, self._settings.sites_interval)
+            self._begin_diffs()
+
+    def _begin_diffs(self) -> None:
+        self._run_diff = RunDiff(self._chosen)
+        self._heap_diff = HeapDiff(self._chosen, self._settings.sites_interval)
+
+    def _asked(self) -> None:
+        """Somebody else uses ``tracemalloc``; it must not raise into his code."""
+        try:
+            self.tasks.asked()
+        except SoftTimeLimitExceeded:
+            raise
+        except Exception:
+            logger.exception("otel_celery_memory: tracing could not step back in order")
 
     def _capture_heap(self) -> None:
         """Send all that is traced and alive in this process."""
         capture, self._heap_capture = self._heap_capture, 0
-        sites = left_alive(live_sites(), self._chosen)
+        sites = {"": left_alive(live_sites(), self._chosen)}
         for record in window_records(self._pid, WindowKind.HEAP, "", sites, capture=capture):
             self._sink.send(record)
         self._page.count_captured(self._slot, capture)

@@ -105,7 +105,7 @@ class RunDiff:
         assert self._before is not None
         deltas = changed_sites(self._before, after, self._chosen)
         kind = WindowKind.PARTIAL if self._raised else WindowKind.COMPLETE
-        return window_records(self._pid, kind, self._task, deltas)
+        return window_records(self._pid, kind, self._task, {"": deltas})
 
     def _rest(self, began_s: float) -> None:
         ended_s = self._clock_s()
@@ -150,7 +150,7 @@ class HeapDiff:
         else:
             deltas = changed_sites(self._baseline, self._read(), self._chosen)
             found = window_records(
-                self._pid, WindowKind.PROCESS, "", deltas, runs=max(self._tasks, 1)
+                self._pid, WindowKind.PROCESS, "", {"": deltas}, runs=max(self._tasks, 1)
             )
         self._release()
         ended_s = self._clock_s()

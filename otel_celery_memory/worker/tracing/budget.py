@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from otel_celery_memory.ipc.commands import Balance
@@ -30,7 +29,6 @@ class TaskCosts:
 
     __slots__ = (
         "cpu_s",
-        "denied_s",
         "due_s",
         "runs",
         "seen_s",
@@ -40,16 +38,17 @@ class TaskCosts:
         "wall_s",
     )
 
-    def __init__(self, due_s: float, now_s: float) -> None:
+    def __init__(self, now_s: float) -> None:
         self.runs = 0
         self.cpu_s = 0.0
         self.wall_s = 0.0
         self.wall_longest_s = 0.0
         self.slowdown = SLOWDOWN_AT_FIRST
-        self.due_s = due_s
-        self.traced = False
+        self.due_s = 0.0
+        """On the clock of the waits: not to be traced before, as it was too slow last time."""
+        self.traced = 0
+        """How many of its runs were traced, stopped ones among them."""
         self.seen_s = now_s
-        self.denied_s: float | None = None
 
     def ran(self, cpu_s: float, wall_s: float, now_s: float) -> None:
         """A run that was not traced took `cpu_s` of CPU time and `wall_s` in all."""
@@ -67,28 +66,30 @@ class TaskCosts:
         self.wall_longest_s = wall_s if wall_s > longest_s else longest_s
         self.seen_s = now_s
 
-    def was_traced(self, cpu_s: float, now_s: float, *, whole: bool, aborted: bool) -> None:
-        """A run, or the part of it that was traced, took `cpu_s` under tracing."""
+    def was_traced(self, cpu_s: float, now_s: float, *, aborted: bool) -> None:
+        """A run took `cpu_s` under tracing; ``aborted``: until it was stopped."""
         self.seen_s = now_s
-        self.denied_s = None
-        self.traced = True
-        if not whole:
-            self._learn(SLOWDOWN_AT_FIRST, 0.03)
-        elif self.runs and aborted:
+        self.traced += 1
+        if not self.runs:
+            return
+        slowdown = max(cpu_s / max(self.cpu_s, 1e-6), 1.0)
+        if aborted:
             # It would have gone on, nobody knows how long.
-            self._learn(1.5 * cpu_s / max(self.cpu_s, 1e-6), 1.0)
-        elif self.runs:
-            self._learn(cpu_s / max(self.cpu_s, 1e-6), 0.3)
+            self.slowdown = max(1.5 * slowdown, self.slowdown)
+        else:
+            # What was assumed at first says nothing.
+            self.slowdown += (slowdown - self.slowdown) * (1.0 if self.traced == 1 else 0.3)
 
-    def _learn(self, slowdown: float, weight: float) -> None:
-        self.slowdown += (max(slowdown, 1.0) - self.slowdown) * weight
+    @property
+    def added_s(self) -> float:
+        """What tracing adds to a run, as far as is known."""
+        return self.cpu_s * (self.slowdown - 1.0)
 
 
 class KnownCosts:
     """Costs by task name, of at most `NAMES_MAX`: later names share one entry."""
 
-    def __init__(self, first_due_s: Callable[[float], float]) -> None:
-        self._first_due_s = first_due_s
+    def __init__(self) -> None:
         self._costs: dict[str, TaskCosts] = {}
         self._full_until_s = 0.0
 
@@ -97,22 +98,22 @@ class KnownCosts:
         costs = self._costs.get(task)
         return self._add(task, now_s) if costs is None else costs
 
-    def seen_since(self, then_s: float) -> int:
-        """How many names have run since then."""
-        # A copy: the guard's thread reads while names are added.
-        return sum(costs.seen_s >= then_s for costs in list(self._costs.values()))
+    def least_traced(self, then_s: float) -> int:
+        """How often the name was traced that was traced least, of those that ran since then."""
+        # A copy: a thread may add names meanwhile.
+        return min((c.traced for c in list(self._costs.values()) if c.seen_s >= then_s), default=0)
 
     def runs(self) -> tuple[int, float]:
-        """How many runs of all names were not traced, and their mean duration in seconds."""
+        """How many runs of all names were not traced, and their mean CPU time in seconds."""
         known = list(self._costs.values())
         runs = sum(costs.runs for costs in known)
-        return runs, sum(costs.runs * costs.wall_s for costs in known) / runs if runs else 0.0
+        return runs, sum(costs.runs * costs.cpu_s for costs in known) / runs if runs else 0.0
 
     def _add(self, task: str, now_s: float) -> TaskCosts:
         if len(self._costs) >= NAMES_MAX and not self._makes_room(now_s):
             task = _OTHER
         # Another thread may add or remove it meanwhile.
-        return self._costs.setdefault(task, TaskCosts(self._first_due_s(now_s), now_s))
+        return self._costs.setdefault(task, TaskCosts(now_s))
 
     def _makes_room(self, now_s: float) -> bool:
         """Remove the name that has not run for longest, if that is an hour ago."""
@@ -205,7 +206,7 @@ class TokenBucket:
         lately_s = self._lately.left_s(self.task_s, now_s)
         return min(share * earned_s - self._recent_spent_s, lately_s)
 
-    def balance(self, now_s: float, of_first_runs: tuple[float, float, float]) -> Balance:
+    def balance(self, now_s: float, runs: float, run_s: float) -> Balance:
         """What the next process in this slot starts with."""
         self._decay(now_s)
         return Balance(
@@ -214,7 +215,8 @@ class TokenBucket:
             self._recent_task_s,
             self._recent_spent_s,
             self._decayed_s,
-            *of_first_runs,
+            runs,
+            run_s,
         )
 
     def _decay(self, now_s: float) -> None:

@@ -1,17 +1,25 @@
-"""Which runs of a process's tasks are traced: the budget decides, a `TracedRun` traces.
+"""Which runs of a process's tasks are traced: windows within the budget, and captures.
 
-A capture goes before the budget and does not count against it. The budget is a sampler, which the
-guards' threads use too, and a balance that outlives the process. `TracingSampler.due` and
+A capture goes before the budget and does not count against it: each of its runs is a window by
+itself. The budget is a sampler and a balance that outlives the process. `TracingSampler.due` and
 `TracingSampler.ran` are called before and after every plain run: without a lock, and directly.
+
+The guard is an alarm in the main thread. In a run, it is set to the CPU time that the run may cost;
+between two runs, to real time: a window does not stay open in a process that is idle for long, or
+whose other threads work meanwhile. What it finds between two runs is sent at once, in a run at its
+end.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
+
+from celery.exceptions import SoftTimeLimitExceeded
 
 from otel_celery_memory.ipc.commands import Balance, Commands
 from otel_celery_memory.ipc.control_page import ControlPage
@@ -19,13 +27,34 @@ from otel_celery_memory.ipc.records import TaskFinished
 from otel_celery_memory.probes.native_threads import native_lock
 from otel_celery_memory.probes.sites import SiteFilter
 from otel_celery_memory.probes.tracemalloc_session import TracemallocSession
+from otel_celery_memory.probes.urgent_signal import Alarm, prepare
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.pipe import RecordSink
-from otel_celery_memory.worker.tracing.sampler import Plan, TracingSampler
-from otel_celery_memory.worker.tracing.site_records import SHARED_NAME, raised, run_records
-from otel_celery_memory.worker.tracing.traced_run import Traced, TracedRun
+from otel_celery_memory.worker.tracing.sampler import RUNS_MAX, Plan, TracingSampler
+from otel_celery_memory.worker.tracing.site_records import (
+    SHARED_NAME,
+    TaskCode,
+    found_records,
+    raised,
+)
+from otel_celery_memory.worker.tracing.traced_window import Found, TracedWindow
+
+logger = logging.getLogger(__name__)
 
 _OVERLAPPING_MAX = 1_000
+LINGER_S = 0.02
+"""A window that is complete is closed when the next task starts, at most so long after its end."""
+_IDLE_CHECK_S = 1.0
+_IDLE_MOST_S = 600.0
+"""How long a window waits for the next run."""
+_IDLE_CPU_S = 0.01
+"""How much the process may work between two runs before the window is closed."""
+_GUARD_RETRY_S = 0.005
+WINDOW_FRAMES = 5
+"""Frames that a window within the budget keeps at least: enough for most users' own lines. A run
+takes 2.2 times as long with one frame, 4.2 times with five and 8 times with twelve."""
+DEEP_FRAMES = 16
+"""Frames that are kept where fewer did not reach the user's line."""
 
 
 class Tally(Protocol):
@@ -93,13 +122,12 @@ class BalanceStore(Protocol):
 
 
 class TracingBudget:
-    """Plans traced runs, and books what they cost."""
+    """Plans windows, and books what they cost."""
 
     def __init__(
         self,
         slot: int,
         settings: Settings,
-        tracer: TracemallocSession,
         balances: BalanceStore,
         limit_s: Callable[[Any], float | None],
         clock_s: Callable[[], float],
@@ -107,12 +135,10 @@ class TracingBudget:
         chance: random.Random,
     ) -> None:
         self._slot = slot
-        self._tracer = tracer
         self._balances = balances
         self._limit_s = limit_s
         self._clock_s = clock_s
         self._cpu_s = cpu_s
-        self._lock = native_lock()
         self.sampler = TracingSampler(
             settings.overhead_budget,
             settings.max_added_latency,
@@ -125,9 +151,11 @@ class TracingBudget:
         self.run_began_s = 0.0
         """When the last run began that had the process to itself."""
         self._began_s: dict[str, float] = {}
+        self._window_mark_s = 0.0
+        self._window_spent_s = 0.0
 
-    def begins(self, task_id: str, *, alone: bool) -> float:
-        """A run begins, ``alone`` or while others run; the time, in seconds."""
+    def begins(self, task_id: str, *, alone: bool) -> None:
+        """A run begins, ``alone`` or while others run."""
         cpu_s, now_s = self._cpu_s(), self._clock_s()
         if alone:
             self.run_began_s = now_s
@@ -137,7 +165,6 @@ class TracingBudget:
             if len(self._began_s) < _OVERLAPPING_MAX:
                 self._began_s[task_id] = now_s
         self.cpu_mark_s = cpu_s
-        return now_s
 
     def book_work(self) -> float:
         """Book the CPU time of tasks until now, traced or not; how much it was, in seconds."""
@@ -153,52 +180,50 @@ class TracingBudget:
         began_s = self._began_s.pop(task_id, self.run_began_s)
         self.sampler.ran(name, used_s, now_s - began_s, now_s)
 
-    def plan(self, name: str, task: Any, now_s: float, *, alone: bool) -> Plan | None:
-        """How the run of `task` that starts now is traced, if it is."""
-        if self._tracer.session:
-            return None  # the user's code traces
-        with self._lock:
-            plan = self.sampler.plan(name, now_s, self._limit_s(task))
-        if plan is None:
-            return None
-        if not self._tracer.can_stop_safely():
-            self.postpone(name)
-            return None
-        # While others run, a run is traced from where it is, not from its beginning.
-        return plan if alone else Plan(plan.allowance_s, 0.0)
+    def plan(self, name: str, task: Any, *, guarded: bool) -> Plan | None:
+        """How the run of `task` that starts now begins a window, if it does."""
+        return self.sampler.plan(name, self._clock_s(), self._limit_s(task), guarded=guarded)
 
-    def postpone(self, name: str) -> None:
-        """A run that was planned could not be traced."""
-        with self._lock:
-            self.sampler.postpone(name, self._clock_s())
+    def goes_on(self, name: str, task: Any) -> Plan | None:
+        """How it is traced in the window that is open; ``None`` where the window ends before it."""
+        return self.sampler.goes_on(name, self._clock_s(), self._limit_s(task))
 
-    def next_slice(self, name: str, left_s: float) -> Plan | None:
-        """The plan of one more slice of a long run, if one begins now."""
-        with self._lock:
-            self.book_work()
-            return self.sampler.next_slice(name, self._clock_s(), left_s)
+    def postpone(self) -> None:
+        """A window that was planned could not begin."""
+        self.sampler.postpone(self._clock_s())
 
-    def watched_for_nothing(self) -> None:
-        """A run ended before the slice that was planned of it began."""
-        with self._lock:
-            self.sampler.watched_for_nothing(self._clock_s())
+    def window_opens(self, began_s: float) -> None:
+        """A window opens; what it costs is counted from the process's CPU time ``began_s``."""
+        self._window_mark_s, self._window_spent_s = began_s, 0.0
 
-    def traced(self, name: str, traced: Traced) -> None:
-        """A window of a run is closed."""
-        with self._lock:
-            self.sampler.traced(
-                name,
-                traced.cpu_s,
-                traced.extra_s,
-                self._clock_s(),
-                whole=traced.whole,
-                aborted=traced.aborted,
-            )
+    def run_traced(self, name: str, used_s: float, *, aborted: bool) -> None:
+        """A run has ended, traced, or was ``aborted`` after ``used_s``."""
+        now_s = self._clock_s()
+        self.spend(self.sampler.expected_s(name, now_s))
+        self.sampler.run_traced(name, used_s, now_s, aborted=aborted)
+
+    def spend(self, expected_s: float = 0.0) -> None:
+        """Book what the window has cost since the last time, but what was to be expected."""
+        cpu_s, now_s = self._cpu_s(), self._clock_s()
+        used_s, self._window_mark_s = cpu_s - self._window_mark_s, cpu_s
+        spent_s = max(used_s - expected_s, used_s / 4)
+        self._window_spent_s += spent_s
+        self.sampler.spend(spent_s, now_s)
+
+    def spend_around(self) -> None:
+        """Book what the window has cost between two runs."""
+        before_s = self._window_spent_s
+        self.spend()
+        self.sampler.spent_around(self._window_spent_s - before_s)
+
+    def window_closed(self) -> None:
+        """The window is over, and all that it cost is booked."""
+        self.spend()
+        self.sampler.window_closed(self._window_spent_s, self._clock_s())
 
     def save_balance(self) -> None:
         """Save what was earned and spent, for the next process in the slot."""
-        with self._lock:
-            self._balances.save(self._slot, self.sampler.balance(self._clock_s()))
+        self._balances.save(self._slot, self.sampler.balance(self._clock_s()))
 
 
 class SampledTracing:
@@ -223,80 +248,119 @@ class SampledTracing:
         self._pid = os.getpid()
         self._sink = sink
         self._tracer = tracer
+        self._page = page
         self._clock_s = clock_s
         self._cpu_s = cpu_s
         self._chosen = chosen
+        self._code = TaskCode(chosen)
         chance = chance or random.Random()  # noqa: S311
-        self._budget = TracingBudget(slot, settings, tracer, page, limit_s, clock_s, cpu_s, chance)
+        self._budget = TracingBudget(slot, settings, page, limit_s, clock_s, cpu_s, chance)
         self._sampler = self._budget.sampler
         self._captures = CapturedRuns(slot, page)
         # A capture by signal begins in a thread of its own.
-        self._lock = native_lock()
-        self._run: TracedRun | None = None
-        self._run_id = ""
-        self._run_ended = self._run_shared = self._run_raised = False
+        self._opening = native_lock()
+        self._window: TracedWindow | None = None
+        self._capture: Commands | None = None
+        """The capture that the window is part of, if any."""
+        self._in_window: dict[str, str] = {}
+        """Names of the runs in flight that began in the window, by task id."""
+        self._plan = Plan(0.0)
+        self._run_cpu_s = self._idle_s = self._idle_cpu_s = 0.0
+        self._shared = self._raised = False
         self._running: tuple[str, str] | None = None
-        self._latency_s = settings.max_added_latency
+        self._stepped_back = False
+        self._stopped: Found | None = None
+        self._frames = max(settings.frames, WINDOW_FRAMES)
+        self._alarm = Alarm(self._guard)
         self.always = False
         self.budgeted = True
         """Whether the sampler decides; otherwise there are captures only."""
+        self._guarded = prepare()
         tracer.stop_in_forks()
 
     def starting(self) -> None:
         """A task is about to start, before anything of it is measured."""
-        run = self._run  # another thread may end it, too
-        if run is not None and self._run_ended:
-            self._run = None
-            run.end()
+        window = self._window
+        if window is None:
+            return
+        if not window.is_open:
+            self._close()  # by the guard, in a run whose end was never reported
+        elif not self._in_window:
+            self._alarm.cancel()
+            if self._capture is None:
+                self._budget.spend_around()
+            if self._is_complete(window):
+                self._close()
+            else:
+                window.between_runs()
+        elif self._shared:
+            window.between_runs()
 
     def started(self, task_id: str, task: Any, *, alone: bool) -> bool:
         """A task has started; whether it is traced from here, so that its numbers begin again."""
-        name = task.name if alone else SHARED_NAME
-        self._running = (name, task_id)
-        if not self.budgeted and self._captures.ordered is None:
+        name = task.name
+        self.runs(task_id, name, alone=alone)
+        if not self.budgeted and self._captures.ordered is None and self._window is None:
             return False
-        now_s = self._budget.begins(task_id, alone=alone)
-        run = self._run
-        if run is not None:
-            if not alone:
-                self._run_shared = True
-                return False
-            self._run = None
-            run.end()  # the end of its task was never reported
-        capture = self._captures.ordered
-        if capture is not None:
-            plan = self._captures.plan(now_s)
-        elif self._sampler.due(name, now_s):
-            plan = self._budget.plan(name, task, now_s, alone=alone)
-        else:
+        if alone and self._in_window:
+            self._close()  # the end of its task was never reported
+        self._budget.begins(task_id, alone=alone)
+        if self._capture is not None and self._in_window:
+            self._shared = True
             return False
-        return plan is not None and self._trace(plan, name, task_id, capture)
+        plan = self._goes_on(name, task) if self._window is not None else None
+        if plan is None:
+            if self._window is not None:
+                self._close()
+            plan = self._opens(name, task, alone=alone)
+        window = self._window
+        if plan is None or window is None:
+            return False
+        self._code.add(name, task)
+        self._plan = plan
+        self._shared |= not alone
+        self._in_window[task_id] = name
+        self._run_cpu_s = self._cpu_s()
+        self._guarded = self._alarm.set(cpu_s=plan.expected_s + plan.allowance_s)
+        window.run_starts(name, alone=alone)
+        return True
+
+    def runs(self, task_id: str, name: str, *, alone: bool) -> None:
+        """A task runs from now on, traced or not."""
+        self._running = (name if alone else SHARED_NAME, task_id)
 
     def ended(self, finished: TaskFinished) -> None:
         """A task has ended, and its memory is measured."""
         if self._running is not None and self._running[1] == finished.task_id:
             self._running = None
-        run = self._run  # in a pool of threads, the next task that starts may end it meanwhile
-        if not self.budgeted and run is None:
+        window = self._window  # in a pool of threads, another task may close it meanwhile
+        if not self.budgeted and window is None:
             return
         used_s = self._budget.book_work()
-        if self._run_id == finished.task_id and run is not None:
-            self._run_ended = True
-            self._run_shared |= not finished.exclusive
-            self._run_raised = raised(finished.state)
-            run.task_ended()
-            if run.was_traced:
-                return
-            self._budget.watched_for_nothing()
-        name = finished.task if finished.exclusive else SHARED_NAME
-        self._budget.ran(name, finished.task_id, used_s)
+        name = self._in_window.pop(finished.task_id, None)
+        if name is None or window is None:
+            task = finished.task if finished.exclusive else SHARED_NAME
+            self._budget.ran(task, finished.task_id, used_s)
+            return
+        self._shared |= not finished.exclusive
+        self._raised = raised(finished.state)
+        if self._capture is None:
+            # Of tasks that overlap, nobody knows what each of them used.
+            costs = name if finished.exclusive else SHARED_NAME
+            self._budget.run_traced(costs, used_s, aborted=not window.is_open)
+        window.run_ends()
+        if not window.is_open or not window.whole:
+            self._close()
+        elif not self._in_window:
+            self._idle_s, self._idle_cpu_s = self._clock_s(), self._cpu_s()
+            self._alarm.set(real_s=LINGER_S if self._is_complete(window) else _IDLE_CHECK_S)
 
     def passes(self, name: str, task_id: str) -> bool:
-        """Whether a run that starts alone now is plain: not traced, and no traced run to end.
+        """Whether a run that starts alone now is plain: not traced, and no window is open.
 
         Where ``False``, nothing has been done: call `starting` and `started`.
         """
-        if self._run is not None or self._captures.ordered is not None or self.always:
+        if self._window is not None or self._captures.ordered is not None or self.always:
             return False
         if self.budgeted:
             now_s = self._clock_s()
@@ -309,9 +373,8 @@ class SampledTracing:
 
     def passed(self) -> None:
         """The run has ended for which `passes` was true."""
-        if self._run is not None:  # a capture began inside it
-            self._run_ended = True
-            self._run.task_ended()
+        if self._window is not None:  # a capture began inside it
+            self._close()
         running, self._running = self._running, None
         if not self.budgeted or running is None:
             return
@@ -323,51 +386,158 @@ class SampledTracing:
     def apply(self, orders: Commands, *, now: bool = False) -> None:
         """Begin the capture that is ordered; ``now``: with the run that is in flight."""
         wanted = self._captures.order(orders, self._clock_s())
-        if wanted and now and self._run is None and self._running:
-            self._trace(Plan(orders.allowance_s, 0.0), *self._running, orders)
+        running = self._running
+        if wanted and now and self._window is None and running:
+            self._plan = Plan(orders.allowance_s)
+            self._run_cpu_s = self._cpu_s()
+            if self._open(orders, whole=False):
+                self._in_window[running[1]] = running[0]
+                self._shared = running[0] == SHARED_NAME
+                assert self._window is not None
+                self._window.run_starts(running[0], alone=False)
+                self._alarm.set(cpu_s=orders.allowance_s)
+
+    def asked(self) -> None:
+        """Somebody else uses ``tracemalloc``: what runs now is never traced again."""
+        names = set(self._in_window.values())
+        running = self._running
+        if running is not None:
+            names.add(running[0])
+        if not names or SHARED_NAME in names:
+            self._stepped_back = True
+        for name in names:
+            self._page.step_back_from(name)
+        window = self._window
+        if window is not None:
+            self._closed(window, window.close(aborted=True, wait=False))
+
+    def steps_back_from(self, name: str) -> bool:
+        """Whether this task is not traced, as it uses ``tracemalloc`` itself."""
+        return self._stepped_back or self._page.steps_back_from(name)
 
     def save_balance(self) -> None:
         """Save what was earned and spent, for the next process in the slot."""
         self._budget.save_balance()
 
     def down(self) -> None:
-        """The process ends."""
-        run, self._run = self._run, None
-        if run is not None:
-            run.end()
+        """The process ends, or traces otherwise from now on."""
+        if self._window is not None:
+            self._close()
         self.save_balance()
 
-    def _trace(self, plan: Plan, name: str, task_id: str, capture: Commands | None) -> bool:
-        left_s = self._latency_s
+    def _opens(self, name: str, task: Any, *, alone: bool) -> Plan | None:
+        """How this run begins a window, if it does."""
+        capture = self._captures.ordered
+        plan: Plan | None = None
+        if self._tracer.user_traces or self.steps_back_from(name):
+            return None
+        if capture is not None:
+            plan = self._captures.plan(self._clock_s())
+        elif self.budgeted and self._sampler.due(name, self._clock_s()):
+            costs = name if alone else SHARED_NAME
+            plan = self._budget.plan(costs, task, guarded=self._guarded)
+            if plan is not None and not self._tracer.can_stop_safely():
+                plan = None
+                self._budget.postpone()
+        if plan is None or not self._open(capture, whole=alone or capture is None):
+            return None
+        return plan
 
-        def found(traced: Traced) -> None:
-            nonlocal left_s
-            left_s -= traced.cpu_s + traced.extra_s
-            self._found(name, traced, capture)
+    def _goes_on(self, name: str, task: Any) -> Plan | None:
+        """How this run is traced in the window that is open; ``None`` where that ends."""
+        window = self._window
+        if window is None or self._capture is not None or not window.is_open or window.is_full:
+            return None
+        if self._captures.ordered is not None or self.steps_back_from(name):
+            return None
+        return self._budget.goes_on(SHARED_NAME if self._shared else name, task)
 
-        def next_slice() -> Plan | None:
-            return None if capture else self._budget.next_slice(name, left_s)
-
-        run = TracedRun(plan, self._tracer, found, next_slice, self._cpu_s)
-        with self._lock:
-            if self._run is not None:
+    def _open(self, capture: Commands | None, *, whole: bool) -> bool:
+        window = TracedWindow(self._tracer, whole=whole, compared=capture is None)
+        began_s = self._cpu_s()
+        with self._opening:
+            if self._window is not None:
                 return False
-            self._run, self._run_id, self._run_ended = run, task_id, False
-            self._run_shared, self._run_raised = name == SHARED_NAME, False
-        if run.begin():
-            return plan.begin_after_s is None
-        self._run = None
+            self._window, self._capture = window, capture
+            self._in_window = {}
+            self._shared, self._raised = False, False
+        if window.open(self._frames if capture is None else self._tracer.frames):
+            self._budget.window_opens(began_s)
+            return True
+        self._window = None
         if capture is None:
-            self._budget.postpone(name)
+            self._budget.postpone()
         return False
 
-    def _found(self, name: str, traced: Traced, capture: Commands | None) -> None:
+    def _is_complete(self, window: TracedWindow) -> bool:
+        return window.runs >= (RUNS_MAX if self._capture is None else 1)
+
+    def _guard(self) -> None:
+        """The alarm, in the main thread, between two bytecodes of whatever runs there."""
+        try:
+            self._alarmed()
+        except SoftTimeLimitExceeded:
+            raise  # of the task, which happened to hit us
+        except Exception:
+            logger.exception("otel_celery_memory: the guard of a traced run failed")
+            self._tracer.stop()
+
+    def _alarmed(self) -> None:
+        """Close the window if it has cost enough, or no run follows; else look again later."""
+        window = self._window
+        if window is None or not window.is_open:
+            return
+        if self._in_window:
+            left_s = self._plan.expected_s + self._plan.allowance_s
+            left_s -= self._cpu_s() - self._run_cpu_s
+            if left_s > 0:
+                self._alarm.set(cpu_s=max(left_s, _GUARD_RETRY_S))
+                return
+            # What it found is sent when the run ends.
+            found = window.close(aborted=True, wait=False)
+            if found is None:
+                self._alarm.set(cpu_s=_GUARD_RETRY_S)
+            else:
+                self._stopped = found
+            return
+        idle_s = self._clock_s() - self._idle_s
+        worked_s = self._cpu_s() - self._idle_cpu_s
+        if self._is_complete(window) or idle_s > _IDLE_MOST_S or worked_s > _IDLE_CPU_S:
+            self._closed(window, window.close(wait=False))
+        else:
+            self._alarm.set(real_s=_IDLE_CHECK_S)
+
+    def _close(self) -> None:
+        window = self._window
+        if window is not None:
+            self._closed(window, window.close())
+
+    def _closed(self, window: TracedWindow, found: Found | None) -> None:
+        """The window is closed: book what it cost, and send what it found."""
+        stopped, self._stopped = self._stopped, None
+        found = found or stopped
+        if window is not self._window or (found is None and window.is_open):
+            return  # another thread closes it, or has closed it
+        self._alarm.cancel()
+        capture = self._capture
+        self._window, self._capture, self._in_window = None, None, {}
+        if found is None:
+            return
         if capture is None:
-            self._budget.traced(name, traced)
+            self._budget.window_closed()
         self._budget.save_balance()
         # Without a lock: greenlets may switch while a record is sent.
-        task = SHARED_NAME if self._run_shared else name
-        found = (self._pid, task, traced, self._chosen, capture)
-        for record in run_records(*found, with_exception=self._run_raised):
+        records, deep = found_records(
+            self._pid,
+            found,
+            self._chosen,
+            self._code,
+            capture,
+            shared=self._shared,
+            with_exception=self._raised,
+        )
+        if deep:
+            self._frames = max(self._frames, DEEP_FRAMES)
+        for record in records:
             self._sink.send(record)
         self._captures.sent(capture)

@@ -1,25 +1,23 @@
-"""Which runs of which tasks are traced, so that tracing costs no more than its budget. Pure.
+"""When a window of allocation tracing begins and ends, so that it stays within its budget. Pure.
 
 Tracing slows allocation-heavy code 3 to 40 times. So the sampler learns for each task name what its
 runs cost untraced and traced, in CPU time, and spends by three rules:
 
 - *The process*: what was spent on tracing, decaying over ten minutes, stays under
   ``overhead_budget`` of the task time, which decays alike. No ten minutes cost more than their
-  budget (`RollingWindow`).
-- *The name*: each name that runs has an equal share of 85 % of that. A name that runs often cannot
-  use the others' share, and a rare one saves up. Waits are random, so that no rhythm of the tasks
-  keeps one of them from being traced.
-- *The run*: a run that would take longer than ``max_added_latency`` is not traced whole, but in a
-  slice that begins at a random moment.
+  budget (`RollingWindow`). After a window the process waits until that has been earned again.
+- *The window*: it covers the runs of all names, as they come, for as long as the budget lasts and
+  each next run fits. It begins with a run of the name that was traced least, if such a run comes
+  within seconds. So a rare name has its turn, and one that runs often has no more than it needs.
+- *The run*: tracing adds at most ``max_added_latency`` to a run. One that should take longer is not
+  traced, and a window ends before it; so a heavy name costs the others nothing. How much slower a
+  name gets is tried once, by a run that the guard stops in time, and again after a long wait.
 
 A process that hardly works counts as busy for `IDLE_SHARE` of the time. Otherwise a small task that
 runs once an hour would never be traced.
 
-Where children live for one run or a few, many names have only a first run there, of which nothing
-is known. Each process draws at random what a first run may cost: sometimes so little that small
-runs are traced often, sometimes as much as any run may cost. It waits for that amount since its
-predecessor was last asked, so that the short lives of processes add up. The next first run may cost
-at least what the last traced one did, so that runs of one kind are soon traced whole.
+The first run of a name in a process is not traced, as it imports what it needs, nor are the first
+few of a process. Where children live for a few runs only, there are no others, and these are.
 """
 
 from __future__ import annotations
@@ -33,88 +31,44 @@ from otel_celery_memory.worker.tracing.budget import (
     TIME_CONSTANT_S,
     KnownCosts,
     RollingWindow,
+    TaskCosts,
     TokenBucket,
 )
 
-LEAST_COST_S = 0.003
 IDLE_SHARE = 0.01
 SPENT_SHARE = 0.9
-"""Of the budget: what may be spent. The rest is for costs that cannot be measured, and for names
-that were never traced."""
+"""Of the budget: what may be spent. The rest is for costs that cannot be measured."""
 SUCCESSORS_SHARE = 0.9
 """Of the budget, in a process that knows how much its predecessor spent lately, but not when."""
 PACED_SHARE = 0.85
-"""Of the budget: what the names wait for. The rest is for costs that were underestimated."""
-FIXED_COST_S = 0.0003
-"""Of any traced run: the guard's thread, two reads of the live traces."""
-GUARD_COST_S = 0.0001
-"""Of a run that ended before its slice began: the guard's thread."""
-LEAST_SLICE_S = 0.004
-WHOLE_SHARE = 0.8
-"""Of `max_added_latency`: a run that should take longer than that under tracing is sliced."""
-_PATIENCE = 4
-"""A run that would fit whole is sliced after its name waited so many times for its cost."""
+"""Of the budget: what a process waits for. The rest is for costs that were underestimated."""
+AROUND_COST_S = 0.002
+"""What tracing adds around a run, to Celery's own code and by ours, until that is learned."""
+CLOSING_COST_S = 0.02
+"""What the end of a window costs: the last looks and, often, a full collection."""
+MOST_SHARE = 0.8
+"""Of `max_added_latency`: a run to which tracing should add more is not traced."""
+RUNS_MAX = 40
+"""Of a window: a leak of one object in each run stands out of what happens now and then."""
+_RUNS_WANTED = 12
+_RUNS_LEAST = 4
+_FULL_SHARE = 0.7
+_WARM_RUNS = 3
+_TURN_S = 5.0
+"""How long a name that was traced least is waited for."""
+_TRIED_AGAIN_FACTOR = 20
 _RETRY_S = 0.01
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How one run is traced.
+    """How one run is traced: it is stopped when tracing has added ``allowance_s`` of CPU time.
 
-    ``allowance_s``: tracing is stopped after so much CPU time, which bounds what it can add.
-    ``begin_after_s``: ``None`` to trace the whole run; otherwise a slice of it is traced, which
-    begins so many seconds after the run.
+    ``expected_s`` is what the run takes without.
     """
 
     allowance_s: float
-    begin_after_s: float | None = None
-
-
-class FirstRuns:
-    """First runs of names in one process. Seconds; ``pace_s`` is on the clock of the waits."""
-
-    def __init__(
-        self, before: Balance, most_s: float, pace_s: float, chance: random.Random
-    ) -> None:
-        """``most_s``: the most that a run may cost; ``before``: the balance of the predecessor."""
-        # The first process of a slot traces no first run: it may live long.
-        self.are_traced = before.task_s > 0
-        self._born_s = pace_s
-        self._asked_s = min(before.asked_s, pace_s) if self.are_traced else pace_s
-        self._run_s = before.run_s
-        self._chance = chance
-        # More than that would seldom be available at once.
-        self._least_max_s = most_s / 4
-        self._least_s = min(max(before.first_s, LEAST_COST_S), self._least_max_s)
-        self.cost_s = self._least_s * (most_s / self._least_s) ** chance.random()
-        """What a first run may cost in this process."""
-
-    def due_s(self, mean_wait_s: float) -> float:
-        """When a name that is new here is due."""
-        # The wait has no memory: how much of it has passed already does not matter.
-        return self._asked_s + self._chance.expovariate(1.0) * mean_wait_s
-
-    def plan(self) -> Plan:
-        """The plan of a first run: all that is known is how long a run of any name takes here."""
-        is_long = self._run_s * SLOWDOWN_AT_FIRST > self.cost_s
-        if is_long and self._chance.random() < 0.5:
-            return Plan(self.cost_s, self._chance.random() * self._run_s)
-        return Plan(self.cost_s)
-
-    def was_traced(self, cost_s: float, *, aborted: bool) -> None:
-        """A first run took ``cost_s`` under tracing; ``aborted``: until tracing was stopped."""
-        # It would have gone on, nobody knows how long.
-        self._least_s = min(2 * cost_s if aborted else cost_s, self._least_max_s)
-
-    def left(
-        self, known: KnownCosts, traced_runs: int, pace_s: float
-    ) -> tuple[float, float, float]:
-        """For the next process: the last three fields of `Balance`."""
-        untraced, run_s = known.runs()
-        runs = untraced + traced_runs
-        # Just before the last run, which began about so long ago.
-        asked_s = pace_s - (pace_s - self._born_s) / runs if runs else self._asked_s
-        return asked_s, run_s if untraced else self._run_s, self._least_s
+    expected_s: float = 0.0
 
 
 class TracingSampler:
@@ -131,138 +85,149 @@ class TracingSampler:
         self._budget = overhead_budget
         self._latency_s = max_added_latency_s
         self._chance = chance
-        before = before or Balance()
-        lately = RollingWindow(SPENT_SHARE * overhead_budget, WHOLE_SHARE * max_added_latency_s)
-        earned = overhead_budget * (SUCCESSORS_SHARE if before.task_s > 0 else 1.0)
-        self.bucket = TokenBucket(earned, max_added_latency_s / 2, lately, before, now_s)
-        self._known = KnownCosts(self._first_due_s)
-        self._active = 1
-        self._counted_s = now_s
-        self._traced_runs = 0
-        most_s = WHOLE_SHARE * max_added_latency_s
-        self._first = FirstRuns(before, most_s, self._pace_s(now_s), chance)
+        self._before = before or Balance()
+        succeeds = self._before.task_s > 0
+        floor_s = MOST_SHARE * max_added_latency_s
+        lately = RollingWindow(SPENT_SHARE * overhead_budget, floor_s)
+        earned = overhead_budget * (SUCCESSORS_SHARE if succeeds else 1.0)
+        self.bucket = TokenBucket(earned, floor_s, lately, self._before, now_s)
+        self._known = KnownCosts()
+        self._short_lived = 0 < self._before.runs <= _WARM_RUNS
+        self.due_s = self._pace_s(now_s)
+        """When the next window begins, on the clock of the waits; compared before every run."""
+        self._around_s = AROUND_COST_S
+        self._much_s = _FULL_SHARE * SPENT_SHARE * floor_s
+        """Nearly as much as can be available at once."""
+        self._runs = 0
+        self._turn_until_s: float | None = None
 
     def due(self, task: str, now_s: float) -> bool:
         """Whether to ask for a `plan`. This alone is called before every run."""
-        costs = self._known.of(task, now_s)
-        if self.bucket.task_s + IDLE_SHARE * now_s < costs.due_s:
+        if self.bucket.task_s + IDLE_SHARE * now_s < self.due_s:
             return False
-        # The first run of a name imports what it needs; in a short-lived process it may be the
-        # only one.
-        return costs.runs > 0 or self._first.are_traced
+        return self._short_lived or self._known.of(task, now_s).runs > 0
 
     def ran(self, task: str, cpu_s: float, wall_s: float, now_s: float) -> None:
-        """A run of `task` has ended that was not traced and had the process to itself."""
+        """A run of `task` has ended that was not traced."""
+        self._runs += 1
         self._known.of(task, now_s).ran(cpu_s, wall_s, now_s)
 
     def worked(self, cpu_s: float) -> None:
         """Tasks have used `cpu_s` more CPU time in this process, traced or not."""
         self.bucket.task_s += cpu_s
 
-    def traced(
-        self, task: str, cpu_s: float, extra_s: float, now_s: float, *, whole: bool, aborted: bool
-    ) -> None:
-        """Tracing of a run has ended: `cpu_s` passed under it, and `extra_s` reading the result.
+    def plan(self, task: str, now_s: float, limit_s: float | None, *, guarded: bool) -> Plan | None:
+        """How the run of `task` that starts now begins a window, if it does.
 
-        What was spent is an estimate, on the mean not too low: of a whole run what it took beyond
-        an untraced one, and at least a quarter; of a slice all.
+        ``limit_s``: the run's time limit. A run that could reach it is not traced. ``guarded``:
+        whether a run that takes longer than expected is stopped.
         """
         costs = self._known.of(task, now_s)
-        self._traced_runs += whole
-        if whole and not costs.runs:
-            self._first.was_traced(cpu_s, aborted=aborted)
-        seen_whole = whole and not aborted
-        spent_s = max(cpu_s - costs.cpu_s, cpu_s / 4) if seen_whole else cpu_s
-        costs.was_traced(cpu_s, now_s, whole=whole, aborted=aborted)
-        self.spend(spent_s + extra_s, now_s)
-        costs.due_s = self._pace_s(now_s) + self._wait_s(spent_s + extra_s)
+        if not costs.runs or self._runs < _WARM_RUNS:
+            return self._first_plan(now_s, limit_s) if guarded else None
+        available_s = self.bucket.left_s(SPENT_SHARE, now_s)
+        most_s = MOST_SHARE * self._latency_s
+        cost_s = costs.added_s + self._around_s
+        if costs.added_s > most_s:
+            # It may be less than that: nobody knows before it was tried.
+            may_try = guarded and self._pace_s(now_s) >= costs.due_s
+            cost_s = min(most_s, self._much_s) if may_try else float("inf")
+        elif not self._short_lived:
+            # Where another name could begin, and waits for this one's turn, a few runs will do.
+            runs = _RUNS_WANTED if self._turn_until_s is None else _RUNS_LEAST
+            wanted_s = runs * cost_s + CLOSING_COST_S
+            if available_s < min(wanted_s, self._much_s):
+                self._later(now_s)
+                return None
+        if self._in_danger(costs, limit_s) or cost_s > available_s:
+            self._later(now_s)
+            return None
+        if not self._has_turn(costs, now_s):
+            return None
+        return Plan(min(self._latency_s, available_s), costs.cpu_s)
+
+    def goes_on(self, task: str, now_s: float, limit_s: float | None) -> Plan | None:
+        """How the run of `task` that starts now is traced in the window that is open.
+
+        ``None``: the window ends before it.
+        """
+        costs = self._known.of(task, now_s)
+        available_s = self.bucket.left_s(SPENT_SHARE, now_s)
+        added_s = costs.added_s if costs.runs else float("inf")
+        # Twice, as it may take longer than expected: then all would have been for nothing.
+        needs_s = 2 * added_s + self._around_s + CLOSING_COST_S
+        if added_s > MOST_SHARE * self._latency_s or needs_s > available_s:
+            return None
+        if self._in_danger(costs, limit_s):
+            return None
+        return Plan(self._latency_s, costs.cpu_s)
+
+    def run_traced(self, task: str, cpu_s: float, now_s: float, *, aborted: bool) -> None:
+        """A traced run took `cpu_s`; ``aborted``: until tracing was stopped."""
+        self._runs += 1
+        costs = self._known.of(task, now_s)
+        costs.was_traced(cpu_s, now_s, aborted=aborted)
+        if aborted or costs.added_s > MOST_SHARE * self._latency_s:
+            # A run that is stopped costs as much as many that name something.
+            costs.due_s = self._pace_s(now_s) + _TRIED_AGAIN_FACTOR * costs.cpu_s / self._budget
+
+    def spent_around(self, spent_s: float) -> None:
+        """Between two traced runs `spent_s` was spent."""
+        self._around_s += (spent_s - self._around_s) * 0.2
 
     def spend(self, spent_s: float, now_s: float) -> None:
         """Spend `spent_s` of the budget."""
-        self._count_active(now_s)
-        self.bucket.spend(spent_s, now_s)
+        self.bucket.spend(max(spent_s, 0.0), now_s)
 
-    def postpone(self, task: str, now_s: float) -> None:
-        """A planned run could not be traced: the name waits again."""
-        self._known.of(task, now_s).due_s = self._pace_s(now_s) + self._wait_s(FIXED_COST_S)
+    def window_closed(self, spent_s: float, now_s: float) -> None:
+        """A window is over that has cost `spent_s`, which is spent already: the process waits."""
+        self._turn_until_s = None
+        wait_s = max(spent_s, AROUND_COST_S) / (PACED_SHARE * self._budget)
+        self.due_s = self._pace_s(now_s) + (0.5 + self._chance.random()) * wait_s
 
-    def watched_for_nothing(self, now_s: float) -> None:
-        """A run ended before its slice began; `ran` is called as well."""
-        self.spend(GUARD_COST_S, now_s)
+    def postpone(self, now_s: float) -> None:
+        """A planned window could not begin: the process waits a little."""
+        self.window_closed(0.0, now_s)
 
-    def next_slice(self, task: str, now_s: float, left_s: float) -> Plan | None:
-        """The plan of one more slice of the watched run of `task`, if one begins now.
-
-        ``left_s``: what earlier slices left of the run's `max_added_latency`.
-        """
-        if self._pace_s(now_s) < self._known.of(task, now_s).due_s:
-            return None
-        available_s = min(left_s, self._available_s(now_s, SPENT_SHARE))
-        return Plan(available_s, 0.0) if available_s >= LEAST_SLICE_S else None
+    def expected_s(self, task: str, now_s: float) -> float:
+        """What a run of `task` takes that is not traced."""
+        return self._known.of(task, now_s).cpu_s
 
     def balance(self, now_s: float) -> Balance:
         """What the next process in this slot starts with."""
-        self._count_active(now_s)
-        left = self._first.left(self._known, self._traced_runs, self._pace_s(now_s))
-        return self.bucket.balance(now_s, left)
+        untraced, run_s = self._known.runs()
+        return self.bucket.balance(
+            now_s, self._runs or self._before.runs, run_s if untraced else self._before.run_s
+        )
 
-    def plan(self, task: str, now_s: float, limit_s: float | None = None) -> Plan | None:
-        """How the run of `task` that starts now is traced, if it is.
-
-        ``limit_s``: the run's time limit. A run that could reach it is not traced.
-        """
-        costs = self._known.of(task, now_s)
-        # How near to its limit a name comes that never ran here is not known.
-        if limit_s and (not costs.runs or costs.wall_longest_s + 2 * self._latency_s > limit_s):
-            self.postpone(task, now_s)
+    def _first_plan(self, now_s: float, limit_s: float | None) -> Plan | None:
+        """Of a run of which nothing is known here, in a process that will not have many."""
+        if not self._short_lived or limit_s:
+            self._later(now_s)
             return None
-        if not costs.runs and self._first.are_traced:
-            if self._available_s(now_s, SPENT_SHARE) >= self._first.cost_s + FIXED_COST_S:
-                return self._first.plan()
-            costs.due_s = self._pace_s(now_s) + _RETRY_S
+        run_s = self._before.run_s
+        cost_s = min(run_s * (SLOWDOWN_AT_FIRST - 1), MOST_SHARE * self._latency_s) + AROUND_COST_S
+        available_s = self.bucket.left_s(SPENT_SHARE, now_s)
+        if available_s < max(cost_s, self._much_s / 4):
+            self._later(now_s)
             return None
-        # A name that was never traced goes first: the reserve is for it, too.
-        available_s = self._available_s(now_s, SPENT_SHARE if costs.traced else 0.95)
-        whole_s = costs.cpu_s * costs.slowdown + FIXED_COST_S
-        fits = whole_s <= WHOLE_SHARE * self._latency_s
-        if fits and whole_s <= available_s:
-            return Plan(min(self._latency_s, available_s))
-        slice_s = min(self._latency_s, available_s)
-        pace_s = self._pace_s(now_s)
-        if costs.denied_s is None:
-            costs.denied_s = pace_s
-        waited_s = pace_s - costs.denied_s
-        impatient = waited_s * self._budget > _PATIENCE * whole_s
-        if (not fits or impatient) and slice_s >= LEAST_SLICE_S:
-            return Plan(slice_s, self._chance.random() * costs.wall_s)
-        # It is asked again soon, but not at every run.
-        costs.due_s = pace_s + _RETRY_S
-        return None
+        return Plan(min(self._latency_s, available_s), run_s)
 
-    def _first_due_s(self, now_s: float) -> float:
-        if not self._first.are_traced:
-            return self._pace_s(now_s)
-        # Names are new to this process, but not to the worker: they wait like all others.
-        return self._first.due_s(self._mean_wait_s(self._first.cost_s))
+    def _in_danger(self, costs: TaskCosts, limit_s: float | None) -> bool:
+        """Whether a run could reach its time limit because it is traced."""
+        return bool(limit_s) and costs.wall_longest_s + 2 * self._latency_s > (limit_s or 0.0)
+
+    def _has_turn(self, costs: TaskCosts, now_s: float) -> bool:
+        """Whether a window begins with this name, or waits for one that was traced less."""
+        if self._turn_until_s is None:
+            self._turn_until_s = now_s + _TURN_S
+        least = self._known.least_traced(now_s - TIME_CONSTANT_S)
+        return costs.traced <= least or now_s >= self._turn_until_s
+
+    def _later(self, now_s: float) -> None:
+        """Ask again soon, but not at every run."""
+        self.due_s = self._pace_s(now_s) + _RETRY_S * (0.5 + self._chance.random())
 
     def _pace_s(self, now_s: float) -> float:
         """The clock of the waits: task time, and a little of the time without tasks."""
         return self.bucket.task_s + IDLE_SHARE * now_s
-
-    def _wait_s(self, cost_s: float) -> float:
-        """How long, on that clock, a name waits until its share has earned `cost_s`."""
-        return (0.5 + self._chance.random()) * self._mean_wait_s(cost_s)
-
-    def _mean_wait_s(self, cost_s: float) -> float:
-        share = PACED_SHARE * self._budget / self._active
-        return max(cost_s, FIXED_COST_S) / share
-
-    def _available_s(self, now_s: float, share: float) -> float:
-        self._count_active(now_s)
-        return self.bucket.left_s(share, now_s)
-
-    def _count_active(self, now_s: float) -> None:
-        """Count now and then the names that share the budget."""
-        if now_s - self._counted_s >= 10.0:
-            self._counted_s = now_s
-            self._active = max(1, self._known.seen_since(now_s - 2 * TIME_CONSTANT_S))

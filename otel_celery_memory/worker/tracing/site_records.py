@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from otel_celery_memory.ipc.commands import Commands
 from otel_celery_memory.ipc.records import Record, Site, SitesWindow, WindowKind
-from otel_celery_memory.probes.sites import LiveSites, SiteDelta, SiteFilter, changed_sites
-from otel_celery_memory.worker.tracing.traced_run import Traced
+from otel_celery_memory.probes.sites import (
+    Frames,
+    LiveSites,
+    SiteDelta,
+    SiteFilter,
+    changed_sites,
+    owned_sites,
+)
+from otel_celery_memory.worker.tracing.traced_window import ALL, Found, Left
 
 SHARED_NAME = "_shared"
 """The task name of sites that were traced while several tasks ran: they belong to none."""
 SITES_PER_WINDOW = 40
 SITES_PER_CAPTURE = 500
 """Those of eight children at once fill three quarters of a pipe of 1 MiB."""
+_NAMES_MAX = 200
+_DECORATORS_MAX = 10
+_DEEP_BLOCKS = 4
+"""Growth at a library's line that is worth deeper stacks."""
+_LIKELY_SHARE = 0.9
+_SMALL_BYTES = 512
+"""The largest block that the interpreter's own allocator has; what is larger is malloc's."""
+_POOL_CODE = ("/billiard/pool.py", "/celery/concurrency/asynpool.py")
 
 
 def left_alive(sites: LiveSites, chosen: SiteFilter) -> list[SiteDelta]:
@@ -27,49 +44,181 @@ def raised(state: str) -> bool:
     return state in ("FAILURE", "RETRY")
 
 
-def run_records(
+class TaskCode:
+    """Where the functions of tasks are: a stack that contains one says whose run it was."""
+
+    def __init__(self, chosen: SiteFilter) -> None:
+        self._chosen = chosen
+        self._known: set[str] = set()
+        self._functions: dict[str, list[tuple[int, int, str]]] = {}
+
+    def add(self, name: str, task: object) -> None:
+        """Learn where the function of this task is."""
+        if name in self._known or len(self._known) >= _NAMES_MAX:
+            return
+        self._known.add(name)
+        for attribute in ("run", "_orig_run"):  # automatic retries replace the first
+            function = getattr(task, attribute, None)
+            for _ in range(_DECORATORS_MAX):
+                code = getattr(function, "__code__", None)
+                if code is not None:
+                    self._chosen.own_package(code.co_filename)
+                    lines = [line for _, _, line in code.co_lines() if line is not None]
+                    self._functions.setdefault(code.co_filename, []).append(
+                        (code.co_firstlineno, max(lines, default=code.co_firstlineno), name)
+                    )
+                function = getattr(function, "__wrapped__", None)
+
+    def task_of(self, frames: Frames) -> str | None:
+        """The task whose function is on this stack."""
+        for path, line in frames:
+            for first, last, name in self._functions.get(path, ()):
+                if first <= line <= last:
+                    return name
+        return None
+
+
+def found_records(
     pid: int,
-    task: str,
-    traced: Traced,
+    found: Found,
     chosen: SiteFilter,
+    code: TaskCode,
     capture: Commands | None,
     *,
-    with_exception: bool = False,
-) -> list[Record]:
-    """Records of a window in a run of `task`, of a capture or of none.
+    shared: bool,
+    with_exception: bool,
+) -> tuple[list[Record], bool]:
+    """Records of a window; and whether deeper stacks would name the user's line.
 
-    The exception of a run that raised (``with_exception``) is alive with all its frames until the
-    collector runs. It is larger than most leaks, and the run has not retained it.
+    ``shared``: tasks overlapped in it. The exception of a single run that raised
+    (``with_exception``) is alive with all its frames until the collector runs. It is larger than
+    most leaks, and the run has not retained it.
     """
-    whole = traced.whole and not traced.aborted and task != SHARED_NAME and not with_exception
-    return window_records(
-        pid,
-        WindowKind.COMPLETE if whole else WindowKind.PARTIAL,
-        task,
-        left_alive(traced.sites, chosen),
-        aborted=traced.whole and traced.aborted,
-        capture=capture.capture if capture else 0,
-    )
+    number = capture.capture if capture else 0
+    names = list(found.runs)
+    if found.grown:
+        rows = _rows(found, chosen, code)
+        records: list[Record] = []
+        for task in {*names, *(task for task, _ in rows)}:
+            own = {where: deltas for (name, where), deltas in rows.items() if name == task}
+            runs = found.runs.get(task) or max(sum(found.runs.values()), 1)
+            records += window_records(pid, WindowKind.COMPLETE, task, own, runs=runs)
+        deep = any(
+            delta.blocks >= _DEEP_BLOCKS and not chosen.is_of_user(delta.path)
+            for deltas in rows.values()
+            for delta in deltas
+        )
+        return records, deep
+    task = names[0] if len(names) == 1 and not shared else SHARED_NAME
+    whole = found.whole and task != SHARED_NAME and not with_exception
+    kind = WindowKind.PARTIAL
+    if whole:
+        kind = WindowKind.COMPLETE if capture else WindowKind.FIRST_RUN
+    sites = {"": left_alive(found.sites, chosen)}
+    aborted = found.aborted
+    return window_records(pid, kind, task, sites, aborted=aborted, capture=number), False
+
+
+def _rows(
+    found: Found, chosen: SiteFilter, code: TaskCode
+) -> dict[tuple[str, str], list[SiteDelta]]:
+    """What has grown, by task and kind of code, within what each has left behind."""
+    changes: dict[tuple[str, str], LiveSites] = {}
+    only = next(iter(found.runs)) if len(found.runs) == 1 else None
+    likely = _likely(found)
+    for frames, change in found.sites.items():
+        task = code.task_of(frames)
+        where = "task"
+        if task is None:
+            if not found.each_ran_before:
+                continue
+            where = _code_outside(frames, chosen)
+            task = "" if where else only or likely
+        changes.setdefault((task, where), {})[frames] = change
+    rows = {key: owned_sites(sites, chosen) for key, sites in changes.items()}
+    claims: dict[str, _Claim] = {}
+    for (task, _), deltas in rows.items():
+        for key in {task, ALL}:
+            claims.setdefault(key, _Claim()).add(deltas)
+    return {
+        (task, where): [claims[key].scaled(delta, found.left_by.get(key)) for delta in deltas]
+        for (task, where), deltas in rows.items()
+        for key in [task if task in found.left_by else ALL]
+    }
+
+
+class _Claim:
+    """What sites claim to have grown, by the allocator that has it."""
+
+    def __init__(self) -> None:
+        self._blocks = self._malloc_bytes = 0
+
+    def add(self, deltas: list[SiteDelta]) -> None:
+        """Add the growth of these sites."""
+        for delta in deltas:
+            if delta.size_bytes > 0 and _is_large(delta):
+                self._malloc_bytes += delta.size_bytes
+            elif delta.blocks > 0:
+                self._blocks += delta.blocks
+
+    def scaled(self, delta: SiteDelta, left: Left | None) -> SiteDelta:
+        """One of them within what was left behind: the rest replaced what was there before."""
+        if left is None or (delta.size_bytes <= 0 and delta.blocks <= 0):
+            return delta
+        share = 1.0
+        if not _is_large(delta):
+            share = left.blocks / max(self._blocks, 1)
+        elif left.malloc_bytes is not None:
+            share = left.malloc_bytes / max(self._malloc_bytes, 1)
+        if share >= 1.0:
+            return delta
+        return replace(
+            delta, size_bytes=round(delta.size_bytes * share), blocks=round(delta.blocks * share)
+        )
+
+
+def _is_large(delta: SiteDelta) -> bool:
+    """Whether its blocks are malloc's, rather than of the interpreter's own allocator."""
+    return delta.size_bytes > _SMALL_BYTES * max(delta.blocks, 1)
+
+
+def _likely(found: Found) -> str:
+    """The task that has left behind nearly all, by the allocators; else what belongs to none."""
+    left = {task: of_task.blocks for task, of_task in found.left_by.items() if task != ALL}
+    total = sum(left.values())
+    most = max(left, key=lambda task: left[task], default=SHARED_NAME)
+    return most if total and left[most] >= _LIKELY_SHARE * total else SHARED_NAME
+
+
+def _code_outside(frames: Frames, chosen: SiteFilter) -> str:
+    """Whether the stack is of a receiver of signals or of code outside of runs; empty for none."""
+    for path, _ in frames:
+        if path == chosen.called_from:
+            return "receiver"
+        if path.endswith(_POOL_CODE):
+            return "idle"
+    return "idle" if frames[-1][0] == threading.__file__ else ""
 
 
 def window_records(
     pid: int,
     kind: WindowKind,
     task: str,
-    deltas: Sequence[SiteDelta],
+    sites: Mapping[str, Sequence[SiteDelta]],
     *,
     runs: int = 1,
     aborted: bool = False,
     capture: int = 0,
 ) -> list[Record]:
-    """The window and its largest sites.
+    """The window and its largest sites, given by the kind of code that allocated (`SITE_CODE`).
 
     Largest of both signs: a site that shrinks in every run is no leak, and the reporter needs it
     to find that. A capture has more sites than a sampled window. The rest is the window's
     ``other_*``.
     """
     bound = SITES_PER_CAPTURE if capture else SITES_PER_WINDOW
-    ranked = sorted(deltas, key=lambda delta: abs(delta.size_bytes), reverse=True)
+    found = [(delta, where) for where, deltas in sites.items() for delta in deltas]
+    ranked = sorted(found, key=lambda each: abs(each[0].size_bytes), reverse=True)
     kept, rest = ranked[:bound], ranked[bound:]
     return [
         SitesWindow(
@@ -80,8 +229,8 @@ def window_records(
             int(aborted),
             capture,
             len(kept),
-            sum(delta.size_bytes for delta in rest),
-            sum(delta.blocks for delta in rest),
+            sum(delta.size_bytes for delta, _ in rest),
+            sum(delta.blocks for delta, _ in rest),
             task,
         ),
         *(
@@ -95,7 +244,9 @@ def window_records(
                 task,
                 delta.path,
                 "\n".join(f"{path}:{line}" for path, line in reversed(delta.stack)),
+                delta.via,
+                where,
             )
-            for delta in kept
+            for delta, where in kept
         ),
     ]

@@ -7,7 +7,14 @@ import sysconfig
 
 import pytest
 
-from otel_celery_memory.probes.sites import Frames, LiveSites, SiteFilter, still_alive
+from otel_celery_memory.probes.sites import (
+    Frames,
+    LiveSites,
+    Owner,
+    SiteFilter,
+    growth,
+    still_alive,
+)
 
 JSON = json.__file__
 LIB = sysconfig.get_path("purelib") + "/lib/core.py"
@@ -18,27 +25,27 @@ SEND = ("/venv/celery/dispatch.py", 270, 310)
 @pytest.mark.parametrize("library", [JSON, LIB, "<frozen codecs>"])
 def test_a_library_s_line_that_the_user_called_belongs_to_the_user_s_line(library: str) -> None:
     frames = ((library, 10), (library, 20), (APP, 41), (TASKS, 7))
-    assert SiteFilter().owner(frames) == (APP, 41)
+    assert SiteFilter().owner(frames) == Owner(APP, 41, f"{library}:10")
 
 
 def test_a_library_s_line_that_nobody_else_called_belongs_to_it() -> None:
-    assert SiteFilter().owner(((LIB, 10), (JSON, 20))) == (LIB, 10)
+    assert SiteFilter().owner(((LIB, 10), (JSON, 20))) == Owner(LIB, 10)
 
 
 def test_with_one_frame_a_library_s_line_names_itself() -> None:
-    assert SiteFilter().owner(((JSON, 10),)) == (JSON, 10)
+    assert SiteFilter().owner(((JSON, 10),)) == Owner(JSON, 10)
 
 
 def test_of_the_user_s_lines_the_most_recent_owns_the_site() -> None:
-    assert SiteFilter().owner(((APP, 41), (LIB, 3), (TASKS, 7))) == (APP, 41)
+    assert SiteFilter().owner(((APP, 41), (LIB, 3), (TASKS, 7))) == Owner(APP, 41)
 
 
 def test_a_user_s_line_that_is_left_out_gives_way_to_the_one_that_called_it() -> None:
-    assert SiteFilter(exclude=["*/feeds.py"]).owner(((APP, 41), (TASKS, 7))) == (TASKS, 7)
+    assert SiteFilter(exclude=["*/feeds.py"]).owner(((APP, 41), (TASKS, 7))) == Owner(TASKS, 7)
 
 
 def test_where_a_library_is_asked_for_it_owns_what_only_it_may() -> None:
-    assert SiteFilter(include=[LIB]).owner(((LIB, 3), (APP, 41))) == (LIB, 3)
+    assert SiteFilter(include=[LIB]).owner(((LIB, 3), (APP, 41))) == Owner(LIB, 3)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +57,7 @@ def test_what_calls_us_when_we_look_is_no_site(line: int, told: bool) -> None:
 
 
 def test_what_was_called_from_there_is_the_task_s() -> None:
-    assert SiteFilter(called_from=SEND).owner(((APP, 41), (SEND[0], 300))) == (APP, 41)
+    assert SiteFilter(called_from=SEND).owner(((APP, 41), (SEND[0], 300))) == Owner(APP, 41)
 
 
 A: Frames = ((APP, 1),)
@@ -68,3 +75,24 @@ def test_what_is_gone_at_the_second_look_is_no_site() -> None:
     assert still_alive({A: (300, 3)}, {}) == {}
     assert still_alive({A: (300, 3)}, {A: (0, 0)}) == {}
     assert still_alive({}, {A: (300, 3)}) == {}
+
+
+def test_where_the_user_s_tasks_are_installed_their_package_is_the_user_s() -> None:
+    chosen = SiteFilter()
+    assert chosen.owner(((JSON, 10), (LIB, 3), (APP, 41))) == Owner(APP, 41, f"{JSON}:10")
+    chosen.own_package(LIB)
+    assert chosen.owner(((JSON, 10), (LIB, 3), (APP, 41))) == Owner(LIB, 3, f"{JSON}:10")
+
+
+def test_what_we_allocate_through_a_library_is_ours() -> None:
+    ours = SiteFilter.__init__.__code__.co_filename
+    assert SiteFilter().owner(((JSON, 10), (ours, 3), (APP, 41))) is None
+    assert SiteFilter().owner(((JSON, 10), (APP, 41), (ours, 3))) == Owner(APP, 41, f"{JSON}:10")
+
+
+def test_growth_is_what_is_alive_beyond_the_earlier_look_and_what_is_the_same_is_left_out() -> None:
+    assert growth({A: (300, 3), B: (100, 1)}, {A: (500, 5), B: (100, 1), C: (7, 1)}) == {
+        A: (200, 2),
+        C: (7, 1),
+    }
+    assert growth({A: (300, 3)}, {}) == {A: (-300, -3)}

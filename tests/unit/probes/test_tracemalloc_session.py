@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import tracemalloc
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,12 +15,15 @@ from otel_celery_memory.probes import tracemalloc_session
 from otel_celery_memory.probes.tracemalloc_session import TracemallocSession, _fixed
 
 MIB = 1 << 20
+PYTHON = tracemalloc_session._PYTHON
 PYTHON_S_START: Any = tracemalloc.start
 
 
 @pytest.fixture
 def tracer() -> Iterator[TracemallocSession]:
     made = TracemallocSession(7)
+    # This module has a name of its own for Python's function.
+    made._modules_seen.update(sys.modules)
     yield made
     made.stop()
     assert tracemalloc.start is PYTHON_S_START
@@ -27,7 +32,7 @@ def tracer() -> Iterator[TracemallocSession]:
 def test_it_traces_from_start_to_stop_with_its_frames(tracer: TracemallocSession) -> None:
     assert (tracer.ours, tracer.session) == (False, 0)
     assert tracer.start()
-    assert (tracer.ours, tracemalloc.get_traceback_limit()) == (True, 7)
+    assert (tracer.ours, PYTHON["get_traceback_limit"]()) == (True, 7)
     tracer.stop()
     assert (tracer.ours, tracer.session, tracemalloc.is_tracing()) == (False, 0, False)
 
@@ -35,7 +40,7 @@ def test_it_traces_from_start_to_stop_with_its_frames(tracer: TracemallocSession
 def test_a_tracing_that_somebody_else_started_is_left_as_it_is(tracer: TracemallocSession) -> None:
     tracemalloc.start(3)
     assert not tracer.start()
-    assert (tracer.ours, tracer.session > 0) == (False, True)
+    assert (tracer.ours, tracer.session, tracer.user_traces) == (False, 0, True)
     tracer.stop()
     assert tracemalloc.get_traceback_limit() == 3
     tracemalloc.stop()
@@ -48,30 +53,37 @@ def test_it_is_started_once(tracer: TracemallocSession) -> None:
     assert not tracemalloc.is_tracing()
 
 
-def test_every_tracing_is_another_session_whoever_began_it(tracer: TracemallocSession) -> None:
+def test_every_tracing_of_ours_is_another_session(tracer: TracemallocSession) -> None:
     sessions = []
     for _ in range(2):
         tracer.start()
         sessions.append(tracer.session)
         tracer.stop()
-        tracemalloc.start()
-        sessions.append(tracer.session)
-        tracemalloc.stop()
-    assert len(set(sessions)) == 4
+    assert len({*sessions, 0}) == 3
 
 
-def test_somebody_who_starts_tracing_under_ours_has_his_own_and_keeps_it(
-    tracer: TracemallocSession,
+@pytest.mark.parametrize("name", sorted(tracemalloc_session._PYTHON))
+def test_whoever_asks_anything_gets_what_he_would_without_us(
+    tracer: TracemallocSession, name: str
 ) -> None:
-    tracer.start()
-    before = tracer.session
-    tracemalloc.start(3)
-    assert (tracer.ours, tracemalloc.get_traceback_limit()) == (False, 3)
-    assert tracer.session not in (0, before)
-    assert tracemalloc.start is PYTHON_S_START
-    tracer.stop()
-    assert tracemalloc.is_tracing()
-    tracemalloc.stop()
+    arguments = {"start": (3,), "get_object_traceback": (object(),)}.get(name, ())
+
+    def answer() -> object:
+        try:
+            return getattr(tracemalloc, name)(*arguments)
+        except RuntimeError as error:
+            return str(error)
+        finally:
+            PYTHON["stop"]()
+
+    without = answer()
+    asked = []
+    tracer.asked = lambda: asked.append(tracer.ours)
+    assert tracer.start()
+    assert answer() == without
+    assert asked == [True]
+    assert not tracer.ours
+    assert getattr(tracemalloc, name) is PYTHON[name]
 
 
 def test_a_start_that_he_imported_under_ours_works_for_ever(tracer: TracemallocSession) -> None:
@@ -87,6 +99,19 @@ def test_a_start_that_he_imported_under_ours_works_for_ever(tracer: TracemallocS
     tracemalloc.stop()
 
 
+def test_a_process_with_a_module_that_has_a_name_of_its_own_for_it_is_not_traced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module: Any = ModuleType("imports_start")
+    module.begin = PYTHON["start"]
+    tracer = TracemallocSession(1)
+    tracer._modules_seen.update(sys.modules)
+    assert not tracer.is_asked_directly()
+    monkeypatch.setitem(sys.modules, "imports_start", module)
+    assert not tracer.start()
+    assert not PYTHON["is_tracing"]()
+
+
 def test_his_start_with_a_wrong_number_is_his_error_and_nobody_traces(
     tracer: TracemallocSession,
 ) -> None:
@@ -98,6 +123,7 @@ def test_his_start_with_a_wrong_number_is_his_error_and_nobody_traces(
 
 def test_a_start_of_ours_that_fails_leaves_python_s_in_place() -> None:
     tracer = TracemallocSession(10**6)
+    tracer._modules_seen.update(sys.modules)
     with pytest.raises(ValueError, match="frames"):
         tracer.start()
     assert (tracer.ours, tracemalloc.is_tracing()) == (False, False)
@@ -137,7 +163,7 @@ def test_another_s_replacement_that_calls_what_it_replaced_starts_his_tracing_on
     tracemalloc.stop()
     # Our own start is no call of his function; his next one is.
     assert tracer.start()
-    assert (tracer.ours, tracemalloc.get_traceback_limit(), calls) == (True, 7, [5])
+    assert (tracer.ours, PYTHON["get_traceback_limit"](), calls) == (True, 7, [5])
     tracemalloc.start(6)
     assert (tracer.ours, tracemalloc.get_traceback_limit(), calls) == (False, 6, [5, 6])
     assert tracemalloc.start is other
@@ -157,7 +183,7 @@ def test_a_replacement_of_ours_that_somebody_puts_back_too_late_works_as_python_
     assert (tracer.ours, tracemalloc.get_traceback_limit()) == (False, 4)
     tracemalloc.stop()
     assert tracer.start()
-    assert tracemalloc.get_traceback_limit() == 7
+    assert PYTHON["get_traceback_limit"]() == 7
     tracer.stop()
     assert not tracemalloc.is_tracing()
     tracemalloc.start = PYTHON_S_START
@@ -181,7 +207,7 @@ def test_a_tracing_of_ours_that_somebody_stopped_is_not_stopped_twice(
     tracer: TracemallocSession,
 ) -> None:
     tracer.start()
-    tracemalloc.stop()
+    PYTHON["stop"]()
     assert (tracer.ours, tracer.session) == (True, 0)
     tracer.stop()
     assert tracer.start()

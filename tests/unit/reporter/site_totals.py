@@ -24,7 +24,7 @@ class Totals:
         self.run(sizes, task, pid)
 
     def run(self, sizes: dict[int, int] | None, task: str = "a", pid: int = 1) -> None:
-        """A run that left `sizes` alive by line, two blocks each; ``None`` was not traced."""
+        """A run that left `sizes` alive by line, ten blocks each; ``None`` was not traced."""
         self.totals.finished(finished(pid, task=task))
         if sizes is not None:
             self.window(sizes, task, pid)
@@ -40,7 +40,7 @@ class Totals:
         """A window of tracing without a run that ended in this interval."""
         self.totals.window(window(pid, task, kind=kind, runs=runs, sites=len(sizes)))
         for line, size in sizes.items():
-            self.totals.site(site(size, line, pid=pid, task=task, kind=kind, blocks=2, path=PATH))
+            self.totals.site(site(size, line, pid=pid, task=task, kind=kind, blocks=10, path=PATH))
 
     def met(self, *tasks: str) -> Totals:
         """These tasks had their first windows in process 1, which showed nothing."""

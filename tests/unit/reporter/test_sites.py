@@ -23,10 +23,12 @@ def test_a_ranked_site_has_all_its_values() -> None:
             line=7,
             function="function_7",
             stack="",
+            via="",
+            where="",
             task="a",
             kind=WindowKind.COMPLETE,
             size_bytes=200,
-            blocks=2,
+            blocks=10,
             size_change_bytes=200,
             runs=2,
             rate_bytes_per_minute=1_600,
@@ -121,81 +123,77 @@ def test_peek_does_not_begin_a_new_interval() -> None:
     assert rankings == [totals.totals.rank(60.0)] * 3
 
 
-def test_the_first_window_of_a_task_in_a_process_counts_only_while_there_is_no_other() -> None:
+def test_what_a_single_run_left_alive_counts_only_while_there_is_nothing_better() -> None:
     totals = Totals()
-    totals.run({1: 5_000, 2: 10})
-    assert totals.sizes() == [("FIRST_RUN", 1, 5_000), ("FIRST_RUN", 2, 10)]
-    totals.run({2: 10}, pid=2)
+    totals.window({1: 5_000, 2: 10}, kind=WindowKind.FIRST_RUN)
+    found = totals.totals.peek(60.0)
+    assert [(s.kind.name, s.line, s.rate_bytes_per_minute) for s in found] == [
+        ("FIRST_RUN", 1, None),
+        ("FIRST_RUN", 2, None),
+    ]
     totals.run({2: 30})
     assert totals.sizes() == [("COMPLETE", 2, 30)]
 
 
-def test_a_later_window_that_shows_nothing_takes_the_first_one_s_sites_away() -> None:
+def test_a_window_that_shows_nothing_takes_the_single_run_s_sites_away() -> None:
     totals = Totals()
-    totals.run({1: 5_000})
+    totals.window({1: 5_000}, kind=WindowKind.FIRST_RUN)
     totals.run({})
     assert totals.sizes() == []
 
 
-def test_tasks_of_which_first_windows_are_all_there_is_come_behind_the_others() -> None:
-    """As all do where children live for one run: what each sets up for good is among it."""
-    totals = Totals().met()
-    for pid in (2, 3, 4, 5):
-        totals.run({1: 5_000}, "b", pid)
-    totals.run({2: 10})
-    totals.window({3: 70}, "", kind=WindowKind.PROCESS)
-    assert totals.sizes() == [("COMPLETE", 2, 10), ("FIRST_RUN", 1, 5_000), ("PROCESS", 3, 70)]
+def test_what_windows_show_once_is_no_growth() -> None:
+    totals = SiteTotals(describe, 10)
+    for number in range(1, 6):
+        for _ in range(10):
+            totals.finished(finished(task="a"))
+        totals.window(window(task="a", runs=10, sites=2))
+        totals.site(site(128, 1, task="a", blocks=2))
+        totals.site(site(640, 2, task="a", blocks=10))
+        assert [(s.line, s.blocks, s.runs) for s in totals.peek(60.0)] == [(2, 1, 10 * number)]
 
 
 def test_many_small_sites_of_whole_runs_leave_a_third_of_the_places_to_the_others() -> None:
     totals = Totals(top=6).met()
     totals.run(dict.fromkeys(range(1, 9), 10))
-    totals.run({20: 5_000, 21: 4_000}, "b")
+    totals.window({20: 5_000, 21: 4_000}, "b", kind=WindowKind.FIRST_RUN)
     totals.window({30: 70}, "", kind=WindowKind.PROCESS)
     runs = [("COMPLETE", line, 10) for line in (1, 2, 3, 4)]
-    assert totals.sizes() == [*runs, ("FIRST_RUN", 20, 5_000), ("FIRST_RUN", 21, 4_000)]
+    assert totals.sizes() == [*runs, ("PROCESS", 30, 70), ("FIRST_RUN", 20, 5_000)]
 
 
 def test_places_that_no_other_site_wants_are_for_whole_runs() -> None:
     totals = Totals(top=6).met()
     totals.run(dict.fromkeys(range(1, 9), 10))
-    totals.run({20: 5_000}, "b")
+    totals.window({20: 5_000}, "b", kind=WindowKind.FIRST_RUN)
     runs = [("COMPLETE", line, 10) for line in (1, 2, 3, 4, 5)]
     assert totals.sizes() == [*runs, ("FIRST_RUN", 20, 5_000)]
 
 
-def test_each_process_has_first_windows_of_its_own() -> None:
-    totals = Totals()
-    totals.run({1: 5_000}, pid=1)
-    totals.run({1: 3_000}, pid=2)
-    totals.run({1: 9_000}, "b", pid=2)
-    assert totals.rates() == [("b", 1, 9_000), ("a", 1, 8_000)]
-
-
-def test_the_same_line_by_two_ways_is_two_sites() -> None:
+def test_the_same_line_through_two_lines_of_libraries_is_two_sites() -> None:
     totals = SiteTotals(describe, 10)
     totals.finished(finished(task="a"))
     totals.window(window(task="a", sites=2))
-    for stack, size in (("x.py:1", 30), ("y.py:2", 20)):
-        totals.site(site(size, 7, task="a", stack=stack))
-    assert [(s.stack, s.size_bytes) for s in totals.rank(60.0)] == [
-        ("x.py:1", 30),
-        ("y.py:2", 20),
+    for via, size in (("x.py:1", 30), ("y.py:2", 20)):
+        totals.site(site(size, 7, task="a", via=via, blocks=10))
+    assert [(s.via, s.size_bytes) for s in totals.rank(60.0)] == [
+        ("app/feeds.py:1", 30),
+        ("app/feeds.py:2", 20),
     ]
 
 
-def test_where_no_stacks_are_shown_a_line_is_one_site_whatever_called_it() -> None:
+def test_of_places_a_line_is_one_whatever_it_went_through() -> None:
     totals = Totals(top=2).met()
     for number in range(4):
         totals.totals.finished(finished(task="a"))
         totals.totals.window(window(task="a", sites=4))
-        for stack, size in {f"x.py:{number}": 30, "y.py:1": 10, "z.py:1": -4}.items():
-            totals.totals.site(site(size, 1, task="a", stack=stack))
-        totals.totals.site(site(5, 2, task="a", stack="y.py:2"))
+        for via, size in {f"x.py:{number}": 30, "y.py:1": 10, "z.py:1": -4}.items():
+            totals.totals.site(site(size, 1, task="a", via=via, blocks=10))
+        totals.totals.site(site(5, 2, task="a", via="y.py:2", blocks=10))
     found = totals.totals.peek(60.0, place_of)
-    assert [(s.line, s.stack, s.size_bytes, s.blocks, s.runs) for s in found] == [
-        (1, "", 36, 3, 4),
-        (2, "", 5, 1, 4),
+    assert [(s.line, s.via, s.size_bytes, s.blocks, s.runs) for s in found] == [
+        (1, "", 36, 30, 4),
+        (2, "", 5, 10, 4),
     ]
     # In all 4 * 36 without the 30 that were left in one run, over three runs; four a minute.
     assert found[0].rate_bytes_per_minute == 4 * (4 * 36 - 30) / 3
@@ -206,7 +204,7 @@ def test_the_places_of_a_ranking_are_its_lines_until_the_next_one_or_a_new_begin
     totals.finished(finished(task="a"))
     for stack in ("x.py:1", "y.py:1", "z.py:1"):
         totals.window(window(task="a", sites=1, kind=WindowKind.PARTIAL))
-        totals.site(site(30, 1, task="a", stack=stack, kind=WindowKind.PARTIAL))
+        totals.site(site(30, 1, task="a", via=stack, kind=WindowKind.PARTIAL))
     assert len(totals.rank(60.0)) == 2
     assert [(s.line, s.stack, s.size_bytes, s.runs) for s in totals.places] == [(1, "", 30, 3)]
     for _ in range(10):

@@ -29,7 +29,7 @@ def test_a_slice_has_the_mean_of_its_windows_and_no_rate() -> None:
     (found,) = totals.totals.rank(60.0)
     assert (found.size_bytes, found.blocks, found.runs, found.rate_bytes_per_minute) == (
         600,
-        2,
+        10,
         2,
         None,
     )
@@ -60,7 +60,7 @@ def test_of_what_grew_a_line_is_one_site_too_with_its_change_since_the_last_even
     for size in (100, 160):
         totals.totals.window(window(1, "", kind=WindowKind.PROCESS, sites=2))
         for stack in ("x.py:1", "y.py:1"):
-            totals.totals.site(site(size, 1, task="", stack=stack, kind=WindowKind.PROCESS))
+            totals.totals.site(site(size, 1, task="", via=stack, kind=WindowKind.PROCESS))
         found.append(totals.totals.peek(60.0, place_of))
         totals.totals.rank(60.0)
     assert [[(s.size_bytes, s.rate_bytes_per_minute) for s in sites] for sites in found] == [
@@ -97,7 +97,7 @@ def test_task_names_and_sites_are_bounded_and_the_rest_is_added_up_as_other() ->
         task = f"t{number}"
         totals.finished(finished(task=task))
         totals.window(window(task=task))
-        totals.site(site(1, task=task))
+        totals.site(site(1, task=task, blocks=10))
     ranked = totals.rank(60.0)
     assert {found.task for found in ranked} == {f"t{number}" for number in range(1_000)} | {
         "_other"

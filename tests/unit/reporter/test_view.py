@@ -116,6 +116,8 @@ def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None
                 {
                     "name": "feeds.py:41",
                     "function": "load",
+                    "via": None,
+                    "where": None,
                     "task": "app.grow",
                     "window": "partial",
                     "size": 70,

@@ -44,14 +44,18 @@ def test_a_run_whose_turn_it_is_to_be_traced_goes_the_general_way(task: Any) -> 
     child.close()
 
 
-def test_where_a_user_traces_the_general_way_tells_what_is_traced(child: Child, task: Any) -> None:
+def test_where_a_user_traces_the_general_way_leaves_his_tracing_alone(
+    child: Child, task: Any
+) -> None:
     tracemalloc.start()
+    peak = len(bytes(1 << 20))
     child.recorder.prerun("a", task)
     child.recorder.postrun("a", task, "SUCCESS")
+    assert tracemalloc.get_traced_memory()[1] > peak  # it was not reset
     tracemalloc.stop()
     _, finished = child.told()
     assert isinstance(finished, TaskFinished)
-    assert finished.traced_delta_bytes is not None
+    assert finished.traced_delta_bytes is None
     assert child.run(task) == PLAIN
 
 

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from otel_celery_memory.ipc.commands import Commands
+from otel_celery_memory.probes import urgent_signal
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.pipe import PipeWriter
-from otel_celery_memory.worker.remote_control import capture_signal, commands
+from otel_celery_memory.worker.remote_control import commands
 from otel_celery_memory.worker.remote_control.requests import (
     ChildRequests,
     OwnRequests,
@@ -59,7 +60,7 @@ def pipe() -> Iterator[PipeWriter]:
     wait_until("threads of signals are gone", lambda: _thread._count() <= threads, 30)
     made.close()
     commands.detach()
-    capture_signal.release()
+    urgent_signal.release()
     assert signal.getsignal(signal.SIGURG) == signal.SIG_DFL
 
 
@@ -67,7 +68,7 @@ def pipe() -> Iterator[PipeWriter]:
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The pids to which signals are sent."""
     pids: list[int] = []
-    monkeypatch.setattr(capture_signal, "send", pids.extend)
+    monkeypatch.setattr(urgent_signal, "send", pids.extend)
     return pids
 
 

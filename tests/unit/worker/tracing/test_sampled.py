@@ -1,7 +1,8 @@
-"""Which runs of a process are traced within the budget, and what is told of them."""
+"""Which runs of a process are traced within the budget, and what is sent of them."""
 
 from __future__ import annotations
 
+import threading
 import tracemalloc
 from collections.abc import Iterator
 
@@ -11,67 +12,117 @@ from otel_celery_memory.ipc.commands import Balance
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.probes import tracemalloc_session
 from otel_celery_memory.worker.measuring.time_limits import TimeLimits
-from otel_celery_memory.worker.tracing import traced_run
-from tests.unit.worker.tracing.process_tracing import Tracing
-from tests.unit.worker.tracing.tracing_bench import wait_for_tracing
+from tests.unit.worker.tracing.process_tracing import BLOCK, Tracing
 
 
 @pytest.fixture
-def tracing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tracing]:
-    # The next task ends a run, not the clock on the wall.
-    monkeypatch.setattr(traced_run, "LINGER_S", 3_600.0)
+def tracing() -> Iterator[Tracing]:
     made = Tracing()
     yield made
     made.down()
     assert not tracemalloc.is_tracing()
 
 
-def test_the_second_run_of_a_name_is_traced_whole_and_what_it_left_is_told(
+def test_what_each_run_of_a_window_leaves_behind_is_sent_and_no_thread_is_started(
     tracing: Tracing,
 ) -> None:
-    assert not tracing.run(blocks=5)
-    assert tracing.windows() == []
-    assert tracing.run(blocks=7)
-    tracing.start()
-    assert tracing.windows() == [("COMPLETE", "a", 0, 0, 7)]
+    threads = threading.active_count()
+    tracing.until_traced()
+    assert threading.active_count() == threads
+    for _ in range(60):
+        tracing.run(blocks=2)
+    runs = tracing.traced_runs()["a"]
+    ((kind, task, _, _, blocks),) = tracing.windows()
+    assert (kind, task) == ("COMPLETE", "a")
+    assert runs > 20
+    assert blocks == pytest.approx(2 * runs, rel=0.3)
+
+
+def test_what_a_run_replaces_or_shows_once_has_not_grown(tracing: Tracing) -> None:
+    def replace() -> None:
+        tracing.count = 0
+        tracing.run(blocks=50)
+
+    tracing.until_traced()
+    for _ in range(60):
+        replace()
+    ((_, _, _, _, blocks),) = tracing.windows()
+    assert blocks == 0
+
+
+def test_a_full_container_that_drops_what_was_there_before_the_window_has_not_grown(
+    tracing: Tracing,
+) -> None:
+    def evict() -> bool:
+        tracing.count %= 5_000
+        return tracing.run(blocks=50)
+
+    tracing.leak(5_000)
+    while not evict():
+        pass
+    for _ in range(60):
+        evict()
+    ((_, _, _, _, blocks),) = tracing.windows()
+    assert blocks < 300  # of 1,600 that seem to have grown
+
+
+def test_in_a_mix_each_task_answers_for_what_it_has_left_behind(tracing: Tracing) -> None:
+    tracing.until_traced("a")
+    for _ in range(60):
+        tracing.run("b", blocks=0)
+        tracing.run("a", blocks=3)
+    found = [(window[1], window[4] > 0) for window in tracing.windows()]
+    assert ("a", True) in found
+    assert ("b", True) not in found
+
+
+def test_a_heavy_task_ends_the_window_and_the_others_have_theirs(tracing: Tracing) -> None:
+    tracing.run("heavy", cpu_s=5.0)
+    tracing.run("heavy", cpu_s=5.0)
+    tracing.until_traced("a")
+    for _ in range(5):
+        tracing.run("a")
+    assert not tracing.run("heavy", cpu_s=5.0)
+    assert [window[1] for window in tracing.windows()] == ["a"]
 
 
 def test_each_name_has_its_turn(tracing: Tracing) -> None:
-    for _ in range(3):
-        for name in ("a", "b", "c"):
-            tracing.run(name)
-    tracing.tracing.starting()
-    assert sorted(window[1] for window in tracing.windows()) == ["a", "b", "c"]
-
-
-def test_after_a_trace_a_name_waits(tracing: Tracing) -> None:
-    tracing.until_traced()
-    assert tracing.until_traced() > 5
+    seen: set[str] = set()
+    for _ in range(20):
+        seen |= {window[1] for window in tracing.until_window("a", "b", "c")}
+        if seen >= {"a", "b", "c"}:
+            return
+    raise AssertionError(seen)
 
 
 def test_what_tracing_cost_is_kept_where_a_successor_finds_it(tracing: Tracing) -> None:
-    tracing.until_traced()
+    tracing.until_window("a")
     balance = tracing.page.load(0)
-    assert balance.task_s == pytest.approx(0.02)
-    assert 0 < balance.spent_s < 0.02
-    tracing.run()
-    tracing.tracing.save_balance()
-    assert tracing.page.load(0).task_s == pytest.approx(0.03)
+    assert balance.runs > 20
+    assert 0 < balance.spent_s < balance.task_s
 
 
 def test_a_successor_goes_on_where_the_one_before_ended() -> None:
     page = ControlPage()
-    page.save(0, Balance(100.0, 5.0, 100.0, 5.0, 999.0))
+    page.save(0, Balance(100.0, 5.0, 100.0, 5.0, 999.0, 1_000.0, 0.01))
     successor = Tracing(page)
     assert not any(successor.run() for _ in range(300))
     successor.down()
-    assert page.load(0).task_s == pytest.approx(103.0)
+    assert page.load(0).task_s == pytest.approx(100.3)
+
+
+def test_where_children_live_for_a_run_their_first_ones_are_traced() -> None:
+    page = ControlPage()
+    page.save(0, Balance(100.0, 0.0, 100.0, 0.0, 999.0, 1.0, 0.001))
+    child = Tracing(page)
+    assert child.run(blocks=4)
+    child.down()
+    assert child.windows() == [("FIRST_RUN", "a", 0, 0, 4)]
 
 
 def test_a_run_that_could_reach_its_limit_is_not_traced(tracing: Tracing) -> None:
     tracing.limits = TimeLimits(0.4)
     assert not any(tracing.run() for _ in range(200))
-    assert tracing.windows() == []
 
 
 def test_a_user_s_tracing_is_left_alone_and_none_of_ours_begins(tracing: Tracing) -> None:
@@ -79,7 +130,26 @@ def test_a_user_s_tracing_is_left_alone_and_none_of_ours_begins(tracing: Tracing
     assert not any(tracing.run() for _ in range(100))
     assert tracemalloc.get_traceback_limit() == 3
     tracemalloc.stop()
-    assert tracing.until_traced() == 1
+    tracing.until_traced()
+
+
+def test_a_task_that_asks_tracemalloc_sees_nothing_of_ours_and_is_never_traced_again(
+    tracing: Tracing,
+) -> None:
+    tracing.until_traced()
+    tracing.start()
+    assert not tracemalloc.is_tracing()
+    tracemalloc.start(2)
+    kept = bytes(BLOCK)
+    snapshot = tracemalloc.take_snapshot()
+    assert BLOCK < sum(trace.size for trace in snapshot.traces) < 200 * len(kept)
+    tracemalloc.stop()
+    tracing.end()
+    assert not any(tracing.run() for _ in range(2_000))
+    successor = Tracing(tracing.page)
+    assert not any(successor.run() for _ in range(2_000))
+    assert successor.until_traced("b") > 0
+    successor.down()
 
 
 def test_where_stopping_could_crash_the_process_nothing_is_traced(
@@ -91,77 +161,37 @@ def test_where_stopping_could_crash_the_process_nothing_is_traced(
     tracing.down()
 
 
-def test_a_run_that_somebody_joined_is_nobody_s_alone(tracing: Tracing) -> None:
-    tracing.run()
-    assert tracing.start("a", "1")
-    tracing.start("b", "2", alone=False)
-    tracing.leak(4)
-    tracing.end("b", "2", exclusive=False)
-    tracing.end("a", "1", exclusive=False)
-    tracing.tracing.starting()
-    assert tracing.windows() == [("PARTIAL", "_shared", 0, 0, 4)]
+def test_the_guard_stops_a_run_that_costs_more_than_it_may(tracing: Tracing) -> None:
+    tracing.until_traced()
+    tracing.start()
+    tracing.move(0.1)
+    tracing.tracing._alarmed()
+    assert tracing.traces
+    tracing.move(0.2)
+    tracing.tracing._alarmed()
+    assert not tracing.traces
+    tracing.end()
+    assert [window[3] for window in tracing.windows()] == [1]
 
 
-def test_where_tasks_always_overlap_slices_of_all_are_traced_under_one_name(
-    tracing: Tracing,
-) -> None:
-    tracing.start("a", "1")
-    tracing.start("b", "2", alone=False)
-    tracing.move(0.01)
-    tracing.end("a", "1", exclusive=False)
-    tracing.start("a", "3", alone=False)
-    wait_for_tracing()
-    tracing.leak(3)
-    tracing.move(0.01)
-    tracing.end("b", "2", exclusive=False)
-    tracing.end("a", "3", exclusive=False)
-    assert tracing.windows() == [("PARTIAL", "_shared", 0, 0, 3)]
-    assert tracing.page.load(0).spent_s > 0
+def test_a_window_that_no_run_follows_is_closed_and_sent_by_the_guard(tracing: Tracing) -> None:
+    tracing.until_traced()
+    for _ in range(8):
+        tracing.run()
+    tracing.move(0.0, wait_s=100.0)
+    tracing.tracing._alarmed()
+    assert tracing.traces
+    tracing.move(0.0, wait_s=1_000.0)
+    tracing.tracing._alarmed()
+    assert not tracing.traces
+    assert tracing.windows()[0][0] == "COMPLETE"
 
 
-def test_how_long_overlapping_runs_take_is_learned_and_limits_are_kept_from(
-    tracing: Tracing,
-) -> None:
-    tracing.limits = TimeLimits(5.0)
-    tracing.start("a", "1", alone=False)
-    for number in range(2, 50):
-        tracing.start("a", str(number), alone=False)
-        assert not tracemalloc.is_tracing()
-        tracing.move(0.01, wait_s=4.8)
-        tracing.end("a", str(number - 1), exclusive=False)
-    assert tracing.windows() == []
-
-
-def test_a_slice_that_came_too_late_costs_little_and_the_run_is_learned_from(
-    tracing: Tracing,
-) -> None:
-    tracing.run(cpu_s=50.0)
-    for _ in range(50):
-        tracing.run(cpu_s=0.001)
-    assert tracing.until_traced() < 200
-
-
-def test_a_run_whose_end_was_never_told_ends_with_the_next_start(tracing: Tracing) -> None:
-    tracing.run()
-    assert tracing.start("a", "lost")
-    tracing.leak(2)
-    tracing.start("b", "2")
-    assert tracing.windows() == [("COMPLETE", "a", 0, 0, 2)]
-    assert not tracemalloc.is_tracing()
-
-
-def test_no_thread_for_the_guard_is_no_error_and_not_tried_at_every_run(
-    tracing: Tracing, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tried = []
-
-    def none_left(_: object) -> None:
-        tried.append(1)
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(traced_run, "start_native_thread", none_left)
-    assert not any(tracing.run(cpu_s=0.001) for _ in range(100))
-    assert 1 <= len(tried) < 20
+def test_a_window_in_a_process_whose_other_threads_work_is_closed(tracing: Tracing) -> None:
+    tracing.until_traced()
+    tracing.move(0.5)
+    tracing.tracing._alarmed()
+    assert not tracing.traces
 
 
 def test_without_a_budget_nothing_is_traced_but_captures(tracing: Tracing) -> None:

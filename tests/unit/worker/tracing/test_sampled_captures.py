@@ -9,17 +9,14 @@ from dataclasses import replace
 import pytest
 
 from otel_celery_memory.ipc.commands import Commands
-from otel_celery_memory.worker.tracing import traced_run
 from tests.unit.worker.tracing.process_tracing import Tracing
-from tests.unit.worker.tracing.tracing_bench import wait_for_tracing
 
 RUNS = Commands("", 5, 3, False, 1_100.0, 1.0)
 TIMED = replace(RUNS, capture=6, runs=0, until_s=1_001.0)
 
 
 @pytest.fixture
-def tracing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tracing]:
-    monkeypatch.setattr(traced_run, "LINGER_S", 3_600.0)
+def tracing() -> Iterator[Tracing]:
     made = Tracing()
     made.tracing.budgeted = False
     yield made
@@ -41,7 +38,7 @@ def test_the_next_runs_are_traced_whole_and_told_as_the_capture_s(tracing: Traci
 
 def test_runs_that_begin_before_its_time_is_over_are_traced(tracing: Tracing) -> None:
     tracing.tracing.apply(TIMED)
-    traced = [tracing.run(cpu_s=0.3) for _ in range(6)]
+    traced = [tracing.run(cpu_s=0.15) for _ in range(6)]
     assert traced == [True, True, True, True, False, False]
 
 
@@ -79,7 +76,7 @@ def test_a_captured_run_that_costs_too_much_is_stopped_and_said_to_be_aborted(
     tracing.start()
     tracing.leak(2)
     tracing.move(1.5)
-    tracing.wait_for_window()
+    tracing.tracing._alarmed()
     tracing.end()
     assert tracing.windows() == [("PARTIAL", "a", 5, 1, 2)]
 
@@ -88,7 +85,7 @@ def test_asked_for_now_what_is_running_is_traced_from_here(tracing: Tracing) -> 
     tracing.start("a", "1")
     tracing.leak(5)
     tracing.tracing.apply(TIMED, now=True)
-    wait_for_tracing()
+    assert tracing.traces
     tracing.leak(3)
     tracing.end("a", "1")
     tracing.tracing.starting()
@@ -101,14 +98,14 @@ def test_asked_for_now_after_it_was_ordered_what_is_running_is_traced_too(
     tracing.start("a", "1")
     tracing.tracing.apply(TIMED)
     tracing.tracing.apply(TIMED, now=True)
-    wait_for_tracing()
+    assert tracing.traces
     tracing.tracing.apply(TIMED, now=True)
     tracing.end("a", "1")
 
 
 def test_asked_for_now_while_nothing_runs_the_next_run_is_traced(tracing: Tracing) -> None:
     tracing.tracing.apply(TIMED, now=True)
-    assert not tracemalloc.is_tracing()
+    assert not tracing.traces
     assert tracing.run()
 
 

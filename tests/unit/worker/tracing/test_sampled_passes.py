@@ -8,16 +8,13 @@ from collections.abc import Iterator
 import pytest
 
 from otel_celery_memory.ipc.commands import Balance, Commands
-from otel_celery_memory.worker.tracing import traced_run
 from tests.unit.worker.tracing.process_tracing import Tracing
-from tests.unit.worker.tracing.tracing_bench import wait_for_tracing
 
 TIMED = Commands("", 6, 0, False, 1_500.0, 1.0)
 
 
 @pytest.fixture
-def tracing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tracing]:
-    monkeypatch.setattr(traced_run, "LINGER_S", 3_600.0)
+def tracing() -> Iterator[Tracing]:
     made = Tracing()
     yield made
     made.down()
@@ -36,17 +33,19 @@ def let_by(tracing: Tracing, times: int) -> int:
 
 def test_the_first_run_is_let_by_and_one_whose_turn_has_come_is_not(tracing: Tracing) -> None:
     assert let_by(tracing, 10) == 1
-    assert tracing.run()
+    tracing.until_traced()
     assert not tracing.tracing.passes("a", "1")
-    tracing.tracing.starting()
+    tracing.down()
     assert let_by(tracing, 2_000) > 5
 
 
 def test_what_plain_runs_took_is_earned(tracing: Tracing) -> None:
     tracing.until_traced()
+    tracing.down()
+    before_s = tracing.page.load(0).task_s
     runs = let_by(tracing, 2_000)
     tracing.tracing.save_balance()
-    assert tracing.page.load(0).task_s == pytest.approx((runs + 2) * 0.01)
+    assert tracing.page.load(0).task_s - before_s == pytest.approx(runs * 0.01)
 
 
 def test_while_a_capture_is_taken_none_is_let_by(tracing: Tracing) -> None:
@@ -57,7 +56,7 @@ def test_while_a_capture_is_taken_none_is_let_by(tracing: Tracing) -> None:
 def test_a_capture_that_begins_inside_one_ends_with_it(tracing: Tracing) -> None:
     assert tracing.tracing.passes("a", "1")
     tracing.tracing.apply(TIMED, now=True)
-    wait_for_tracing()
+    assert tracing.traces
     tracing.leak(4)
     tracing.tracing.passed()
     assert tracing.windows() == [("PARTIAL", "a", 6, 0, 4)]
@@ -68,4 +67,4 @@ def test_without_a_budget_all_are_let_by_and_nothing_is_earned(tracing: Tracing)
     assert let_by(tracing, 100) == 100
     tracing.tracing.save_balance()
     kept = tracing.page.load(0)
-    assert kept == Balance(at_s=tracing.clock.now, asked_s=kept.asked_s, first_s=kept.first_s)
+    assert kept == Balance(at_s=tracing.clock.now)

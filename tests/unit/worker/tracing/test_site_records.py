@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from otel_celery_memory.ipc.codec import FrameDecoder, encode
-from otel_celery_memory.ipc.records import Site, SitesWindow, WindowKind
+from otel_celery_memory.ipc.records import Record, Site, SitesWindow, WindowKind
 from otel_celery_memory.probes.sites import LiveSites, SiteDelta, SiteFilter
 from otel_celery_memory.worker.tracing.site_records import (
     SITES_PER_CAPTURE,
     SITES_PER_WINDOW,
+    TaskCode,
+    found_records,
     left_alive,
-    run_records,
     window_records,
 )
-from otel_celery_memory.worker.tracing.traced_run import Traced
+from otel_celery_memory.worker.tracing.traced_window import Found, Left
 
 APP, TASKS = "/srv/app/feeds.py", "/srv/app/tasks.py"
 
@@ -34,32 +37,34 @@ def told(*args: Any, **kwargs: Any) -> tuple[SitesWindow, list[Site]]:
 
 def test_a_window_and_its_site_are_told_whole() -> None:
     delta = SiteDelta(APP, 41, 900, 3, ((APP, 41), (TASKS, 20)))
-    window, sites = told([delta], runs=4, aborted=True, capture=9)
+    window, sites = told({"task": [delta]}, runs=4, aborted=True, capture=9)
     assert window == SitesWindow(7, window.time_ns, 0, 4, 1, 9, 1, 0, 0, "app.task")
-    assert sites == [Site(7, 0, 9, 900, 3, 41, "app.task", APP, f"{TASKS}:20\n{APP}:41")]
+    assert sites == [
+        Site(7, 0, 9, 900, 3, 41, "app.task", APP, f"{TASKS}:20\n{APP}:41", "", "task")
+    ]
 
 
 def test_a_window_that_found_nothing_is_told_as_well() -> None:
-    window, sites = told([])
+    window, sites = told({})
     assert (window.sites, window.runs, window.aborted, window.capture, sites) == (0, 1, 0, 0, [])
 
 
 @pytest.mark.parametrize(("capture", "bound"), [(0, SITES_PER_WINDOW), (3, SITES_PER_CAPTURE)])
 def test_what_there_is_no_room_for_is_added_up(capture: int, bound: int) -> None:
-    window, sites = told(deltas(bound + 3), capture=capture)
+    window, sites = told({"": deltas(bound + 3)}, capture=capture)
     assert (window.sites, window.other_bytes, window.other_blocks) == (bound, 6, 3)
     assert [site.line for site in sites] == [*range(bound + 3, 3, -1)]
 
 
 def test_what_shrank_most_is_told_before_what_grew_a_little() -> None:
     found = [*deltas(SITES_PER_WINDOW), SiteDelta(APP, 999, -5_000, -5, ())]
-    window, sites = told(found)
+    window, sites = told({"": found})
     assert (sites[0].line, sites[0].size_bytes, window.other_bytes) == (999, -5_000, 1)
 
 
 def test_of_a_stack_that_does_not_fit_the_most_recent_calls_are_told() -> None:
     frames = tuple((f"/srv/{'x' * 100}/{depth}.py", depth) for depth in range(1, 26))
-    _, (site,) = told([SiteDelta(*frames[0], 1, 1, frames)])
+    _, (site,) = told({"": [SiteDelta(*frames[0], 1, 1, frames)]})
     (decoded,) = FrameDecoder().feed(encode(site))
     assert isinstance(decoded, Site)
     lines = decoded.stack.split("\n")
@@ -74,8 +79,73 @@ def test_left_alive_is_all_that_may_name_a_site() -> None:
 
 
 def test_what_a_run_that_raised_left_is_not_yet_left_behind() -> None:
-    traced = Traced({(("/srv/app.py", 5),): (100, 2)}, 0.1, 0.0, whole=True, aborted=False)
-    window, site = run_records(7, "app.task", traced, SiteFilter(), None, with_exception=True)
+    found = Found({((APP, 5),): (100, 2)}, {"app.task": 1}, whole=True)
+    window, site = records_of(found, with_exception=True)
     assert isinstance(window, SitesWindow)
     assert isinstance(site, Site)
     assert (window.kind, site.kind) == (WindowKind.PARTIAL, WindowKind.PARTIAL)
+
+
+def records_of(found: Found, *tasks: tuple[str, Any], **how: Any) -> list[Record]:
+    chosen = SiteFilter(called_from=("/celery/dispatch.py", 1, 2))
+    code = TaskCode(chosen)
+    for name, function in tasks:
+        code.add(name, SimpleNamespace(run=function))
+    how = {"shared": False, "with_exception": False, **how}
+    return found_records(7, found, chosen, code, None, **how)[0]
+
+
+def first_task() -> None:
+    """Its lines are on a stack."""
+
+
+def second_task() -> None:
+    """So are its lines."""
+
+
+def rows_of(sites: LiveSites, left_by: dict[str, Left]) -> set[tuple[str, str, int, str, str, int]]:
+    """Task, path, line, via, where and blocks of what has grown in two runs of each task."""
+    found = Found(
+        sites, {"a": 2, "b": 2}, grown=True, whole=True, left_by=left_by, each_ran_before=True
+    )
+    records = records_of(found, ("a", first_task), ("b", second_task))
+    return {
+        (r.task, r.path, r.line, r.via, r.where, r.blocks) for r in records if isinstance(r, Site)
+    }
+
+
+FIRST = (__file__, first_task.__code__.co_firstlineno)
+SECOND = (__file__, second_task.__code__.co_firstlineno)
+
+
+def test_a_stack_with_a_task_s_function_says_whose_it_is_and_the_user_s_line_answers() -> None:
+    library = (threading.__file__, 265)
+    assert rows_of({(library, FIRST): (96, 2), ((APP, 5), SECOND): (64, 1)}, {}) == {
+        ("a", *FIRST, f"{threading.__file__}:265", "task", 2),
+        ("b", APP, 5, "", "task", 1),
+    }
+
+
+def test_receivers_and_code_outside_of_runs_are_told_as_what_they_are() -> None:
+    receiver = ((APP, 5), ("/celery/dispatch.py", 50))
+    thread = ((APP, 9), (threading.__file__, 1))
+    assert rows_of({receiver: (96, 2), thread: (64, 1)}, {}) == {
+        ("", APP, 5, "", "receiver", 2),
+        ("", APP, 9, "", "idle", 1),
+    }
+
+
+def test_no_task_has_left_behind_more_than_the_allocators_say() -> None:
+    small, large = ((APP, 5), FIRST), ((APP, 6), FIRST)
+    left = {"a": Left(2.0, 3_000.0)}
+    assert rows_of({small: (800, 20), large: (30_000, 10)}, left) == {
+        ("a", APP, 5, "", "task", 2),
+        ("a", APP, 6, "", "task", 1),
+    }
+
+
+def test_what_is_on_no_task_s_stack_is_the_one_s_that_left_nearly_all_or_nobody_s() -> None:
+    sites: LiveSites = {((APP, 5),): (96, 2)}
+    some, much = Left(1.0, 0.0), Left(99.0, 0.0)
+    assert [row[0] for row in rows_of(sites, {"a": some, "b": much})] == ["b"]
+    assert [row[0] for row in rows_of(sites, {"a": much, "b": much})] == ["_shared"]

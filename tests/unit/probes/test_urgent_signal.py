@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from otel_celery_memory.worker.remote_control import capture_signal
+from otel_celery_memory.probes import urgent_signal
 from tests.processes import wait_until
 
 
@@ -19,22 +19,22 @@ from tests.processes import wait_until
 def default_again() -> Iterator[None]:
     threads = _thread._count()
     yield
-    capture_signal.release()
+    urgent_signal.release()
     wait_until("the thread is gone", lambda: _thread._count() <= threads, 30)
     assert signal.getsignal(signal.SIGURG) == signal.SIG_DFL
 
 
 def test_each_signal_calls_the_handler_in_another_thread() -> None:
     seen: list[int] = []
-    assert capture_signal.handle(lambda: seen.append(_thread.get_ident()))
+    assert urgent_signal.handle(lambda: seen.append(_thread.get_ident()))
     for count in (1, 2, 3):
-        capture_signal.send([os.getpid()])
+        urgent_signal.send([os.getpid()])
         wait_until("it was called", lambda count=count: len(seen) >= count, 30)  # type: ignore[misc]
     assert _thread.get_ident() not in seen
 
 
 def test_what_the_task_is_doing_is_not_interrupted() -> None:
-    assert capture_signal.handle(lambda: None)
+    assert urgent_signal.handle(lambda: None)
     reader, writer = os.pipe()
     timer = threading.Timer(0.05, lambda: os.kill(os.getpid(), signal.SIGURG))
     late = threading.Timer(0.2, lambda: os.write(writer, b"x"))
@@ -55,9 +55,9 @@ def test_a_signal_that_arrives_while_a_lock_is_held_waits_for_nothing() -> None:
         with lock:
             seen.append(True)
 
-    assert capture_signal.handle(do)
+    assert urgent_signal.handle(do)
     with lock:
-        capture_signal.send([os.getpid()])
+        urgent_signal.send([os.getpid()])
         time.sleep(0)
         assert seen == []
     wait_until("it was called", lambda: bool(seen), 30)
@@ -72,9 +72,9 @@ def test_a_failure_is_logged_and_the_next_signal_is_handled(
         calls.append(1)
         raise OSError("no")
 
-    assert capture_signal.handle(fails)
+    assert urgent_signal.handle(fails)
     for count in (1, 2):
-        capture_signal.send([os.getpid()])
+        urgent_signal.send([os.getpid()])
         wait_until("it failed", lambda count=count: len(caplog.records) >= count, 30)  # type: ignore[misc]
     assert len(calls) == 2
 
@@ -85,9 +85,9 @@ def test_without_a_thread_for_it_nothing_is_done(
     def none_left(_: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(capture_signal, "start_native_thread", none_left)
-    assert capture_signal.handle(lambda: None)
-    capture_signal.send([os.getpid()])
+    monkeypatch.setattr(urgent_signal, "start_native_thread", none_left)
+    assert urgent_signal.handle(lambda: None)
+    urgent_signal.send([os.getpid()])
     wait_until("it is logged", lambda: bool(caplog.records), 30)
     assert [r.getMessage() for r in caplog.records] == [
         "otel_celery_memory: no thread can be started for a capture"
@@ -96,7 +96,7 @@ def test_without_a_thread_for_it_nothing_is_done(
 
 def test_outside_of_the_main_thread_no_handler_can_be_set() -> None:
     found: list[bool] = []
-    thread = threading.Thread(target=lambda: found.append(capture_signal.handle(lambda: None)))
+    thread = threading.Thread(target=lambda: found.append(urgent_signal.handle(lambda: None)))
     thread.start()
     thread.join()
     assert found == [False]
@@ -104,7 +104,7 @@ def test_outside_of_the_main_thread_no_handler_can_be_set() -> None:
 
 def test_the_soft_time_limit_s_signal_is_left_alone() -> None:
     before = signal.getsignal(signal.SIGUSR1), signal.getsignal(signal.SIGUSR2)
-    assert capture_signal.handle(lambda: None)
+    assert urgent_signal.handle(lambda: None)
     assert (signal.getsignal(signal.SIGUSR1), signal.getsignal(signal.SIGUSR2)) == before
 
 
@@ -112,21 +112,21 @@ def test_another_handler_is_not_removed() -> None:
     def other(*_: object) -> None:
         """A handler that is not ours."""
 
-    capture_signal.handle(lambda: None)
+    urgent_signal.handle(lambda: None)
     signal.signal(signal.SIGURG, other)
-    capture_signal.release()
+    urgent_signal.release()
     assert signal.getsignal(signal.SIGURG) is other
     signal.signal(signal.SIGURG, signal.SIG_DFL)
 
 
 def test_processes_that_have_ended_are_passed_over() -> None:
     seen: list[int] = []
-    assert capture_signal.handle(lambda: seen.append(1))
+    assert urgent_signal.handle(lambda: seen.append(1))
     pid = os.fork()
     if pid == 0:
         os._exit(0)
     os.waitpid(pid, 0)
-    capture_signal.send([pid, os.getpid()])
+    urgent_signal.send([pid, os.getpid()])
     wait_until("it was called", lambda: seen == [1], 30)
 
 
@@ -136,7 +136,7 @@ def test_a_forked_process_does_not_handle_signals_for_its_parent() -> None:
     def write() -> None:
         os.write(writer, b"x")
 
-    assert capture_signal.handle(write)
+    assert urgent_signal.handle(write)
     pid = os.fork()
     if not pid:
         os.kill(os.getpid(), signal.SIGURG)

@@ -1,0 +1,343 @@
+"""One window of allocation tracing: consecutive runs of a process, and what they leave behind.
+
+What is alive after a run is not yet left behind: a run replaces a slot, fills a cache, shows its
+arguments. So a window covers several runs, and is looked at between runs, at moments that are
+alike: what is alive at the last look and was not at an earlier one of the same window has grown
+with the number of runs. What every run shows once is alive at both. Looks are taken after 1, 2, 4,
+8, … runs, and the last one is compared with that after two runs or a quarter of them, when a
+small container is full.
+
+What was allocated before the window and is freed in it is not seen by ``tracemalloc``: a full cache
+seems to grow. So the allocators' own levels are read at each boundary of runs, by task. No task has
+left behind more than what they say (`Found.left_by`).
+
+Windows of one run compare nothing: they say what is alive after it. A capture has such windows.
+
+The guard is no thread: an alarm (`probes/urgent_signal.py`) calls `SampledTracing` in the main
+thread. It may interrupt a method of the window, in the same thread, and finds it busy then.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from otel_celery_memory.probes.allocators import HeapReading, read_heap
+from otel_celery_memory.probes.native_threads import native_lock
+from otel_celery_memory.probes.sites import (
+    LiveSites,
+    NoCollections,
+    Traces,
+    group_traces,
+    growth,
+    still_alive,
+    take_traces,
+)
+from otel_celery_memory.probes.tracemalloc_session import TracemallocSession
+
+_SUSPECT_BLOCKS, _SUSPECT_RUNS = 3, 10
+_LOOK_MAX_TRACES = 100_000
+_FIRST_LOOK_MAX_TRACES = 20_000
+"""A single run's traces are taken at its end, too, if they are no more than that."""
+_COLLECTED_MAX_BLOCKS = 2_000_000
+"""Of a larger heap, a full collection would hold the next run for more than 50 ms."""
+ALL = ""
+"""In place of a task's name: all that ran in the window."""
+_LEVEL_COST_MAX_S = 0.0005
+"""Where reading malloc's level takes longer than that, blocks alone are read."""
+
+
+@dataclass(frozen=True)
+class Left:
+    """The most that runs of a task have left behind: blocks of the interpreter's own allocator, and
+    bytes of malloc, ``None`` where its level is not known."""
+
+    blocks: float
+    malloc_bytes: float | None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one window found.
+
+    ``runs`` are those that ``sites`` cover, by task. ``grown``: ``sites`` is what these runs have
+    added to what was alive before them in the window; it is bounded by ``left_by``, which has what
+    they have left behind together under `ALL`.
+    Otherwise it is what was alive after a single run, or after a part of one (``whole`` is false),
+    or when tracing was stopped (``aborted``).
+    """
+
+    sites: LiveSites
+    runs: Mapping[str, int]
+    grown: bool = False
+    whole: bool = False
+    aborted: bool = False
+    left_by: Mapping[str, Left] = field(default_factory=dict)
+    each_ran_before: bool = False
+    """Whether each of these tasks had also run before them in the window: otherwise what Celery
+    keeps of the last run of each task seems to have grown."""
+
+
+@dataclass(frozen=True)
+class _Totals:
+    """What runs of one task have added to the allocators' levels in the window.
+
+    ``counted``: of how many of the ``runs`` that is known.
+    """
+
+    runs: int = 0
+    counted: int = 0
+    blocks: int = 0
+    size_bytes: int = 0
+
+    def left_since(self, earlier: _Totals, *, malloc: bool) -> Left:
+        """The most that its runs since then have left behind, as those that were counted."""
+        counted = self.counted - earlier.counted
+        scale = (self.runs - earlier.runs) / counted if counted else 0.0
+        blocks = (self.blocks - earlier.blocks) * scale
+        size_bytes = (self.size_bytes - earlier.size_bytes) * scale
+        return Left(max(blocks, 0.0), max(size_bytes, 0.0) if malloc else None)
+
+
+@dataclass(frozen=True)
+class _Look:
+    at_runs: int
+    traces: Traces
+    totals: Mapping[str, _Totals]
+
+
+class TracedWindow:
+    """A window of one process; every method may be called from any thread."""
+
+    def __init__(
+        self,
+        tracer: TracemallocSession,
+        *,
+        whole: bool = True,
+        compared: bool = True,
+        read: Callable[[], HeapReading] = read_heap,
+        collect: Callable[[], object] = gc.collect,
+    ) -> None:
+        """``whole``: it begins with a run, not in one. ``compared``: it may have several runs."""
+        self._tracer = tracer
+        self.whole = whole
+        self._compared = compared
+        self._read_heap = read
+        self._collect = collect
+        self._lock = native_lock()
+        self._reads_malloc = True
+        self._session = 0
+        self._single: Traces | None = None
+        self._looks: list[_Look] = []
+        self._totals: dict[str, _Totals] = {}
+        self._started: Counter[str] = Counter()
+        self._unbooked: list[str] = []
+        self._alone = False
+        self._level: tuple[int, int | None] | None = None
+        """When the run that is booked next began; unknown of the first one."""
+        self._collections = 0
+        self.runs = 0
+        """How many runs have ended in it."""
+        self.is_open = False
+
+    def open(self, frames: int) -> bool:
+        """Begin to trace; ``False`` where the user's code traces."""
+        with self._lock:
+            # First: a time limit that is raised after `start` must find a window to close.
+            self.is_open = True
+            self._tracer.free_lists.clear()
+            self.is_open = self._tracer.start(frames)
+            self._session = self._tracer.session
+            return self.is_open
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much is alive that one more look would cost too much."""
+        return self._tracer.live_traces() > _LOOK_MAX_TRACES
+
+    def run_starts(self, task: str, *, alone: bool) -> None:
+        """A run of `task` starts; ``alone``: it has the process to itself."""
+        with self._lock:
+            if not self.is_open:
+                return
+            self._started[task] += 1
+            if not self._compared:
+                return
+            self._unbooked.append(task)
+            self._alone = alone and len(self._unbooked) == 1
+
+    def run_ends(self) -> None:
+        """A run has ended; its return value is still alive."""
+        with self._lock:
+            self.runs += 1
+            if not self.is_open or self.runs > 1 or not self.whole:
+                return
+            if self._tracer.live_traces() <= _FIRST_LOOK_MAX_TRACES:
+                self._tracer.free_lists.clear()
+                with NoCollections():
+                    self._single = take_traces()
+
+    def between_runs(self) -> None:
+        """The next run is about to start: book what the last one left, and look if it is time."""
+        with self._lock:
+            if not self.is_open or not self._compared or not self._is_ours():
+                return
+            self._book()
+            if self.runs and self.runs & (self.runs - 1) == 0:  # 1, 2, 4, 8, …
+                # What is not kept any more must be gone when the level is read.
+                self._single, self._looks = None, self._looks[-2:]
+                with NoCollections():
+                    traces = take_traces()
+                totals = dict(self._totals)
+                self._looks.append(_Look(self.runs, traces, totals))
+            self._collections = self._full_collections()
+            self._level = self._read_level()
+
+    def close(self, *, aborted: bool = False, wait: bool = True) -> Found | None:
+        """Close the window: stop tracing, then find out what its runs have left behind.
+
+        ``aborted``: in the middle of a run. ``None`` where it is closed already, or, without
+        ``wait``, where it is busy.
+        """
+        if not self._lock.acquire(wait):
+            return None
+        try:
+            if not self.is_open:
+                return None
+            self.is_open = False
+            try:
+                if not self._is_ours() or (aborted and self._compared):
+                    return Found({}, self._started, aborted=True)
+                earlier = self._earlier()
+                if earlier is not None:
+                    return self._grown(earlier)
+                if self.runs > 1:  # too few to compare, and none of them stands alone
+                    return Found({}, {}, grown=True)
+                return self._alive(aborted=aborted)
+            finally:
+                # A time limit may be raised while we read.
+                self._tracer.stop()
+                self._looks, self._single = [], None
+        finally:
+            self._lock.release()
+
+    def _grown(self, earlier: _Look) -> Found:
+        self._book()
+        traces = self._alive_now()
+        # What seems to have grown may be garbage that waits for the collector.
+        more = len(traces) - len(earlier.traces)
+        if _may_collect() and more >= max(
+            _SUSPECT_BLOCKS, (self.runs - earlier.at_runs) / _SUSPECT_RUNS
+        ):
+            self._collect()
+            traces = self._alive_now()
+        # What grouping allocates would be traced, too, and take four to ten times as long.
+        self._tracer.stop()
+        with NoCollections():
+            sites = growth(group_traces(earlier.traces), group_traces(traces))
+        del traces
+        since = {
+            task: (totals, earlier.totals.get(task, _Totals()))
+            for task, totals in self._totals.items()
+        }
+        runs = {task: now.runs - then.runs for task, (now, then) in since.items()}
+        left_by = {
+            task: now.left_since(then, malloc=self._reads_malloc)
+            for task, (now, then) in since.items()
+            if now.counted > then.counted
+        }
+        del runs[ALL]
+        ran_before = all(task in earlier.totals for task, count in runs.items() if count)
+        return Found(
+            sites, runs, grown=True, whole=True, left_by=left_by, each_ran_before=ran_before
+        )
+
+    def _alive_now(self) -> Traces:
+        self._tracer.free_lists.clear()
+        with NoCollections():
+            return take_traces()
+
+    def _alive(self, *, aborted: bool) -> Found:
+        self._tracer.free_lists.clear()
+        first = self._single
+        with NoCollections():
+            traces = take_traces()
+            self._tracer.stop()
+            sites = group_traces(traces)
+            if first is not None:
+                # The return value, which was alive then, and the next task's arguments, which may
+                # be now, are in one of the two only.
+                sites = still_alive(group_traces(first), sites)
+        return Found(sites, self._started, whole=self.whole and not aborted, aborted=aborted)
+
+    def _earlier(self) -> _Look | None:
+        """The look to compare the last one with: the latest of at most a quarter of the runs.
+
+        Not the one after the first run: what is kept until the next run ends was not traced then.
+        """
+        looks = [look for look in self._looks if 2 <= look.at_runs < self.runs]
+        settled = [look for look in looks if 4 * look.at_runs <= self.runs]
+        return settled[-1] if settled else next(iter(looks), None)
+
+    def _book(self) -> None:
+        """Book what the runs that started since the last time have added."""
+        tasks, self._unbooked = self._unbooked, []
+        for task in tasks:
+            self._add(task, runs=1)
+        self._add(ALL, runs=len(tasks))
+        before, self._level = self._level, None
+        if before is None:
+            return
+        # A full collection frees what other runs have made.
+        collected = self._full_collections() != self._collections
+        self._tracer.free_lists.clear()
+        blocks, size_bytes = self._read_level()
+        blocks -= before[0]
+        size_bytes = (size_bytes or 0) - (before[1] or 0)
+        if collected:
+            return
+        self._add(ALL, counted=len(tasks), blocks=blocks, size_bytes=size_bytes)
+        if self._alone and len(tasks) == 1:
+            self._add(tasks[0], counted=1, blocks=blocks, size_bytes=size_bytes)
+
+    def _add(
+        self, task: str, runs: int = 0, counted: int = 0, blocks: int = 0, size_bytes: int = 0
+    ) -> None:
+        now = self._totals.get(task, _Totals())
+        self._totals[task] = _Totals(
+            now.runs + runs,
+            now.counted + counted,
+            now.blocks + blocks,
+            now.size_bytes + size_bytes,
+        )
+
+    def _read_level(self) -> tuple[int, int | None]:
+        """Blocks in use, and malloc's bytes without those of ``tracemalloc`` itself."""
+        if not self._reads_malloc:
+            return sys.getallocatedblocks(), None
+        began_s = time.thread_time()
+        heap = self._read_heap()
+        if time.thread_time() - began_s > _LEVEL_COST_MAX_S:
+            self._reads_malloc = False
+        if heap.malloc_used_bytes is None:
+            self._reads_malloc = False
+            return heap.blocks, None
+        return heap.blocks, heap.malloc_used_bytes - self._tracer.tracer_bytes()
+
+    def _full_collections(self) -> int:
+        """How many full collections there were in this process, without those of nothing."""
+        return int(gc.get_stats()[-1]["collections"]) - self._tracer.free_lists.clears
+
+    def _is_ours(self) -> bool:
+        """Whether it is still this window's tracing that is on."""
+        return self._tracer.session == self._session != 0
+
+
+def _may_collect() -> bool:
+    """Whether a full collection is ours to make: the user leaves the collector as it is."""
+    frozen = gc.get_freeze_count() if hasattr(gc, "get_freeze_count") else 0
+    return gc.isenabled() and not frozen and sys.getallocatedblocks() <= _COLLECTED_MAX_BLOCKS
