@@ -6,7 +6,7 @@ from grafana import ids
 from grafana import recordings as r
 from grafana.names import REASON, SITE, SLOT, TASK, series
 from grafana.names import WORKER as BY_WORKER
-from grafana.promql import appeared, last_seen, net, runs
+from grafana.promql import appeared, last_seen, left_behind
 from grafana.rules import Alert, Group
 from otel_celery_memory import conventions as c
 
@@ -23,6 +23,7 @@ _TOP_SITE = f"topk(1, max by ({SITE}) ({series(c.SITE_SIZE_LEVEL)}{{job=%q, {TAS
 RETAINS = Alert(
     "CeleryTaskRetainsMemory",
     "warning",
+    # By the allocators' counters: RSS names the task with the largest working set.
     # 32 MiB for the fleet and for each process that was started in a worker that runs the task: a
     # healthy process may take that much at its start (imports, caches) or keep it in malloc after
     # one spike. A task with few of the runs gets no less: each process has its first run too. The
@@ -33,8 +34,8 @@ RETAINS = Alert(
 and {r.RETAINED_BY_TASK.name} / {r.RUNS_BY_TASK.name} > {16 * KIB}
 and {r.RUNS_BY_TASK.name} >= 50
 and (
-{net(c.RSS_RETAINED, _BY_TASK, "10m")}
-) / ({runs(c.RSS_RETAINED, _BY_TASK, "10m")} > 0) > {16 * KIB}""",
+{left_behind(_BY_TASK, "10m")}
+) / (sum by ({_BY_TASK}) (increase({series(c.MEASURED)}[10m])) > 0) > {16 * KIB}""",
     "15m",
     "{{ $labels.celery_task_name }} retains memory",
     "Runs of {{ $labels.celery_task_name }} in {{ $labels.job }} left "

@@ -10,7 +10,7 @@ from grafana.event_queries import Count, Events, OfTask
 from grafana.frame import INSTANCE, JOB, link_to, page
 from grafana.names import LIMIT_KIND, REASON, TASK, series
 from grafana.panels import Panel, Query, Question, counted, events, over_time, rows
-from grafana.promql import net
+from grafana.promql import left_behind
 from grafana.stores import EventStore
 from otel_celery_memory import conventions as c
 
@@ -49,9 +49,9 @@ def _tasks() -> Panel:
         Question(
             ids.FLEET_TASKS,
             "Which task retains most?",
-            "Memory that runs of a task left behind in the last 30 minutes, less what was freed. "
-            "A leak grows with every run. One spike may show as 16 MiB, once. Processes that are "
-            "recycled early show their warm-up.",
+            "What runs of a task left behind in the last 30 minutes by the allocators' counters, "
+            "less what was freed: the mean of the sampled runs, times all runs. A leak grows with "
+            "every run.",
             "bytes",
             f"No task finished in the last 30 minutes. {_RULES}",
         ),
@@ -88,13 +88,13 @@ def _limits() -> Panel:
 
 
 def _growth_by_task() -> Panel:
-    growth = net(c.RSS_RETAINED, TASK, "$__rate_interval", INSTANCE, "rate")
+    growth = left_behind(TASK, "$__rate_interval", INSTANCE, "rate")
     return over_time(
         Question(
             ids.FLEET_GROWTH_BY_TASK,
             "Which task grows?",
-            "Retained memory a second, net, by task. A line above zero for hours is a leak. Peaks "
-            "that go down again are caches and garbage.",
+            "What runs of a task leave behind a second by the allocators' counters, net. A line "
+            "above zero for hours is a leak. Peaks that go down again are caches.",
             "binBps",
             "No task finished in this time.",
         ),
@@ -107,7 +107,8 @@ def _growth_by_worker() -> Panel:
         Question(
             ids.FLEET_GROWTH_BY_WORKER,
             "Which worker grows?",
-            "Memory that tasks retained in the last 30 minutes, net, by worker. If one worker "
+            "How RSS of its processes changed between runs in the last 30 minutes, net. If one "
+            "worker "
             "grows, check its queue and its machine; if all grow, check the last release.",
             "bytes",
             f"No task finished in this time. {_RULES}",

@@ -27,6 +27,17 @@ def runs(metric: c.Metric, by: str, window: str) -> str:
     return f"sum by ({by}) (increase({series(metric)}_count[{window}]))"
 
 
+def left_behind(by: str, window: str, matchers: str = "", function: str = "increase") -> str:
+    """What all runs of each task left behind: the mean of those that were sampled, times all."""
+    warm = f'{DIRECTION}!="{c.WARM_UP}"'
+    both = ", ".join(filter(None, (matchers, warm)))
+    sampled = f"sum by ({by}) ({function}({series(c.HEAP_RETAINED)}_count{{{both}}}[{window}]))"
+    braces = f"{{{matchers}}}" if matchers else ""
+    all_runs = f"sum by ({by}) ({function}({series(c.MEASURED)}{braces}[{window}]))"
+    mean = f"(\n{net(c.HEAP_RETAINED, by, window, matchers, function)}\n) / ({sampled} > 0)"
+    return f"{mean}\n* {all_runs}"
+
+
 def appeared(selector: str, window: str) -> str:
     """Growth of a counter over a window, its first appearance included.
 

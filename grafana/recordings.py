@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from grafana.names import LIMIT_KIND, NOT_CHILDREN, REASON, SLOT, TASK, WORKER, series
-from grafana.promql import appeared, net, runs
+from grafana.promql import appeared, left_behind, net
 from grafana.rules import Group, Recording
 from otel_celery_memory import conventions as c
 
 RETAINED_BY_TASK = Recording(
     "job_task:celery_task_memory_retained_bytes:net_increase30m",
-    net(c.RSS_RETAINED, f"job, {TASK}", "30m"),
+    left_behind(f"job, {TASK}", "30m"),
 )
 RUNS_BY_TASK = Recording(
     "job_task:celery_task_memory_retained:runs30m",
-    runs(c.RSS_RETAINED, f"job, {TASK}", "30m"),
+    f"sum by (job, {TASK}) (increase({series(c.MEASURED)}[30m]))",
 )
 RETAINED_BY_WORKER = Recording(
     "job_instance:celery_task_memory_retained_bytes:net_increase30m",
@@ -57,7 +57,7 @@ BEGUN_BY_TASK = Recording(
     "job_task:celery_worker_children:begun",
     # Only of workers that run the task: recycling elsewhere does not explain its growth.
     f"sum by (job, {TASK}) (\n{BEGUN.name} * on ({WORKER}) group_right ()\n"
-    f"group by ({WORKER}, {TASK}) ({series(c.RSS_RETAINED)}_count)\n)",
+    f"group by ({WORKER}, {TASK}) ({series(c.MEASURED)})\n)",
 )
 
 GROUPS = (

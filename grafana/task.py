@@ -19,14 +19,6 @@ _OF_TASK_OR_NONE = f'{INSTANCE}, {TASK}=~"$task|"'
 _SITE_RATE = f"{series(c.SITE_RATE_LEVEL)}{{{_OF_TASK_OR_NONE}}}"
 _NONE = "The chosen tasks did not finish in this time."
 _UNTRACED = "No run was traced in this time: tracing is off, or no run was picked yet."
-_RETAINED = Question(
-    ids.TASK_RETAINED_SPREAD,
-    "How much do single runs retain?",
-    "Growth from a run's start to the next run's start in the same process. A leak moves the whole "
-    "band up; a few high cells are warm-up.",
-    "bytes",
-    _NONE,
-)
 _TAKEN = Question(
     ids.TASK_DELTA_SPREAD,
     "How much do single runs take?",
@@ -54,9 +46,9 @@ def task(store: EventStore) -> build.Dashboard:
             _a_run(),
             _site_rates(),
             _sites(),
-            _heat(_RETAINED, c.RSS_RETAINED, grow=True),
             _heat(_TAKEN, c.RSS_DELTA, grow=True),
             _heat(_PEAKS, c.RSS_PEAK),
+            _left_behind(),
             _traced(),
             _peaks(),
             _runs(),
@@ -69,7 +61,8 @@ def task(store: EventStore) -> build.Dashboard:
 
 def _mean(metric: c.Metric) -> str:
     """Net bytes a run: growth less shrinkage, divided by the number of runs."""
-    count = f"sum by ({TASK}) (rate({series(metric)}_count{{{OF_TASK}}}[{_INTERVAL}])) > 0"
+    no_warm_up = f'{OF_TASK}, {DIRECTION}!="{c.WARM_UP}"'
+    count = f"sum by ({TASK}) (rate({series(metric)}_count{{{no_warm_up}}}[{_INTERVAL}])) > 0"
     return f"(\n{net(metric, TASK, _INTERVAL, OF_TASK, 'rate')}\n) / ({count})"
 
 
@@ -78,12 +71,43 @@ def _a_run() -> Panel:
         Question(
             ids.TASK_RETAINED,
             "How much does a run retain?",
-            "Mean of a run, net. Around zero is healthy. A constant value above zero, hour after "
+            "Mean of the sampled runs by the allocators' counters, net. Around zero is healthy. A "
+            "constant value above zero, hour after "
             "hour, is a leak of that much a run.",
             "bytes",
             _NONE,
         ),
-        [Query(_mean(c.RSS_RETAINED), f"{{{{{TASK}}}}}")],
+        [Query(_mean(c.HEAP_RETAINED), f"{{{{{TASK}}}}}")],
+    )
+
+
+def _left_behind() -> Panel:
+    others = (
+        (c.BLOCKS_RETAINED, "blocks"),
+        (c.OPEN_FILES_RETAINED, "descriptors"),
+        (c.THREADS_RETAINED, "threads"),
+        (c.HEAP_GARBAGE, "garbage, bytes"),
+    )
+    no_warm_up = f'{OF_TASK}, {DIRECTION}!="{c.WARM_UP}"'
+    sampled = f"{series(c.HEAP_RETAINED)}_count{{{no_warm_up}}}"
+    count = f"sum by ({TASK}) (rate({sampled}[{_INTERVAL}])) > 0"
+    return over_time(
+        Question(
+            ids.TASK_LEFT_BEHIND,
+            "What else does a run leave behind?",
+            "Blocks of the interpreter, descriptors and threads that a run left behind, and the "
+            "cyclic garbage that the collector freed after it, which is no leak: means of the "
+            "sampled runs, net.",
+            "short",
+            _NONE,
+        ),
+        [
+            Query(
+                f"(\n{net(metric, TASK, _INTERVAL, OF_TASK, 'rate')}\n) / ({count})",
+                f"{what} {{{{{TASK}}}}}",
+            )
+            for metric, what in others
+        ],
     )
 
 

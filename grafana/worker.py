@@ -10,7 +10,7 @@ from grafana.event_queries import Events
 from grafana.frame import INSTANCE, OF_SLOT, SLOTS, page
 from grafana.names import LIMIT_KIND, REASON, SLOT, TASK, series
 from grafana.panels import Panel, Query, Question, events, over_time
-from grafana.promql import net
+from grafana.promql import left_behind
 from grafana.recycling import recycling
 from grafana.stores import EventStore
 from otel_celery_memory import conventions as c
@@ -144,12 +144,12 @@ def _exits() -> Panel:
 
 
 def _tasks() -> Panel:
-    growth = net(c.RSS_RETAINED, TASK, "$__rate_interval", INSTANCE, "rate")
+    growth = left_behind(TASK, "$__rate_interval", INSTANCE, "rate")
     return over_time(
         Question(
             ids.WORKER_TASKS,
             "Which task makes it grow?",
-            "Retained memory a second, net, by task, on the chosen workers.",
+            "What runs of each task leave behind a second by the allocators' counters, net.",
             "binBps",
             "No task finished in this time.",
         ),
