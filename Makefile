@@ -15,16 +15,16 @@ export PYTHONDONTWRITEBYTECODE :=
 SPREAD = --numprocesses=$(PROCESSES) --dist=load --maxschedchunk=1 --durations=10
 
 .PHONY: demo test test-long unit stack tools pictures bench instructions soak truth lint types check-docs docs dashboards semconv \
-  lowest matrix clean
+  lowest matrix peers clean
 
 demo: $(STAMP)  ## The main job on embedded defaults, about 30 seconds
 	@$(BIN)/python -m demo $(ARGS)
 
 test: $(STAMP)  ## Unit, telemetry, dashboard and worker tests
-	$(BIN)/python -m pytest tests/worker $(FAST) -m "not long" $(SPREAD) $(REQUIRE_BROKERS) $(ARGS)
+	$(BIN)/python -m pytest tests/hostile tests/worker $(FAST) -m "not long" $(SPREAD) $(REQUIRE_BROKERS) $(ARGS)
 
 test-long: $(STAMP)  ## The tests that take minutes each: a soak, Collectors in trouble, many runs
-	$(BIN)/python -m pytest tests/worker $(FAST) -m long $(SPREAD) $(REQUIRE_BROKERS) $(ARGS)
+	$(BIN)/python -m pytest tests/hostile tests/worker $(FAST) -m long $(SPREAD) $(REQUIRE_BROKERS) $(ARGS)
 
 unit: $(STAMP)  ## The fast tests alone
 	$(BIN)/python -m pytest $(FAST) -m "not long" --numprocesses=logical --durations=10 $(ARGS)
@@ -82,6 +82,9 @@ lowest: .venv-lowest/installed  ## The tests against the lowest dependencies tha
 matrix: $(STAMP)  ## The fast tests on every CPython here with each Celery and OpenTelemetry (long)
 	$(BIN)/python -m matrix $(ARGS)
 
+peers: .venv-peers/installed  ## Before a release: the suites of Celery and of its instrumentation, with and without us (long)
+	.venv-peers/bin/python -m peers $(ARGS)
+
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
@@ -98,5 +101,11 @@ $(STAMP): pyproject.toml
 	  --editable '.[dev]' --constraint constraints-lowest.txt
 	@touch $@
 
+.venv-peers/installed: pyproject.toml peers/requirements.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --editable . --requirement peers/requirements.txt
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .venv-lowest .venv-truth-*
+	rm -rf $(VENV) .venv-lowest .venv-truth-* .venv-peers

@@ -23,8 +23,8 @@ class Hostile:
 
     function: Callable[..., Any]
     pools: tuple[str, ...] = ORDINARY
-    runs: int = 3
-    """One after another in one process. The first ones of a task are likely to be traced."""
+    runs: int = 2
+    """One after another in one process. The first one of a task is likely to be traced."""
     spoils: bool = False
     """Whether its process can do nothing else afterwards: each run gets a child of its own, and
     there is one unless more are asked for."""

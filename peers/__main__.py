@@ -1,0 +1,113 @@
+"""``python -m peers``: run the suites, compare, and write ``docs/peers.md``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from peers.suites import ROOT, SUITES, WITHOUT, compared, run, sources
+from tests.redis_server import running_redis
+
+PAGE = ROOT / "docs" / "peers.md"
+_RESULTS = ROOT / "peers" / "results.json"
+_EXPLANATIONS = ROOT / "peers" / "explanations.json"
+_OUTCOMES = ("passed", "failed", "skipped", "not run")
+
+Results = dict[str, dict[str, Any]]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """1 where something else came of a test with us, and nobody has said why."""
+    parser = argparse.ArgumentParser(prog="peers", description=__doc__)
+    parser.add_argument("--suite", action="append", help="those whose names have this in them")
+    parser.add_argument("--way", action="append", help="only these, and without us")
+    options = parser.parse_args(arguments)
+    output = Path(sys.prefix)
+    for suite in SUITES:
+        if options.suite and not any(part in suite.name for part in options.suite):
+            continue
+        source = sources(suite.distribution, output)
+        without: Mapping[str, str] = {}
+        for way in suite.ways():
+            if options.way and way not in (WITHOUT, *options.way):
+                continue
+            # A Redis of its own each: what one run leaves there is not the next one's.
+            directory = Path(tempfile.mkdtemp(prefix="peers-"))
+            with running_redis(directory) as url:
+                outcomes = run(suite, way, source, output, url)
+            without = without or outcomes
+            results = _read()
+            results[f"{suite.name} | {way}"] = {
+                "date": f"{datetime.now(timezone.utc):%Y-%m-%d}",
+                "versions": f"{suite.distribution} {version(suite.distribution)}, "
+                f"CPython {platform.python_version()}",
+                "counts": dict(Counter(outcomes.values())),
+                "differences": compared(without, outcomes),
+            }
+            print(f"{suite.name}, {way}: {results[f'{suite.name} | {way}']}", flush=True)
+            _RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+    explained: Mapping[str, str] = json.loads(_EXPLANATIONS.read_text())
+    results = _read()
+    PAGE.write_text(page(results, explained))
+    found = {test for each in results.values() for test in each["differences"]}
+    return int(bool(found - explained.keys()))
+
+
+def _read() -> Results:
+    """What earlier runs found; another one may have written meanwhile."""
+    found: Results = json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {}
+    return found
+
+
+def page(results: Results, explained: Mapping[str, str]) -> str:
+    """The page that says what was run, and what came of it."""
+    rows = [
+        "| suite | with us | passed | failed | skipped | other outcome than without us | with |"
+    ]
+    rows.append("|---|---|---|---|---|---|---|")
+    notes: dict[str, str] = {}
+    for suite in SUITES:
+        for way in suite.ways():
+            result = results.get(f"{suite.name} | {way}")
+            if result is None:
+                rows.append(f"| {suite.name} | {way} | not run | | | | |")
+                continue
+            counts = " | ".join(str(result["counts"].get(each, 0)) for each in _OUTCOMES[:3])
+            differing = "" if way == WITHOUT else str(len(result["differences"]))
+            told = f"{result['versions']}, {result['date']}"
+            rows.append(f"| {suite.name} | {way} | {counts} | {differing} | {told} |")
+            for test, (before, after) in result["differences"].items():
+                why = explained.get(test, "not explained yet")
+                notes[test] = f"- `{test}`: {before} without us, {after} with us ({way}): {why}"
+    told = "\n".join(notes.values()) or "None."
+    return _PAGE.format(table="\n".join(rows), differences=told)
+
+
+_PAGE = """# The suites of our peers, with us and without us
+
+`make peers` runs Celery's own tests and those of OpenTelemetry's Celery instrumentation, from the
+source distributions of these versions, once without us and then with us: instrumented *before* or
+*after* the tests are imported. *Extreme* is an export every 0.5 s, sites every second, half of the
+tasks' time as the budget and ten frames; *always* traces all with ten frames. *In process*
+measures the tasks that the tests run in their own process; elsewhere only a worker is measured. Of
+the integration suite, what needs more than a Redis fails in all columns alike. This page is written
+by `make peers`, before a release.
+
+{table}
+
+## Differences
+
+{differences}
+"""
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
