@@ -15,16 +15,16 @@ export PYTHONDONTWRITEBYTECODE :=
 SPREAD = --numprocesses=$(PROCESSES) --dist=load --maxschedchunk=1 --durations=10
 
 .PHONY: demo test test-long unit stack tools pictures bench instructions soak truth lint types check-docs docs dashboards semconv \
-  lowest matrix peers clean
+  lowest matrix hostile peers clean
 
 demo: $(STAMP)  ## The main job on embedded defaults, about 30 seconds
 	@$(BIN)/python -m demo $(ARGS)
 
 test: $(STAMP)  ## Unit, telemetry, dashboard and worker tests
-	$(BIN)/python -m pytest tests/hostile tests/worker $(FAST) -m "not long" $(SPREAD) $(REQUIRE_BROKERS) $(ARGS)
+	$(BIN)/python -m pytest tests/worker $(FAST) -m "not long" $(SPREAD) $(REQUIRE_BROKERS) $(ARGS)
 
 test-long: $(STAMP)  ## The tests that take minutes each: a soak, Collectors in trouble, many runs
-	$(BIN)/python -m pytest tests/hostile tests/worker $(FAST) -m long $(SPREAD) $(REQUIRE_BROKERS) $(ARGS)
+	$(BIN)/python -m pytest tests/worker $(FAST) -m long $(SPREAD) $(REQUIRE_BROKERS) $(ARGS)
 
 unit: $(STAMP)  ## The fast tests alone
 	$(BIN)/python -m pytest $(FAST) -m "not long" --numprocesses=logical --durations=10 $(ARGS)
@@ -81,6 +81,9 @@ lowest: .venv-lowest/installed  ## The tests against the lowest dependencies tha
 
 matrix: $(STAMP)  ## The fast tests on every CPython here with each Celery and OpenTelemetry (long)
 	$(BIN)/python -m matrix $(ARGS)
+
+hostile: $(STAMP)  ## Tasks that no one should write, in workers with us and without us, compared
+	$(BIN)/python -m pytest tests/hostile $(SPREAD) $(REQUIRE_BROKERS) $(ARGS)
 
 peers: .venv-peers/installed  ## Before a release: the suites of Celery and of its instrumentation, with and without us (long)
 	.venv-peers/bin/python -m peers $(ARGS)

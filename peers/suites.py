@@ -14,6 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 WITHOUT = "without"
+ENDED_BADLY = "failed at its end"
 _EXTREME = {
     "OTEL_CELERY_MEMORY_EXPORT_INTERVAL": "0.5",
     "OTEL_CELERY_MEMORY_SITES_INTERVAL": "1",
@@ -133,12 +134,16 @@ def run(suite: Suite, way: str, source: Path, output: Path, redis_url: str) -> d
 def of_phases(phases: Iterable[Sequence[str]]) -> dict[str, str]:
     """The outcome of each test: failed if a phase of it did, skipped if one was, else passed.
 
-    A test that is run again has the outcome of its last run.
+    One that passed, and after which something was wrong, has `ENDED_BADLY`. A test that is run
+    again has the outcome of its last run.
     """
-    told = {
-        test: outcome for test, when, outcome in phases if when == "setup" or outcome != "passed"
-    }
-    return {test: "passed" if outcome == "rerun" else outcome for test, outcome in told.items()}
+    found: dict[str, str] = {}
+    for test, when, outcome in phases:
+        if when == "teardown" and outcome == "failed" and found.get(test) == "passed":
+            found[test] = ENDED_BADLY
+        elif when == "setup" or outcome != "passed":
+            found[test] = "passed" if outcome == "rerun" else outcome
+    return found
 
 
 def compared(without: Mapping[str, str], with_us: Mapping[str, str]) -> dict[str, tuple[str, str]]:

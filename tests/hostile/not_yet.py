@@ -8,4 +8,13 @@ NOT_YET = {
     "opens_all_that_a_low_limit_allows",
     "asks_whether_it_is_traced",
     "has_its_traceback_dumped_later",
+    "enters_a_user_namespace",
+    "meets_its_limit_among_others",
+    "counts_its_threads",
+    "dumps_tracebacks_of_all_threads",
+    "starts_tracing_if_it_is_off",
+    "leaves_its_tracing_on",
+    "asks_where_an_object_was_made",
+    "starts_by_a_name_of_its_own",
+    "compares_functions",
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from peers.__main__ import page
-from peers.suites import SUITES, WAYS, WITHOUT, compared, of_phases
+from peers.suites import ENDED_BADLY, SUITES, WAYS, WITHOUT, compared, of_phases
 
 
 def phases(test: str, setup: str, call: str | None, teardown: str) -> list[list[str]]:
@@ -16,13 +16,17 @@ def test_a_test_has_passed_if_all_its_phases_have() -> None:
     assert of_phases(phases("t", "passed", "passed", "passed")) == {"t": "passed"}
 
 
-def test_a_test_has_failed_if_any_phase_of_it_has() -> None:
+def test_a_test_has_failed_if_it_or_what_comes_before_has() -> None:
     for told in (
         phases("t", "failed", None, "passed"),
         phases("t", "passed", "failed", "passed"),
-        phases("t", "passed", "passed", "failed"),
+        phases("t", "passed", "failed", "failed"),
     ):
         assert of_phases(told) == {"t": "failed"}
+
+
+def test_a_test_after_which_something_is_wrong_has_an_outcome_of_its_own() -> None:
+    assert of_phases(phases("t", "passed", "passed", "failed")) == {"t": ENDED_BADLY}
 
 
 def test_a_test_that_is_skipped_has_not_passed() -> None:
@@ -56,11 +60,13 @@ def test_the_page_has_a_row_of_each_run_and_says_what_was_not_run() -> None:
             "date": "2026-11-28",
         }
     }
-    text = page(results, {"t::x": "for this reason"})
+    assert "not explained yet" in page(results, {"t::* skipped": "for this reason"})
+    text = page(results, {"t::* failed": "for this reason"})
+    assert "not explained yet" not in text
     assert f"| {suite.name} | {way} | 7 | 1 | 0 | 1 | celery 5.7.0, 2026-11-28 |" in text
     assert f"| {suite.name} | {WITHOUT} | not run |" in text
-    assert "- `t::x`: passed without us, failed with us" in text
-    assert "for this reason" in text
+    why = f"passed without us, failed with us ({way}): for this reason"
+    assert f"- 1 of `t::*`: {why}" in text
     assert text.count("| not run |") == sum(len(each.ways()) for each in SUITES) - 1
 
 
