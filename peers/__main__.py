@@ -80,7 +80,7 @@ def page(results: Results, explained: Mapping[str, str]) -> str:
             if result is None:
                 rows.append(f"| {suite.name} | {way} | not run | | | | |")
                 continue
-            of = Counter(result["counts"])
+            of: Counter[str] = Counter(result["counts"])
             of["failed"] += of[ENDED_BADLY]
             counts = " | ".join(str(of[each]) for each in ("passed", "failed", "skipped"))
             differing = "" if way == WITHOUT else str(len(result["differences"]))
