@@ -57,7 +57,7 @@ def test_inspect_memory_shows_processes_tasks_and_sites_in_every_pool(
             return list(view.get("sites") or []) if view.get("tasks") else []
 
         # A new interval begins each minute; the command line may take longer than is left of one.
-        found = wait_until("a view with tasks and sites", sites, 60)
+        found = wait_until("a view with tasks and sites", sites, 300)
         text, answer = worker.remote("inspect", "memory", broker=broker)
         view = answer["memory"]
         slots = {process["slot"] for process in view["processes"]}
