@@ -79,21 +79,21 @@ def _run(case: str, runs: int) -> None:
 
 
 def _receivers(case: str) -> tuple[Callable[..., None], Callable[..., None]]:
-    """Those of a process whose frames the kernel takes and forgets."""
+    """Those of a process whose frames fit into its ring."""
     from otel_celery_memory.ipc.records import MAIN_SLOT
     from otel_celery_memory.settings import Settings
     from otel_celery_memory.worker.measuring.spans import TaskSpans
     from otel_celery_memory.worker.measuring.task_recorder import TaskRecorder
-    from otel_celery_memory.worker.pipe import PipeWriter
+    from otel_celery_memory.worker.record_writer import RecordWriter
 
-    pipe = PipeWriter(ends=(-1, os.open(os.devnull, os.O_WRONLY)))
+    writer = RecordWriter(slot=MAIN_SLOT if case == "general" else 0)
     settings: dict[str, Any] = {
         # No sample of the heap but the first.
         "export_interval": 3_600.0,
         "tracing": "budget" if case.endswith("budget") else "off",
         "overhead_budget": 0.0001,
     }
-    recorder = TaskRecorder(pipe, Settings(**settings), TaskSpans(), pipe.page)
+    recorder = TaskRecorder(writer, Settings(**settings), TaskSpans(), writer.page)
     recorder.begin(MAIN_SLOT if case == "general" else 0)
     return recorder.prerun, recorder.postrun
 

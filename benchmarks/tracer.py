@@ -89,26 +89,26 @@ def _instrument(variant: str) -> Callable[[], None]:
 
 
 def _ours() -> Callable[[], None]:
-    """The worker's side as in a child of the pool, with a real reporter on the pipe."""
+    """The worker's side as in a child of the pool, with a real reporter on the rings."""
     from otel_celery_memory.settings import Settings
     from otel_celery_memory.worker.lifecycle.supervisor import Supervisor
     from otel_celery_memory.worker.measuring.signals import TaskSignals
     from otel_celery_memory.worker.measuring.spans import TaskSpans
     from otel_celery_memory.worker.measuring.task_recorder import TaskRecorder
-    from otel_celery_memory.worker.pipe import PipeWriter
+    from otel_celery_memory.worker.record_writer import RecordWriter
 
     os.environ.update(OTEL_METRICS_EXPORTER="none", OTEL_LOGS_EXPORTER="none")
     settings = Settings()
-    pipe = PipeWriter()
-    supervisor = Supervisor(pipe, settings, "bench@h", 0)
+    writer = RecordWriter()
+    supervisor = Supervisor(writer, settings, "bench@h", 0)
     supervisor.start()
-    recorder = TaskRecorder(pipe, settings, TaskSpans(), pipe.page)
+    recorder = TaskRecorder(writer, settings, TaskSpans(), writer.page)
     recorder.begin(0)
     TaskSignals(recorder).connect()
 
     def stop() -> None:
-        dropped = pipe.page.drop_counters.counts().total
-        pipe.close()
+        dropped = writer.page.drop_counters.counts().total
+        writer.close()
         supervisor.stop()
         if dropped:
             print(f"{dropped} frames dropped", file=sys.stderr)

@@ -405,7 +405,7 @@ FRAMES_DROPPED = Metric(
     "Counter",
     "{frame}",
     (FRAME_KIND,),
-    "Frames that did not reach the reporter because the pipe was full: ends of tasks (task_end), "
+    "Frames that did not reach the reporter because a ring was full: ends of tasks (task_end), "
     "which are missing in the measurements, and others (other); and frames that arrived damaged",
 )
 REPORTER_RESTARTS = Metric(

@@ -12,7 +12,7 @@ from soak.load import LOST, Sent
 from soak.marks import END, START, Mark, Marks
 
 _READ_LATE_NS = 300_000_000
-"""Frames stay in the pipe for a moment: an export contains the frames read before that."""
+"""Frames stay in the ring for a moment: an export contains the frames read before that."""
 _IN_FLIGHT_NS = 500_000_000
 """A request may be received after its sender was killed; the successor's first comes later."""
 _ANSWERED_NS = 2_000_000_000
@@ -113,7 +113,7 @@ class Balance:
     measured: int
     lost: int
     dropped_ends: int
-    """Ends of tasks that a full pipe dropped."""
+    """Ends of tasks that a full ring dropped."""
     dropped_others: int
     twice_max: int
     """Ends in a successful export whose reporter was killed before the response: the next repeats

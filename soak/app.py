@@ -9,6 +9,7 @@ from typing import Any
 from celery import Celery, Task
 
 from otel_celery_memory import CeleryMemoryInstrumentor
+from otel_celery_memory.ipc import ring
 from soak.marks import END, START, write_mark
 
 app = Celery("soak", broker=os.environ["SOAK_BROKER"], backend=os.environ["SOAK_BACKEND"])
@@ -48,4 +49,5 @@ def fail(self: Task, number: int) -> None:
     raise ValueError(f"number {number}")
 
 
+ring.RINGS_BYTES = ring.RING_BYTES_MIN  # rings of the least size, so that they fill
 CeleryMemoryInstrumentor().instrument()

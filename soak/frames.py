@@ -1,17 +1,14 @@
 """Whether the reporter's memory stays bounded with endless frames and endless task names.
 
-`python -m soak.frames` feeds a real reporter through a real pipe, as children would, and reads its
+`python -m soak.frames` feeds a real reporter through a real ring, as children would, and reads its
 RSS from the kernel: after a first part of the frames, with all the names in it, and at the end.
 """
 
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
-import struct
 import sys
-import termios
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,11 +19,12 @@ from demo.receiver import Receiver
 from otel_celery_memory.ipc.records import NO_SPAN, ProcessUp, TaskFinished, TaskStarted
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.lifecycle.supervisor import Supervisor
-from otel_celery_memory.worker.pipe import PipeWriter
+from otel_celery_memory.worker.record_writer import RecordWriter
 
 CHILDREN = 4
 _BATCH_TASKS = 1_000
-_FULL_PAUSE_S = 0.01
+_BATCH_PAUSE_S = 0.15
+"""More than between two reads of the reporter."""
 _SETTLE_S = 3.0
 _FIRST_PART = 10
 """The first of so many parts fills caches and names: after it, nothing may grow."""
@@ -54,18 +52,18 @@ def feed(frames: int, names: int) -> Growth:
     tasks = frames // 2
     with Receiver() as receiver:
         os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = receiver.endpoint
-        pipe = PipeWriter()
-        supervisor = Supervisor(pipe, Settings(export_interval=1.0), "frames@h", 0)
+        writer = RecordWriter()
+        supervisor = Supervisor(writer, Settings(export_interval=1.0), "frames@h", 0)
         supervisor.start()
         assert supervisor.pid is not None
         reporter = psutil.Process(supervisor.pid)
         first = max(tasks // _FIRST_PART, names)
-        _send(pipe, range(first), names)
+        _send(writer, range(first), names)
         early_bytes = _settled_rss(reporter)
-        _send(pipe, range(first, tasks), names)
+        _send(writer, range(first, tasks), names)
         end_bytes = _settled_rss(reporter)
-        dropped = pipe.page.drop_counters.counts().total
-        pipe.close()
+        dropped = writer.page.drop_counters.counts().total
+        writer.close()
         supervisor.stop()
     measured = receiver.received.latest("celery.task.memory.measured")
     total = sum(int(point.value) for point in measured)
@@ -77,33 +75,24 @@ def _settled_rss(reporter: psutil.Process) -> int:
     return int(reporter.memory_info().rss)
 
 
-def _send(pipe: PipeWriter, numbers: range, names: int) -> None:
+def _send(writer: RecordWriter, numbers: range, names: int) -> None:
     """Send no faster than the reporter reads: dropped frames would not load it."""
     for number in numbers:
         if number % _BATCH_TASKS == 0:
-            _wait_for_room(pipe)
+            time.sleep(_BATCH_PAUSE_S)
         slot = number % CHILDREN
         pid, name = os.getpid(), f"shop.tasks.number_{number % names}"
         now_ns = time.time_ns()
         task_id = f"{number:036}"
         if number < CHILDREN:
-            pipe.send(ProcessUp(pid, now_ns, slot, 50 << 20))
-        pipe.send(TaskStarted(pid, now_ns, 50 << 20, 4096, 0, task_id, name, name))
-        pipe.send(
+            writer.send(ProcessUp(pid, now_ns, slot, 50 << 20))
+        writer.send(TaskStarted(pid, now_ns, 50 << 20, 4096, 0, task_id, name, name))
+        writer.send(
             TaskFinished(
                 *(pid, now_ns, now_ns, 50 << 20, number % 999, 1 << 20, None, None, None, 1, 0),
                 *(NO_SPAN, task_id, name, "SUCCESS", ""),
             )
         )
-
-
-def _wait_for_room(pipe: PipeWriter) -> None:
-    waiting = bytearray(4)
-    while True:
-        fcntl.ioctl(pipe.read_fd, termios.FIONREAD, waiting)
-        if struct.unpack("i", waiting)[0] < 1 << 18:
-            return
-        time.sleep(_FULL_PAUSE_S)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -17,7 +17,6 @@ from soak.collector import Trouble, TroubledReceiver
 from soak.plan import Fault, Injection
 from soak.worker import SoakWorker, age_s
 
-_SMALL_PIPE_BYTES, _PIPE_BYTES = 4096, 1 << 20
 _REPORTER_AGE_S = 10.5
 """A reporter that lived for less is started again only after a pause."""
 
@@ -56,7 +55,7 @@ class Injector:
             if injection.trouble is not Trouble.NONE:
                 self.done.counts[f"Collector {injection.trouble.value}"] += 1
             return True
-        return self._fill_pipe() if injection.fault is Fault.PIPE_FULL else self._free_pipe()
+        return self._fill_rings() if injection.fault is Fault.RING_FULL else self._free_rings()
 
     def _kill_child(self) -> bool:
         children = [pid for pid in self._worker.children() if pid not in self.done.killed]
@@ -85,25 +84,18 @@ class Injector:
         self.done.counts[Fault.KILL_REPORTER.value] += 1
         return True
 
-    def _fill_pipe(self) -> bool:
-        """Makes the pipe small, and stops its reader."""
+    def _fill_rings(self) -> bool:
+        """Stops the reader."""
         reporter = self._worker.reporter()
         if reporter is None:
             return False
         reporter.suspend()
-        try:
-            self._worker.resize_pipe(_SMALL_PIPE_BYTES)
-        except OSError:
-            # It contains more than that: let the reporter read first.
-            reporter.resume()
-            return False
         self._stopped = reporter
-        self.done.counts[Fault.PIPE_FULL.value] += 1
+        self.done.counts[Fault.RING_FULL.value] += 1
         return True
 
-    def _free_pipe(self) -> bool:
+    def _free_rings(self) -> bool:
         if self._stopped is not None:
-            self._worker.resize_pipe(_PIPE_BYTES)
             self._stopped.resume()
             self._stopped = None
         return True
@@ -112,4 +104,4 @@ class Injector:
         """Leaves no process stopped, whatever happened."""
         self._receiver.turn(Trouble.NONE)
         with suppress(psutil.Error, OSError):
-            self._free_pipe()
+            self._free_rings()

@@ -9,7 +9,7 @@ from enum import Enum
 from soak.collector import Trouble
 
 _STOPPED_TASKS_MAX = 2_000
-"""In a window with a full pipe: a reporter that hangs for half a minute is replaced."""
+"""In a window with full rings: a reporter that hangs for half a minute is replaced."""
 
 
 class Fault(Enum):
@@ -18,8 +18,8 @@ class Fault(Enum):
     KILL_CHILD = "SIGKILL to a child"
     KILL_REPORTER = "SIGKILL to the reporter"
     COLLECTOR = "Collector in trouble"
-    PIPE_FULL = "full pipe"
-    PIPE_FREE = "pipe free again"
+    RING_FULL = "full rings"
+    RING_FREE = "rings free again"
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Scale:
     """Windows of trouble in the first phase: two thirds of its tasks, a third of all."""
 
     def phases(self, seed: int = 1) -> list[Phase]:
-        """Children killed, and: the Collector in trouble; a full pipe; the reporter killed."""
+        """Children killed, and: the Collector in trouble; full rings; the reporter killed."""
         chance = random.Random(seed)
         part = self.tasks // 10
         kills = self._child_kills(chance, 5 * part)
@@ -62,10 +62,10 @@ class Scale:
         stopped = min(part // 2, _STOPPED_TASKS_MAX)
         kills = self._child_kills(chance, part)
         full = [
-            Injection(part // 4, Fault.PIPE_FULL),
-            Injection(part // 4 + stopped, Fault.PIPE_FREE),
+            Injection(part // 4, Fault.RING_FULL),
+            Injection(part // 4 + stopped, Fault.RING_FREE),
         ]
-        second = Phase("children killed, full pipe", part, _ordered(kills + full))
+        second = Phase("children killed, full rings", part, _ordered(kills + full))
         rest = self.tasks - 6 * part
         step = rest // (self.reporter_kills + 1) if self.reporter_kills else rest
         reporter = [

@@ -28,7 +28,7 @@ def lines(result: Result) -> Iterator[str]:
         row = f"{each.name:38}{each.started:9}{each.measured:9}{each.lost:6}{each.dropped_ends:9}"
         bound = f"  (or {each.twice_max} twice)" if each.twice_max else ""
         yield f"{row}{each.unaccounted:9}{bound}{'' if each.holds else '  WRONG'}"
-    yield "  lost: in flight in a killed child. dropped: the pipe was full at its end. missing:"
+    yield "  lost: in flight in a killed child. dropped: the ring was full at its end. missing:"
     yield "  started, but none of these or, below zero, exported twice: by an export whose reporter"
     yield "  was killed before the response."
     yield ""

@@ -18,11 +18,6 @@ from otel_celery_memory.probes.procfs import read_start_ticks
 from tests.processes import Server, running
 from tests.worker.harness import ROOT, reporters_of
 
-try:
-    import fcntl
-except ImportError:
-    fcntl = None  # type: ignore[assignment]
-
 CHILDREN = 2
 EXPORT_INTERVAL_S = 1.0
 _BEGINS_S = 0.2
@@ -62,16 +57,6 @@ class SoakWorker:
             return page.drop_counters.counts()
         finally:
             page.close()
-
-    def resize_pipe(self, size_bytes: int) -> None:
-        """Make the pipe to the reporter smaller or larger; at least a page."""
-        reporter = self.reporter()
-        assert reporter is not None
-        fd = os.open(_descriptor(reporter, "--pipe"), os.O_RDONLY | os.O_NONBLOCK)
-        try:
-            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, size_bytes)
-        finally:
-            os.close(fd)
 
     def stop(self, timeout_s: float = 60) -> None:
         """Warm shutdown."""

@@ -1,12 +1,12 @@
-"""Encodes records as frames of the pipe, and decodes frames to records.
+"""Encodes records as frames, and decodes frames to records.
 
-A frame is at most ``PIPE_BUF`` bytes, so the kernel never interleaves two writers (pipe(7)). Its
-header is magic, version, kind, length of the payload, and CRC-32 of version, kind and payload. The
-payload is the record's numbers, packed little-endian, then its strings in UTF-8, separated by NUL.
-The codec uses ``struct`` and not ``marshal``: ``marshal`` is as fast, but bytes that it did not
-write may crash the reader ("never unmarshal data received from an untrusted source").
+A frame is at most 4 KiB. Its header is magic, version, kind, length of the payload, and CRC-32 of
+version, kind and payload. The payload is the record's numbers, packed little-endian, then its
+strings in UTF-8, separated by NUL. The codec uses ``struct`` and not ``marshal``: ``marshal`` is as
+fast, but bytes that it did not write may crash the reader ("never unmarshal data received from an
+untrusted source").
 
-The decoder finds complete frames among the bytes of the pipe. It skips and counts other bytes.
+The decoder finds complete frames among the bytes of a ring (`ring.py`), and skips other bytes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import struct
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 from zlib import crc32
 
@@ -24,8 +24,6 @@ from otel_celery_memory.ipc.records import Record, TaskStarted
 MAGIC = b"\xce\x4d"
 VERSION = 2
 MAX_FRAME_BYTES = 4096
-"""Linux's ``PIPE_BUF``. POSIX asks for 512 only; macOS has 512 and may tear larger frames,
-which the decoder skips and counts."""
 
 HEADER = struct.Struct("<2sBBHI")
 KIND_AT = 3
@@ -166,71 +164,35 @@ def decode(kind: int, payload: bytes) -> Record | None:
     return _new(layout.type, (*numbers, *strings))
 
 
-class FrameDecoder:
-    """Decodes the bytes of a pipe; skips and counts bytes that are not a frame.
+def read_frames(data: bytes, at: int = 0) -> Iterator[tuple[int, int, Record]]:
+    """Where each complete frame begins and ends, and its record; skips all other bytes."""
+    end = len(data)
+    while end - at >= HEADER.size:
+        magic, version, kind, length, checksum = HEADER.unpack_from(data, at)
+        stop = at + HEADER.size + length
+        layout = LAYOUTS.get(kind)
+        if (
+            magic == MAGIC
+            and version == VERSION
+            and layout is not None
+            and stop <= end
+            and stop - at <= MAX_FRAME_BYTES
+        ):
+            payload = data[at + HEADER.size : stop]
+            if crc32(payload, layout.seed) == checksum:
+                record = decode(kind, payload)
+                if record is not None:
+                    yield at, stop, record
+                    at = stop
+                    continue
+        at = data.find(MAGIC, at + 1)
+        if at < 0:
+            return
 
-    ``bad_frames`` counts runs of skipped bytes, not bytes. Never raises, and keeps less than one
-    frame between calls.
-    """
 
-    def __init__(self) -> None:
-        self.bad_frames = 0
-        self._rest = b""
-        self._in_garbage = False
-
-    def feed(self, data: bytes) -> list[Record]:
-        """The records that `data` completes, after the bytes of the calls before."""
-        buffer = self._rest + data if self._rest else data
-        found: list[Record] = []
-        at, end = 0, len(buffer)
-        while end - at >= HEADER.size:
-            magic, version, kind, length, checksum = HEADER.unpack_from(buffer, at)
-            stop = at + HEADER.size + length
-            if magic != MAGIC or version != VERSION or stop - at > MAX_FRAME_BYTES:
-                at = self._skip(buffer, at)
-                continue
-            if stop > end:
-                break
-            payload = buffer[at + HEADER.size : stop]
-            layout = LAYOUTS.get(kind)
-            intact = layout is not None and crc32(payload, layout.seed) == checksum
-            record = decode(kind, payload) if intact else None
-            if record is None:
-                at = self._skip(buffer, at)
-                continue
-            self._in_garbage = False
-            found.append(record)
-            at = stop
-        self._rest = buffer[at:]
-        return found
-
-    @property
-    def incomplete_bytes(self) -> int:
-        """How many of the bytes fed so far are not a complete frame yet."""
-        return len(self._rest)
-
-    def finish(self) -> list[Record]:
-        """The last records of a stream: an incomplete frame may contain complete ones."""
-        found: list[Record] = []
-        while len(self._rest) >= HEADER.size:
-            at = self._skip(self._rest, 0)
-            rest, self._rest = self._rest[at:], b""
-            found += self.feed(rest)
-        if self._rest and not self._in_garbage:
-            self.bad_frames += 1
-        self._rest = b""
-        return found
-
-    def _skip(self, buffer: bytes, at: int) -> int:
-        """The next offset at which a frame may begin; counts a run of skipped bytes once."""
-        if not self._in_garbage:
-            self._in_garbage = True
-            self.bad_frames += 1
-        following = buffer.find(MAGIC, at + 1)
-        if following >= 0:
-            return following
-        # The last byte may be the first half of the magic number.
-        return max(at + 1, len(buffer) - len(MAGIC) + 1)
+def records_in(data: bytes) -> list[Record]:
+    """The records of all complete frames."""
+    return [record for _, _, record in read_frames(data)]
 
 
 class InFlightTable(Protocol):
@@ -251,5 +213,4 @@ def task_in_flight(table: InFlightTable, slot: int, pid: int) -> TaskStarted | N
 
 def decode_in_flight(frame: bytes) -> TaskStarted | None:
     """The start in a slot's area of the control page; ``None`` if it has no complete frame."""
-    found = FrameDecoder().feed(frame)
-    return next((record for record in found if isinstance(record, TaskStarted)), None)
+    return next((found for found in records_in(frame) if isinstance(found, TaskStarted)), None)

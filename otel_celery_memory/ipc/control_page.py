@@ -5,8 +5,8 @@ From its beginning the page has:
 1. the commands of the main process (`commands.py`);
 2. a cell for each slot: the balance of allocation tracing and the windows sent of a capture. A slot
    outlives its processes, and a child may live for one run, so its successor continues from there;
-3. the counters of dropped frames, the reporter's heartbeat, and which tasks use ``tracemalloc``
-   themselves;
+3. the counters of dropped frames, the reporter's heartbeat, which tasks use ``tracemalloc``
+   themselves, and which rings are in use, by whom;
 4. an area for each slot with the frame of the task in flight. It stays for as long as the task runs
    and, if the process dies in the task, until that has been reported. Its first byte says whether
    a task runs at all;
@@ -46,6 +46,7 @@ from otel_celery_memory.ipc.commands import (
     CommandArea,
     Commands,
 )
+from otel_celery_memory.ipc.ring import GUEST_RINGS, RINGS, SLOT_RINGS
 from otel_celery_memory.ipc.shared_memory import SharedFile, new_memory, page_in
 from otel_celery_memory.probes.descriptors import CONTROL_PAGE
 
@@ -138,7 +139,7 @@ class AcknowledgedExits:
         return frozenset(pid for pid in found if pid > 0)
 
 
-SLOTS = 512
+SLOTS = SLOT_RINGS + 1
 _BALANCE = struct.Struct("<7d")
 _CAPTURED = struct.Struct("<QQ")
 _CELL_BYTES = _BALANCE.size + _CAPTURED.size
@@ -148,8 +149,11 @@ _BEAT = struct.Struct("<d")
 _BEAT_AT = _DROPPED_AT + DropCounters.size_bytes(SLOTS)
 _STEPPED_BACK_AT = _BEAT_AT + _BEAT.size
 _STEPPED_BACK_BYTES = 2_048
+_RINGS_AT = _STEPPED_BACK_AT + _STEPPED_BACK_BYTES
+_GUESTS = struct.Struct(f"<{GUEST_RINGS}q")
+_GUESTS_AT = _RINGS_AT + RINGS
 _IN_FLIGHT_AT = 64 * 1024
-assert _STEPPED_BACK_AT + _STEPPED_BACK_BYTES <= _IN_FLIGHT_AT
+assert _GUESTS_AT + _GUESTS.size <= _IN_FLIGHT_AT
 _AREA_BYTES = 512
 _OWNER = struct.Struct("<q")
 IN_FLIGHT_BYTES = _AREA_BYTES - _OWNER.size
@@ -296,6 +300,23 @@ class ControlPage:
     def last_beat(self) -> bytes:
         """Changes with each heartbeat. It is compared only, so no written value can mislead."""
         return self._map[_BEAT_AT : _BEAT_AT + _BEAT.size]
+
+    def use_ring(self, index: int) -> None:
+        """Has the reporter read this ring from now on."""
+        self._map[_RINGS_AT + index] = 1
+
+    def rings_used(self) -> list[int]:
+        """The rings that a process has ever used."""
+        used = self._map[_RINGS_AT : _RINGS_AT + RINGS]
+        return [index for index, flag in enumerate(used) if flag]
+
+    def guests(self) -> tuple[int, ...]:
+        """The pid of the process that has each ring for guests; others may be written there too."""
+        return _GUESTS.unpack_from(self._map, _GUESTS_AT)
+
+    def set_guest(self, number: int, pid: int) -> None:
+        """Gives a ring for guests to this process; one process at a time may call this."""
+        struct.pack_into("<q", self._map, _GUESTS_AT + 8 * number, pid)
 
     def close(self) -> None:
         """Unmaps the memory and closes the descriptor."""

@@ -1,20 +1,19 @@
-"""The bytes that a reporter read from the pipe and no endpoint has acknowledged yet.
+"""The frames that a reporter took from the rings and no endpoint has acknowledged yet.
 
-The reporter reads the pipe directly into this memory, which the main process keeps open, so it
-outlives the reporter. If a reporter is killed, its successor applies once more the records that no
-acknowledged export contains. So a record must either be exported as metrics or be harmless when it
-is applied twice: parts of captures are left out, and exits that were acknowledged are not
-classified again.
+The journal is memory that the main process keeps open, so it outlives the reporter. If a reporter
+is killed, its successor applies once more the records that no acknowledged export contains. So a
+record must either be exported as metrics or be harmless when it is applied twice: parts of captures
+are left out, and exits that were acknowledged are not classified again.
+
+A frame stays in its ring until it is in the journal. The header, which takes frames in, says in the
+same step how far their ring was read, and a successor goes on there: none is lost, and none taken
+twice. The header has two copies, one of which is always complete. A table has the places of the
+other rings. Positions count all bytes ever taken.
 
 At most 4 MiB wait. After a longer outage a successor gets only the last 4 MiB. Telemetry is
 exported twice if the reporter is killed between an export's success and its acknowledgement here.
-No measurement is lost, because each read is announced before it happens. Exits that were classified
-since the last export may be missing in the counts: their frames were acknowledged before.
-
-A reporter may be killed inside the system call that reads, or before it has noted the result. So
-each read is announced with its length, and its destination is filled with bytes that begin no
-frame. If a successor finds them overwritten, the read has happened. Positions count all bytes ever
-read. The header has two copies, one of which is always complete.
+Exits that were classified since the last export may be missing in the counts: their frames were
+acknowledged before.
 """
 
 from __future__ import annotations
@@ -22,71 +21,92 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-import termios
 from collections.abc import Callable
-from fcntl import ioctl
 from threading import Lock
 from zlib import crc32
 
-from otel_celery_memory.ipc.shared_memory import new_memory
+from otel_celery_memory.ipc.ring import CHUNK_BYTES, RINGS, Place
+from otel_celery_memory.ipc.shared_memory import SharedFile, keep_size, new_memory
+from otel_celery_memory.probes.descriptors import JOURNAL
 
 JOURNAL_BYTES = 4 << 20
 """Enough for about 16,000 ends of tasks between two acknowledged exports. If more come, the oldest
 are dropped from the journal: they are lost if the reporter is killed before the next export."""
-_READ_BYTES = JOURNAL_BYTES // 4
-_HEADER = struct.Struct("<QQQQQ")
-_CHECKED = struct.Struct("<QQQQQI")
-_INT = struct.Struct("i")
-_NOT_READ = b"\xff" * 8
-_DATA_AT = 4096
+TAKEN_BYTES_MAX = CHUNK_BYTES
+_NUMBERS = 5 + len(Place._fields)
+_HEADER = struct.Struct(f"<{_NUMBERS}Q")
+_CHECKED = struct.Struct(f"<{_NUMBERS}QI")
+_PLACE = struct.Struct(f"<{len(Place._fields)}Q")
+_PLACES_AT = 2 * _CHECKED.size
+_DATA_AT = (_PLACES_AT + RINGS * _PLACE.size + 4095) // 4096 * 4096
+
+_BYTES = _DATA_AT + JOURNAL_BYTES
 
 
 def create_journal(place: Callable[[int], int] = int) -> int:
     """The descriptor of memory for a journal; raises `OSError` if there is not enough memory."""
     fd = place(new_memory("otel_celery_memory_journal"))
     try:
-        os.ftruncate(fd, _DATA_AT + JOURNAL_BYTES)
+        os.ftruncate(fd, _BYTES)
+        keep_size(fd)
     except OSError:
         os.close(fd)
         raise
     return fd
 
 
+class JournalMemory:
+    """A journal's memory, as the main process holds it for its reporters."""
+
+    def __init__(self, place: Callable[[int], int] = int) -> None:
+        """Raises `OSError` if there is not enough memory."""
+        fd = create_journal(place)
+        self._file = SharedFile(fd, JOURNAL)
+        # Never read: a second way to the memory, should a task close the descriptor.
+        self._map = mmap.mmap(fd, _BYTES)
+
+    @property
+    def fd(self) -> int:
+        """Its descriptor; raises `OSError` if tasks have taken it away."""
+        return self._file.fd
+
+    def close(self) -> None:
+        """Unmaps the memory and closes the descriptor."""
+        self._file.close(self._map)
+
+
 class Journal:
-    """The mapped memory. The reporter's loop reads into it; the exporting thread acknowledges."""
+    """The mapped memory. The reporter's loop adds frames; the exporting thread acknowledges."""
 
     def __init__(self, fd: int) -> None:
-        self._map = mmap.mmap(fd, _DATA_AT + JOURNAL_BYTES)
+        self._map = mmap.mmap(fd, _BYTES)
         self._lock = Lock()
-        self._number, self._base, self._acknowledged, self.read_to, announced = self._found()
-        if self._was_read(announced):
-            self.read_to += announced
-        self._announced = 0
+        (self._number, self._base, self._acknowledged, self.read_to, *last) = self._found()
+        self._ring, *place = last
+        self._place = Place(*place)
+        self._note_place()
+
+    def place(self, ring: int) -> Place:
+        """How far this reporter or its predecessor has read a ring."""
+        return Place(*_PLACE.unpack_from(self._map, _PLACES_AT + ring * _PLACE.size))
 
     def unacknowledged(self) -> bytes:
-        """The bytes that this reporter or its predecessor read and no endpoint acknowledged."""
-        return self._map[self._place(self._acknowledged) : self._place(self.read_to)]
+        """The frames that this reporter or its predecessor took and no endpoint acknowledged."""
+        return self._map[self._offset(self._acknowledged) : self._offset(self.read_to)]
 
-    def read(self, fd: int) -> bytes:
-        """Reads what the pipe has, empty at its end; raises `BlockingIOError` as `os.read` does."""
+    def take(self, frames: bytes, ring: int, place: Place) -> None:
+        """Adds frames, at most `TAKEN_BYTES_MAX`: their ring was read up to this place."""
         with self._lock:
             self._make_room()
-            at = self._place(self.read_to)
-            # Nothing else reads from the pipe, so the bytes that are there now are the bytes that
-            # will be read. At least one, to notice the end of the pipe.
-            self._announce(min(_bytes_in(fd), _READ_BYTES) or 1)
-            try:
-                with memoryview(self._map) as whole, whole[at : at + self._announced] as room:
-                    count = os.readv(fd, [room])
-            finally:
-                self._announced = 0
-            if count:
-                self.read_to += count
-                self._write()
-            return self._map[at : at + count]
+            at = self._offset(self.read_to)
+            self._map[at : at + len(frames)] = frames
+            self.read_to += len(frames)
+            self._ring, self._place = ring, place
+            self._write()
+            self._note_place()
 
     def acknowledge(self, position: int) -> None:
-        """An endpoint has acknowledged all telemetry of the bytes up to `position`."""
+        """An endpoint has acknowledged all telemetry of the frames up to `position`."""
         with self._lock:
             if self._acknowledged < position <= self.read_to:
                 self._acknowledged = position
@@ -101,47 +121,36 @@ class Journal:
         if left == 0 and self._base != self.read_to:
             self._base = self.read_to
             self._write()
-        if self._place(self.read_to) + _READ_BYTES <= len(self._map):
+        if self._offset(self.read_to) + TAKEN_BYTES_MAX <= len(self._map):
             return
         if left <= self._acknowledged - self._base:
             # Source and destination do not overlap: a reporter killed meanwhile leaves the source
             # complete.
-            self._map.move(_DATA_AT, self._place(self._acknowledged), left)
+            self._map.move(_DATA_AT, self._offset(self._acknowledged), left)
             self._base = self._acknowledged
         else:
             self._base = self._acknowledged = self.read_to
         self._write()
 
-    def _place(self, position: int) -> int:
+    def _offset(self, position: int) -> int:
         return _DATA_AT + position - self._base
 
-    def _announce(self, count: int) -> None:
-        at, filling = self._place(self.read_to), _NOT_READ[:count]
-        self._map[at : at + len(filling)] = filling
-        self._announced = count
-        self._write()
-
-    def _was_read(self, announced: int) -> bool:
-        at, filling = self._place(self.read_to), _NOT_READ[:announced]
-        return self._map[at : at + len(filling)] != filling
+    def _note_place(self) -> None:
+        _PLACE.pack_into(self._map, _PLACES_AT + self._ring * _PLACE.size, *self._place)
 
     def _write(self) -> None:
         self._number += 1
-        header = (self._number, self._base, self._acknowledged, self.read_to, self._announced)
+        positions = (self._base, self._acknowledged, self.read_to)
+        header = (self._number, *positions, self._ring, *self._place)
         checksum = crc32(_HEADER.pack(*header))
         _CHECKED.pack_into(self._map, self._number % 2 * _CHECKED.size, *header, checksum)
 
-    def _found(self) -> tuple[int, int, int, int, int]:
-        found = [(0, 0, 0, 0, 0)]
+    def _found(self) -> tuple[int, ...]:
+        found: list[tuple[int, ...]] = [(0,) * _NUMBERS]
         for at in (0, _CHECKED.size):
             *header, checksum = _CHECKED.unpack_from(self._map, at)
-            number, base, acknowledged, read_to, announced = header
-            whole = crc32(_HEADER.pack(*header)) == checksum
-            if whole and base <= acknowledged <= read_to <= base + JOURNAL_BYTES - announced:
-                found.append((number, base, acknowledged, read_to, announced))
+            _, base, acknowledged, read_to, ring, *_ = header
+            whole = crc32(_HEADER.pack(*header)) == checksum and ring < RINGS
+            if whole and base <= acknowledged <= read_to <= base + JOURNAL_BYTES:
+                found.append(tuple(header))
         return max(found)
-
-
-def _bytes_in(pipe_fd: int) -> int:
-    (count,) = _INT.unpack(ioctl(pipe_fd, termios.FIONREAD, bytes(_INT.size)))
-    return int(count)

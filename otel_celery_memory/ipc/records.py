@@ -7,11 +7,15 @@ and ``None`` means "could not be measured". :mod:`otel_celery_memory.ipc.codec` 
 
 from __future__ import annotations
 
+import signal
 from enum import Enum
 from typing import NamedTuple
 
 MAIN_SLOT = -1
 """The slot number of a worker's main process; children of the pool count from 0."""
+
+WAKE_SIGNAL = signal.SIGURG
+"""Has the reporter look at once. Ignored by default, so it may come before a handler is there."""
 
 SLOTS_MAX = 10_000
 """A slot number from here on comes from a damaged record."""

@@ -1,26 +1,57 @@
-"""Memory that processes share by its descriptor."""
+"""Memory that a worker's processes and its reporter share: by descriptor, or by name.
+
+Memory without a name is inherited by its descriptor. Spawned children inherit none: a private
+directory, named in the environment, contains the files that they map. A child uses the variable
+only if it names the child's parent process, and the directory only if it belongs to the child's
+user and nobody else can access it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
+import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from otel_celery_memory.probes.descriptors import OwnedFile, find_marked, moved_high
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 _Page = TypeVar("_Page")
 _never_closed: list[mmap.mmap] = []
 """Maps whose own descriptors tasks have taken: to close the map would close the task's file."""
+VARIABLE = "OTEL_CELERY_MEMORY_DIRECTORY"
 
 
 def new_memory(name: str) -> int:
     """The descriptor of new memory that has no name in a file system; raises `OSError`."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create(name, os.MFD_CLOEXEC)
+    with contextlib.suppress(OSError, AttributeError):  # refused (seccomp), or another system
+        return os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
+        return fcntl.fcntl(file.fileno(), fcntl.F_DUPFD_CLOEXEC, 0)
+
+
+def keep_size(fd: int) -> None:
+    """Forbids to change the size: a process dies where it touches what was cut off."""
+    with contextlib.suppress(OSError, AttributeError):  # files in a file system cannot be sealed
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+
+
+def is_file(fd: int) -> bool:
+    """Whether the memory is a file of a file system, which may be full."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+    except (OSError, AttributeError):
+        return True
+    return False
 
 
 def page_in(fd: int, size_bytes: int, make: Callable[[int], _Page], what: str) -> _Page:
@@ -30,6 +61,7 @@ def page_in(fd: int, size_bytes: int, make: Callable[[int], _Page], what: str) -
     """
     try:
         os.ftruncate(fd, size_bytes)
+        keep_size(fd)
         return make(fd)
     except (OSError, ValueError):
         os.close(fd)
@@ -70,3 +102,61 @@ class SharedFile:
                 _never_closed.append(mapped)
                 return
         mapped.close()
+
+
+@dataclass(frozen=True)
+class SpawnDirectory:
+    """The directory of one worker, its main process's pid, and ``worker_max_memory_per_child``."""
+
+    directory: Path
+    main_pid: int
+    max_memory_kib: int
+
+    @classmethod
+    def create(cls, max_memory_kib: int) -> SpawnDirectory:
+        """A new, empty directory; raises `OSError` if it cannot be created."""
+        directory = Path(tempfile.mkdtemp(prefix="otel-celery-memory-"))
+        return cls(directory, os.getpid(), max_memory_kib)
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> SpawnDirectory | None:
+        """The directory that `VARIABLE` names; ``None`` if it is missing or malformed."""
+        pid, _, rest = environ.get(VARIABLE, "").partition(":")
+        kib, _, directory = rest.partition(":")
+        digits = pid + kib
+        if not (pid and kib and digits.isascii() and digits.isdigit() and len(digits) < 40):
+            return None
+        found = cls(Path(directory), int(pid), int(kib))
+        return found if found.directory.is_absolute() else None
+
+    @property
+    def rings(self) -> Path:
+        """Path of the rings."""
+        return self.directory / "rings"
+
+    @property
+    def page(self) -> Path:
+        """Path of the control page."""
+        return self.directory / "page"
+
+    def environ_value(self) -> str:
+        """The value of `VARIABLE`."""
+        return f"{self.main_pid}:{self.max_memory_kib}:{self.directory}"
+
+    def is_private(self) -> bool:
+        """Whether it is a directory of this user that nobody else can access."""
+        try:
+            found = self.directory.lstat()
+        except OSError:
+            return False
+        own = found.st_uid == os.geteuid() and not found.st_mode & 0o077
+        return own and stat.S_ISDIR(found.st_mode)
+
+    def remove(self) -> None:
+        """Removes what `create` made; other files in the directory stay."""
+        if not self.is_private():
+            return
+        with contextlib.suppress(OSError):
+            for path in (self.rings, self.page):
+                path.unlink(missing_ok=True)
+            self.directory.rmdir()

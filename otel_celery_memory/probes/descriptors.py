@@ -32,7 +32,7 @@ except ImportError:  # Windows
 
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["OwnedFile", "find_marked", "moved_high", "write"]
+__all__ = ["OwnedFile", "all_marked", "find_marked", "moved_high", "write"]
 
 _LOWEST = 900
 _MARGIN = 100
@@ -44,12 +44,11 @@ _F_GETSIG = getattr(fcntl, "F_GETSIG", -1)
     STATM,
     CLEAR_REFS,
     STATUS,
-    PIPE_IN,
-    PIPE_OUT,
+    RINGS,
     CONTROL_PAGE,
     STATUS_PAGE,
     JOURNAL,
-) = range(63, 55, -1)
+) = range(63, 56, -1)
 """A mark for each of our files: one of ours must not be taken for another one either. Real-time
 signals from the upper end, which nobody uses by default."""
 
@@ -94,15 +93,21 @@ class OwnedFile:
 
 def find_marked(mark: int, directory: Path = Path("/proc/self/fd")) -> int | None:
     """Another descriptor of this process whose open file has this mark, if there is one."""
+    return next(iter(all_marked(mark, directory)), None)
+
+
+def all_marked(mark: int, directory: Path = Path("/proc/self/fd")) -> list[int]:
+    """All descriptors of this process whose open file has this mark."""
     try:
         numbers = [int(name) for name in os.listdir(directory)]  # noqa: PTH208
     except OSError:
-        return None
+        return []
+    found = []
     for fd in numbers:
         with contextlib.suppress(OSError, AttributeError):
             if fcntl.fcntl(fd, _F_GETSIG) == mark:
-                return fd
-    return None
+                found.append(fd)
+    return found
 
 
 def moved_high(fd: int) -> int:

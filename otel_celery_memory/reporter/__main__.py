@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import signal
 
-# A terminal or a service manager sends these to the whole group. The reporter ends when the pipe
-# does. Ignored before the imports, which take a good part of a second.
+# A terminal or a service manager sends these to the whole group. The reporter ends after the
+# worker. Ignored before the imports, which take a good part of a second.
 for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
     signal.signal(_number, signal.SIG_IGN)
 
@@ -22,11 +22,11 @@ from selectors import DefaultSelector
 from typing import Any
 
 from otel_celery_memory.circuit_breaker import CircuitBreaker
-from otel_celery_memory.ipc.codec import FrameDecoder
 from otel_celery_memory.ipc.control_page import NO_DROPS, ControlPage
-from otel_celery_memory.ipc.fifo import FifoDirectory
 from otel_celery_memory.ipc.journal import Journal
-from otel_celery_memory.ipc.records import slot_name
+from otel_celery_memory.ipc.records import WAKE_SIGNAL, slot_name
+from otel_celery_memory.ipc.ring import RingMemory
+from otel_celery_memory.ipc.shared_memory import SpawnDirectory
 from otel_celery_memory.ipc.status_page import StatusPage
 from otel_celery_memory.probes.limits import find_cgroup, identity, oom_kill_counter, read_limits
 from otel_celery_memory.probes.procfs import read_start_ticks
@@ -64,8 +64,10 @@ def main(argv: list[str]) -> None:
     set_up_logging(options.log_file)
     settings = Settings.load({}, os.environ, strict=False)
     state = WorkerState(OomKills(options.oom_kills))
-    record_reader = RecordReader(options.pipe, FrameDecoder(), Journal(options.journal))
     page = ControlPage(options.page)
+    record_reader = RecordReader(
+        page.rings_used, RingMemory(options.rings).map_ring, Journal(options.journal)
+    )
     # Drops that earlier reporters exported: a cumulative sum goes on where it was, so Prometheus
     # sees no gap; a delta is exported once.
     delta = wants_delta()
@@ -140,6 +142,7 @@ def main(argv: list[str]) -> None:
         pipeline.send_events,
         breaker,
         page.beat,
+        _wake_fd(),
     )
     try:
         # After a restart the file is of this same worker, written by the reporter before.
@@ -150,6 +153,16 @@ def main(argv: list[str]) -> None:
         service.run()
     finally:
         _flush(options, pipeline, last_state)
+
+
+def _wake_fd() -> int:
+    """What becomes readable where the main process sends `WAKE_SIGNAL`."""
+    read_fd, write_fd = os.pipe()
+    os.set_blocking(read_fd, False)
+    os.set_blocking(write_fd, False)
+    signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
+    signal.signal(WAKE_SIGNAL, lambda *_: None)
+    return read_fd
 
 
 def _last_state(options: argparse.Namespace, settings: Settings, state: WorkerState) -> NoLastState:
@@ -172,9 +185,9 @@ def _flush(options: argparse.Namespace, pipeline: Pipeline, last_state: NoLastSt
         last_state.discard()
     else:
         logger.warning("the last telemetry could not be sent within %.0f s", FLUSH_TIMEOUT_S)
-    fifo_directory = FifoDirectory.from_environ(os.environ)
-    if fifo_directory is not None and fifo_directory.main_pid == options.main_pid:
-        fifo_directory.remove()  # if the main process was killed, it could not
+    directory = SpawnDirectory.from_environ(os.environ)
+    if directory is not None and directory.main_pid == options.main_pid:
+        directory.remove()  # if the main process was killed, it could not
     sys.stdout.flush()
     # Threads of exporters that still retry would keep the interpreter alive.
     os._exit(0)
@@ -184,7 +197,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="otel_celery_memory.reporter", description=__doc__)
     parser.add_argument("--worker", required=True, help="the worker's node name")
     parser.add_argument("--main-pid", type=int, required=True)
-    parser.add_argument("--pipe", type=int, required=True, help="descriptor to read frames from")
+    parser.add_argument("--rings", type=int, required=True, help="descriptor of the rings")
     parser.add_argument("--page", type=int, required=True, help="descriptor of the control page")
     parser.add_argument("--status", type=int, required=True, help="descriptor of the status page")
     parser.add_argument("--journal", type=int, required=True, help="descriptor of the journal")

@@ -1,6 +1,6 @@
 """Delivery in process: the process that runs the tasks emits its own records.
 
-The same emitter applies the same records without a pipe. Used for providers that the caller passes,
+The same emitter applies the same records without rings. Used for providers that the caller passes,
 for calls inside ``worker_process_init``, and where no reporter can be started.
 """
 

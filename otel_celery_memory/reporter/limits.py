@@ -2,7 +2,7 @@
 
 A container that is killed as a whole exports nothing afterwards. So processes and their tasks are
 emitted when 90 % of the nearest limit is used, and exported at once by a thread: a flush may hang,
-and the loop that reads the pipe must not wait for it. The nearer the limit, the more often it is
+and the loop that reads the rings must not wait for it. The nearer the limit, the more often it is
 checked, at a cost of at most a fiftieth of one core.
 """
 

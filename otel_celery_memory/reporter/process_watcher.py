@@ -73,6 +73,10 @@ class ProcessWatcher:
         readings = {pid: read_size(pid, self._proc) for pid in self._pidfds}
         return {pid: size for pid, size in readings.items() if size is not None}
 
+    def runs_another(self, than: int) -> bool:
+        """Whether any watched process but this one has not ended yet."""
+        return any(pid != than and self._alive(pid) for pid in self._pidfds)
+
     def is_running(self, pid: int) -> bool:
         """Whether a watched process has not ended yet."""
         return pid in self._pidfds and self._alive(pid)

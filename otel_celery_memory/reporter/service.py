@@ -1,18 +1,23 @@
 """The reporter's loop: reads records, notices ended processes, ticks, ends with the worker.
 
-- **The journal outlives the reporter.** The pipe is read into memory that the main process holds
-  (`ipc/journal.py`). Records stay there until an endpoint acknowledges the metrics of them. A
+- **The rings are read by the clock**: every tenth of a second while records arrive, and at each
+  other wake-up. So a process that sends a record need not wake anybody, and an idle worker's
+  reporter wakes no more often than its checks do.
+- **The main process's records are applied after its children's.** It sends what it sees of a child
+  after what that child sent, and each ring keeps its own order only.
+- **The journal outlives the reporter.** Frames are taken into memory that the main process holds
+  (`ipc/journal.py`). They stay there until an endpoint acknowledges the metrics of them. A
   reporter that is started again applies the rest once more, so each kind of record must become
   metrics, or be harmless if it comes twice: parts of captures are left out, and ends that were
   acknowledged are not classified again. At most 4 MiB wait; of a longer outage only the last part
-  reaches a successor. Each read is announced before it happens, so no measurement is lost. Ends of
-  processes that were classified after the last acknowledged export may be missing from the counts:
-  their records were released before.
+  reaches a successor. Ends of processes that were classified after the last acknowledged export may
+  be missing from the counts: their records were released before.
 - **No collection while a record is applied** (`RecordReader.applying`), so that each collection
   lies between two records.
-- **The worker's end.** A process that a task forked may hold the pipe open for ever. So a goodbye,
-  or the end of the main process, leaves the reporter one more second. If the pipe ends without a
-  goodbye, the worker was killed, and the reporter emits its loss.
+- **The worker's end.** After a goodbye, or the end of the main process, the rings are read until no
+  other process of the worker runs, but no longer than a second: after ``uninstrument()`` in a
+  running worker its children go on. Without a goodbye, the worker was killed, and the reporter
+  emits its loss.
 
 **Its log.** A line of each kind once in ten minutes, repetitions counted: while a Collector is
 down, the SDK's exporters log every attempt. The reporter logs to the worker's log file, as its
@@ -24,16 +29,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import mmap
+import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from logging.handlers import WatchedFileHandler
 from selectors import EVENT_READ, BaseSelector
 from threading import Lock
 
 from otel_celery_memory.circuit_breaker import CircuitBreaker
-from otel_celery_memory.ipc.codec import FrameDecoder
+from otel_celery_memory.ipc.codec import records_in
 from otel_celery_memory.ipc.journal import Journal
 from otel_celery_memory.ipc.records import MAIN_SLOT, ProcessExited, ProcessUp, Record
+from otel_celery_memory.ipc.ring import CHUNK_BYTES, RING_BYTES_MAX, Batch, RingReader
 from otel_celery_memory.reporter.emitter import Emitter
 from otel_celery_memory.reporter.limits import LimitWatcher
 from otel_celery_memory.reporter.process_watcher import ProcessWatcher
@@ -41,59 +49,117 @@ from otel_celery_memory.reporter.state.worker_state import InFlightTasks
 from otel_celery_memory.reporter.view import Inspector
 
 TICK_S = 1.0
-_MUCH_BYTES = 1 << 18
-_PAUSE_S = 0.1
-"""Pause between two reads, so that one wake-up serves many tasks. At 5,000 tasks a second some
-150 KiB wait in a pipe of 1 MiB."""
+_READ_S = 0.1
+"""Between two reads while records arrive, so that one wake-up serves many tasks. The smallest ring
+takes 250 of them meanwhile."""
+_IDLE_READ_S = 0.5
+"""Between two reads otherwise. The rings of a small pool are large: 4,000 records of a child alone
+fit, 500 of each of 32 children."""
 _LINGER_S = 1.0
-"""How long the pipe is still read after the main process has ended or said goodbye: a process
-that a task forked may hold it open for ever."""
-_PIPE = "pipe"
+"""How long the rings are still read after the main process has ended or said goodbye, while other
+processes of the worker run."""
+_ROUNDS = 4
+_WAKE = "wake"
 _IN_FLIGHT = "tasks_in_flight"
 INDISPENSABLE = ("records", "ticks")
+_MAIN_RING = MAIN_SLOT + 1
 
 
 class RecordReader:
-    """Reads records from the pipe into the journal; exports acknowledge them."""
+    """Takes records from the rings into the journal; exports acknowledge them."""
 
-    def __init__(self, pipe_fd: int, decoder: FrameDecoder, journal: Journal) -> None:
-        self.fd = pipe_fd
+    def __init__(
+        self,
+        used: Callable[[], Sequence[int]],
+        map_ring: Callable[[int], mmap.mmap],
+        journal: Journal,
+    ) -> None:
+        """``used`` gives the numbers of the rings in use, ``map_ring`` maps one."""
         self.applying = Lock()
         """Held while records are applied, and while metrics are collected."""
-        self._decoder = decoder
+        self._used = used
+        self._map_ring = map_ring
         self._journal = journal
+        self._readers: dict[int, RingReader] = {}
+        self._damaged = 0
 
-    def read(self) -> tuple[int, list[Record]]:
-        """Number of bytes read, 0 at the end of the pipe, and the records they complete.
+    def read(self, *, last: bool = False) -> list[Record]:
+        """The records that processes have written; ``last``: no process writes any more.
 
-        Raises `BlockingIOError` if the pipe is empty.
+        Empty if there are none. Bounded, at more than the rings hold.
         """
-        data = self._journal.read(self.fd)
-        return len(data), self._decoder.feed(data) if data else self._decoder.finish()
+        found: list[Record] = []
+        numbers = [number for number in self._used() if number != _MAIN_RING]
+        for number in (_MAIN_RING, *numbers):
+            if reader := self._reader(number):
+                self._damaged += reader.begin_round()
+        for _ in range(_ROUNDS):
+            # The main process's are looked at before those of its children, and taken after them.
+            main = self._reader(_MAIN_RING)
+            batch = main.read(last=last) if main else None
+            before = len(found)
+            for number in numbers:
+                self._take_all(number, found, last=last)
+            if batch is not None:
+                self._take(_MAIN_RING, batch, found)
+            if batch is None and len(found) == before:
+                break
+        return found
 
     def unacknowledged(self) -> Iterator[Record]:
-        """Records that an earlier reporter had read and no endpoint has acknowledged."""
-        for record in self._decoder.feed(self._journal.unacknowledged()):
+        """Records that an earlier reporter had taken and no endpoint has acknowledged."""
+        for record in records_in(self._journal.unacknowledged()):
             # Parts of a capture become no metric, and the capture may be complete already.
             if not getattr(record, "capture", 0):
                 yield record
 
     def position(self) -> int:
         """Position in the stream of records, in bytes, up to which all have been applied."""
-        return self._journal.read_to - self._decoder.incomplete_bytes
+        return self._journal.read_to
 
     def acknowledge(self, position: int) -> None:
         """An endpoint has the metrics of all records up to this position."""
         self._journal.acknowledge(position)
 
-    def bad_frames(self) -> int:
+    def damaged(self) -> int:
         """Number of damaged frames since the last call."""
-        found, self._decoder.bad_frames = self._decoder.bad_frames, 0
+        found, self._damaged = self._damaged, 0
         return found
+
+    def close(self) -> None:
+        """Unmaps the rings and the journal."""
+        for reader in self._readers.values():
+            reader.close()
+        self._journal.close()
+
+    def _take_all(self, number: int, found: list[Record], *, last: bool) -> None:
+        reader = self._reader(number)
+        for _ in range(RING_BYTES_MAX // CHUNK_BYTES):
+            batch = reader.read(last=last) if reader else None
+            if batch is None:
+                return
+            self._take(number, batch, found)
+
+    def _take(self, number: int, batch: Batch, found: list[Record]) -> None:
+        """Into the journal first, then out of the ring: whoever is killed between, none is lost."""
+        self._journal.take(batch.frames, number, batch.place)
+        self._readers[number].release(batch.place)
+        self._damaged += batch.damaged
+        found += batch.records
+
+    def _reader(self, number: int) -> RingReader | None:
+        reader = self._readers.get(number)
+        if reader is None:
+            try:
+                reader = RingReader(self._map_ring(number), self._journal.place(number))
+            except (OSError, ValueError):
+                return None  # tried again with the next read
+            self._readers[number] = reader
+        return reader
 
 
 class ReporterService:
-    """Runs until the pipe ends, or until a second after the main process's end or goodbye."""
+    """Runs until all processes of the worker have ended, or a second after a goodbye."""
 
     def __init__(
         self,
@@ -111,8 +177,10 @@ class ReporterService:
         send_events: Callable[[], None],
         breaker: CircuitBreaker,
         beat: Callable[[], None],
+        wake_fd: int | None = None,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
+        """``wake_fd``: what becomes readable where the rings are to be read at once."""
         self._record_reader = record_reader
         self._main_pid = main_pid
         self._emitter = emitter
@@ -130,6 +198,7 @@ class ReporterService:
         self._deadline_s: float | None = None
         self._guarded = breaker.run
         self._beat = beat
+        self._wake_fd = wake_fd
 
     def resume(self, acknowledged_exits: Iterable[int]) -> None:
         """Applies the records of an earlier reporter that no endpoint has acknowledged.
@@ -145,22 +214,26 @@ class ReporterService:
 
     def run(self) -> None:
         """Runs the loop to its end; the caller flushes."""
-        self._selector.register(self._record_reader.fd, EVENT_READ, _PIPE)
+        if self._wake_fd is not None:
+            self._selector.register(self._wake_fd, EVENT_READ, _WAKE)
         self._guarded("oom_kills", self._read_oom_kills)
         self._process_up(self._main_pid, MAIN_SLOT)
-        next_tick_s = self._clock_s() + TICK_S
+        now_s = next_read_s = self._clock_s()
+        next_tick_s = now_s + TICK_S
         next_check_s = self._limit_watcher.due_s
-        open_ended = True
-        while open_ended and not self._past_deadline():
+        while not self._ended():
             self._beat()
-            ready = self._selector.select(max(min(next_tick_s, next_check_s) - self._clock_s(), 0))
-            gone = [key.data for key, _ in ready if key.data != _PIPE]
-            if ready:
-                # Reads all that a process wrote before its end is noted.
-                open_ended = self._read()
+            due_s = min(next_tick_s, next_check_s, next_read_s)
+            ready = self._selector.select(max(due_s - self._clock_s(), 0))
+            gone = [key.data for key, _ in ready if key.data != _WAKE]
+            if self._wake_fd is not None and len(gone) < len(ready):
+                os.read(self._wake_fd, 64)
+            # Reads all that a process wrote before its end is noted.
+            found = self._read()
             for pid in gone:
                 self._process_gone(pid)
             now_s = self._clock_s()
+            next_read_s = now_s + (_READ_S if found else _IDLE_READ_S)
             if now_s >= next_check_s:
                 self._guarded(_IN_FLIGHT, self._in_flight.read)
                 self._guarded("limits", self._limit_watcher.check)
@@ -170,28 +243,18 @@ class ReporterService:
             if now_s >= next_tick_s:
                 next_tick_s = now_s + TICK_S
                 self._guarded("ticks", self._tick, now_s)
-            elif ready:
-                time.sleep(_PAUSE_S)
+        self._read(last=True)
         self._guarded("ticks", self._finish)
 
-    def _read(self) -> bool:
-        """Applies the records in the pipe; returns ``False`` at its end."""
-        # Bounded, at more than the pipe holds: ticks must go on under a flood.
-        for _ in range(4):
-            with self._record_reader.applying:
-                try:
-                    count, records = self._record_reader.read()
-                except BlockingIOError:
-                    return True
-                for record in records:
-                    self._guarded("records", self._apply, record)
-            if not count:
-                return False
-            if count < _MUCH_BYTES:
-                break
+    def _read(self, *, last: bool = False) -> bool:
+        """Applies the records in the rings; returns whether there were any."""
+        with self._record_reader.applying:
+            records = self._record_reader.read(last=last)
+            for record in records:
+                self._guarded("records", self._apply, record)
         if self._emitter.state.said_goodbye and self._deadline_s is None:
             self._deadline_s = self._clock_s() + _LINGER_S
-        return True
+        return bool(records)
 
     def _apply(self, record: Record) -> None:
         self._emitter.apply(record)
@@ -239,7 +302,7 @@ class ReporterService:
         self._count_damaged()
 
     def _count_damaged(self) -> None:
-        if damaged := self._record_reader.bad_frames():
+        if damaged := self._record_reader.damaged():
             self._count_damaged_frames(damaged)
 
     def _rank(self, now_s: float, now_ns: int) -> None:
@@ -247,8 +310,11 @@ class ReporterService:
         self._ranked_s = now_s
         self._inspector.ranked()
 
-    def _past_deadline(self) -> bool:
-        return self._deadline_s is not None and self._clock_s() >= self._deadline_s
+    def _ended(self) -> bool:
+        if self._deadline_s is None:
+            return False
+        others = self._process_watcher.runs_another(self._main_pid)
+        return not others or self._clock_s() >= self._deadline_s
 
     def _finish(self) -> None:
         """The worker has ended: emits the ends of its last processes, and the last sites."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from otel_celery_memory.ipc.records import Record
 from otel_celery_memory.worker.lifecycle.child_exits import ChildExits
-from otel_celery_memory.worker.pipe import RecordSink
+from otel_celery_memory.worker.record_writer import RecordSink
 
 
 class FakeMemory:

@@ -66,7 +66,7 @@ class Import:
 
 
 def module_name(path: Path) -> str:
-    """A file's module below the package: ``worker.pipe``; empty for the package itself."""
+    """A file's module below the package: ``worker.record_writer``; empty for the package itself."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(part for part in parts if part != "__init__")
 

@@ -171,8 +171,7 @@ def test_a_task_that_closes_our_descriptors_does_no_harm_and_measuring_goes_on(
         for _ in range(5):
             worker.run("noop")
         worker.stop()
-    # A process whose start went into a descriptor that it closed has no end to report.
-    assert measured(receiver.received) == {"noop": 6}
+    assert measured(receiver.received) == {"noop": 6, "close_descriptors": 1}
     assert losses(receiver.received) == []
     assert exits(receiver.received, slot="0") == {"shutdown": 1}
     assert "Traceback" not in worker.log()

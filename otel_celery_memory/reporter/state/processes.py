@@ -152,7 +152,7 @@ class ProcessState:
     @property
     def running(self) -> TaskStarted | None:
         """The task that it runs, or ran when it died."""
-        # If the pipe was full, the end was dropped and the task stays in flight here.
+        # If the ring was full, the end was dropped and the task stays in flight here.
         return self.in_flight[0] if self.in_flight and not self.idle else None
 
     @property

@@ -8,7 +8,7 @@ looks. A page with eight areas for each slot did not suffice either, under a sto
 successor that still finds a task there sends it too (`worker/measuring/in_flight.py`), and the
 reporter ignores what it knows.
 
-Each exit is sent until the pipe accepts it. The last exits are kept for a reporter that is started
+Each exit is sent until the ring accepts it. The last exits are kept for a reporter that is started
 again, because its predecessor may have read them and exported nothing.
 
 A child that gets SIGTERM ends in an orderly way, whoever sent the signal: only the main process
@@ -38,7 +38,7 @@ from opentelemetry.context import Context
 from otel_celery_memory.ipc.codec import InFlightTable, task_in_flight
 from otel_celery_memory.ipc.records import NO_SPAN, ExitReason, ProcessExited, TaskInFlightAtExit
 from otel_celery_memory.worker.measuring.spans import span_bytes
-from otel_celery_memory.worker.pipe import RecordSink
+from otel_celery_memory.worker.record_writer import RecordSink
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ class ChildExit:
 
 
 class ChildExits:
-    """Sends each exit, and keeps the latest ones and those that a full pipe did not accept."""
+    """Sends each exit, and keeps the latest ones and those that a full ring did not accept."""
 
     def __init__(self, sink: RecordSink, table: ClearableInFlightTable) -> None:
         self._sink = sink
@@ -171,7 +171,7 @@ class ChildExits:
             self._table.clear_in_flight(exited.slot)
 
     def retry_unsent(self) -> None:
-        """Sends the exits that a full pipe did not accept once more; called by one thread."""
+        """Sends the exits that a full ring did not accept once more; called by one thread."""
         while self._unsent and self._unsent[0].send(self._sink):
             self._unsent.popleft()
 

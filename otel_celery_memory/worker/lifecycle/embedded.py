@@ -1,10 +1,11 @@
 """A process that measures itself: one without a reporter, or a spawned child.
 
-Spawned children inherit no descriptors, so they open their worker's pipe and control page by name.
+Spawned children inherit no descriptors, so they map their worker's rings and control page by name.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import stat
@@ -16,8 +17,9 @@ from billiard.process import current_process
 from celery import signals
 
 from otel_celery_memory.ipc.control_page import ControlPage
-from otel_celery_memory.ipc.fifo import VARIABLE, FifoDirectory
 from otel_celery_memory.ipc.records import MAIN_SLOT
+from otel_celery_memory.ipc.ring import RingMemory
+from otel_celery_memory.ipc.shared_memory import VARIABLE, SpawnDirectory
 from otel_celery_memory.probes.descriptors import moved_high
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.measuring.signals import (
@@ -28,12 +30,12 @@ from otel_celery_memory.worker.measuring.signals import (
 )
 from otel_celery_memory.worker.measuring.spans import TaskSpans
 from otel_celery_memory.worker.measuring.task_recorder import TaskRecorder
-from otel_celery_memory.worker.pipe import PipeWriter, RecordSink
+from otel_celery_memory.worker.record_writer import RecordSink, RecordWriter
 from otel_celery_memory.worker.remote_control.requests import ChildRequests, Requests
 
 logger = logging.getLogger(__name__)
 
-_OPEN = os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN = os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class EmbeddedLifecycle:
@@ -103,42 +105,54 @@ class EmbeddedLifecycle:
             self.end()
 
 
-class NamedPipeWriter(PipeWriter):
-    """The main process's end of a pipe that children open by its name."""
+class NamedRecordWriter(RecordWriter):
+    """The main process's writer, whose memory children open by its name."""
 
-    def __init__(self, max_memory_kib: int) -> None:
-        """Raises `OSError` if the directory, the FIFO or the page cannot be created."""
-        self._fifo_directory = FifoDirectory.create(max_memory_kib)
-        opened: list[int] = []
+    def __init__(self, children: int, max_memory_kib: int) -> None:
+        """Raises `OSError` if the directory or the memory cannot be created."""
+        self._directory = SpawnDirectory.create(max_memory_kib)
         try:
-            # Open the reading end first: without a reader, opening a FIFO for writing fails.
-            opened.append(os.open(self._fifo_directory.pipe, os.O_RDONLY | _OPEN))
-            opened.append(os.open(self._fifo_directory.pipe, os.O_WRONLY | _OPEN))
-            page = _new_page(self._fifo_directory.page)
-            super().__init__((opened[0], opened[1]), page, str(self._fifo_directory.pipe))
+            page = ControlPage.in_file(_new_file(self._directory.page))
+            try:
+                path = self._directory.rings
+                rings = RingMemory.in_file(_new_file(path), children, str(path))
+                super().__init__(children, page, rings)
+            except OSError:
+                page.close()
+                raise
         except OSError:
-            for fd in opened:
-                os.close(fd)
-            self._fifo_directory.remove()
+            self._directory.remove()
             raise
-        os.environ[VARIABLE] = self._fifo_directory.environ_value()
+        os.environ[VARIABLE] = self._directory.environ_value()
 
     def close(self) -> None:
         super().close()
-        if os.environ.get(VARIABLE) == self._fifo_directory.environ_value():
+        if os.environ.get(VARIABLE) == self._directory.environ_value():
             del os.environ[VARIABLE]
-        self._fifo_directory.remove()
+        self._directory.remove()
 
 
-def _new_page(path: Path) -> ControlPage:
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = moved_high(os.open(path, flags, 0o600))
-    return ControlPage.in_file(fd)
+def _new_file(path: Path) -> int:
+    return moved_high(os.open(path, _OPEN | os.O_CREAT | os.O_EXCL, 0o600))
 
 
-def open_pipe(worker: Any, max_memory_kib: int) -> PipeWriter:
-    """The pipe for a worker's pool; raises `OSError` if it cannot be created."""
-    return NamedPipeWriter(max_memory_kib) if _spawns(worker) else PipeWriter()
+def open_writer(worker: Any, max_memory_kib: int) -> RecordWriter:
+    """The writer for a worker and its pool; raises `OSError` if there is no memory."""
+    children = _children_of(worker) if runs_tasks_in_children(worker) else 0
+    if _spawns(worker):
+        return NamedRecordWriter(children, max_memory_kib)
+    return RecordWriter(children)
+
+
+def _children_of(worker: Any) -> int:
+    """How many children the pool may have; it may still be told to grow."""
+    counts = [getattr(worker, "concurrency", None) or os.cpu_count() or 1]
+    autoscale = getattr(worker, "autoscale", None)  # "most,least", or a pair
+    if autoscale:
+        parts = autoscale.split(",") if isinstance(autoscale, str) else autoscale
+        with contextlib.suppress(TypeError, ValueError):
+            counts += [int(part) for part in parts]
+    return max(counts)
 
 
 def _spawns(worker: Any) -> bool:
@@ -162,38 +176,48 @@ def runs_tasks_in_children(worker: Any) -> bool:
 
 def join_worker(settings: Settings, spans: TaskSpans) -> EmbeddedLifecycle | None:
     """Measures this spawned child for its worker's reporter; ``None`` if there is no reporter."""
-    directory = FifoDirectory.from_environ(os.environ)
+    directory = SpawnDirectory.from_environ(os.environ)
     if directory is None or directory.main_pid != os.getppid() or not directory.is_private():
         return None
     try:
-        pipe = _open_worker_pipe(directory)
+        writer = _open_worker_memory(directory)
     except (OSError, ValueError) as error:
         logger.warning("otel_celery_memory: the reporter cannot be reached: %s", error)
         return None
     lifecycle = EmbeddedLifecycle(
-        pipe,
-        pipe.close,
+        writer,
+        writer.close,
         settings,
         spans,
-        pipe.page,
-        ChildRequests(settings, pipe.page, directory.main_pid),
+        writer.page,
+        ChildRequests(settings, writer.page, directory.main_pid),
         directory.max_memory_kib,
     )
     lifecycle.begin()
     return lifecycle
 
 
-def _open_worker_pipe(directory: FifoDirectory) -> PipeWriter:
-    opened = [os.open(directory.pipe, os.O_WRONLY | _OPEN)]
-    try:
-        if not stat.S_ISFIFO(os.fstat(opened[0]).st_mode):
-            raise OSError("its pipe is not a FIFO")
-        page_fd = os.open(directory.page, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-        opened.append(moved_high(page_fd))
-        pipe = PipeWriter((-1, opened[0]), ControlPage(opened[1]), str(directory.pipe))
-    except (OSError, ValueError):
-        for fd in opened:
-            os.close(fd)
-        raise
-    pipe.slot = int(getattr(current_process(), "index", MAIN_SLOT))
-    return pipe
+def _open_worker_memory(directory: SpawnDirectory) -> RecordWriter:
+    with contextlib.ExitStack() as opened:
+        page_fd = _opened(directory.page)
+        made = opened.enter_context(contextlib.ExitStack())
+        made.callback(os.close, page_fd)
+        page = ControlPage(page_fd)
+        made.pop_all()
+        opened.callback(page.close)
+        rings_fd = _opened(directory.rings)
+        made.callback(os.close, rings_fd)
+        rings = RingMemory(rings_fd, str(directory.rings))
+        made.pop_all()
+        slot = int(getattr(current_process(), "index", MAIN_SLOT))
+        writer = RecordWriter(page=page, rings=rings, slot=slot)
+        opened.pop_all()
+    return writer
+
+
+def _opened(path: Path) -> int:
+    fd = os.open(path, _OPEN)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(f"{path} is no file")
+    return moved_high(fd)

@@ -19,7 +19,7 @@ from otel_celery_memory.circuit_breaker import CircuitBreaker
 from otel_celery_memory.ipc.records import MAIN_SLOT, PartFailed, ProcessUp, TaskInFlight
 from otel_celery_memory.worker.lifecycle.child_exits import ChildExitObserver, ChildExits
 from otel_celery_memory.worker.lifecycle.supervisor import CHECK_INTERVAL_S, Supervisor
-from otel_celery_memory.worker.pipe import PipeWriter, RecordSink
+from otel_celery_memory.worker.record_writer import RecordSink, RecordWriter
 
 UNACKNOWLEDGED_FOR_NS = 600_000_000_000
 """Older exits are not sent again; a Collector may be unreachable for that long."""
@@ -77,12 +77,12 @@ class PeriodicChecks:
     def __init__(
         self,
         worker: Any,
-        pipe: PipeWriter,
+        writer: RecordWriter,
         supervisor: Supervisor,
         exit_observer: ChildExitObserver,
     ) -> None:
         self._worker = worker
-        self._pipe = pipe
+        self._writer = writer
         self._supervisor = supervisor
         self._exit_observer = exit_observer
         self._main_pid = os.getpid()
@@ -101,7 +101,7 @@ class PeriodicChecks:
         if timer is not None:
             with contextlib.suppress(Exception):
                 timer.cancel()
-        # Or nobody would export what is in the pipe and the latest exits.
+        # Or nobody would export what is in the rings and the latest exits.
         if self._supervisor.restart_if_dead():
             self._resync()
 
@@ -115,7 +115,7 @@ class PeriodicChecks:
         self._breaker.run("checks", self._run_checks)
 
     def _switched_off(self, part: str) -> None:
-        self._pipe.send(PartFailed(self._main_pid, time.time_ns(), MAIN_SLOT, part))
+        self._writer.send(PartFailed(self._main_pid, time.time_ns(), MAIN_SLOT, part))
 
     def _run_checks(self) -> None:
         self.follow_pool()
@@ -126,9 +126,9 @@ class PeriodicChecks:
         if restarted:
             self._resync()
         elif self._done % RESYNC_CHECKS == 0:
-            send_processes(self._pipe, self._main_pid, self._exit_observer.children())
+            send_processes(self._writer, self._main_pid, self._exit_observer.children())
 
     def _resync(self) -> None:
-        pipe, exit_observer = self._pipe, self._exit_observer
-        acknowledged = pipe.page.acknowledged_exits.pids()
-        resync(pipe, self._main_pid, exit_observer.children(), exit_observer.exits, acknowledged)
+        writer, exit_observer = self._writer, self._exit_observer
+        acknowledged = writer.page.acknowledged_exits.pids()
+        resync(writer, self._main_pid, exit_observer.children(), exit_observer.exits, acknowledged)

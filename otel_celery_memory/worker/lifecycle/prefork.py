@@ -33,7 +33,7 @@ from otel_celery_memory.ipc.records import MAIN_SLOT, Goodbye, TaskOverdue, Work
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.lifecycle.child_exits import ChildExitObserver, ChildExits
 from otel_celery_memory.worker.lifecycle.embedded import (
-    open_pipe,
+    open_writer,
     runs_tasks_in_children,
 )
 from otel_celery_memory.worker.lifecycle.periodic_checks import PeriodicChecks
@@ -47,7 +47,7 @@ from otel_celery_memory.worker.measuring.signals import (
 from otel_celery_memory.worker.measuring.spans import TaskSpans
 from otel_celery_memory.worker.measuring.task_recorder import TaskRecorder
 from otel_celery_memory.worker.measuring.time_limits import TimeLimits
-from otel_celery_memory.worker.pipe import PipeWriter
+from otel_celery_memory.worker.record_writer import RecordWriter
 from otel_celery_memory.worker.remote_control.requests import ChildRequests, WorkerRequests
 
 logger = logging.getLogger(__name__)
@@ -140,7 +140,7 @@ class WorkerLifecycle:
         self._spans = spans
         self._worker: Any = None
         self._step: type[bootsteps.StartStopStep] | None = None
-        self._pipe: PipeWriter | None = None
+        self._writer: RecordWriter | None = None
         self._supervisor: Supervisor | None = None
         self._recorder: TaskRecorder | None = None
         self._signals: TaskSignals | None = None
@@ -153,27 +153,27 @@ class WorkerLifecycle:
     @property
     def attached(self) -> bool:
         """Whether a worker is being measured."""
-        return self._pipe is not None
+        return self._writer is not None
 
     def attach(self, worker: Any) -> None:
         """Prepares the measurement of a worker; called while ``worker_init`` is sent.
 
-        Raises `OSError` if the pipe or its memory cannot be created: nothing is attached then.
+        Raises `OSError` if the memory cannot be created: nothing is attached then.
         """
         if self.attached:
             logger.warning("otel_celery_memory: a second worker in one process is not measured")
             return
         max_memory_kib = int(getattr(worker, "max_memory_per_child", None) or 0)
-        self._pipe = open_pipe(worker, max_memory_kib)
+        self._writer = open_writer(worker, max_memory_kib)
         self._main_pid = os.getpid()
         self._stopping = False
         self._worker = worker
-        self._exit_observer = ChildExitObserver(ChildExits(self._pipe, self._pipe.page))
+        self._exit_observer = ChildExitObserver(ChildExits(self._writer, self._writer.page))
         self._recorder = TaskRecorder(
-            self._pipe,
+            self._writer,
             self._settings,
             self._spans,
-            self._pipe.page,
+            self._writer.page,
             called_from=lines_of_send(),
         )
         self._recorder.time_limits = TimeLimits(
@@ -182,14 +182,14 @@ class WorkerLifecycle:
         self._recorder.max_memory_kib = max_memory_kib
         self._requests = WorkerRequests(
             self._settings,
-            self._pipe,
+            self._writer,
             self._exit_observer.children,
             lambda: not self._stopping,
         )
         self._supervisor = Supervisor(
-            self._pipe, self._settings, worker.hostname, max_memory_kib, log_file_of(worker)
+            self._writer, self._settings, worker.hostname, max_memory_kib, log_file_of(worker)
         )
-        self._checks = PeriodicChecks(worker, self._pipe, self._supervisor, self._exit_observer)
+        self._checks = PeriodicChecks(worker, self._writer, self._supervisor, self._exit_observer)
         # Before the pool builds its tasks' tracers: they check for receivers only once.
         self._signals = TaskSignals(self._recorder)
         self._signals.connect()
@@ -222,8 +222,8 @@ class WorkerLifecycle:
         """Sends `Goodbye`, lets the reporter export what it has, and leaves nothing behind."""
         if not self.attached or os.getpid() != self._main_pid:
             return
-        assert self._pipe is not None and self._supervisor is not None
-        pipe, self._pipe = self._pipe, None
+        assert self._writer is not None and self._supervisor is not None
+        writer, self._writer = self._writer, None
         if self._requests is not None:
             self._requests.detach()
             self._requests = None
@@ -237,8 +237,8 @@ class WorkerLifecycle:
         if self._recorder is not None:
             self._recorder.end(0)
             self._recorder.stop()
-        pipe.send(Goodbye(os.getpid(), time.time_ns()))
-        pipe.close()
+        writer.send(Goodbye(os.getpid(), time.time_ns()))
+        writer.close()
         self._supervisor.stop()
         atexit.unregister(self.detach)
 
@@ -267,12 +267,11 @@ class WorkerLifecycle:
 
     def _child_up(self, **_: object) -> None:
         # The solo pool sends this from the main process, which `start` has begun already.
-        if os.getpid() == self._main_pid or self._pipe is None or self._recorder is None:
+        if os.getpid() == self._main_pid or self._writer is None or self._recorder is None:
             return
-        self._pipe.close_read_end()
-        self._pipe.slot = int(getattr(current_process(), "index", 0))
-        self._recorder.begin(self._pipe.slot)
-        ChildRequests(self._settings, self._pipe.page, self._main_pid).attach(self._recorder)
+        self._writer.attach(int(getattr(current_process(), "index", 0)))
+        self._recorder.begin(self._writer.slot)
+        ChildRequests(self._settings, self._writer.page, self._main_pid).attach(self._recorder)
 
     def _child_down(self, exitcode: int | None = None, **_: object) -> None:
         if os.getpid() != self._main_pid and self._recorder is not None:
@@ -281,8 +280,8 @@ class WorkerLifecycle:
     def _shutting_down(self, **_: object) -> None:
         """From now on the worker itself terminates children in their tasks."""
         self._stopping = True
-        if self._pipe is not None and os.getpid() == self._main_pid:
-            self._pipe.send(WorkerStopping(self._main_pid, time.time_ns()))
+        if self._writer is not None and os.getpid() == self._main_pid:
+            self._writer.send(WorkerStopping(self._main_pid, time.time_ns()))
 
     def _worker_shutdown(self, **_: object) -> None:
         """Also sent if the worker fails before all its steps have started, and none is stopped."""
@@ -294,6 +293,6 @@ class WorkerLifecycle:
         """Sends the time limit for which the main process will kill a child: the child cannot."""
         if not isinstance(exception, TimeLimitExceeded):
             return
-        if os.getpid() == self._main_pid and self._pipe is not None:
+        if os.getpid() == self._main_pid and self._writer is not None:
             name = getattr(sender, "name", "")
-            self._pipe.send(TaskOverdue(self._main_pid, time.time_ns(), str(task_id), name))
+            self._writer.send(TaskOverdue(self._main_pid, time.time_ns(), str(task_id), name))

@@ -28,9 +28,10 @@ from pathlib import Path
 
 import psutil
 
+from otel_celery_memory.ipc.records import WAKE_SIGNAL
 from otel_celery_memory.probes.limits import oom_kill_counter
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.worker.pipe import PipeWriter
+from otel_celery_memory.worker.record_writer import RecordWriter
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ finally:
     os._exit(127)
 """
 """Starts the reporter and ends. The reporter ignores these signals from its first instruction on:
-they are meant for the worker's process group, and it ends at the end of the pipe."""
+they are meant for the worker's process group, and it ends after the worker."""
 
 
 class ReporterProcess:
@@ -94,12 +95,20 @@ class ReporterProcess:
             return True
 
     def kill(self) -> None:
-        """Send SIGKILL, to this process and to no later one of its pid."""
+        """Send SIGKILL."""
+        self._send(signal.SIGKILL)
+
+    def wake(self) -> None:
+        """Have it read at once what it would read within half a second."""
+        self._send(WAKE_SIGNAL)
+
+    def _send(self, number: int) -> None:
+        """Send a signal to this process and to no later one of its pid."""
         with suppress(psutil.Error, OSError):
             if self._process is None:
-                os.kill(self.pid, signal.SIGKILL)
+                os.kill(self.pid, number)
             else:
-                self._process.kill()
+                self._process.send_signal(number)
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for its end; whether it came in time."""
@@ -130,14 +139,14 @@ class Supervisor:
 
     def __init__(
         self,
-        pipe: PipeWriter,
+        writer: RecordWriter,
         settings: Settings,
         node_name: str,
         max_memory_kib: int,
         log_file: str = "",
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._pipe = pipe
+        self._writer = writer
         self._settings = settings
         self._node_name = node_name
         self._max_memory_kib = max_memory_kib
@@ -164,7 +173,7 @@ class Supervisor:
         self._started_s = self._checked_s = self._clock_s()
         self._silent_s = 0.0
         self._died_s = None
-        passed = self._pipe.descriptors()
+        passed = self._writer.descriptors()
         self._process = _start_detached(
             [
                 sys.executable,
@@ -172,7 +181,7 @@ class Supervisor:
                 "otel_celery_memory.reporter",
                 f"--worker={self._node_name}",
                 f"--main-pid={os.getpid()}",
-                f"--pipe={passed[0]}",
+                f"--rings={passed[0]}",
                 f"--page={passed[1]}",
                 f"--status={passed[2]}",
                 f"--journal={passed[3]}",
@@ -220,7 +229,7 @@ class Supervisor:
         return self._start_again()
 
     def _hangs(self) -> bool:
-        now_s, beat = self._clock_s(), self._pipe.page.last_beat()
+        now_s, beat = self._clock_s(), self._writer.page.last_beat()
         if beat != self._last_beat:
             self._last_beat, self._silent_s = beat, 0.0
         else:
@@ -251,6 +260,7 @@ class Supervisor:
         """Waits for the reporter's last export and its end; kills it after `timeout_s`."""
         if self._process is None:
             return
+        self._process.wake()
         if not self._process.wait(timeout_s):
             logger.warning("otel_celery_memory: the reporter did not end in time and is killed")
             self._process.kill()

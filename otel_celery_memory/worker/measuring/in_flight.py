@@ -1,6 +1,6 @@
 """The task that a pool child runs, kept in the control page, where it outlives the child.
 
-What was only sent may get lost: the reporter may die too, or the pipe be full. The main process
+What was only sent may get lost: the reporter may die too, or the ring be full. The main process
 reads a child's place in the page when it reaps the child (`child_exits.py`). Where it did not, the
 next process in the slot sends what it finds there, before its own tasks overwrite it.
 """
@@ -14,7 +14,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from otel_celery_memory.ipc.codec import decode_in_flight, encode
 from otel_celery_memory.ipc.control_page import IDLE, IN_FLIGHT_BYTES, UNKNOWN, has_in_flight_area
 from otel_celery_memory.ipc.records import TaskInFlightAtExit, TaskStarted
-from otel_celery_memory.worker.pipe import PipeWriter, RecordSink
+from otel_celery_memory.worker.record_writer import RecordSink, RecordWriter
 
 _CLIPPED_NAME_BYTES = 128
 """Length of a task name that does not fit: what is left beside the longest id."""
@@ -23,10 +23,10 @@ _CLIPPED_NAME_BYTES = 128
 class InFlightSlot:
     """One slot's place in the control page."""
 
-    def __init__(self, pipe: PipeWriter) -> None:
-        self.pipe = pipe
+    def __init__(self, writer: RecordWriter) -> None:
+        self.writer = writer
         self._pid = os.getpid()
-        self.place = pipe.page.in_flight_area(pipe.slot)
+        self.place = writer.page.in_flight_area(writer.slot)
         """The page, and the offset of the `IN_FLIGHT_BYTES` that a frame may take there."""
 
     def send_predecessor(self) -> None:
@@ -36,8 +36,8 @@ class InFlightSlot:
         """
         held = self._held()
         if held is not None and held.pid != self._pid:
-            self.pipe.send(TaskInFlightAtExit(*held))
-        self.pipe.page.claim(self.pipe.slot, self._pid)
+            self.writer.send(TaskInFlightAtExit(*held))
+        self.writer.page.claim(self.writer.slot, self._pid)
 
     def send(self, started: TaskStarted) -> None:
         """Send a start, and keep it in the page for a reporter that does not receive it.
@@ -48,7 +48,7 @@ class InFlightSlot:
         page, at = self.place
         frame = _frame(started._replace(retained_bytes=None, previous_task=""))
         page[at : at + len(frame)] = frame
-        self.pipe.send(started)
+        self.writer.send(started)
 
     def ended(self, task_id: str, *, idle: bool) -> None:
         """The end of this task was sent; ``idle``: no signal ended it, and nothing else runs."""
@@ -78,12 +78,14 @@ class InFlightSlot:
             page[at] = UNKNOWN
 
     def _held(self) -> TaskStarted | None:
-        return decode_in_flight(self.pipe.page.in_flight(self.pipe.slot))
+        return decode_in_flight(self.writer.page.in_flight(self.writer.slot))
 
 
 def open_in_flight_slot(slot: int, sink: RecordSink) -> InFlightSlot | None:
     """The place of this process, if it has one of its own: the first 510 pool children do."""
-    return InFlightSlot(sink) if has_in_flight_area(slot) and isinstance(sink, PipeWriter) else None
+    return (
+        InFlightSlot(sink) if has_in_flight_area(slot) and isinstance(sink, RecordWriter) else None
+    )
 
 
 def _frame(started: TaskStarted) -> bytes:

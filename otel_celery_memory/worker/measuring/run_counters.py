@@ -46,7 +46,7 @@ from otel_celery_memory.probes.allocators import (
     open_files_in_use,
     threads_in_use,
 )
-from otel_celery_memory.worker.pipe import RecordSink
+from otel_celery_memory.worker.record_writer import RecordSink
 
 SHARE = 0.3
 """Of the budget: what samples may cost."""

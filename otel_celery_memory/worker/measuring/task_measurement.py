@@ -9,7 +9,7 @@ there, the fast path takes half of that.
 
 The start of a plain run is not sent: its frame is kept in the control page (`in_flight.py`), and
 what it says of the run before goes with the frame of the end. So one frame a run goes through the
-pipe.
+ring.
 
 A soft time limit may raise an exception between any two lines. What the end of a run needs is
 therefore kept by one assignment.
@@ -37,7 +37,7 @@ from otel_celery_memory.worker.measuring.concurrent_runs import ConcurrentRuns, 
 from otel_celery_memory.worker.measuring.in_flight import InFlightSlot
 from otel_celery_memory.worker.measuring.run_counters import RunCounters
 from otel_celery_memory.worker.measuring.spans import ContainedSpans, span_bytes
-from otel_celery_memory.worker.pipe import PipeWriter, RecordSink
+from otel_celery_memory.worker.record_writer import RecordSink, RecordWriter
 from otel_celery_memory.worker.tracing.allocation_tracer import AllocationTracer
 
 
@@ -57,7 +57,7 @@ class TaskMeasurement:
     ) -> None:
         self._sink = sink
         # Its frames need no record to be made of them.
-        self._pipe = sink if isinstance(sink, PipeWriter) else None
+        self._writer = sink if isinstance(sink, RecordWriter) else None
         self._in_flight = in_flight
         self._probe = probe
         self._concurrent = concurrent
@@ -74,7 +74,7 @@ class TaskMeasurement:
         """Task name and RSS at the start of the last run, if that had the process to itself."""
         self._may_be_plain = False
         if in_flight is not None:
-            self._send_frame = in_flight.pipe.send_frame
+            self._send_frame = in_flight.writer.send_frame
             self._page, self._at = in_flight.place
             self._may_be_plain = True
 
@@ -246,10 +246,10 @@ class TaskMeasurement:
     def _send_start(self, start: RunStart, *, nested: bool) -> None:
         if self._in_flight is not None and not nested:
             self._in_flight.send(self._start_record(start))
-        elif self._pipe is not None:
+        elif self._writer is not None:
             task_id, name, now_ns, rss_bytes, retained_bytes, previous_task = start
             numbers = (self._pid, now_ns, rss_bytes, retained_bytes, int(nested))
-            self._pipe.send_fields(STARTED, numbers, (task_id, name, previous_task))
+            self._writer.send_fields(STARTED, numbers, (task_id, name, previous_task))
         else:
             self._sink.send(self._start_record(start, nested=nested))
 
@@ -268,8 +268,8 @@ class TaskMeasurement:
         alone: bool,
         idle: bool,
     ) -> None:
-        if self._pipe is not None:
-            self._pipe.send_fields(FINISHED, numbers, strings)
+        if self._writer is not None:
+            self._writer.send_fields(FINISHED, numbers, strings)
         else:
             self._sink.send(finished_record(numbers, strings))
         if run.nested:

@@ -44,7 +44,7 @@ from otel_celery_memory.worker.measuring.task_measurement import (
     TaskMeasurement,
 )
 from otel_celery_memory.worker.measuring.time_limits import SoftLimit, TimeLimits
-from otel_celery_memory.worker.pipe import RecordSink
+from otel_celery_memory.worker.record_writer import RecordSink
 from otel_celery_memory.worker.tracing.allocation_tracer import AllocationTracer
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.probes import urgent_signal
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.measuring.task_recorder import TaskRecorder
-from otel_celery_memory.worker.pipe import PipeWriter
+from otel_celery_memory.worker.record_writer import RecordWriter
 from otel_celery_memory.worker.remote_control import commands
 from otel_celery_memory.worker.remote_control.validation import (
     ALLOWANCE_S,
@@ -101,13 +101,13 @@ class WorkerRequests:
     def __init__(
         self,
         settings: Settings,
-        pipe: PipeWriter,
+        writer: RecordWriter,
         children: Callable[[], Sequence[tuple[int, int]]],
         running: Callable[[], bool],
     ) -> None:
         """``children`` returns the pid and slot of each child in the pool now."""
         self._settings = settings
-        self._pipe = pipe
+        self._writer = writer
         self._children = children
         self._running = running
         self._recorder: TaskRecorder | None = None
@@ -116,8 +116,8 @@ class WorkerRequests:
         self._recorder = recorder
         control = WorkerControl(
             self._settings,
-            self._pipe.page,
-            lambda: _with_pid(self._pipe.status.read()),
+            self._writer.page,
+            lambda: _with_pid(self._writer.status.read()),
             self._running,
             self._wake,
         )

@@ -21,7 +21,7 @@ from otel_celery_memory.probes.allocators import give_back_free_memory
 from otel_celery_memory.probes.sites import SiteFilter, live_sites
 from otel_celery_memory.probes.tracemalloc_session import TracemallocSession
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.worker.pipe import RecordSink
+from otel_celery_memory.worker.record_writer import RecordSink
 from otel_celery_memory.worker.tracing.always_on import HeapDiff, RunDiff
 from otel_celery_memory.worker.tracing.sampled import SampledTracing
 from otel_celery_memory.worker.tracing.site_records import left_alive, raised, window_records

@@ -29,7 +29,7 @@ from otel_celery_memory.probes.sites import SiteFilter
 from otel_celery_memory.probes.tracemalloc_session import TracemallocSession
 from otel_celery_memory.probes.urgent_signal import Alarm, prepare
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.worker.pipe import RecordSink
+from otel_celery_memory.worker.record_writer import RecordSink
 from otel_celery_memory.worker.tracing.sampler import RUNS_MAX, Plan, TracingSampler
 from otel_celery_memory.worker.tracing.site_records import (
     SHARED_NAME,

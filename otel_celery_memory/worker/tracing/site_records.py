@@ -23,7 +23,7 @@ SHARED_NAME = "_shared"
 """The task name of sites that were traced while several tasks ran: they belong to none."""
 SITES_PER_WINDOW = 40
 SITES_PER_CAPTURE = 500
-"""Those of eight children at once fill three quarters of a pipe of 1 MiB."""
+"""Those of eight children at once are some 750 KiB together."""
 _NAMES_MAX = 200
 _DECORATORS_MAX = 10
 _DEEP_BLOCKS = 4

@@ -1,4 +1,4 @@
-"""Frames: every record is decoded as it was encoded, and other bytes in the pipe are skipped."""
+"""Frames: every record is decoded as it was encoded, and other bytes are skipped."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from otel_celery_memory.ipc.codec import MAGIC, MAX_FRAME_BYTES, FrameDecoder, decode, encode
+from otel_celery_memory.ipc.codec import (
+    MAGIC,
+    MAX_FRAME_BYTES,
+    decode,
+    encode,
+    read_frames,
+    records_in,
+)
 from otel_celery_memory.ipc.records import (
     Goodbye,
     HeapSampled,
@@ -23,10 +30,9 @@ from tests.unit.examples import EXAMPLES, finished, started
 _HEADER_BYTES = 10
 
 
-def decoded(*chunks: bytes) -> list[Record]:
-    """All records of a stream that arrives in these chunks."""
-    decoder = FrameDecoder()
-    return [record for chunk in chunks for record in decoder.feed(chunk)]
+def decoded(*frames: bytes) -> list[Record]:
+    """All records of these frames, one behind the other."""
+    return records_in(b"".join(frames))
 
 
 def test_the_examples_are_one_record_of_every_kind() -> None:
@@ -118,52 +124,25 @@ def test_strings_that_are_not_utf8_are_no_record() -> None:
     assert decode(3, payload) is None
 
 
-def test_frames_are_found_however_the_stream_is_cut() -> None:
-    stream = b"".join(encode(record) for record in EXAMPLES)
-    for size in (1, 2, 7, 10, 11, 64, len(stream)):
-        chunks = [stream[at : at + size] for at in range(0, len(stream), size)]
-        assert decoded(*chunks) == list(EXAMPLES), size
-
-
-def test_a_run_of_garbage_is_counted_once_and_the_frames_around_it_are_kept() -> None:
-    decoder = FrameDecoder()
+def test_all_bytes_but_the_frames_are_skipped() -> None:
     first, second = EXAMPLES[:2]
-    assert decoder.feed(encode(first) + b"garbage " * 30 + encode(second)) == [first, second]
-    assert decoder.bad_frames == 1
-
-
-def test_a_run_of_garbage_that_comes_in_pieces_is_still_one() -> None:
-    decoder = FrameDecoder()
-    assert [decoder.feed(b"garbage" * 50) for _ in range(5)] == [[]] * 5
-    assert decoder.feed(encode(EXAMPLES[0])) == [EXAMPLES[0]]
-    assert decoder.feed(b"more" * 9 + encode(EXAMPLES[1])) == [EXAMPLES[1]]
-    assert decoder.bad_frames == 2
-
-
-def test_a_magic_cut_in_two_by_the_end_of_garbage_is_recognised() -> None:
-    decoder = FrameDecoder()
-    frame = encode(EXAMPLES[0])
-    assert decoder.feed(b"garbage garbage" + frame[:1]) == []
-    assert decoder.feed(frame[1:]) == [EXAMPLES[0]]
+    data = b"garbage " * 30 + encode(first) + b"\0" * 99 + encode(second) + encode(first)[:20]
+    found = list(read_frames(data))
+    assert [record for _, _, record in found] == [first, second]
+    assert [data[begin:end] for begin, end, _ in found] == [encode(first), encode(second)]
 
 
 def test_a_header_that_promises_more_than_a_frame_may_hold_is_garbage() -> None:
-    decoder = FrameDecoder()
-    oversized = MAGIC + bytes((1, 1)) + (0xFFFF).to_bytes(2, "little") + bytes(4)
-    assert decoder.feed(oversized + encode(EXAMPLES[0])) == [EXAMPLES[0]]
-    assert decoder.bad_frames == 1
+    frame = encode(EXAMPLES[0])
+    long = MAGIC + frame[2:4] + struct.pack("<H", MAX_FRAME_BYTES) + frame[6:]
+    assert decoded(long.ljust(2 * MAX_FRAME_BYTES, b"x"), frame) == [EXAMPLES[0]]
 
 
 def test_a_frame_of_another_version_is_garbage() -> None:
-    frame = bytearray(encode(EXAMPLES[0]))
-    frame[2] += 1
-    decoder = FrameDecoder()
-    assert decoder.feed(bytes(frame) + encode(EXAMPLES[1])) == [EXAMPLES[1]]
-    assert decoder.bad_frames == 1
+    frame = encode(EXAMPLES[0])
+    assert decoded(frame[:2] + b"\x7f" + frame[3:], encode(EXAMPLES[1])) == [EXAMPLES[1]]
 
 
-@pytest.mark.parametrize("size", [1, 5, 9, 10, 25])
-def test_a_frame_that_is_torn_by_the_end_of_the_pipe_is_counted(size: int) -> None:
-    decoder = FrameDecoder()
-    decoder.feed(encode(EXAMPLES[0]) + encode(EXAMPLES[1])[:size])
-    assert (decoder.finish(), decoder.bad_frames) == ([], 1)
+@pytest.mark.parametrize("size", [1, 9, 10, 20])
+def test_a_frame_that_is_torn_is_no_record_and_the_next_one_is(size: int) -> None:
+    assert decoded(encode(EXAMPLES[0])[:size], encode(EXAMPLES[1])) == [EXAMPLES[1]]

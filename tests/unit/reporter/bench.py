@@ -1,4 +1,4 @@
-"""A reporter's loop in a thread, on a pipe of its own, with real processes to watch."""
+"""A reporter's loop in a thread, on rings of its own, with real processes to watch."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from threading import Thread
 from typing import Any
 
 from otel_celery_memory.circuit_breaker import CircuitBreaker
-from otel_celery_memory.ipc.codec import FrameDecoder, encode
-from otel_celery_memory.ipc.journal import Journal, create_journal
-from otel_celery_memory.ipc.records import Record, TaskStarted
+from otel_celery_memory.ipc.journal import Journal
+from otel_celery_memory.ipc.records import Goodbye, Record, TaskStarted
 from otel_celery_memory.reporter.limits import LimitUsage, LimitWatcher
 from otel_celery_memory.reporter.process_watcher import ProcessWatcher
 from otel_celery_memory.reporter.service import INDISPENSABLE, RecordReader, ReporterService
 from otel_celery_memory.reporter.state.exits import ProcessEnd
 from otel_celery_memory.reporter.state.worker_state import InFlightTasks, WorkerState
+from otel_celery_memory.worker.record_writer import RecordWriter
 from tests.processes import wait_until
 from tests.unit.fakes import FakeInFlightTable
 
@@ -89,7 +89,7 @@ class Process:
 
 
 class Reporter:
-    """A service in a thread, on a pipe of its own."""
+    """A service in a thread, on rings of its own."""
 
     def __init__(
         self,
@@ -98,15 +98,15 @@ class Reporter:
         unacknowledged: Sequence[Record] = (),
         acknowledged_exits: Sequence[int] = (),
     ) -> None:
-        self.read_fd, self.write_fd = os.pipe()
-        os.set_blocking(self.read_fd, False)
+        self.main_pid = main_pid
+        self.writer = RecordWriter()
         self.emitter = RecordingEmitter()
-        self.decoder = FrameDecoder()
-        self.journal_fd = create_journal()
         if unacknowledged:
             self.send(*unacknowledged)
-            Journal(self.journal_fd).read(self.read_fd)
-        self.journal = Journal(self.journal_fd)
+            before = self._reader()
+            before.read()
+            before.close()
+        self.reader = self._reader()
         self.selector = DefaultSelector()
         self.watch = ProcessWatcher(self.selector)
         emitter: Any = self.emitter
@@ -131,7 +131,7 @@ class Reporter:
         self.beats: list[bool] = []
         self.breaker = CircuitBreaker(INDISPENSABLE)
         self.service = ReporterService(
-            RecordReader(self.read_fd, self.decoder, self.journal),
+            self.reader,
             main_pid,
             emitter,
             self.watch,
@@ -153,16 +153,18 @@ class Reporter:
         self.thread.start()
 
     def send(self, *records: Record) -> None:
-        os.write(self.write_fd, b"".join(map(encode, records)))
+        for record in records:
+            assert self.writer.send(record)
+
+    def _reader(self) -> RecordReader:
+        *_, journal = self.writer.descriptors()
+        return RecordReader(
+            self.writer.page.rings_used, self.writer.rings.map_ring, Journal(journal)
+        )
 
     def wait_for(self, record: Record) -> None:
         """Returns when a record was applied."""
         wait_until("the record is applied", lambda: record in self.emitter.records, 30)
-
-    def close_pipe(self) -> None:
-        if self.write_fd >= 0:
-            os.close(self.write_fd)
-            self.write_fd = -1
 
     def end(self) -> None:
         """Let it run to its end."""
@@ -170,11 +172,11 @@ class Reporter:
         assert not self.thread.is_alive()
 
     def close(self) -> None:
-        self.close_pipe()
+        if self.thread.is_alive():
+            self.send(Goodbye(self.main_pid, 0))
         self.end()
         for pid in list(self.watch._pidfds):
             self.watch.drop(pid)
         self.selector.close()
-        os.close(self.read_fd)
-        self.journal.close()
-        os.close(self.journal_fd)
+        self.reader.close()
+        self.writer.close()

@@ -16,7 +16,7 @@ from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metr
 
 from otel_celery_memory.captures.format import dump_capture, load_capture
 from otel_celery_memory.captures.model import CapturedProcess
-from otel_celery_memory.ipc.codec import FrameDecoder, encode
+from otel_celery_memory.ipc.codec import encode, records_in
 from otel_celery_memory.ipc.commands import Commands
 from otel_celery_memory.ipc.records import MAIN_SLOT, ProcessUp, Record, Site, SitesWindow
 from otel_celery_memory.reporter.limits import Usage
@@ -37,7 +37,7 @@ def _of(record: Record, pid: int) -> Record:
         # Every second of them is of a capture that is being taken.
         capture, kind = record.capture % 2, record.kind % 5
         record = record._replace(capture=capture, kind=kind)
-    (arrived,) = FrameDecoder().feed(encode(record))
+    (arrived,) = records_in(encode(record))
     return type(record)(pid, *arrived[1:])
 
 

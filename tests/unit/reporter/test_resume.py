@@ -2,59 +2,70 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from otel_celery_memory.ipc.codec import FrameDecoder, encode
-from otel_celery_memory.ipc.journal import Journal, create_journal
+from otel_celery_memory.ipc.journal import Journal
 from otel_celery_memory.ipc.records import Goodbye, ProcessDown, ProcessUp, Record
 from otel_celery_memory.reporter.service import RecordReader
+from otel_celery_memory.worker.record_writer import RecordWriter
 from tests.unit.examples import finished, site, started, window
+from tests.unit.forks import in_a_fork
 from tests.unit.reporter.bench import Process, Reporter
 
 
 @pytest.fixture
-def memory() -> Iterator[tuple[int, int, int]]:
-    """A pipe's ends, and a journal's memory."""
-    read_fd, write_fd = os.pipe()
-    os.set_blocking(read_fd, False)
-    made = (read_fd, write_fd, create_journal())
+def writer() -> Iterator[RecordWriter]:
+    made = RecordWriter()
     yield made
-    for fd in made:
-        os.close(fd)
+    made.close()
 
 
-def intake_on(memory: tuple[int, int, int]) -> RecordReader:
-    return RecordReader(memory[0], FrameDecoder(), Journal(memory[2]))
+def reader_of(writer: RecordWriter) -> RecordReader:
+    *_, journal = writer.descriptors()
+    return RecordReader(writer.page.rings_used, writer.rings.map_ring, Journal(journal))
 
 
-def test_a_frame_that_was_read_in_part_is_whole_for_the_next(memory: Any) -> None:
-    whole, cut = encode(finished(1, "a")), encode(finished(1, "b"))
-    os.write(memory[1], whole + cut[:30])
-    killed = intake_on(memory)
-    assert killed.read()[1] == [finished(1, "a")]
-    # Only the first one was acknowledged.
+def test_what_was_not_acknowledged_is_applied_again_and_what_follows_is_read_once(
+    writer: RecordWriter,
+) -> None:
+    writer.send(finished(1, "a"))
+    killed = reader_of(writer)
+    assert killed.read() == [finished(1, "a")]
     killed.acknowledge(killed.position())
-    successor = intake_on(memory)
-    assert list(successor.unacknowledged()) == []
-    os.write(memory[1], cut[30:])
-    assert successor.read()[1] == [finished(1, "b")]
-    assert (successor.position(), successor.bad_frames()) == (len(whole) + len(cut), 0)
+    writer.send(finished(1, "b"))
+    assert killed.read() == [finished(1, "b")]
+    writer.send(finished(1, "c"))
+    successor = reader_of(writer)
+    assert list(successor.unacknowledged()) == [finished(1, "b")]
+    assert successor.read() == [finished(1, "c")]
+    assert successor.damaged() == 0
 
 
-def test_parts_of_a_capture_are_not_applied_again(memory: Any) -> None:
+def test_the_main_process_s_records_come_after_those_of_its_children(writer: RecordWriter) -> None:
+    down = ProcessDown(2, 2, 0, 155, 1_000, None, "max_tasks", "")
+
+    def child() -> None:
+        writer.attach(0)
+        writer.send(down)
+
+    in_a_fork(child)
+    writer.send(Goodbye(1, 3))
+    assert reader_of(writer).read() == [down, Goodbye(1, 3)]
+
+
+def test_parts_of_a_capture_are_not_applied_again(writer: RecordWriter) -> None:
     records: list[Record] = [
         window(1, "app.task", capture=3),
         site(10, 1, pid=1, task="app.task", capture=3),
         window(1, "app.task"),
         started(1, "a"),
     ]
-    os.write(memory[1], b"".join(encode(record) for record in records))
-    intake_on(memory).read()
-    assert list(intake_on(memory).unacknowledged()) == records[2:]
+    for record in records:
+        writer.send(record)
+    reader_of(writer).read()
+    assert list(reader_of(writer).unacknowledged()) == records[2:]
 
 
 @pytest.fixture

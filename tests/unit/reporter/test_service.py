@@ -1,16 +1,13 @@
-"""The reporter's loop on a real pipe with real processes, until the worker has ended."""
+"""The reporter's loop on real rings with real processes, until the worker has ended."""
 
 from __future__ import annotations
 
-import os
-import select
 from collections.abc import Iterator
 from threading import Thread
 from typing import Any
 
 import pytest
 
-from otel_celery_memory.ipc.codec import encode
 from otel_celery_memory.ipc.records import (
     MAIN_SLOT,
     NO_SPAN,
@@ -32,7 +29,8 @@ def quick_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the loop does each second it does here in a twentieth of one."""
     monkeypatch.setattr(service, "TICK_S", 0.05)
     monkeypatch.setattr(service, "_LINGER_S", 0.1)
-    monkeypatch.setattr(service, "_PAUSE_S", 0.01)
+    monkeypatch.setattr(service, "_READ_S", 0.01)
+    monkeypatch.setattr(service, "_IDLE_READ_S", 0.02)
     monkeypatch.setattr("otel_celery_memory.reporter.state.processes.CLASSIFY_AFTER_NS", 50_000_000)
 
 
@@ -71,7 +69,6 @@ def test_an_orderly_end_is_emitted_for_every_process(
 ) -> None:
     goodbye = ProcessDown(child.pid, 0, 0, 0, 1, None, "shutdown", "")
     reporter.send(ProcessUp(child.pid, 0, 0, 1), goodbye, Goodbye(main.pid, 0))
-    reporter.close_pipe()
     reporter.end()
     assert reporter.emitter.exits() == [
         (MAIN_SLOT, "shutdown", None, None),
@@ -80,11 +77,11 @@ def test_an_orderly_end_is_emitted_for_every_process(
     assert len(reporter.emitter.intervals) == 1
 
 
-def test_the_end_of_the_pipe_without_a_goodbye_is_the_loss_of_the_whole_worker(
-    reporter: Reporter, child: Process
+def test_the_end_of_the_main_process_without_a_goodbye_is_the_loss_of_the_whole_worker(
+    reporter: Reporter, main: Process, child: Process
 ) -> None:
     reporter.send(ProcessUp(child.pid, 0, 0, 1), task_of(child))
-    reporter.close_pipe()
+    main.kill()
     reporter.end()
     assert reporter.emitter.exits() == [
         (MAIN_SLOT, "killed", None, None),
@@ -102,7 +99,6 @@ def test_the_loss_of_a_child_is_emitted_with_its_task_while_the_worker_goes_on(
     wait_until("the loss is emitted", lambda: reporter.emitter.ends, 30)
     assert reporter.emitter.exits() == [(0, "killed", 9, "app.task")]
     reporter.send(Goodbye(main.pid, 0))
-    reporter.close_pipe()
     reporter.end()
     assert reporter.emitter.exits()[1:] == [(MAIN_SLOT, "shutdown", None, None)]
 
@@ -144,7 +140,7 @@ def test_what_a_process_wrote_before_it_died_is_read_before_its_death_is_noted(
     ]
 
 
-def test_a_pipe_that_stays_open_after_the_goodbye_is_not_waited_for(
+def test_a_main_process_that_goes_on_after_its_goodbye_is_not_waited_for(
     reporter: Reporter, main: Process
 ) -> None:
     reporter.send(Goodbye(main.pid, 0))
@@ -152,18 +148,36 @@ def test_a_pipe_that_stays_open_after_the_goodbye_is_not_waited_for(
     assert reporter.emitter.exits() == [(MAIN_SLOT, "shutdown", None, None)]
 
 
-def test_a_pipe_that_stays_open_after_the_main_process_died_is_not_waited_for(
-    reporter: Reporter, main: Process
+def test_a_child_that_goes_on_after_the_main_process_died_is_not_waited_for_long(
+    reporter: Reporter, main: Process, child: Process
 ) -> None:
+    reporter.send(ProcessUp(child.pid, 0, 0, 1))
+    wait_until("it is known", lambda: child.pid in reporter.emitter.state.processes, 30)
     main.kill()
     reporter.end()
-    assert reporter.emitter.exits() == [(MAIN_SLOT, "killed", None, None)]
+    assert (MAIN_SLOT, "killed", None, None) in reporter.emitter.exits()
 
 
-def test_garbage_in_the_pipe_is_counted_and_what_follows_is_read(
+def test_after_the_end_of_the_main_process_what_its_children_write_is_read_until_they_end(
+    main: Process, child: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_LINGER_S", 60.0)
+    made = Reporter(main.pid)
+    made.send(ProcessUp(child.pid, 0, 0, 1))
+    wait_until("it is known", lambda: child.pid in made.emitter.state.processes, 30)
+    main.kill()
+    wait_until("the end is noted", lambda: not made.watch.is_running(main.pid), 30)
+    made.send(task_of(child))
+    made.wait_for(task_of(child))
+    child.kill()
+    made.end()
+    made.close()
+
+
+def test_garbage_in_a_ring_is_counted_and_what_follows_is_read(
     reporter: Reporter, main: Process
 ) -> None:
-    os.write(reporter.write_fd, b"garbage " * 1_000)
+    reporter.writer.send_frame(b"garbage " * 1_000)
     reporter.send(Goodbye(main.pid, 0))
     reporter.end()
     assert sum(reporter.damaged) == 1
@@ -206,22 +220,21 @@ def test_a_part_that_fails_is_switched_off_and_logged_and_the_rest_goes_on(
 def test_a_flood_of_frames_does_not_keep_it_from_its_ticks(
     reporter: Reporter, main: Process, child: Process
 ) -> None:
-    frames = encode(started(main.pid, "id-1", retained_bytes=1)) * 40
-    assert len(frames) < select.PIPE_BUF
     stop: list[bool] = []
 
     def flood() -> None:
         while not stop:
-            if select.select([], [reporter.write_fd], [], 0.1)[1]:
-                os.write(reporter.write_fd, frames)
+            reporter.writer.send(started(main.pid, "id-1", retained_bytes=1))
 
     writer = Thread(target=flood, daemon=True)
     writer.start()
-    reporter.send(
-        ProcessUp(child.pid, 0, 0, 1), ProcessExited(child.pid, 0, -9, 0, 0, NO_SPAN, "", "")
-    )
     child.kill()
     try:
+        for record in (
+            ProcessUp(child.pid, 0, 0, 1),
+            ProcessExited(child.pid, 0, -9, 0, 0, NO_SPAN, "", ""),
+        ):
+            wait_until("there is room", lambda: reporter.writer.send(record), 30)  # noqa: B023
         wait_until("the loss is emitted", lambda: reporter.emitter.ends, 30)
     finally:
         stop.append(True)

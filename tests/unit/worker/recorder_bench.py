@@ -7,13 +7,14 @@ import tracemalloc
 from types import SimpleNamespace
 from typing import Any
 
-from otel_celery_memory.ipc.codec import FrameDecoder
+from otel_celery_memory.ipc.codec import records_in
 from otel_celery_memory.ipc.records import HeapSampled, Record, TaskFinished, TaskStarted
 from otel_celery_memory.probes.own_memory import ProcessProbe, open_process_probe
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.measuring.spans import TaskSpans
 from otel_celery_memory.worker.measuring.task_recorder import TaskRecorder
-from otel_celery_memory.worker.pipe import PipeWriter
+from otel_celery_memory.worker.record_writer import RecordWriter
+from tests.unit.rings import Rings
 
 SLOT = 2
 PLAIN: list[type[Record]] = [TaskFinished]
@@ -31,8 +32,9 @@ class Child:
         probe: ProcessProbe | None = None,
         **settings: Any,
     ) -> None:
-        self.pipe = PipeWriter()
-        self.pipe.slot = SLOT
+        self.pipe = RecordWriter()
+        self.pipe.attach(SLOT)
+        self._rings = Rings(self.pipe)
         self.recorder = TaskRecorder(
             self.pipe,
             Settings(**settings),
@@ -44,12 +46,8 @@ class Child:
         self.told()
 
     def told(self) -> list[Record]:
-        """The records in the pipe since the last time."""
-        try:
-            records = FrameDecoder().feed(os.read(self.pipe.read_fd, 1 << 20))
-        except BlockingIOError:
-            return []
-        return [record for record in records if not isinstance(record, HeapSampled)]
+        """The records in the rings since the last time."""
+        return [record for record in self._rings.read() if not isinstance(record, HeapSampled)]
 
     def run(self, task: Any, task_id: str = "a") -> list[type[Record]]:
         """A run; the kinds of what is told of it."""
@@ -59,7 +57,7 @@ class Child:
 
     def held(self) -> list[TaskStarted]:
         """What the page holds for the reporter."""
-        records = FrameDecoder().feed(self.pipe.page.in_flight(SLOT))
+        records = records_in(self.pipe.page.in_flight(SLOT))
         return [record for record in records if isinstance(record, TaskStarted)]
 
     def held_ids(self) -> list[str]:
@@ -74,6 +72,7 @@ class Child:
         """Give back what is held."""
         self.recorder.stop_tracing()
         self.recorder.stop()
+        self._rings.close()
         self.pipe.close()
 
 

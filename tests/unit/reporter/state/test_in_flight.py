@@ -10,6 +10,7 @@ from otel_celery_memory.ipc.codec import encode
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.ipc.records import (
     NO_SPAN,
+    Goodbye,
     HeapSampled,
     ProcessExited,
     ProcessUp,
@@ -143,7 +144,7 @@ def test_a_killed_process_is_lost_in_the_task_in_its_slot() -> None:
     reporter.wait_for(up)
     reporter.in_flight[SLOT] = encode(started(child.pid, "id-1", time_ns=5))
     child.kill()
-    reporter.close_pipe()
+    reporter.send(Goodbye(reporter.main_pid, 0))
     reporter.end()
     assert (SLOT, "killed", "app.task") in losses(reporter)
     reporter.close()
@@ -158,7 +159,7 @@ def test_a_task_in_the_slot_is_found_although_only_the_exit_names_the_slot() -> 
     # A reporter that was started again met it by this record, which has no slot.
     reporter.send(HeapSampled(child.pid, 1, 2, 3, 4))
     reporter.send(ProcessExited(child.pid, 6, -9, SLOT, 0, NO_SPAN, "", ""))
-    reporter.close_pipe()
+    reporter.send(Goodbye(reporter.main_pid, 0))
     reporter.end()
     assert (SLOT, "killed", 9, "app.task") in reporter.emitter.exits()
     reporter.close()
@@ -174,7 +175,7 @@ def test_a_killed_process_that_was_idle_on_the_page_is_lost_in_no_task() -> None
     reporter.wait_for(up)
     reporter.places.idle_pids.add(child.pid)
     child.kill()
-    reporter.close_pipe()
+    reporter.send(Goodbye(reporter.main_pid, 0))
     reporter.end()
     assert (SLOT, "killed", None) in losses(reporter)
     reporter.close()

@@ -32,7 +32,7 @@ class Worker:
         """Nothing is held."""
 
 
-class PipeWriter(ListSink):
+class RecordWriter(ListSink):
     """A pipe that may be full, and a page with one acknowledged exit."""
 
     page = SimpleNamespace(acknowledged_exits=SimpleNamespace(pids=lambda: frozenset((12,))))
@@ -69,7 +69,7 @@ class Bench:
 
     def __init__(self, observer: Any = None) -> None:
         self.worker = Worker()
-        self.pipe = PipeWriter()
+        self.pipe = RecordWriter()
         self.supervisor = Supervisor()
         exits = exits_to(self.pipe)
         self.observer = observer or ChildExitObserver(exits)

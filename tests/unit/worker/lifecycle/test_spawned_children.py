@@ -1,4 +1,4 @@
-"""The named pipe: frames of a child that inherited nothing, and what it refuses to use."""
+"""Memory with a name: frames of a child that inherited nothing, and what it refuses to use."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from otel_celery_memory.ipc.codec import FrameDecoder
 from otel_celery_memory.ipc.control_page import PAGE_BYTES
-from otel_celery_memory.ipc.fifo import VARIABLE, FifoDirectory
 from otel_celery_memory.ipc.records import Goodbye, ProcessUp, Record
+from otel_celery_memory.ipc.shared_memory import VARIABLE, SpawnDirectory
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.worker.lifecycle.embedded import NamedPipeWriter, join_worker, open_pipe
+from otel_celery_memory.worker.lifecycle.embedded import NamedRecordWriter, join_worker, open_writer
 from otel_celery_memory.worker.measuring.spans import TaskSpans
-from otel_celery_memory.worker.pipe import PipeWriter
+from otel_celery_memory.worker.record_writer import RecordWriter
+from tests.unit.rings import Rings
 
 
 @pytest.fixture(autouse=True)
@@ -28,15 +28,15 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def pipe() -> Iterator[NamedPipeWriter]:
-    """The main process's end."""
-    made = NamedPipeWriter(2_048)
+def pipe() -> Iterator[NamedRecordWriter]:
+    """The main process's writer."""
+    made = NamedRecordWriter(2, 2_048)
     yield made
     made.close()
 
 
-def fifo_directory() -> FifoDirectory:
-    found = FifoDirectory.from_environ(os.environ)
+def spawn_directory() -> SpawnDirectory:
+    found = SpawnDirectory.from_environ(os.environ)
     assert found is not None
     return found
 
@@ -47,8 +47,11 @@ def as_parent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getppid", lambda: pid)
 
 
-def received(pipe: PipeWriter) -> list[Record]:
-    return FrameDecoder().feed(os.read(pipe.read_fd, 1 << 20))
+def received(pipe: RecordWriter) -> list[Record]:
+    rings = Rings(pipe)
+    found = rings.read()
+    rings.close()
+    return found
 
 
 def join() -> object:
@@ -56,7 +59,7 @@ def join() -> object:
 
 
 def test_what_a_child_sends_arrives_and_its_drops_are_counted(
-    pipe: NamedPipeWriter, monkeypatch: pytest.MonkeyPatch
+    pipe: NamedRecordWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     as_parent(monkeypatch)
     child = join_worker(Settings(), TaskSpans(None))
@@ -69,39 +72,39 @@ def test_what_a_child_sends_arrives_and_its_drops_are_counted(
     assert pipe.page.drop_counters.counts().total == 0
 
 
-def test_the_main_process_s_end_is_a_pipe_like_any_other(pipe: NamedPipeWriter) -> None:
+def test_the_main_process_writes_there_too(pipe: NamedRecordWriter) -> None:
     pipe.send(Goodbye(1, 2))
     assert received(pipe) == [Goodbye(1, 2)]
     assert os.fstat(pipe.page.fd).st_size == PAGE_BYTES
 
 
 def test_close_removes_the_directory_and_the_variable(temporary: Path) -> None:
-    made = NamedPipeWriter(0)
+    made = NamedRecordWriter(2, 0)
     assert len(list(temporary.iterdir())) == 1
     made.close()
     made.close()
     assert (list(temporary.iterdir()), VARIABLE in os.environ) == ([], False)
 
 
-def test_another_worker_s_child_does_not_join(pipe: NamedPipeWriter) -> None:
+def test_another_worker_s_child_does_not_join(pipe: NamedRecordWriter) -> None:
     # The variable is inherited by all that a task starts; its parent is not the worker.
     assert join() is None
 
 
 def test_a_directory_that_others_can_access_is_not_used(
-    pipe: NamedPipeWriter, monkeypatch: pytest.MonkeyPatch
+    pipe: NamedRecordWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     as_parent(monkeypatch)
-    directory = fifo_directory().directory
+    directory = spawn_directory().directory
     directory.chmod(0o777)
     assert join() is None
     directory.chmod(0o700)
 
 
-@pytest.mark.parametrize("name", ["pipe", "page"])
+@pytest.mark.parametrize("name", ["rings", "page"])
 @pytest.mark.parametrize("instead", ["nothing", "link", "file"])
-def test_a_pipe_or_page_of_another_type_is_not_used_and_not_written_to(
-    pipe: NamedPipeWriter,
+def test_memory_of_another_type_is_not_used_and_not_written_to(
+    pipe: NamedRecordWriter,
     monkeypatch: pytest.MonkeyPatch,
     temporary: Path,
     caplog: pytest.LogCaptureFixture,
@@ -111,7 +114,7 @@ def test_a_pipe_or_page_of_another_type_is_not_used_and_not_written_to(
     as_parent(monkeypatch)
     victim = temporary / "victim"
     victim.touch()
-    path = fifo_directory().directory / name
+    path = spawn_directory().directory / name
     path.unlink()
     if instead == "link":
         path.symlink_to(victim)
@@ -140,9 +143,9 @@ def test_only_a_prefork_pool_that_spawns_needs_a_name() -> None:
         (replace(spawning, pool_start_method="fork"), False),
         (replace(spawning, pool_cls=Solo), False),
     ):
-        pipe = open_pipe(worker, 0)
+        pipe = open_writer(worker, 0)
         pipe.close()
-        assert isinstance(pipe, NamedPipeWriter) is named
+        assert isinstance(pipe, NamedRecordWriter) is named
 
 
 def test_if_the_page_cannot_be_created_nothing_is_left(
@@ -153,5 +156,5 @@ def test_if_the_page_cannot_be_created_nothing_is_left(
 
     monkeypatch.setattr(os, "ftruncate", refuse)
     with pytest.raises(OSError, match="no memory"):
-        NamedPipeWriter(0)
+        NamedRecordWriter(2, 0)
     assert (list(temporary.iterdir()), VARIABLE in os.environ) == ([], False)

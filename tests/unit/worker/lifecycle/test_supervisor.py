@@ -17,7 +17,7 @@ import pytest
 from otel_celery_memory.probes.limits import oom_kill_counter
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.lifecycle.supervisor import ReporterProcess, Supervisor
-from otel_celery_memory.worker.pipe import PipeWriter
+from otel_celery_memory.worker.record_writer import RecordWriter
 from tests.unit.fakes import FakeClock
 
 SETTINGS = Settings.load({"sites_top": 3, "sites_include": ["*/app/*"]}, {})
@@ -32,15 +32,15 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def pipe() -> Iterator[PipeWriter]:
-    made = PipeWriter()
+def pipe() -> Iterator[RecordWriter]:
+    made = RecordWriter()
     yield made
     made.close()
 
 
 @pytest.fixture
 def start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pipe: PipeWriter, clock: FakeClock
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pipe: RecordWriter, clock: FakeClock
 ) -> Iterator[Start]:
     """Starts a supervisor whose reporter is this Python code; what still runs is ended."""
     made: list[Supervisor] = []
@@ -80,19 +80,19 @@ open(os.path.join(os.path.dirname(__file__), "seen.json"), "w").write(json.dumps
 """
 
 
-def test_the_reporter_gets_its_worker_s_name_the_pipe_and_the_pages_and_nothing_else(
-    start: Start, pipe: PipeWriter, tmp_path: Path
+def test_the_reporter_gets_its_worker_s_name_the_rings_and_the_pages_and_nothing_else(
+    start: Start, pipe: RecordWriter, tmp_path: Path
 ) -> None:
     supervisor = start(REPORT_ARGUMENTS)
     wait_for_end(supervisor)
-    read_end, page, status, journal = pipe.descriptors()
+    rings, page, status, journal = pipe.descriptors()
     seen = json.loads((tmp_path / "seen.json").read_text())
     assert seen["argv"] == [
         "-m",
         "otel_celery_memory.reporter",
         "--worker=celery@box",
         f"--main-pid={os.getpid()}",
-        f"--pipe={read_end}",
+        f"--rings={rings}",
         f"--page={page}",
         f"--status={status}",
         f"--journal={journal}",
@@ -103,8 +103,7 @@ def test_the_reporter_gets_its_worker_s_name_the_pipe_and_the_pages_and_nothing_
     ]
     assert (seen["pid"], seen["sid"]) == (supervisor.pid, supervisor.pid)
     assert (seen["stdin"], seen["frames"]) == ("/dev/null", "1")
-    assert {0, 1, 2, read_end, page, status, journal} <= set(seen["open"])
-    assert pipe.write_fd not in seen["open"]
+    assert {0, 1, 2, rings, page, status, journal} <= set(seen["open"])
 
 
 def test_a_reporter_that_runs_is_left_alone(start: Start) -> None:
@@ -165,7 +164,7 @@ def test_a_reporter_that_lived_is_started_again_at_once_however_bad_it_was_befor
 
 
 def test_if_no_process_can_be_started_the_first_start_raises(
-    pipe: PipeWriter, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    pipe: RecordWriter, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "gone"))
     supervisor = Supervisor(pipe, SETTINGS, "celery@box", 0)
@@ -219,7 +218,7 @@ def test_the_reporter_is_no_child_and_whoever_waits_for_all_children_does_not_me
 
 
 def test_where_the_reporter_is_adopted_it_is_reaped_and_its_exit_code_is_logged(
-    pipe: PipeWriter, tmp_path: Path
+    pipe: RecordWriter, tmp_path: Path
 ) -> None:
     """In a process of its own, as a child subreaper remains one."""
     script = f"""
@@ -228,10 +227,10 @@ ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
 logging.basicConfig(stream=sys.stdout, format="%(message)s")
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.lifecycle import supervisor as module
-from otel_celery_memory.worker.pipe import PipeWriter
+from otel_celery_memory.worker.record_writer import RecordWriter
 program = {str(tmp_path / "python")!r}
 sys.executable = program
-supervisor = module.Supervisor(PipeWriter(), Settings(), "w@h", 0)
+supervisor = module.Supervisor(RecordWriter(), Settings(), "w@h", 0)
 supervisor.start()
 former = supervisor.pid
 assert module.ReporterProcess(former).wait(60)
@@ -252,7 +251,7 @@ except ChildProcessError:
 
 
 def test_if_no_process_can_be_forked_the_first_start_raises_with_the_reason(
-    pipe: PipeWriter, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    pipe: RecordWriter, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     program = tmp_path / "python"
     program.write_text("#!/bin/sh\nexit 11\n")  # as the starter says EAGAIN

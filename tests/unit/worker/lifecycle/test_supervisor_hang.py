@@ -11,7 +11,7 @@ import pytest
 
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.lifecycle.supervisor import HANG_S, ReporterProcess, Supervisor
-from otel_celery_memory.worker.pipe import PipeWriter
+from otel_celery_memory.worker.record_writer import RecordWriter
 from tests.processes import wait_until
 from tests.unit.fakes import FakeClock
 
@@ -21,7 +21,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.clock = FakeClock(1_000.0)
-        self.pipe = PipeWriter()
+        self.pipe = RecordWriter()
         self.supervisor = Supervisor(self.pipe, Settings(), "celery@box", 0, clock_s=self.clock)
         self.supervisor.start()
         self.wait_for_beat()

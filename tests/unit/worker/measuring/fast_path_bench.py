@@ -1,13 +1,12 @@
-"""A measurement on a memory and a clock that a test moves, and the pipe and page it writes to."""
+"""A measurement on a memory and a clock that a test moves, and the rings and page it writes to."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
 from otel_celery_memory.circuit_breaker import PartSwitches
-from otel_celery_memory.ipc.codec import FrameDecoder
+from otel_celery_memory.ipc.codec import records_in
 from otel_celery_memory.ipc.records import Record, TaskFinished
 from otel_celery_memory.probes.own_memory import PAGE_BYTES
 from otel_celery_memory.probes.tracemalloc_session import TracemallocSession
@@ -15,8 +14,9 @@ from otel_celery_memory.worker.measuring.concurrent_runs import ConcurrentRuns
 from otel_celery_memory.worker.measuring.in_flight import InFlightSlot
 from otel_celery_memory.worker.measuring.spans import ContainedSpans, TaskSpans
 from otel_celery_memory.worker.measuring.task_measurement import ContainedTracing, TaskMeasurement
-from otel_celery_memory.worker.pipe import PipeWriter
+from otel_celery_memory.worker.record_writer import RecordWriter
 from tests.unit.fakes import FakeMemory, FakeTracer
+from tests.unit.rings import Rings
 from tests.unit.worker.bench import task_of
 
 SLOT = 3
@@ -49,8 +49,9 @@ class FastPathBench:
         self.memory = SteppedMemory(self._step)
         self.now_ns = 0
         self.failing: dict[str, BaseException] = {}
-        self.pipe = PipeWriter()
-        self.pipe.slot = SLOT
+        self.pipe = RecordWriter()
+        self.pipe.attach(SLOT)
+        self._rings = Rings(self.pipe)
         switches = PartSwitches()
         self.runs = ConcurrentRuns(self.memory, FakeTracer())
         self.measurement = TaskMeasurement(
@@ -68,14 +69,11 @@ class FastPathBench:
 
     def held(self) -> list[Record]:
         """What the page holds for the reporter."""
-        return FrameDecoder().feed(self.pipe.page.in_flight(SLOT))
+        return records_in(self.pipe.page.in_flight(SLOT))
 
     def sent(self) -> list[Record]:
-        """The records in the pipe since the last time."""
-        try:
-            return FrameDecoder().feed(os.read(self.pipe.read_fd, 1 << 20))
-        except BlockingIOError:
-            return []
+        """The records in the rings since the last time."""
+        return self._rings.read()
 
     def start(self, task_id: str = "a", task: Any = None) -> bool:
         """A task starts: whether it is plain."""
@@ -111,6 +109,7 @@ class FastPathBench:
         assert [type(record) for record in self.run("c")] == [TaskFinished]
 
     def close(self) -> None:
+        self._rings.close()
         self.pipe.close()
 
     def _step(self, name: str) -> None:

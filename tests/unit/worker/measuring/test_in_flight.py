@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 
-from otel_celery_memory.ipc.codec import FrameDecoder, encode
+from otel_celery_memory.ipc.codec import encode, records_in
 from otel_celery_memory.ipc.control_page import IDLE
 from otel_celery_memory.ipc.records import (
     MAIN_SLOT,
@@ -24,7 +24,7 @@ from otel_celery_memory.ipc.records import (
 )
 from otel_celery_memory.reporter.state.worker_state import WorkerState
 from otel_celery_memory.worker.measuring.in_flight import InFlightSlot, open_in_flight_slot
-from otel_celery_memory.worker.pipe import PipeWriter
+from otel_celery_memory.worker.record_writer import RecordWriter
 from tests.unit.examples import started
 from tests.unit.fakes import FakeMemory
 from tests.unit.forks import in_a_fork
@@ -34,15 +34,14 @@ BEFORE = TaskStarted(4_000_000, 5, 6_000, -7, 0, "its-id", "app.its", "app.previ
 
 
 @pytest.fixture
-def pipe() -> Iterator[PipeWriter]:
-    made = PipeWriter()
-    made.slot = SLOT
+def pipe() -> Iterator[RecordWriter]:
+    made = RecordWriter(slot=SLOT)
     yield made
     made.close()
 
 
 @pytest.fixture
-def in_flight(pipe: PipeWriter) -> InFlightSlot:
+def in_flight(pipe: RecordWriter) -> InFlightSlot:
     made = open_in_flight_slot(SLOT, pipe)
     assert made is not None
     return made
@@ -199,18 +198,20 @@ def test_a_name_that_cannot_be_sent_cannot_be_held_and_switches_nothing_off(
 
 
 def test_of_a_name_too_long_for_the_page_the_beginning_is_held(
-    pipe: PipeWriter, in_flight: InFlightSlot
+    pipe: RecordWriter, in_flight: InFlightSlot
 ) -> None:
     start = started(os.getpid(), "i" * 256)._replace(task="app." + "ñ" * 600)
     in_flight.send(start)
-    (found,) = FrameDecoder().feed(pipe.page.in_flight(SLOT))
+    (found,) = records_in(pipe.page.in_flight(SLOT))
     assert isinstance(found, TaskStarted)
     assert start.task.startswith(found.task)
     assert len(found.task) > 60
     assert found._replace(task="") == start._replace(task="")
 
 
-def test_another_task_s_end_leaves_what_is_held(pipe: PipeWriter, in_flight: InFlightSlot) -> None:
+def test_another_task_s_end_leaves_what_is_held(
+    pipe: RecordWriter, in_flight: InFlightSlot
+) -> None:
     in_flight.send(started(os.getpid(), "a-task"))
     for other in ("another", "a-t", "app", ""):
         assert not in_flight.forget(other)
@@ -223,7 +224,7 @@ def test_another_task_s_end_leaves_what_is_held(pipe: PipeWriter, in_flight: InF
 
 
 def test_a_start_is_held_before_it_is_sent(
-    pipe: PipeWriter, in_flight: InFlightSlot, monkeypatch: pytest.MonkeyPatch
+    pipe: RecordWriter, in_flight: InFlightSlot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[bool] = []
     monkeypatch.setattr(pipe, "send", lambda _: found.append(bool(pipe.page.in_flight(SLOT))))
@@ -232,7 +233,7 @@ def test_a_start_is_held_before_it_is_sent(
 
 
 @pytest.mark.parametrize("slot", [MAIN_SLOT, 510])
-def test_who_has_no_place_of_its_own_holds_nothing(pipe: PipeWriter, slot: int) -> None:
+def test_who_has_no_place_of_its_own_holds_nothing(pipe: RecordWriter, slot: int) -> None:
     assert open_in_flight_slot(slot, pipe) is None
     page, at = pipe.page.in_flight_area(slot)
     pipe.page.claim(slot, 11)

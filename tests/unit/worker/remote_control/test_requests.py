@@ -14,7 +14,7 @@ import pytest
 from otel_celery_memory.ipc.commands import Commands
 from otel_celery_memory.probes import urgent_signal
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.worker.pipe import PipeWriter
+from otel_celery_memory.worker.record_writer import RecordWriter
 from otel_celery_memory.worker.remote_control import commands
 from otel_celery_memory.worker.remote_control.requests import (
     ChildRequests,
@@ -37,7 +37,7 @@ class Tracing:
 class Worker:
     """A main process, with children 7 and 8; or, with `tracing`, one that runs the tasks."""
 
-    def __init__(self, pipe: PipeWriter, tracing: Tracing | None, *, by_signal: bool) -> None:
+    def __init__(self, pipe: RecordWriter, tracing: Tracing | None, *, by_signal: bool) -> None:
         self.pipe, self.tracing = pipe, tracing
         self.running = True
         fake: Any = self
@@ -53,9 +53,9 @@ class Worker:
 
 
 @pytest.fixture
-def pipe() -> Iterator[PipeWriter]:
+def pipe() -> Iterator[RecordWriter]:
     threads = _thread._count()
-    made = PipeWriter()
+    made = RecordWriter()
     yield made
     wait_until("threads of signals are gone", lambda: _thread._count() <= threads, 30)
     made.close()
@@ -72,7 +72,9 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return pids
 
 
-def test_a_main_process_that_runs_tasks_captures_itself(pipe: PipeWriter, sent: list[int]) -> None:
+def test_a_main_process_that_runs_tasks_captures_itself(
+    pipe: RecordWriter, sent: list[int]
+) -> None:
     tracing = Tracing()
     Worker(pipe, tracing, by_signal=True)
     assert "ok" in commands.memory_capture(None)
@@ -81,7 +83,7 @@ def test_a_main_process_that_runs_tasks_captures_itself(pipe: PipeWriter, sent: 
 
 @pytest.mark.parametrize(("by_signal", "pids"), [(True, [7, 8]), (False, [])])
 def test_children_are_signalled_only_if_the_setting_is_on(
-    pipe: PipeWriter, sent: list[int], by_signal: bool, pids: list[int]
+    pipe: RecordWriter, sent: list[int], by_signal: bool, pids: list[int]
 ) -> None:
     Worker(pipe, None, by_signal=by_signal)
     assert "ok" in commands.memory_capture(None)
@@ -90,7 +92,7 @@ def test_children_are_signalled_only_if_the_setting_is_on(
 
 
 def test_a_signal_to_the_main_process_begins_a_capture_of_half_a_minute(
-    pipe: PipeWriter, sent: list[int]
+    pipe: RecordWriter, sent: list[int]
 ) -> None:
     Worker(pipe, None, by_signal=True)
     os.kill(os.getpid(), signal.SIGURG)
@@ -100,7 +102,7 @@ def test_a_signal_to_the_main_process_begins_a_capture_of_half_a_minute(
 
 
 def test_a_refused_signal_is_logged(
-    pipe: PipeWriter,
+    pipe: RecordWriter,
     sent: list[int],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -114,14 +116,14 @@ def test_a_refused_signal_is_logged(
     assert (pipe.page.commands(), sent) == (Commands(), [])
 
 
-def test_the_view_is_the_reporter_s_with_what_only_the_worker_knows(pipe: PipeWriter) -> None:
+def test_the_view_is_the_reporter_s_with_what_only_the_worker_knows(pipe: RecordWriter) -> None:
     Worker(pipe, Tracing(), by_signal=False)
     assert "error" in commands.memory(None)
     pipe.status.write({"tasks": []})
     assert commands.memory(None)["memory"] == {"tasks": [], "main_pid": os.getpid()}
 
 
-def test_a_worker_that_ended_answers_no_commands(pipe: PipeWriter) -> None:
+def test_a_worker_that_ended_answers_no_commands(pipe: RecordWriter) -> None:
     worker = Worker(pipe, Tracing(), by_signal=True)
     worker.requests.detach()
     assert "not ready yet" in commands.memory(None)["error"]
@@ -131,21 +133,21 @@ def test_a_worker_that_ended_answers_no_commands(pipe: PipeWriter) -> None:
 class Child:
     """A child of the pool, with a main process of number 99."""
 
-    def __init__(self, pipe: PipeWriter) -> None:
+    def __init__(self, pipe: RecordWriter) -> None:
         self.tracing = Tracing()
         self.requests = ChildRequests(Settings(capture_signal=True), pipe.page, 99)
         fake: Any = self
         self.requests.attach(fake)
 
 
-def test_a_child_does_not_answer_remote_control_that_it_inherited(pipe: PipeWriter) -> None:
+def test_a_child_does_not_answer_remote_control_that_it_inherited(pipe: RecordWriter) -> None:
     Worker(pipe, None, by_signal=False)
     Child(pipe)
     assert "not ready yet" in commands.memory(None)["error"]
 
 
 def test_a_child_that_is_signalled_during_a_capture_captures_its_current_run(
-    pipe: PipeWriter, sent: list[int]
+    pipe: RecordWriter, sent: list[int]
 ) -> None:
     child = Child(pipe)
     pipe.page.set_commands(Commands("", 1, 0, True, time.monotonic() + 30, 1.0))
@@ -155,7 +157,7 @@ def test_a_child_that_is_signalled_during_a_capture_captures_its_current_run(
 
 
 def test_a_child_that_is_signalled_otherwise_signals_its_main_process(
-    pipe: PipeWriter, sent: list[int]
+    pipe: RecordWriter, sent: list[int]
 ) -> None:
     child = Child(pipe)
     pipe.page.set_commands(Commands("", 1, 0, True, time.monotonic() - 1, 1.0))
@@ -164,7 +166,7 @@ def test_a_child_that_is_signalled_otherwise_signals_its_main_process(
     assert child.tracing.captures == 0
 
 
-def test_a_process_that_answers_for_itself_is_asked_and_shown_whole(pipe: PipeWriter) -> None:
+def test_a_process_that_answers_for_itself_is_asked_and_shown_whole(pipe: RecordWriter) -> None:
     child = Child(pipe)
     own = OwnRequests(Settings(), pipe.page, lambda: {"tasks": []})
     recorder: Any = Recording(child.tracing)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from otel_celery_memory.ipc.codec import FrameDecoder, encode
+from otel_celery_memory.ipc.codec import encode, records_in
 from otel_celery_memory.ipc.records import Record, Site, SitesWindow, WindowKind
 from otel_celery_memory.probes.sites import LiveSites, SiteDelta, SiteFilter
 from otel_celery_memory.worker.tracing.site_records import (
@@ -65,7 +65,7 @@ def test_what_shrank_most_is_told_before_what_grew_a_little() -> None:
 def test_of_a_stack_that_does_not_fit_the_most_recent_calls_are_told() -> None:
     frames = tuple((f"/srv/{'x' * 100}/{depth}.py", depth) for depth in range(1, 26))
     _, (site,) = told({"": [SiteDelta(*frames[0], 1, 1, frames)]})
-    (decoded,) = FrameDecoder().feed(encode(site))
+    (decoded,) = records_in(encode(site))
     assert isinstance(decoded, Site)
     lines = decoded.stack.split("\n")
     assert lines[-1] == f"{frames[0][0]}:1"
