@@ -53,8 +53,9 @@ class Heap(Collector):
         self.cpu_ns += self.read_ns
         return self.threads
 
-    def send(self, record: Record) -> None:
+    def send(self, record: Record) -> bool:
         self.sent.append(record)
+        return True
 
     def allowed(self) -> bool:
         return self.is_allowed
