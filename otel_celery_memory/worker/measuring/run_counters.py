@@ -11,6 +11,13 @@ run, it freed garbage of others too: that run is left out, and the next ones of 
 two full collections, if those are short enough. Where the user has disabled or frozen the
 collector, nothing is collected.
 
+**Free lists.** A full collection empties the interpreter's free lists, and the next run that needs
+them is charged with filling them. So a run counts only if its task has run before since the last
+full collection, or lies between two.
+
+**Runs that raised** are no samples: the pool holds the last result until the next run has ended,
+and that of a failed run is hundreds of kilobytes of traceback. Nor is a run that follows one.
+
 **How often.** A read costs 20 us or, in a heap with many free chunks, milliseconds; a collection
 costs what the young objects cost. So both are measured, and a task is sampled so seldom that it
 pays for its samples by `SHARE` of the budget of its own CPU time. Each task is sampled every
@@ -178,6 +185,9 @@ class RunCounters:
         self._sampled_lately: set[str] = set()
         self._between_full: set[str] = set()
         """Tasks whose runs are sampled between two full collections."""
+        self._filled: dict[str, int] = {}
+        """By task: how many full collections there had been when a run of it filled free lists."""
+        self._after_failed = False
         self._run_ns: dict[str, int] = {}
         self._quiet_until_ns = 0
         self._floor_ns = self._began_ns
@@ -189,15 +199,21 @@ class RunCounters:
         self.open = ""
         self._quiet_until_ns = self._clock_ns() + _QUIET_NS
 
+    def raised(self) -> None:
+        """The run that has just ended raised: it is no sample, nor is the one after it."""
+        self.open = ""
+        self._after_failed = True
+
     def boundary(self, name: str) -> None:
         """A run of this task is about to start, and the one before has ended."""
         closes, self.open = self.open, ""
+        after_failed, self._after_failed = self._after_failed, False
         began_cpu_ns, now_ns = self._cpu_ns(), self._clock_ns()
         if now_ns >= self.due_ns:
             self._make_due(now_ns)
         if now_ns < self._quiet_until_ns:
             return
-        opens = self._is_due(name, began_cpu_ns, now_ns)
+        opens = not after_failed and self._is_due(name, began_cpu_ns, now_ns)
         if not closes and not opens:
             return
         allowed = self._collector.allowed()
@@ -266,6 +282,9 @@ class RunCounters:
             # It freed garbage of others too.
             if len(self._between_full) < NAMES_MAX:
                 self._between_full.add(name)
+            return
+        filled, self._filled[name] = self._filled.get(name) == collections, collections
+        if not (filled or between_full or warm_up):
             return
         garbage = _difference(self._before, self._now, _HEAP) if allowed else None
         self._samples[name] += 1

@@ -26,6 +26,7 @@ from tracemalloc import is_tracing
 from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
+from celery.states import SUCCESS
 
 from otel_celery_memory.circuit_breaker import PartSwitches
 from otel_celery_memory.ipc.codec import ABSENT, FINISHED, STARTED, finished_record, frame_of
@@ -142,6 +143,7 @@ class TaskMeasurement:
             name, started_ns, start_bytes = run.task, run.started_ns, run.rss_bytes
             # What the run before retained was sent with the start.
             retained_bytes, previous_task = ABSENT, ""
+        self._counters.ended(state)
         rss_bytes = self._probe.rss_bytes()
         if run is None:
             peak_bytes = self._probe.peak_bytes() if self._plain_has_peak else ABSENT
@@ -319,6 +321,11 @@ class ContainedCounters:
             self.counters = None
             if self._switches is not None:
                 self._switches.switch_off("counters")
+
+    def ended(self, state: str | None) -> None:
+        """A run has ended: `RunCounters.raised` where it did not succeed."""
+        if state != SUCCESS and self.counters is not None:
+            self.counters.raised()
 
     def discard(self) -> None:
         """As `RunCounters.discard`."""

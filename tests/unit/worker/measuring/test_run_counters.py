@@ -130,6 +130,32 @@ def test_a_full_collection_inside_a_run_makes_it_no_sample_and_the_next_lie_betw
     assert heap.generations.count(2) > 4
 
 
+def test_a_run_that_fills_free_lists_after_a_full_collection_is_no_growth() -> None:
+    heap = Heap()
+    for _ in range(2):
+        for _ in range(4):
+            heap.run("parses")
+            heap.run("other")
+        # The first run after it takes from malloc what the next ones find in the free lists.
+        heap.collect(2)
+        heap.run("parses", kept=20_000)
+    heap.run("other")
+    assert {(r.task, r.heap_bytes) for r in heap.samples} == {("parses", 0), ("other", 0)}
+
+
+def test_a_run_that_raised_is_no_sample_nor_is_the_one_after_it() -> None:
+    heap = Heap()
+    for _ in range(3):
+        heap.run("fails")
+        heap.run("other")
+    for _ in range(3):
+        heap.run("fails", kept=300_000)
+        heap.counters.raised()
+        heap.run("other", kept=-300_000)
+    heap.run("other")
+    assert {(r.task, r.heap_bytes) for r in heap.samples} == {("fails", 0), ("other", 0)}
+
+
 def test_where_the_collector_is_disabled_nothing_is_collected_and_garbage_is_growth() -> None:
     heap = Heap(allowed=False)
     for _ in range(4):
