@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from types import FrameType, TracebackType
 from typing import Any
@@ -93,9 +94,15 @@ class KilledAt:
 
 def at_every_step(files: tuple[str, ...], scenario: Callable[[KilledAt], None]) -> int:
     """Runs it once for each bytecode that it takes, killed there; how many there are."""
-    for number in count(1):
-        kill = KilledAt(number, files)
-        scenario(kill)
-        if not kill.came:
-            return number - 1
-    raise AssertionError
+
+    def all_steps() -> int:
+        for number in count(1):
+            kill = KilledAt(number, files)
+            scenario(kill)
+            if not kill.came:
+                return number - 1
+        raise AssertionError
+
+    # A kill inside `except` leaves that exception behind in the thread.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(all_steps).result()

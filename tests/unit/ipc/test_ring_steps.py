@@ -122,7 +122,8 @@ def test_a_frame_torn_at_any_byte_is_skipped_counted_once_and_harms_no_other(
     memory: RingMemory, *, backwards: bool
 ) -> None:
     frame = encode(record(7, 40))
-    for cut in range(1, len(frame)):
+    # What ends in zeros is complete without them.
+    for cut in range(1, len(frame.rstrip(b"\0"))):
         whole = fresh(memory)
         reader, worker = RingReader(whole), Worker(memory)
         first = worker.process()
