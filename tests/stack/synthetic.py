@@ -100,7 +100,8 @@ class SyntheticWorkers:
             if hasattr(point, "bucket_counts"):
                 point.count += 1
                 point.sum += 70_000
-                point.bucket_counts[1] += 1
+                # A histogram without bounds has the one bucket that counts all.
+                point.bucket_counts[min(1, len(point.bucket_counts) - 1)] += 1
             else:
                 point.as_int += 1
 
