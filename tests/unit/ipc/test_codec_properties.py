@@ -26,7 +26,7 @@ from otel_celery_memory.ipc.records import Record, TaskFinished
 from tests.unit.arbitrary import BEYOND_INT64, INT64, RECORDS, TEXT
 
 KIB = 1 << 10
-LIMITS_BYTES = {"task_id": 256, "stack": 2_048, "path": 1_024}
+LIMITS_BYTES = {"task_id": 256, "via": 256, "where": 256, "stack": 1792, "path": 1024}
 
 
 def as_sent(record: Record) -> Record:
