@@ -8,7 +8,14 @@ from types import SimpleNamespace
 from typing import Any
 
 from otel_celery_memory.ipc.codec import records_in
-from otel_celery_memory.ipc.records import HeapSampled, Record, TaskFinished, TaskStarted
+from otel_celery_memory.ipc.records import (
+    FloorMeasured,
+    HeapSampled,
+    Record,
+    RunRetained,
+    TaskFinished,
+    TaskStarted,
+)
 from otel_celery_memory.probes.own_memory import ProcessProbe, open_process_probe
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.measuring.spans import TaskSpans
@@ -17,6 +24,8 @@ from otel_celery_memory.worker.record_writer import RecordWriter
 from tests.unit.rings import Rings
 
 SLOT = 2
+SAMPLES = (HeapSampled, RunRetained, FloorMeasured)
+"""What is sampled is sent of some runs: `test_run_counters` says of which."""
 PLAIN: list[type[Record]] = [TaskFinished]
 GENERAL: list[type[Record]] = [TaskStarted, TaskFinished]
 EAGER: Any = SimpleNamespace(name="app.eager", request=SimpleNamespace(is_eager=True))
@@ -46,8 +55,8 @@ class Child:
         self.told()
 
     def told(self) -> list[Record]:
-        """The records in the rings since the last time."""
-        return [record for record in self._rings.read() if not isinstance(record, HeapSampled)]
+        """The records in the rings since the last time, but for samples."""
+        return [record for record in self._rings.read() if not isinstance(record, SAMPLES)]
 
     def run(self, task: Any, task_id: str = "a") -> list[type[Record]]:
         """A run; the kinds of what is told of it."""

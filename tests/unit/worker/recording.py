@@ -7,12 +7,12 @@ from typing import Any
 from opentelemetry.trace import Span
 
 from otel_celery_memory.ipc.control_page import ControlPage
-from otel_celery_memory.ipc.records import HeapSampled
 from otel_celery_memory.probes.own_memory import ProcessProbe
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.measuring.spans import TaskSpans
 from otel_celery_memory.worker.measuring.task_recorder import TaskRecorder
 from tests.unit.fakes import FakeMemory, ListSink
+from tests.unit.worker.recorder_bench import SAMPLES
 
 
 class Probes:
@@ -55,8 +55,8 @@ class Recording:
         )
 
     def take(self) -> list[Any]:
-        """The records since the last time, but those of the heap."""
-        taken = [record for record in self.sink.records if not isinstance(record, HeapSampled)]
+        """The records since the last time, but for samples."""
+        taken = [record for record in self.sink.records if not isinstance(record, SAMPLES)]
         self.sink.records.clear()
         return taken
 

@@ -23,7 +23,7 @@ from tests.unit.examples import EXAMPLES, finished, started
 from tests.unit.forks import in_a_fork
 from tests.unit.rings import Rings, read_ring
 
-BIG = Site(1, 0, 0, 2, 3, 4, "t" * 500, "p" * 1_000, "s" * 2_000)
+BIG = Site(1, 0, 0, 2, 3, 4, "t" * 500, "p" * 1_000, "s" * 1_700)
 START, END = started(), finished()
 CELL = struct.Struct("<QQ")
 FIRST_CELL = 8 * 8 + SLOTS * 9 * 8
