@@ -42,7 +42,8 @@ _LEAST_BLOCKS_A_RUN = 0.05
 """A site that grows more slowly is not told: what happens now and then may be that often."""
 _ONCE_BLOCKS = 2.5
 """A window may show so many blocks at a site once: what it keeps of the last run of each task, of
-the next one's arguments. A site has grown by more, and by one more."""
+the next one's arguments. A site has grown by more, and by one more. Of windows of one run each, as
+they are where tracing is always on, all show it once together: each replaces the one before."""
 
 SiteKey = tuple[str, str, int, str]
 """Task, file, line, the line of a library that it went through (``path:line``)."""
@@ -313,7 +314,8 @@ class SiteTotals:
             # The run of a window that closed in this interval may have ended before it.
             runs = max(self._runs[key[0]] or self._all_runs(key[0]), self._whole.fresh(key[0]))
             rate = mean.steady_bytes * runs * 60 / interval_s
-            least = max(_LEAST_BLOCKS_A_RUN * mean.runs, _ONCE_BLOCKS * mean.windows + 1)
+            times = mean.windows if mean.runs > mean.windows else 1
+            least = max(_LEAST_BLOCKS_A_RUN * mean.runs, _ONCE_BLOCKS * times + 1)
             if rate > 0 and mean.blocks * mean.runs >= least:
                 found.append(self._ranked(WindowKind.COMPLETE, key, mean, round(rate)))
         return sorted(found, key=lambda site: (-(site.rate_bytes_per_minute or 0), site.path))

@@ -153,6 +153,17 @@ def test_what_windows_show_once_is_no_growth() -> None:
         assert [(s.line, s.blocks, s.runs) for s in totals.peek(60.0)] == [(2, 1, 10 * number)]
 
 
+def test_of_windows_of_one_run_each_an_object_a_run_is_growth_and_one_shown_once_is_none() -> None:
+    totals = SiteTotals(describe, 10)
+    for number in range(4):
+        totals.finished(finished(task="a"))
+        totals.window(window(task="a", runs=1, sites=2))
+        totals.site(site(64, 1, task="a", blocks=1))
+        if not number:
+            totals.site(site(128, 2, task="a", blocks=2))
+    assert [(s.line, s.blocks, s.runs) for s in totals.peek(60.0)] == [(1, 1, 4)]
+
+
 def test_many_small_sites_of_whole_runs_leave_a_third_of_the_places_to_the_others() -> None:
     totals = Totals(top=6).met()
     totals.run(dict.fromkeys(range(1, 9), 10))
