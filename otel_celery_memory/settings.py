@@ -123,8 +123,8 @@ class Settings:
         number(0.0001, 0.5),
         "",
         "a number from 0.0001 to 0.5",
-        "share of the tasks' CPU time that allocation tracing may cost in mode `budget`, or 0.6 s in "
-        "ten minutes in each child if that is more",
+        "share of the tasks' CPU time that allocation tracing may cost in mode `budget`, or 0.6 s "
+        "in ten minutes in each child if that is more",
     )
     max_added_latency: float = _setting(
         0.25,
