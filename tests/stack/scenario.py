@@ -49,9 +49,10 @@ class Told:
 
 @dataclass(frozen=True)
 class Workers:
-    """Six workers, each with a fate of its own."""
+    """Seven workers, each with a fate of its own."""
 
     leaky: Worker
+    sampled: Worker
     recycled: Worker
     pressed: Worker
     silent: Worker
@@ -108,6 +109,9 @@ def _start(stack: Stack, redis_url: str, directory: Path, held: ExitStack) -> Wo
             **CONTROLLED,
             **traced,
         ),
+        # As it is without any setting: where every run is traced, none is a sample for what runs
+        # leave behind by the allocators' counters, and nobody asks whose code it was.
+        sampled=start("sampled", stack.collector),
         # A service of its own: processes that are recycled all the time excuse much growth.
         recycled=start(
             "recycled", stack.collector, "--max-tasks-per-child=1", OTEL_SERVICE_NAME="recycling"
@@ -169,6 +173,11 @@ def _send(workers: Workers, turn: int) -> None:
     for _ in range(4):
         workers.leaky.send("keep", MIB, expires=60)
     workers.leaky.send("noop", expires=60)
+    for _ in range(2):
+        workers.sampled.send("keep", MIB, expires=60)
+    workers.sampled.send("free", 64 * MIB, expires=60)
+    if turn % 5 == 2:
+        workers.sampled.send("leave_behind", 1000, expires=60)
     workers.stuck.send("keep", 1024, expires=60)
     for _ in range(2):
         workers.recycled.send("noop", expires=5)

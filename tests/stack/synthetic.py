@@ -27,6 +27,9 @@ OF_CHILDREN = (
 The main process is told once, as killed, and the reporter never.
 """
 
+FIRST_RUNS_TOO = (c.RSS_RETAINED, c.HEAP_RETAINED)
+"""Those in which a task's first run has a direction of its own. Garbage only grows."""
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -47,6 +50,10 @@ class Shape:
                 )
             return
         values = self._values()
+        if metric in FIRST_RUNS_TOO:
+            values = {**values, c.DIRECTION: (c.GROW, c.SHRINK, c.WARM_UP)}
+        if metric == c.HEAP_GARBAGE:
+            values = {**values, c.DIRECTION: (c.GROW,)}
         if metric in OF_CHILDREN:
             values = {**values, c.SLOT: tuple(map(str, range(self.children)))}
         for chosen in product(*(values[name] for name in metric.attributes)):

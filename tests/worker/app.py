@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
 import tracemalloc
 from collections import deque
@@ -54,6 +55,7 @@ if "TEST_BROKEN_HEAP" in os.environ:
 # takes a little more at a time.
 KEPT: deque[bytearray] = deque()
 HELD: list[int] = []
+PARSED: list[object] = []
 MIB = 1 << 20
 
 
@@ -73,6 +75,16 @@ def hold_files(count: int) -> None:
     """Keeps so many descriptors open."""
     while len(HELD) < count:
         HELD.append(os.open(os.devnull, os.O_RDONLY))
+
+
+@app.task
+def leave_behind(count: int) -> None:
+    """Leaves a descriptor, a thread, a cycle of 64 KiB, and what a library made of a text."""
+    HELD.append(os.open(os.devnull, os.O_RDONLY))
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+    cycle: list[object] = [bytearray(64 * 1024)]
+    cycle.append(cycle)
+    PARSED.append(json.loads(json.dumps([str(number) for number in range(count)])))
 
 
 @app.task
