@@ -348,7 +348,7 @@ class SampledTracing:
             # Of tasks that overlap, nobody knows what each of them used.
             costs = name if finished.exclusive else SHARED_NAME
             self._budget.run_traced(costs, used_s, aborted=not window.is_open)
-        window.run_ends()
+        window.run_ends(failed=finished.task if self._raised else "")
         if not window.is_open or not window.whole:
             self._close()
         elif not self._in_window:

@@ -7,6 +7,10 @@ with the number of runs. What every run shows once is alive at both. Looks are t
 8, … runs, and the last one is compared with that after two runs or a quarter of them, when a
 small container is full.
 
+What a run that raised has left is alive until the next one has ended: the pool holds its result,
+with the traceback and all its frames. So a last look that comes after such a run is compared with
+one that came after a failed run of the same task, or with none.
+
 What was allocated before the window and is freed in it is not seen by ``tracemalloc``: a full cache
 seems to grow. So the allocators' own levels are read at each boundary of runs, by task. No task has
 left behind more than what they say (`Found.left_by`).
@@ -108,6 +112,8 @@ class _Look:
     at_runs: int
     traces: Traces
     totals: Mapping[str, _Totals]
+    failed: str
+    """The task whose run came before it, if that raised; empty where it did not."""
 
 
 class TracedWindow:
@@ -140,6 +146,7 @@ class TracedWindow:
         self._level: tuple[int, int | None] | None = None
         """When the run that is booked next began; unknown of the first one."""
         self._collections = 0
+        self._failed = ""
         self.runs = 0
         """How many runs have ended in it."""
         self.is_open = False
@@ -170,10 +177,11 @@ class TracedWindow:
             self._unbooked.append(task)
             self._alone = alone and len(self._unbooked) == 1
 
-    def run_ends(self) -> None:
-        """A run has ended; its return value is still alive."""
+    def run_ends(self, failed: str = "") -> None:
+        """A run has ended; its return value is still alive. ``failed``: its task, if it raised."""
         with self._lock:
             self.runs += 1
+            self._failed = failed
             if not self.is_open or self.runs > 1 or not self.whole:
                 return
             if self._tracer.live_traces() <= _FIRST_LOOK_MAX_TRACES:
@@ -193,7 +201,7 @@ class TracedWindow:
                 with NoCollections():
                     traces = take_traces()
                 totals = dict(self._totals)
-                self._looks.append(_Look(self.runs, traces, totals))
+                self._looks.append(_Look(self.runs, traces, totals, self._failed))
             self._collections = self._full_collections()
             self._level = self._read_level()
 
@@ -279,7 +287,11 @@ class TracedWindow:
 
         Not the one after the first run: what is kept until the next run ends was not traced then.
         """
-        looks = [look for look in self._looks if 2 <= look.at_runs < self.runs]
+        looks = [
+            look
+            for look in self._looks
+            if 2 <= look.at_runs < self.runs and self._failed in ("", look.failed)
+        ]
         settled = [look for look in looks if 4 * look.at_runs <= self.runs]
         return settled[-1] if settled else next(iter(looks), None)
 

@@ -60,8 +60,16 @@ class Tracing:
             task_id, SimpleNamespace(name=task, request=request, run=run), alone=alone
         )
 
-    def end(self, task: str = "a", task_id: str = "1", *, exclusive: bool = True) -> None:
-        self.tracing.ended(finished(task=task, task_id=task_id, exclusive=int(exclusive)))
+    def end(
+        self,
+        task: str = "a",
+        task_id: str = "1",
+        *,
+        exclusive: bool = True,
+        state: str = "SUCCESS",
+    ) -> None:
+        done = finished(task=task, task_id=task_id, exclusive=int(exclusive), state=state)
+        self.tracing.ended(done)
 
     def leak(self, blocks: int) -> None:
         for _ in range(blocks):
@@ -73,12 +81,14 @@ class Tracing:
         self.cpu.move(cpu_s)
         self.clock.move(cpu_s + wait_s)
 
-    def run(self, task: str = "a", blocks: int = 1, cpu_s: float = 0.001) -> bool:
+    def run(
+        self, task: str = "a", blocks: int = 1, cpu_s: float = 0.001, state: str = "SUCCESS"
+    ) -> bool:
         """A complete run; whether it was traced."""
         traced = self.start(task)
         self.leak(blocks)
         self.move(cpu_s * (2 if traced else 1))
-        self.end(task)
+        self.end(task, state=state)
         return traced
 
     def until_traced(self, task: str = "a", most: int = 20_000) -> int:

@@ -50,6 +50,30 @@ def test_what_a_run_replaces_or_shows_once_has_not_grown(tracing: Tracing) -> No
     assert blocks == 0
 
 
+@pytest.mark.parametrize(("state", "sent"), [("SUCCESS", True), ("FAILURE", False)])
+def test_a_window_whose_last_run_alone_raised_says_nothing_of_what_is_left_behind(
+    tracing: Tracing, state: str, sent: bool
+) -> None:
+    tracing.until_traced()
+    for _ in range(10):
+        tracing.run()
+    assert tracing.start()
+    tracing.leak(50)
+    tracing.move(0.002)
+    tracing.end(state=state)
+    tracing.tracing.down()
+    assert bool(tracing.windows()) is sent
+
+
+def test_of_a_task_that_always_raises_windows_say_what_it_leaves_behind(tracing: Tracing) -> None:
+    tracing.until_traced()
+    for _ in range(60):
+        tracing.run(state="FAILURE")
+    ((_, task, _, _, blocks),) = tracing.windows()
+    assert task == "a"
+    assert blocks > 0
+
+
 def test_a_full_container_that_drops_what_was_there_before_the_window_has_not_grown(
     tracing: Tracing,
 ) -> None:
