@@ -32,6 +32,8 @@ MIB = 1 << 20
 SHORTEST_S, LONGEST_S = 240.0, 900.0
 ADDRESS_SPACE_BYTES = 640 * MIB
 DESCRIPTORS = 256
+# More than two rings of a megabyte hold, while nobody reads them.
+FLOOD, FLOOD_A_TURN = 36_000, 200
 CELERY = str(Path(sys.executable).parent / "celery")
 
 
@@ -137,8 +139,8 @@ def _steps(stack: Stack, workers: Workers, told: Told) -> Generator[float, None,
     began_s = time.monotonic()
     reporter = workers.silent.reporter()
     assert reporter is not None
-    stopped = flooded = captured = False
-    turn = 0
+    stopped = captured = False
+    turn = flooded = 0
     shop = _tracer_provider(stack)
     try:
         while True:
@@ -154,10 +156,10 @@ def _steps(stack: Stack, workers: Workers, told: Told) -> Generator[float, None,
             if not stopped and elapsed_s > 10:
                 os.kill(reporter, signal.SIGSTOP)
                 stopped = True
-            if stopped and not flooded and elapsed_s > 60:
-                for _ in range(12_000):
+            if stopped and elapsed_s > 60 and flooded < FLOOD:
+                for _ in range(FLOOD_A_TURN):
                     workers.silent.send("noop")
-                flooded = True
+                flooded += FLOOD_A_TURN
             if stopped and _silence_noticed(stack):
                 os.kill(reporter, signal.SIGCONT)
             turn += 1

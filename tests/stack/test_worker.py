@@ -28,7 +28,8 @@ def worker(
     environ = {
         "OTEL_SERVICE_NAME": SERVICE,
         "OTEL_CELERY_MEMORY_TRACING": "always",
-        "OTEL_CELERY_MEMORY_SITES_INTERVAL": "2",
+        # Ten intervals count, and on a busy machine a window may come every twenty seconds only.
+        "OTEL_CELERY_MEMORY_SITES_INTERVAL": "10",
         "OTEL_CELERY_MEMORY_EXPORT_INTERVAL": "1",
     }
     directory = tmp_path_factory.mktemp("worker")
@@ -162,7 +163,7 @@ def test_site_events_are_in_the_collectors_file_with_their_name_as_an_attribute(
         of_runs = (e for e in events if e.attributes["celery.memory.site.window"] == "complete")
         return next((e for e in of_runs if e.attributes["code.line.number"] == line), None)
 
-    found = wait_until("the leaking line is named", naming_the_line, 150)
+    found = wait_until("the leaking line is named", naming_the_line, 180)
     assert found is not None
     assert found.attributes["event.name"] == "celery.memory.allocation_site"
     assert found.attributes["celery.task.name"] == "tests.worker.app.keep"
