@@ -11,18 +11,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import celery
 import pytest
 
 from demo.receiver import Receiver
 from otel_celery_memory.captures.format import load_capture
+from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.remote_control.validation import RUNS_WITHIN_S
 from tests.processes import wait_until
 from tests.worker.harness import CONTROLLED, Broker, Start, Worker
 from tests.worker.test_budget import APP, LEAK_BYTES, TASK, line_of
 
+BUDGET = 0.5
+MAX_ADDED_LATENCY_S = Settings().max_added_latency
 POOLS = (["--concurrency=2"], ["--pool=solo"], ["--pool=threads", "--concurrency=2"])
 
 
@@ -49,15 +51,21 @@ def captured(directory: Path, count: int) -> list[Path]:
 def test_inspect_memory_shows_processes_tasks_and_sites_in_every_pool(
     start: Start, broker: Broker, pool: list[str]
 ) -> None:
-    with start(arguments=pool, environ=CONTROLLED) as worker:
+    # So much that windows follow one another: the first may have a few runs only.
+    environ = {**CONTROLLED, "OTEL_CELERY_MEMORY_OVERHEAD_BUDGET": str(BUDGET)}
+    line = f"app.py:{line_of('leaks in churn_and_keep')}"
+    with start(arguments=pool, environ=environ) as worker:
 
-        def sites() -> list[dict[str, Any]]:
+        def leads() -> bool:
             run_many(worker, 100)
             view = worker.command("memory").get("memory") or {}
-            return list(view.get("sites") or []) if view.get("tasks") else []
+            names = [site["name"] for site in view.get("sites") or [] if view.get("tasks")]
+            # In a pool of threads, what other threads do may be more than a kibibyte a run.
+            found = names if pool == POOLS[2] else names[:1]
+            return any(name.endswith(line) for name in found)
 
         # A new interval begins each minute; the command line may take longer than is left of one.
-        found = wait_until("a view with tasks and sites", sites, 300)
+        wait_until("a view with tasks and the line that leaks", leads, 300)
         text, answer = worker.remote("inspect", "memory", broker=broker)
         view = answer["memory"]
         slots = {process["slot"] for process in view["processes"]}
@@ -68,15 +76,17 @@ def test_inspect_memory_shows_processes_tasks_and_sites_in_every_pool(
         if pool != POOLS[2]:
             assert by_task[TASK]["runs"] > 0
             assert by_task[TASK]["retained_per_run"] is not None
-            assert found[0]["name"].endswith(f"app.py:{line_of('leaks in churn_and_keep')}")
         assert view["tracing"]["mode"] == "budget"
         assert view["switched_off"] == []
         assert "retained/run" in text
         assert "tracing budget" in text
-        # One slowed run is much of the little task time there is: no share is shown.
-        assert "of task time in ten minutes, " in text
-        assert "%" not in text
-        assert 0 < view["tracing"]["spent_seconds"] < view["tracing"]["task_seconds"]
+        assert "of task time in ten minutes" in text
+        tracing = view["tracing"]
+        # One slowed run is much of little task time: a share is shown from a second on.
+        assert ("%" in text) is (tracing["task_seconds"] >= MAX_ADDED_LATENCY_S / BUDGET)
+        # Not less than the tasks': a worker that is idle may spend a little on tracing, too.
+        assert tracing["spent_seconds"] > 0
+        assert tracing["task_seconds"] > 0
 
 
 def test_the_command_line_accepts_the_commands_and_lists_them(broker: Broker) -> None:
