@@ -239,6 +239,8 @@ def test_a_flood_of_frames_does_not_keep_it_from_its_ticks(
     finally:
         stop.append(True)
         writer.join(30)
+    last = started(main.pid, "id-1", retained_bytes=1)
+    wait_until("the flood is read", lambda: reporter.writer.send(last), 60)
     assert reporter.emitter.exits() == [(0, "killed", 9, None)]
 
 
