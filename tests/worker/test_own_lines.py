@@ -31,7 +31,7 @@ def test_no_line_of_ours_nor_of_the_library_that_we_call_is_reported(
         return any("app.py" in e.attributes["celery.memory.site.name"] for e in reported)
 
     with start(environ=environ, arguments=["--concurrency=1"]) as worker:
-        wait_until("the task's own lines are reported", traced_often, 60)
+        wait_until("the task's own lines are reported", traced_often, 180)
         for _ in range(3):
             traced_often()
         worker.stop()
