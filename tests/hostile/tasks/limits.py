@@ -30,15 +30,19 @@ def _used_bytes(field: str) -> int:
     return int(line.split()[1]) * 1024
 
 
+def _asks_for(size_bytes: int) -> str:
+    try:
+        bytearray(size_bytes)
+    except MemoryError:
+        return "refused"
+    return "given"
+
+
 @hostile()
 def runs_out_of_address_space(here: str) -> str:
     """What it asks for is refused; what is small is given."""
     with _soft_limit(resource.RLIMIT_AS, _used_bytes("VmSize:") + (32 << 20)):
-        try:
-            bytearray(1 << 30)
-        except MemoryError:
-            return "refused"
-    return "given"
+        return _asks_for(1 << 30)
 
 
 @hostile(spoils=True)
@@ -46,22 +50,14 @@ def leaves_an_address_space_that_is_full(here: str) -> str:
     """Who comes next gets no mapping."""
     used = _used_bytes("VmSize:")
     resource.setrlimit(resource.RLIMIT_AS, (used, resource.getrlimit(resource.RLIMIT_AS)[1]))
-    try:
-        bytearray(64 << 20)
-    except MemoryError:
-        return "refused"
-    return "given"
+    return _asks_for(64 << 20)
 
 
 @hostile()
 def runs_out_of_data(here: str) -> str:
     """The same of its heap."""
     with _soft_limit(resource.RLIMIT_DATA, _used_bytes("VmData:") + (32 << 20)):
-        try:
-            bytearray(1 << 30)
-        except MemoryError:
-            return "refused"
-    return "given"
+        return _asks_for(1 << 30)
 
 
 @hostile(spoils=True)

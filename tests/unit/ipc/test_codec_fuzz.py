@@ -6,9 +6,10 @@ import random
 
 import pytest
 
-from otel_celery_memory.ipc.codec import MAGIC, MAX_FRAME_BYTES, encode, read_frames, records_in
+from otel_celery_memory.ipc.codec import MAGIC, MAX_FRAME_BYTES, encode, records_in
 from otel_celery_memory.ipc.records import Record
 from tests.unit.examples import EXAMPLES
+from tests.unit.ipc.reading import read_all
 
 _HEADER_BYTES = 10
 
@@ -35,16 +36,6 @@ def flipped(frame: bytes, bit: int) -> bytes:
     changed = bytearray(frame)
     changed[bit // 8] ^= 1 << bit % 8
     return bytes(changed)
-
-
-def read_all(stream: bytes) -> tuple[list[Record], int]:
-    """All records, and how many runs of bytes between the frames were none."""
-    found, at, gaps = [], 0, 0
-    for begin, end, record in read_frames(stream):
-        found.append(record)
-        gaps += begin != at
-        at = end
-    return found, gaps + (at != len(stream))
 
 
 @pytest.mark.parametrize("how", ["torn", "beheaded", "flipped", "oversized", "magic", "foreign"])

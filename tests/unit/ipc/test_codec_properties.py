@@ -20,10 +20,10 @@ from otel_celery_memory.ipc.codec import (
     encode,
     finished_record,
     frame_of,
-    read_frames,
 )
 from otel_celery_memory.ipc.records import Record, TaskFinished
 from tests.unit.arbitrary import BEYOND_INT64, INT64, RECORDS, TEXT
+from tests.unit.ipc.reading import read_all
 
 KIB = 1 << 10
 LIMITS_BYTES = {"task_id": 256, "via": 256, "where": 256, "stack": 1792, "path": 1024}
@@ -53,16 +53,6 @@ def clipped(text: str, limit_bytes: int, *, lines: bool) -> str:
         else:
             data = data[:limit_bytes]
     return data.decode("utf-8", "ignore")
-
-
-def read_all(stream: bytes) -> tuple[list[Record], int]:
-    """All records, and how many runs of bytes between the frames were none."""
-    found, at, gaps = [], 0, 0
-    for begin, end, record in read_frames(stream):
-        found.append(record)
-        gaps += begin != at
-        at = end
-    return found, gaps + (at != len(stream))
 
 
 @given(RECORDS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import tracemalloc
 from typing import Any
@@ -115,8 +114,6 @@ def test_with_tracing_off_nothing_is_traced(recording: Recording, task: Any) -> 
 def test_with_tracing_always_every_task_has_traced_numbers_and_its_sites_are_told(
     task: Any,
 ) -> None:
-    # What other tests left must not be collected meanwhile: a warning of it asks `tracemalloc`.
-    gc.collect()
     recording = Recording(tracing="always", sites_include=(__file__,))
     recording.recorder.begin(0)
     recording.recorder.prerun("a", task)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 import tracemalloc
 from collections.abc import Iterator
@@ -78,8 +77,6 @@ def test_of_a_task_that_always_raises_windows_say_what_it_leaves_behind(tracing:
 def test_a_full_container_that_drops_what_was_there_before_the_window_has_not_grown(
     tracing: Tracing,
 ) -> None:
-    gc.collect()  # a full collection of what other tests left would end the comparison
-
     def evict() -> bool:
         tracing.count %= 5_000
         return tracing.run(blocks=50)
