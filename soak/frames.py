@@ -7,6 +7,7 @@ RSS from the kernel: after a first part of the frames, with all the names in it,
 from __future__ import annotations
 
 import argparse
+import mmap
 import os
 import sys
 import time
@@ -16,15 +17,23 @@ from dataclasses import dataclass
 import psutil
 
 from demo.receiver import Receiver
-from otel_celery_memory.ipc.records import NO_SPAN, ProcessUp, TaskFinished, TaskStarted
+from otel_celery_memory.ipc.records import (
+    MAIN_SLOT,
+    NO_SPAN,
+    Goodbye,
+    ProcessUp,
+    TaskFinished,
+    TaskStarted,
+)
+from otel_celery_memory.ipc.ring import blocks_of
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.lifecycle.supervisor import Supervisor
 from otel_celery_memory.worker.record_writer import RecordWriter
 
 CHILDREN = 4
 _BATCH_TASKS = 1_000
-_BATCH_PAUSE_S = 0.15
-"""More than between two reads of the reporter."""
+"""Fewer than half a ring takes."""
+_POLL_S = 0.01
 _SETTLE_S = 3.0
 _FIRST_PART = 10
 """The first of so many parts fills caches and names: after it, nothing may grow."""
@@ -54,8 +63,11 @@ def feed(frames: int, names: int) -> Growth:
         os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = receiver.endpoint
         writer = RecordWriter()
         supervisor = Supervisor(writer, Settings(export_interval=1.0), "frames@h", 0)
+        before = writer.page.last_beat()
         supervisor.start()
         assert supervisor.pid is not None
+        while writer.page.last_beat() == before:
+            time.sleep(_POLL_S)
         reporter = psutil.Process(supervisor.pid)
         first = max(tasks // _FIRST_PART, names)
         _send(writer, range(first), names)
@@ -63,6 +75,7 @@ def feed(frames: int, names: int) -> Growth:
         _send(writer, range(first, tasks), names)
         end_bytes = _settled_rss(reporter)
         dropped = writer.page.drop_counters.counts().total
+        writer.send(Goodbye(os.getpid(), time.time_ns()))
         writer.close()
         supervisor.stop()
     measured = receiver.received.latest("celery.task.memory.measured")
@@ -77,9 +90,10 @@ def _settled_rss(reporter: psutil.Process) -> int:
 
 def _send(writer: RecordWriter, numbers: range, names: int) -> None:
     """Send no faster than the reporter reads: dropped frames would not load it."""
+    ring = writer.rings.map_ring(MAIN_SLOT + 1)
     for number in numbers:
-        if number % _BATCH_TASKS == 0:
-            time.sleep(_BATCH_PAUSE_S)
+        while number % _BATCH_TASKS == 0 and _blocks_in_use(ring) > 1:
+            time.sleep(_POLL_S)
         slot = number % CHILDREN
         pid, name = os.getpid(), f"shop.tasks.number_{number % names}"
         now_ns = time.time_ns()
@@ -93,6 +107,10 @@ def _send(writer: RecordWriter, numbers: range, names: int) -> None:
                 *(NO_SPAN, task_id, name, "SUCCESS", ""),
             )
         )
+
+
+def _blocks_in_use(ring: mmap.mmap) -> int:
+    return sum(any(ring[block.begin : block.begin + 8]) for block in blocks_of(len(ring)))
 
 
 def main(arguments: Sequence[str]) -> int:

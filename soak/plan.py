@@ -8,6 +8,8 @@ from enum import Enum
 
 from soak.collector import Trouble
 
+_FULL_TASKS_MIN = 1_200
+"""Of the phase with full rings: half of them fill the least rings of two children."""
 _STOPPED_TASKS_MAX = 2_000
 """In a window with full rings: a reporter that hangs for half a minute is replaced."""
 
@@ -59,14 +61,15 @@ class Scale:
         kills = self._child_kills(chance, 5 * part)
         troubles = self._troubles(5 * part)
         first = Phase("children killed, Collector in trouble", 5 * part, _ordered(kills + troubles))
-        stopped = min(part // 2, _STOPPED_TASKS_MAX)
-        kills = self._child_kills(chance, part)
+        tasks = max(part, _FULL_TASKS_MIN)
+        stopped = min(tasks // 2, _STOPPED_TASKS_MAX)
+        kills = self._child_kills(chance, tasks)
         full = [
-            Injection(part // 4, Fault.RING_FULL),
-            Injection(part // 4 + stopped, Fault.RING_FREE),
+            Injection(tasks // 4, Fault.RING_FULL),
+            Injection(tasks // 4 + stopped, Fault.RING_FREE),
         ]
-        second = Phase("children killed, full rings", part, _ordered(kills + full))
-        rest = self.tasks - 6 * part
+        second = Phase("children killed, full rings", tasks, _ordered(kills + full))
+        rest = max(self.tasks - 5 * part - tasks, part)
         step = rest // (self.reporter_kills + 1) if self.reporter_kills else rest
         reporter = [
             Injection(step * (number + 1), Fault.KILL_REPORTER)

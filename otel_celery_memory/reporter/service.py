@@ -58,7 +58,9 @@ fit, 500 of each of 32 children."""
 _LINGER_S = 1.0
 """How long the rings are still read after the main process has ended or said goodbye, while other
 processes of the worker run."""
-_ROUNDS = 4
+_ROUNDS = RING_BYTES_MAX // CHUNK_BYTES + 1
+"""Of one read, each with one chunk of the main process's ring: in a pool without children, all
+records are there."""
 _WAKE = "wake"
 _IN_FLIGHT = "tasks_in_flight"
 INDISPENSABLE = ("records", "ticks")
