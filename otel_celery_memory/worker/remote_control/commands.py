@@ -170,7 +170,7 @@ def memory(state: Any) -> dict[str, Any]:
         return {"error": "there is nothing to show yet: the reporter is starting"}
     # With less task time, one slowed run may cost more than the budget, so a share would mislead.
     settings = control.settings
-    share_from_s = settings.max_added_latency / settings.overhead_budget
+    share_from_s = max(settings.max_added_latency, FLOOR_S) / settings.overhead_budget
     return {"ok": view_text(view, share_from_s), "memory": view}
 
 

@@ -51,8 +51,9 @@ _COLLECTED_MAX_BLOCKS = 2_000_000
 """Of a larger heap, a full collection would hold the next run for more than 50 ms."""
 ALL = ""
 """In place of a task's name: all that ran in the window."""
-_LEVEL_COST_MAX_S = 0.0005
-"""Where reading malloc's level takes longer than that, blocks alone are read."""
+_LEVEL_COST_MAX_S = 0.005
+"""Where reading malloc's level takes longer than that, blocks alone are read. It visits each free
+piece of the heap: 0.5 ms for some ten thousand of them, as a process of 300 MB has."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,7 @@ class TracedWindow:
         with self._lock:
             if not self.is_open or not self._compared or not self._is_ours():
                 return
-            self._book()
+            now = self._book()
             if self.runs and self.runs & (self.runs - 1) == 0:  # 1, 2, 4, 8, …
                 # What is not kept any more must be gone when the level is read.
                 self._single, self._looks = None, self._looks[-2:]
@@ -202,8 +203,10 @@ class TracedWindow:
                     traces = take_traces()
                 totals = dict(self._totals)
                 self._looks.append(_Look(self.runs, traces, totals, self._failed))
+                del traces
+                now = None
             self._collections = self._full_collections()
-            self._level = self._read_level()
+            self._level = now or self._read_level()
 
     def close(self, *, aborted: bool = False, wait: bool = True) -> Found | None:
         """Close the window: stop tracing, then find out what its runs have left behind.
@@ -295,26 +298,30 @@ class TracedWindow:
         settled = [look for look in looks if 4 * look.at_runs <= self.runs]
         return settled[-1] if settled else next(iter(looks), None)
 
-    def _book(self) -> None:
-        """Book what the runs that started since the last time have added."""
+    def _book(self) -> tuple[int, int | None] | None:
+        """Book what the runs that started since the last time have added.
+
+        Returns the level that it has read, if it had to.
+        """
         tasks, self._unbooked = self._unbooked, []
         for task in tasks:
             self._add(task, runs=1)
         self._add(ALL, runs=len(tasks))
         before, self._level = self._level, None
         if before is None:
-            return
+            return None
         # A full collection frees what other runs have made.
         collected = self._full_collections() != self._collections
         self._tracer.free_lists.clear()
-        blocks, size_bytes = self._read_level()
-        blocks -= before[0]
-        size_bytes = (size_bytes or 0) - (before[1] or 0)
+        now = self._read_level()
+        blocks = now[0] - before[0]
+        size_bytes = (now[1] or 0) - (before[1] or 0)
         if collected:
-            return
+            return now
         self._add(ALL, counted=len(tasks), blocks=blocks, size_bytes=size_bytes)
         if self._alone and len(tasks) == 1:
             self._add(tasks[0], counted=1, blocks=blocks, size_bytes=size_bytes)
+        return now
 
     def _add(
         self, task: str, runs: int = 0, counted: int = 0, blocks: int = 0, size_bytes: int = 0

@@ -54,6 +54,7 @@ class Worker:
 
 @pytest.fixture
 def pipe() -> Iterator[RecordWriter]:
+    urgent_signal.release()
     threads = _thread._count()
     made = RecordWriter()
     yield made

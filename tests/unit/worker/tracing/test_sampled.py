@@ -12,6 +12,7 @@ from otel_celery_memory.ipc.commands import Balance
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.probes import tracemalloc_session
 from otel_celery_memory.worker.measuring.time_limits import TimeLimits
+from otel_celery_memory.worker.tracing import traced_window
 from tests.unit.worker.tracing.process_tracing import BLOCK, Tracing
 
 
@@ -75,8 +76,11 @@ def test_of_a_task_that_always_raises_windows_say_what_it_leaves_behind(tracing:
 
 
 def test_a_full_container_that_drops_what_was_there_before_the_window_has_not_grown(
-    tracing: Tracing,
+    tracing: Tracing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # After two thousand tests malloc's level takes long to read.
+    monkeypatch.setattr(traced_window, "_LEVEL_COST_MAX_S", 1.0)
+
     def evict() -> bool:
         tracing.count %= 5_000
         return tracing.run(blocks=50)
