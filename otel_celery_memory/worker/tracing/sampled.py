@@ -30,7 +30,7 @@ from otel_celery_memory.probes.tracemalloc_session import TracemallocSession
 from otel_celery_memory.probes.urgent_signal import Alarm, prepare
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.record_writer import RecordSink
-from otel_celery_memory.worker.tracing.sampler import RUNS_MAX, Plan, TracingSampler
+from otel_celery_memory.worker.tracing.sampler import Plan, TracingSampler, is_complete
 from otel_celery_memory.worker.tracing.site_records import (
     SHARED_NAME,
     TaskCode,
@@ -470,7 +470,9 @@ class SampledTracing:
         return False
 
     def _is_complete(self, window: TracedWindow) -> bool:
-        return window.runs >= (RUNS_MAX if self._capture is None else 1)
+        if self._capture is not None:
+            return window.runs >= 1
+        return is_complete(window.runs, window.beginners)
 
     def _guard(self) -> None:
         """The alarm, in the main thread, between two bytecodes of whatever runs there."""

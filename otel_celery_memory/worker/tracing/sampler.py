@@ -53,8 +53,12 @@ CLOSING_COST_S = 0.02
 """What the end of a window costs: the last looks and, often, a full collection."""
 MOST_SHARE = 0.8
 """Of `max_added_latency`: a run to which tracing should add more is not traced."""
-RUNS_MAX = 40
+_RUNS_ENOUGH = 40
 """Of a window: a leak of one object in each run stands out of what happens now and then."""
+_BEGINNERS_RUNS = 4
+"""Of the name that began the window, before it is over: of a name that runs now and then, its first
+run alone would be in the window, and that one has nothing to be compared with."""
+_RUNS_MOST = 320
 _RUNS_WANTED = 12
 _RUNS_LEAST = 4
 _FULL_SHARE = 0.7
@@ -74,6 +78,11 @@ class Plan:
 
     allowance_s: float
     expected_s: float = 0.0
+
+
+def is_complete(runs: int, beginners: int) -> bool:
+    """Whether a window has all the runs it needs; ``beginners``: those of the name it began with."""
+    return runs >= (_RUNS_ENOUGH if beginners >= _BEGINNERS_RUNS else _RUNS_MOST)
 
 
 class TracingSampler:

@@ -163,6 +163,11 @@ class TracedWindow:
             return self.is_open
 
     @property
+    def beginners(self) -> int:
+        """How many runs of the task that it began with have started in it."""
+        return next(iter(self._started.values()), 0)
+
+    @property
     def is_full(self) -> bool:
         """Whether so much is alive that one more look would cost too much."""
         return self._tracer.live_traces() > _LOOK_MAX_TRACES

@@ -104,6 +104,18 @@ def test_in_a_mix_each_task_answers_for_what_it_has_left_behind(tracing: Tracing
     assert ("b", True) not in found
 
 
+@pytest.mark.parametrize("others", [19, 60])
+def test_a_window_that_began_with_a_rare_task_waits_for_more_runs_of_it(
+    tracing: Tracing, others: int
+) -> None:
+    found: list[int] = []
+    for _ in range(40):
+        for task in ("a", "a", *["b"] * others):
+            tracing.run(task, blocks=int(task == "a"))
+        found += [window[4] for window in tracing.windows() if window[1] == "a"]
+    assert max(found) >= 2, found
+
+
 def test_a_heavy_task_ends_the_window_and_the_others_have_theirs(tracing: Tracing) -> None:
     tracing.run("heavy", cpu_s=5.0)
     tracing.run("heavy", cpu_s=5.0)
