@@ -10,6 +10,7 @@ from celery import Celery, Task
 
 from otel_celery_memory import CeleryMemoryInstrumentor
 from otel_celery_memory.ipc import ring
+from otel_celery_memory.worker.lifecycle.supervisor import Supervisor
 from soak.marks import END, START, write_mark
 
 app = Celery("soak", broker=os.environ["SOAK_BROKER"], backend=os.environ["SOAK_BACKEND"])
@@ -50,4 +51,5 @@ def fail(self: Task, number: int) -> None:
 
 
 ring.RINGS_BYTES = ring.RING_BYTES_MIN  # rings of the least size, so that they fill
+Supervisor.hang_s = 300.0  # one that is stopped, so that rings fill, is not to be replaced
 CeleryMemoryInstrumentor().instrument()

@@ -32,6 +32,7 @@ from otel_celery_memory.worker.remote_control.validation import (
     begin_capture,
     switch_tracing,
 )
+from otel_celery_memory.worker.tracing.sampler import FLOOR_S
 
 _SHOWN = 15
 _attached: list[WorkerControl] = []

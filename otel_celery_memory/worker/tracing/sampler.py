@@ -81,7 +81,7 @@ class Plan:
 
 
 def is_complete(runs: int, beginners: int) -> bool:
-    """Whether a window has all the runs it needs; ``beginners``: those of the name it began with."""
+    """Whether a window has all the runs it needs; ``beginners``: those of its first run's name."""
     return runs >= (_RUNS_ENOUGH if beginners >= _BEGINNERS_RUNS else _RUNS_MOST)
 
 
