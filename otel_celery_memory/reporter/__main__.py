@@ -44,7 +44,7 @@ from otel_celery_memory.reporter.service import (
 )
 from otel_celery_memory.reporter.sites import SiteTotals, Symbolizer
 from otel_celery_memory.reporter.state.exits import OomKills
-from otel_celery_memory.reporter.state.totals import TracingShare
+from otel_celery_memory.reporter.state.totals import TaskTotals, TracingShare
 from otel_celery_memory.reporter.state.worker_state import InFlightTasks, WorkerState
 from otel_celery_memory.reporter.view import Inspector
 from otel_celery_memory.settings import Settings
@@ -99,13 +99,15 @@ def main(argv: list[str]) -> None:
     )
     max_memory_bytes = options.max_memory_kib * 1024 or None
     limit_usage = LimitUsage(os.getpid(), max_memory_bytes)
+    tasks = TaskTotals()
     emitter = Emitter(
         pipeline.meter,
         pipeline.logger,
         pipeline.histogram,
         pipeline.site_gauges,
         state,
-        SiteTotals(describe, settings.sites_top),
+        tasks,
+        SiteTotals(describe, settings.sites_top, tasks.kept),
         CaptureAssembly(
             options.worker, settings.frames, describe, saver(settings.capture_directory)
         ),

@@ -52,6 +52,7 @@ class Emitter:
         histogram: Callable[..., Histogram],
         site_gauges: SiteGauges,
         state: WorkerState,
+        tasks: TaskTotals,
         sites: SiteTotals,
         captures: CaptureAssembly,
         context: ReporterContext,
@@ -63,7 +64,7 @@ class Emitter:
         self.sites = sites
         self.captures = captures
         self._context = context
-        self.tasks = TaskTotals()
+        self.tasks = tasks
         self._names = BoundedNames(c.TASK_NAMES_MAX)
         self._states = BoundedNames(c.TASK_STATES_MAX)
         self._tasks = TaskMetrics(histogram)

@@ -31,7 +31,7 @@ from otel_celery_memory.reporter.emitter import Emitter
 from otel_celery_memory.reporter.gauges import ReporterContext
 from otel_celery_memory.reporter.limits import LimitUsage, Usage
 from otel_celery_memory.reporter.sites import SiteTotals, Symbolizer
-from otel_celery_memory.reporter.state.totals import TracingShare
+from otel_celery_memory.reporter.state.totals import TaskTotals, TracingShare
 from otel_celery_memory.reporter.state.worker_state import WorkerState
 from otel_celery_memory.reporter.view import Inspector
 from otel_celery_memory.settings import Settings
@@ -106,13 +106,15 @@ class InProcessSink:
         self._mode = settings.tracing
         describe = Symbolizer().describe
         share = TracingShare(self.page.totals)
+        tasks = TaskTotals()
         self._emitter = Emitter(
             destination.meter,
             destination.logger,
             destination.histogram,
             destination.site_gauges,
             self._state,
-            SiteTotals(describe, settings.sites_top),
+            tasks,
+            SiteTotals(describe, settings.sites_top, tasks.kept),
             CaptureAssembly("", settings.frames, describe, saver(settings.capture_directory)),
             ReporterContext(
                 processes=self._processes,

@@ -10,6 +10,12 @@ The order of the ranking:
 A third of the ranks is for 2 to 4 if there are any: many small sites of whole runs must not hide a
 large one of another kind.
 
+**Counters have the last word.** A window compares two looks, and what it takes for growth may be a
+full cache that changes, or what each run shows once. What sampled runs keep by the allocators'
+counters is exact (`worker/measuring/run_counters.py`). So the sites of a task together claim no
+more than that, and none of a task that keeps nothing. A site that grows in few runs is told all the
+same, as those may not be among the samples.
+
 The `Symbolizer` gives a line a short stable path and the function around it. ``tracemalloc`` knows
 files and lines only. The function is read from the source here and not in the worker, where it
 would cost the tasks time.
@@ -28,6 +34,7 @@ from pathlib import Path
 
 from otel_celery_memory import conventions as c
 from otel_celery_memory.ipc.records import Site, SitesWindow, TaskFinished, WindowKind
+from otel_celery_memory.reporter.state.totals import Kept
 from otel_celery_memory.telemetry.events import RankedSite
 from otel_celery_memory.telemetry.metrics import BoundedNames
 
@@ -44,6 +51,13 @@ _ONCE_BLOCKS = 2.5
 """A window may show so many blocks at a site once: what it keeps of the last run of each task, of
 the next one's arguments. A site has grown by more, and by one more. Of windows of one run each, as
 they are where tracing is always on, all show it once together: each replaces the one before."""
+
+_SAMPLES_ENOUGH = 10
+"""So many sampled runs that kept nothing are proof that none of many runs keeps anything."""
+_RARE_FACTOR = 3.0
+"""What no one of n runs did happens in 3/n of them at most (the rule of three, at 95 %)."""
+_CLAIM_FACTOR = 2.0
+"""Claims within this factor of the counters stay: those count a small block as so many bytes."""
 
 SiteKey = tuple[str, str, int, str]
 """Task, file, line, the line of a library that it went through (``path:line``)."""
@@ -82,6 +96,12 @@ class SiteMean:
     steady_bytes: float
     runs: int
     windows: int = 1
+
+    def scaled(self, share: float) -> SiteMean:
+        """So much of it."""
+        return replace(
+            self, size_bytes=self.size_bytes * share, steady_bytes=self.steady_bytes * share
+        )
 
 
 class WindowTotals:
@@ -215,9 +235,16 @@ class CodePlace:
 class SiteTotals:
     """Adds up windows and sites, and ranks them."""
 
-    def __init__(self, describe: Callable[[str, int], CodePlace], top: int) -> None:
+    def __init__(
+        self,
+        describe: Callable[[str, int], CodePlace],
+        top: int,
+        kept: Callable[[str], Kept | None] = lambda task: None,
+    ) -> None:
+        """``kept`` gives what a run of a task keeps by the counters, if that is known."""
         self._describe = describe
         self._top = top
+        self._kept = kept
         self._names = BoundedNames(_NAMES_MAX)
         self._runs: Counter[str] = Counter()
         self._whole, self._first, self._partial = WindowTotals(), WindowTotals(), WindowTotals()
@@ -277,11 +304,11 @@ class SiteTotals:
         """
         seen = self._whole.tasks()
         first = {k: m for k, m in self._first.means(key_of).items() if k[0] not in seen}
-        left_by_runs = self._by_rate(self._whole.means(key_of), interval_s)
+        left_by_runs = self._by_rate(self._within(self._whole.means(key_of)), interval_s)
         others = (
             self._by_growth(interval_s, key_of)
-            + self._by_size(WindowKind.FIRST_RUN, first)
-            + self._by_size(WindowKind.PARTIAL, self._partial.means(key_of))
+            + self._by_size(WindowKind.FIRST_RUN, self._within(first))
+            + self._by_size(WindowKind.PARTIAL, self._within(self._partial.means(key_of)))
         )
         for_runs = self._top - min(len(others), self._top // 3)
         found = (left_by_runs[:for_runs] + others)[: self._top]
@@ -319,6 +346,23 @@ class SiteTotals:
             if rate > 0 and mean.blocks * mean.runs >= least:
                 found.append(self._ranked(WindowKind.COMPLETE, key, mean, round(rate)))
         return sorted(found, key=lambda site: (-(site.rate_bytes_per_minute or 0), site.path))
+
+    def _within(self, means: dict[SiteKey, SiteMean]) -> dict[SiteKey, SiteMean]:
+        """Sites of each task within what its runs keep by the counters."""
+        claims: Counter[str] = Counter()
+        for key, mean in means.items():
+            claims[key[0]] += max(round(mean.steady_bytes), 0)
+        found = {}
+        for key, mean in means.items():
+            kept = self._kept(key[0])
+            if kept is None:
+                found[key] = mean
+            elif kept.bytes_per_run > 0:
+                claim = claims[key[0]] / kept.bytes_per_run
+                found[key] = mean if claim <= _CLAIM_FACTOR else mean.scaled(1 / claim)
+            elif kept.samples < _SAMPLES_ENOUGH or mean.blocks < _RARE_FACTOR / kept.samples:
+                found[key] = mean
+        return found
 
     def _all_runs(self, task: str) -> int:
         """Of code that belongs to no task, all runs count."""

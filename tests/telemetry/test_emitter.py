@@ -18,6 +18,7 @@ from otel_celery_memory.reporter.gauges import ReporterContext
 from otel_celery_memory.reporter.limits import Usage
 from otel_celery_memory.reporter.sites import CodePlace, SiteTotals
 from otel_celery_memory.reporter.state.exits import OomKills
+from otel_celery_memory.reporter.state.totals import TaskTotals
 from otel_celery_memory.reporter.state.worker_state import WorkerState
 from tests.telemetry.expected import (
     EXPECTED_METRICS,
@@ -74,6 +75,7 @@ def emitter_on(telemetry: Telemetry) -> Emitter:
         telemetry.histogram,
         telemetry.site_gauges,
         WorkerState(oom_kills),
+        TaskTotals(),
         SiteTotals(describe, 10),
         CaptureAssembly("shop@host", 1, describe, None),
         ReporterContext(

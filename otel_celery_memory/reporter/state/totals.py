@@ -10,6 +10,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from otel_celery_memory import conventions as c
 from otel_celery_memory.ipc.records import RunRetained
@@ -23,6 +24,10 @@ _INTERVAL_NS = 30 * 10**9
 _INTERVALS_MAX = 40
 _SAMPLES = 10
 _SAMPLES_LEAST = 3
+_SURE_ERRORS = 2.5
+"""Standard errors that a mean must differ from zero by."""
+_SPREAD_LEAST_BYTES = 40.0
+"""Samples differ by as much, whatever a few of them say: less than a block."""
 
 
 @dataclass
@@ -37,7 +42,15 @@ class _Samples:
     threads: int = 0
     garbage_bytes: int = 0
     heap_runs: int = 0
+    heap_squares: int = 0
     largest_bytes: int = 0
+
+
+class Kept(NamedTuple):
+    """What a run of a task keeps, and of how many sampled runs that is known."""
+
+    bytes_per_run: float
+    samples: int
 
 
 class LeftBehind:
@@ -69,23 +82,30 @@ class LeftBehind:
         if record.heap_bytes is not None:
             now.heap_runs += 1
             now.heap_bytes += record.heap_bytes
+            now.heap_squares += record.heap_bytes**2
             if abs(record.heap_bytes) > abs(now.largest_bytes):
                 now.largest_bytes = record.heap_bytes
 
     def heap_bytes_per_run(self) -> float | None:
         """Net bytes a run; ``None`` while too few runs were sampled.
 
-        Of many samples the largest one is left out: what happened once is no leak.
+        Of many samples the largest one is left out: what happened once is no leak. Zero where the
+        samples do not say that it is more or less than that.
         """
         lately = self._lately()
         runs = sum(each.heap_runs for each in lately)
         if runs < _SAMPLES_LEAST:
             return None
         total_bytes = sum(each.heap_bytes for each in lately)
+        squares = sum(each.heap_squares for each in lately)
         if runs >= _SAMPLES:
-            total_bytes -= max((each.largest_bytes for each in lately), key=abs)
+            largest_bytes = max((each.largest_bytes for each in lately), key=abs)
+            total_bytes -= largest_bytes
+            squares -= largest_bytes**2
             runs -= 1
-        return total_bytes / runs
+        mean_bytes = total_bytes / runs
+        variance = max(squares / runs - mean_bytes**2, _SPREAD_LEAST_BYTES**2) / (runs - 1)
+        return mean_bytes if mean_bytes**2 > _SURE_ERRORS**2 * variance else 0.0
 
     def per_run(self, field: str) -> float | None:
         """Net of another counter a run: ``blocks``, ``open_files``, ``threads`` and so on."""
@@ -143,13 +163,16 @@ class TaskTotals:
             total = self._totals[task] = TaskTotal()
         total.left_behind.add(record)
 
-    def heap_bytes_per_run(self, task: str) -> float | None:
-        """What a run of a task leaves behind, net; ``None`` while too few runs were sampled.
+    def kept(self, task: str) -> Kept | None:
+        """What a run of a task keeps by the counters; ``None`` while too few runs were sampled.
 
         No site of the task may claim more.
         """
         total = self._totals.get(task)
-        return None if total is None else total.left_behind.heap_bytes_per_run()
+        size_bytes = None if total is None else total.left_behind.heap_bytes_per_run()
+        if total is None or size_bytes is None:
+            return None
+        return Kept(size_bytes, total.left_behind.samples)
 
     def largest(self, count: int) -> list[tuple[str, TaskTotal]]:
         """The tasks whose runs left most behind in all, with their totals."""

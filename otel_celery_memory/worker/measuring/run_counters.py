@@ -15,6 +15,8 @@ collector, nothing is collected.
 them is charged with filling them. So a run counts only if its task has run before since the last
 full collection, or lies between two.
 
+**Names in the cache of attribute lookups** are dropped before each read (`clear_type_cache`).
+
 **Runs that raised** are no samples: the pool holds the last result until the next run has ended,
 and that of a failed run is hundreds of kilobytes of traceback. Nor is a run that follows one.
 
@@ -49,6 +51,7 @@ from otel_celery_memory.ipc.codec import ABSENT
 from otel_celery_memory.ipc.records import FloorMeasured, RunRetained
 from otel_celery_memory.probes.allocators import (
     SMALL_BLOCK_BYTES,
+    clear_type_cache,
     malloc_in_use,
     open_files_in_use,
     threads_in_use,
@@ -89,6 +92,7 @@ class CounterProbes:
     blocks: Callable[[], int] = sys.getallocatedblocks
     open_files: Callable[[], int | None] = open_files_in_use
     threads: Callable[[], int | None] = threads_in_use
+    clear_caches: Callable[[], object] = clear_type_cache
 
     def read_into(self, levels: array[int]) -> None:
         """Writes bytes in use, blocks, descriptors and threads; `ABSENT` for what is not known."""
@@ -96,6 +100,7 @@ class CounterProbes:
         levels[_FILES] = ABSENT if files is None else files
         levels[_THREADS] = ABSENT if threads is None else threads
         levels[_HEAP] = ABSENT
+        self.clear_caches()
         # Last, as what was read before has been freed by now.
         levels[_BLOCKS] = blocks = self.blocks()
         if self.malloc is not None:

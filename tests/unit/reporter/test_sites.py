@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from otel_celery_memory.ipc.records import WindowKind
 from otel_celery_memory.reporter.sites import SiteTotals, place_of
+from otel_celery_memory.reporter.state.totals import Kept
 from otel_celery_memory.telemetry.events import RankedSite
 from tests.unit.examples import finished, site, window
 from tests.unit.reporter.site_totals import PATH, Totals, describe
@@ -246,3 +247,20 @@ def test_after_reset_no_site_was_emitted_before() -> None:
     assert totals.totals.rank(60.0) == []
     totals.run({1: 100})
     assert totals.totals.rank(60.0)[0].size_change_bytes == 100
+
+
+def test_sites_of_a_task_claim_no_more_than_its_runs_keep_by_the_counters() -> None:
+    kept = {"full cache": Kept(0.0, 30), "leak": Kept(500.0, 30), "seldom": Kept(0.0, 20)}
+    totals = SiteTotals(describe, 10, kept.get)
+    for task, line, size, blocks in (
+        ("full cache", 1, 90_000, 40),
+        ("leak", 2, 40_000, 40),
+        ("leak", 3, 120_000, 40),
+        ("unknown", 4, 5_000, 40),
+        ("seldom", 5, 6_000, 4),
+    ):
+        totals.finished(finished(1, task=task))
+        totals.window(window(1, task, kind=WindowKind.COMPLETE, runs=40, sites=1))
+        totals.site(site(size, line, task=task, kind=WindowKind.COMPLETE, blocks=blocks))
+    found = {each.line: each.size_bytes for each in totals.peek(60.0)}
+    assert found == {2: 125, 3: 375, 4: 125, 5: 150}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from otel_celery_memory.reporter.state.totals import TaskTotals
 from tests.unit.examples import left_behind
 
@@ -23,48 +25,59 @@ def test_runs_and_what_they_held_when_traced_are_added_up() -> None:
     assert (name, total.runs, total.traced_runs, total.traced_bytes) == ("a", 3, 2, 200)
 
 
-def test_a_task_leaves_behind_the_mean_of_its_samples_once_there_are_three() -> None:
-    totals = sampled(TaskTotals(), 40, -10)
-    assert totals.heap_bytes_per_run("a") is None
-    assert sampled(totals, 60).heap_bytes_per_run("a") == 30
-    assert totals.heap_bytes_per_run("unknown") is None
+def kept(totals: TaskTotals, task: str = "a") -> float | None:
+    found = totals.kept(task)
+    return None if found is None else found.bytes_per_run
+
+
+def test_a_task_keeps_the_mean_of_its_samples_once_there_are_three() -> None:
+    totals = sampled(TaskTotals(), 140, 90)
+    assert kept(totals) is None
+    assert sampled(totals, 160).kept("a") == (130, 3)
+    assert kept(totals, "unknown") is None
+
+
+def test_a_task_keeps_nothing_if_its_samples_do_not_say_that_it_does() -> None:
+    assert kept(sampled(TaskTotals(), 60, -80, 70)) == 0
+    assert kept(sampled(TaskTotals(), *[0, 600] * 20)) == pytest.approx(300, rel=0.05)
+    assert kept(sampled(TaskTotals(), *[600, -590] * 20)) == 0
 
 
 def test_what_a_first_run_left_is_not_in_the_mean() -> None:
-    totals = sampled(TaskTotals(), 10, 10, 10)
+    totals = sampled(TaskTotals(), 110, 110, 110)
     totals.left_behind("a", left_behind(40_000_000, warm_up=1))
-    assert totals.heap_bytes_per_run("a") == 10
+    assert kept(totals) == 110
 
 
 def test_of_ten_samples_the_largest_is_no_leak_as_it_happened_once() -> None:
-    assert sampled(TaskTotals(), *[0] * 9, 8_000_000).heap_bytes_per_run("a") == 0
-    assert sampled(TaskTotals(), *[100] * 9, -8_000_000).heap_bytes_per_run("a") == 100
+    assert kept(sampled(TaskTotals(), *[0] * 9, 8_000_000)) == 0
+    assert kept(sampled(TaskTotals(), *[100] * 9, -8_000_000)) == 100
 
 
 def test_a_cache_that_has_filled_up_is_forgotten_within_two_intervals_of_samples() -> None:
     totals = sampled(TaskTotals(), *[500_000] * 10)
     for at_s in (40, 80):
         sampled(totals, *[0] * 10, at_s=at_s)
-    assert totals.heap_bytes_per_run("a") == 0
+    assert kept(totals) == 0
 
 
 def test_a_rare_task_is_still_known_hours_later_and_by_its_newest_runs_then() -> None:
     totals = TaskTotals()
     for hour in range(3):
         sampled(totals, 100, at_s=hour * 3_600)
-    assert totals.heap_bytes_per_run("a") == 100
+    assert kept(totals) == 100
 
 
 def test_without_malloc_s_counter_blocks_are_known_alone() -> None:
     totals = sampled(TaskTotals(), None, None, None)
     [(_, total)] = totals.largest(1)
-    assert totals.heap_bytes_per_run("a") is None
+    assert kept(totals) is None
     assert total.left_behind.per_run("blocks") == 2
 
 
 def test_those_whose_runs_left_most_in_all_come_first_and_equals_by_name() -> None:
     totals = TaskTotals()
-    for name, size in {"d": 5, "c": -9, "b": 70, "a": 5}.items():
+    for name, size in {"d": 500, "c": -900, "b": 7_000, "a": 500}.items():
         totals.finished(name, None)
         sampled(totals, size, size, size, task=name)
     for _ in range(20):
