@@ -190,6 +190,29 @@ there until it is full: 600 bytes a run that are nobody's leak (``Objects/typeob
 """
 
 
+_FREE_DICTS = _FREE_LISTS = 80
+_FREE_FLOATS = 100
+
+
+def fill_free_lists() -> None:
+    """Fill the free lists of dicts, lists and floats, as far as they go; it takes 10 us.
+
+    An object in a free list is an allocated block. Where one task takes from a list and another one
+    gives back, the first would seem to keep less than it does and the second more: of a leaked
+    small dict nothing would be seen. With the lists full at each read nothing moves between them.
+    Those of tuples are too long for that: 2,000 for each of twenty sizes.
+    """
+    [{} for _ in range(_FREE_DICTS)]
+    [[] for _ in range(_FREE_LISTS)]
+    [number + 0.5 for number in range(_FREE_FLOATS)]
+
+
+def level_caches() -> None:
+    """Bring what the interpreter keeps for itself to the same level, before blocks are counted."""
+    fill_free_lists()
+    clear_type_cache()
+
+
 class FreeLists:
     """The free lists of one process, and its cache of attribute lookups."""
 

@@ -56,6 +56,8 @@ _SAMPLES_ENOUGH = 10
 """So many sampled runs that kept nothing are proof that none of many runs keeps anything."""
 _RARE_FACTOR = 3.0
 """What no one of n runs did happens in 3/n of them at most (the rule of three, at 95 %)."""
+_SMALL_CLAIM_BYTES = 256
+"""What the counters may miss in a run: a tuple that came out of a free list."""
 _CLAIM_FACTOR = 2.0
 """Claims within this factor of the counters stay: those count a small block as so many bytes."""
 
@@ -355,7 +357,7 @@ class SiteTotals:
         found = {}
         for key, mean in means.items():
             kept = self._kept(key[0])
-            if kept is None:
+            if kept is None or mean.steady_bytes <= _SMALL_CLAIM_BYTES:
                 found[key] = mean
             elif kept.bytes_per_run > 0:
                 claim = claims[key[0]] / kept.bytes_per_run

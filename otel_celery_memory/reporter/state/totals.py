@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -20,12 +21,15 @@ WINDOW_S = 600.0
 _SPACING_S = 10.0
 
 
-_INTERVAL_NS = 30 * 10**9
+_INTERVAL_NS = 10 * 10**9
 _INTERVALS_MAX = 40
+_LATELY_NS = 50 * 10**9
 _SAMPLES = 10
 _SAMPLES_LEAST = 3
 _SURE_ERRORS = 2.5
 """Standard errors that a mean must differ from zero by."""
+_LEAST_BYTES = 90.0
+"""Less than a block a run is what the interpreter's caches may do."""
 _SPREAD_LEAST_BYTES = 40.0
 """Samples differ by as much, whatever a few of them say: less than a block."""
 
@@ -56,9 +60,9 @@ class Kept(NamedTuple):
 class LeftBehind:
     """What sampled runs of one task left behind lately.
 
-    A mean is over the newest intervals that have `_SAMPLES` samples together, so that a cache that
-    has filled up is soon forgotten and a rare task is still known. What was known last stays until
-    something newer of the task replaces it.
+    A mean is over the last minute, or the newest intervals that have `_SAMPLES` samples, so that a
+    cache that has filled up is soon forgotten and a rare task is still known. What was known last
+    stays until something newer of the task replaces it.
     """
 
     def __init__(self) -> None:
@@ -105,7 +109,8 @@ class LeftBehind:
             runs -= 1
         mean_bytes = total_bytes / runs
         variance = max(squares / runs - mean_bytes**2, _SPREAD_LEAST_BYTES**2) / (runs - 1)
-        return mean_bytes if mean_bytes**2 > _SURE_ERRORS**2 * variance else 0.0
+        sure_bytes = max(_SURE_ERRORS * math.sqrt(variance), _LEAST_BYTES)
+        return mean_bytes if abs(mean_bytes) > sure_bytes else 0.0
 
     def per_run(self, field: str) -> float | None:
         """Net of another counter a run: ``blocks``, ``open_files``, ``threads`` and so on."""
@@ -122,8 +127,7 @@ class LeftBehind:
         lately: list[_Samples] = []
         runs = 0
         for each in reversed(self._intervals):
-            # The newest interval may have just begun.
-            if runs >= _SAMPLES and len(lately) >= 2:
+            if runs >= _SAMPLES and lately[0].began_ns - each.began_ns > _LATELY_NS:
                 break
             lately.append(each)
             runs += each.runs

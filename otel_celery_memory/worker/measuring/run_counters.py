@@ -11,11 +11,10 @@ run, it freed garbage of others too: that run is left out, and the next ones of 
 two full collections, if those are short enough. Where the user has disabled or frozen the
 collector, nothing is collected.
 
-**Free lists.** A full collection empties the interpreter's free lists, and the next run that needs
-them is charged with filling them. So a run counts only if its task has run before since the last
-full collection, or lies between two.
-
-**Names in the cache of attribute lookups** are dropped before each read (`clear_type_cache`).
+**Caches of the interpreter** are brought to the same level before each read (`level_caches`).
+Tuples' free lists are too long for that. A full collection empties them, and the next run that
+needs them is charged with filling them. So a run counts only if its task has run before since the
+last full collection, or lies between two.
 
 **Runs that raised** are no samples: the pool holds the last result until the next run has ended,
 and that of a failed run is hundreds of kilobytes of traceback. Nor is a run that follows one.
@@ -51,7 +50,7 @@ from otel_celery_memory.ipc.codec import ABSENT
 from otel_celery_memory.ipc.records import FloorMeasured, RunRetained
 from otel_celery_memory.probes.allocators import (
     SMALL_BLOCK_BYTES,
-    clear_type_cache,
+    level_caches,
     malloc_in_use,
     open_files_in_use,
     threads_in_use,
@@ -62,12 +61,13 @@ SHARE = 0.3
 """Of the budget: what samples may cost."""
 FLOOR_SHARE = 0.1
 """Of the budget: what floors may cost."""
-FIRST_NS = 20_000_000
+FIRST_NS = 50_000_000
 """What a process may spend before it has earned it, so that its first runs are sampled."""
 DUE_NS = 3_000_000_000
 """Each task is sampled so often, if it runs."""
-IDLE_SHARE = 0.01
-"""A process that hardly works counts as busy for so much of the time."""
+IDLE_SHARE = 0.1
+"""A process that hardly works counts as busy for so much of the time: 0.03 % of a core, or a sample
+every few seconds."""
 PAUSE_MAX_NS = 50_000_000
 """No run waits longer for a collection, nor for a read."""
 FLOOR_NS = 60_000_000_000
@@ -92,7 +92,7 @@ class CounterProbes:
     blocks: Callable[[], int] = sys.getallocatedblocks
     open_files: Callable[[], int | None] = open_files_in_use
     threads: Callable[[], int | None] = threads_in_use
-    clear_caches: Callable[[], object] = clear_type_cache
+    level_caches: Callable[[], object] = level_caches
 
     def read_into(self, levels: array[int]) -> None:
         """Writes bytes in use, blocks, descriptors and threads; `ABSENT` for what is not known."""
@@ -100,7 +100,7 @@ class CounterProbes:
         levels[_FILES] = ABSENT if files is None else files
         levels[_THREADS] = ABSENT if threads is None else threads
         levels[_HEAP] = ABSENT
-        self.clear_caches()
+        self.level_caches()
         # Last, as what was read before has been freed by now.
         levels[_BLOCKS] = blocks = self.blocks()
         if self.malloc is not None:
@@ -224,6 +224,7 @@ class RunCounters:
         allowed = self._collector.allowed()
         if closes:
             self._close(closes, began_cpu_ns, allowed=allowed)
+            self._wait(closes, 2 * (self._cpu_ns() - began_cpu_ns))
         full = False
         if allowed:
             full = self._collect_fully(
@@ -234,20 +235,14 @@ class RunCounters:
             if opens and not closes and not full:
                 self._collector.collect(_YOUNG)
         if opens:
-            if full or not closes:
-                self._probes.read_into(self._now)
-            self._levels[:] = self._now
             self._marks[_COLLECTIONS] = self._collector.full_collections()
             self._marks[_MODULES] = len(sys.modules)
             self._marks[_ALLOWED], self._marks[_BETWEEN_FULL] = allowed, full
-        now_cpu_ns = self._cpu_ns()
-        cost_ns = now_cpu_ns - began_cpu_ns
-        self.spent_ns += cost_ns
-        if closes:
-            self._wait(closes, 2 * cost_ns)
-        if opens:
-            self._marks[_CPU] = now_cpu_ns
+            # Last, and anew: what we have kept of the run before must not count.
+            self._probes.read_into(self._levels)
             self.open = name
+        self._marks[_CPU] = now_cpu_ns = self._cpu_ns()
+        self.spent_ns += now_cpu_ns - began_cpu_ns
 
     def _make_due(self, now_ns: int) -> None:
         self.due_ns = now_ns + DUE_NS
