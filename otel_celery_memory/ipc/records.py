@@ -195,18 +195,32 @@ class RunRetained(NamedTuple):
     The difference from just before the run to just before the next one, both right after a
     collection of the young objects, so that cyclic garbage of the run is not in it: that is
     ``garbage_bytes``. ``heap_bytes`` is what the allocators have in use. ``warm_up`` is 1 for the
-    task's first run in the process, and for a run that imported modules.
+    task's first run in the process, and for a run that imported modules. ``alike`` is 1 where the
+    next run was of the same task: just before a run its message is in memory, so that otherwise the
+    difference between two messages is in these numbers.
     """
 
     pid: int
     time_ns: int
     warm_up: int
+    alike: int
     heap_bytes: int | None
     blocks: int
     open_files: int | None
     threads: int | None
     garbage_bytes: int | None
     task: str
+
+    @property
+    def least_bytes(self) -> int:
+        """Of ``heap_bytes``, less than that may be anything else: see `ALIKE_LEAST_BYTES`."""
+        return ALIKE_LEAST_BYTES if self.alike else UNLIKE_LEAST_BYTES
+
+
+ALIKE_LEAST_BYTES = 90
+"""Less than a block is what the interpreter's caches may do."""
+UNLIKE_LEAST_BYTES = 1024
+"""So much may be the difference between two small messages, and between what two tasks return."""
 
 
 class FloorMeasured(NamedTuple):

@@ -92,8 +92,8 @@ class Emitter:
             self._replaced(self._recycling.up(record))
         elif isinstance(record, RunRetained):
             task = self._names.bounded(record.task)
-            self._tasks.left_behind(record, task)
-            self.tasks.left_behind(task, record)
+            if self.tasks.left_behind(task, record):
+                self._tasks.left_behind(record, task)
         elif isinstance(record, SitesWindow):
             self._counts.aborted += bool(record.aborted)
             self.sites.window(record)

@@ -223,7 +223,9 @@ class TaskMetrics:
         warm_up = bool(record.warm_up)
         heap = self._left_behind[c.HEAP_RETAINED.name]
         if record.heap_bytes is not None:
-            _record_change(heap, record.heap_bytes, task, NO_CONTEXT, warm_up=warm_up)
+            told = abs(record.heap_bytes) >= record.least_bytes
+            size_bytes = record.heap_bytes if told else 0
+            _record_change(heap, size_bytes, task, NO_CONTEXT, warm_up=warm_up)
         if warm_up:
             return
         _record_change(self._left_behind[c.BLOCKS_RETAINED.name], record.blocks, task, NO_CONTEXT)

@@ -9,12 +9,16 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from otel_celery_memory import conventions as c
-from otel_celery_memory.ipc.records import RunRetained
+from otel_celery_memory.ipc.records import (
+    ALIKE_LEAST_BYTES,
+    UNLIKE_LEAST_BYTES,
+    RunRetained,
+)
 from otel_celery_memory.telemetry.metrics import Level
 
 WINDOW_S = 600.0
@@ -28,10 +32,51 @@ _SAMPLES = 10
 _SAMPLES_LEAST = 3
 _SURE_ERRORS = 2.5
 """Standard errors that a mean must differ from zero by."""
-_LEAST_BYTES = 90.0
-"""Less than a block a run is what the interpreter's caches may do."""
 _SPREAD_LEAST_BYTES = 40.0
 """Samples differ by as much, whatever a few of them say: less than a block."""
+
+
+@dataclass
+class _Sizes:
+    """Sums over sizes."""
+
+    count: int = 0
+    total_bytes: int = 0
+    squares: int = 0
+    largest_bytes: int = 0
+
+    def add(self, size_bytes: int) -> None:
+        """Adds one."""
+        self.count += 1
+        self.total_bytes += size_bytes
+        self.squares += size_bytes**2
+        if abs(size_bytes) > abs(self.largest_bytes):
+            self.largest_bytes = size_bytes
+
+    def mean_bytes(self, least_bytes: float) -> float:
+        """Their mean; zero where they do not say that it is more or less than that.
+
+        Of many sizes the largest one is left out: what happened once is no leak.
+        """
+        count, total_bytes, squares = self.count, self.total_bytes, self.squares
+        if count >= _SAMPLES:
+            count -= 1
+            total_bytes -= self.largest_bytes
+            squares -= self.largest_bytes**2
+        mean_bytes = total_bytes / count
+        variance = max(squares / count - mean_bytes**2, _SPREAD_LEAST_BYTES**2) / (count - 1)
+        sure_bytes = max(_SURE_ERRORS * math.sqrt(variance), least_bytes)
+        return mean_bytes if abs(mean_bytes) > sure_bytes else 0.0
+
+
+def _sum(parts: Iterable[_Sizes]) -> _Sizes:
+    whole = _Sizes()
+    for part in parts:
+        whole.count += part.count
+        whole.total_bytes += part.total_bytes
+        whole.squares += part.squares
+        whole.largest_bytes = max(whole.largest_bytes, part.largest_bytes, key=abs)
+    return whole
 
 
 @dataclass
@@ -40,14 +85,12 @@ class _Samples:
 
     began_ns: int
     runs: int = 0
-    heap_bytes: int = 0
     blocks: int = 0
     open_files: int = 0
     threads: int = 0
     garbage_bytes: int = 0
-    heap_runs: int = 0
-    heap_squares: int = 0
-    largest_bytes: int = 0
+    alike: _Sizes = field(default_factory=_Sizes)
+    unlike: _Sizes = field(default_factory=_Sizes)
 
 
 class Kept(NamedTuple):
@@ -70,10 +113,13 @@ class LeftBehind:
         """When a run was sampled last."""
         self._intervals: deque[_Samples] = deque(maxlen=_INTERVALS_MAX)
 
-    def add(self, record: RunRetained) -> None:
-        """Adds a sampled run; what a first run left is left out."""
+    def add(self, record: RunRetained) -> bool:
+        """Adds a sampled run, but for a first one; whether its heap counts.
+
+        Samples before a run of another task count as long as there are no others.
+        """
         if record.warm_up:
-            return
+            return True
         self.sampled_ns = max(record.time_ns, self.sampled_ns)
         if not self._intervals or record.time_ns - self._intervals[-1].began_ns >= _INTERVAL_NS:
             self._intervals.append(_Samples(record.time_ns))
@@ -84,33 +130,22 @@ class LeftBehind:
         now.threads += record.threads or 0
         now.garbage_bytes += record.garbage_bytes or 0
         if record.heap_bytes is not None:
-            now.heap_runs += 1
-            now.heap_bytes += record.heap_bytes
-            now.heap_squares += record.heap_bytes**2
-            if abs(record.heap_bytes) > abs(now.largest_bytes):
-                now.largest_bytes = record.heap_bytes
+            (now.alike if record.alike else now.unlike).add(record.heap_bytes)
+        return bool(record.alike) or self._alike().count < _SAMPLES_LEAST
 
     def heap_bytes_per_run(self) -> float | None:
         """Net bytes a run; ``None`` while too few runs were sampled.
 
-        Of many samples the largest one is left out: what happened once is no leak. Zero where the
-        samples do not say that it is more or less than that.
+        Zero where the samples do not say that it is more or less than that.
         """
-        lately = self._lately()
-        runs = sum(each.heap_runs for each in lately)
-        if runs < _SAMPLES_LEAST:
-            return None
-        total_bytes = sum(each.heap_bytes for each in lately)
-        squares = sum(each.heap_squares for each in lately)
-        if runs >= _SAMPLES:
-            largest_bytes = max((each.largest_bytes for each in lately), key=abs)
-            total_bytes -= largest_bytes
-            squares -= largest_bytes**2
-            runs -= 1
-        mean_bytes = total_bytes / runs
-        variance = max(squares / runs - mean_bytes**2, _SPREAD_LEAST_BYTES**2) / (runs - 1)
-        sure_bytes = max(_SURE_ERRORS * math.sqrt(variance), _LEAST_BYTES)
-        return mean_bytes if abs(mean_bytes) > sure_bytes else 0.0
+        alike = self._alike()
+        if alike.count >= _SAMPLES_LEAST:
+            return alike.mean_bytes(ALIKE_LEAST_BYTES)
+        every = _sum((alike, *(each.unlike for each in self._lately())))
+        return every.mean_bytes(UNLIKE_LEAST_BYTES) if every.count >= _SAMPLES_LEAST else None
+
+    def _alike(self) -> _Sizes:
+        return _sum(each.alike for each in self._lately())
 
     def per_run(self, field: str) -> float | None:
         """Net of another counter a run: ``blocks``, ``open_files``, ``threads`` and so on."""
@@ -160,12 +195,12 @@ class TaskTotals:
             total.traced_runs += 1
             total.traced_bytes += traced_bytes
 
-    def left_behind(self, task: str, record: RunRetained) -> None:
-        """Adds what a sampled run left behind, by the process's counters."""
+    def left_behind(self, task: str, record: RunRetained) -> bool:
+        """Adds what a sampled run left behind, by the process's counters; whether it counts."""
         total = self._totals.get(task)
         if total is None:
             total = self._totals[task] = TaskTotal()
-        total.left_behind.add(record)
+        return total.left_behind.add(record)
 
     def kept(self, task: str) -> Kept | None:
         """What a run of a task keeps by the counters; ``None`` while too few runs were sampled.

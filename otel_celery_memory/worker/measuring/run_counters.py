@@ -16,6 +16,11 @@ Tuples' free lists are too long for that. A full collection empties them, and th
 needs them is charged with filling them. So a run counts only if its task has run before since the
 last full collection, or lies between two.
 
+**The next message.** Just before a run its message is in memory, and so is what the pool keeps of
+the result before. Between two runs of the same task that makes no difference; before a run of
+another task, one with a large message seems to keep it. Such samples are marked: they count where
+there are no others.
+
 **Runs that raised** are no samples: the pool holds the last result until the next run has ended,
 and that of a failed run is hundreds of kilobytes of traceback. Nor is a run that follows one.
 
@@ -223,7 +228,7 @@ class RunCounters:
             return
         allowed = self._collector.allowed()
         if closes:
-            self._close(closes, began_cpu_ns, allowed=allowed)
+            self._close(closes, name, began_cpu_ns, allowed=allowed)
             self._wait(closes, 2 * (self._cpu_ns() - began_cpu_ns))
         full = False
         if allowed:
@@ -264,8 +269,8 @@ class RunCounters:
         idle_ns = IDLE_SHARE * (now_ns - self._began_ns)
         return self._budget * (cpu_ns - self._began_cpu_ns + idle_ns)
 
-    def _close(self, name: str, cpu_ns: int, *, allowed: bool) -> None:
-        """The sampled run has ended."""
+    def _close(self, name: str, following: str, cpu_ns: int, *, allowed: bool) -> None:
+        """The sampled run has ended, and one of the task ``following`` is about to start."""
         between_full = bool(self._marks[_BETWEEN_FULL])
         collections = self._collector.full_collections()
         self._probes.read_into(self._before)
@@ -294,6 +299,7 @@ class RunCounters:
                 self._pid,
                 time.time_ns(),
                 int(warm_up),
+                int(following == name),
                 _difference(self._now, self._levels, _HEAP),
                 self._now[_BLOCKS] - self._levels[_BLOCKS],
                 _difference(self._now, self._levels, _FILES),

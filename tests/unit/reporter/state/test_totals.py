@@ -43,6 +43,26 @@ def test_a_task_keeps_nothing_if_its_samples_do_not_say_that_it_does() -> None:
     assert kept(sampled(TaskTotals(), *[600, -590] * 20)) == 0
 
 
+def test_samples_before_a_run_of_another_task_count_only_where_there_are_no_others() -> None:
+    totals = TaskTotals()
+    before_a_large_message = left_behind(200_000, alike=0)
+    assert [totals.left_behind("a", before_a_large_message) for _ in range(3)] == [True] * 3
+    assert kept(totals) == 200_000
+    sampled(totals, 0, 0, 0)
+    assert not totals.left_behind("a", before_a_large_message)
+    assert kept(totals) == 0
+
+
+def test_a_task_that_never_follows_itself_keeps_nothing_if_it_is_less_than_messages_differ_by() -> (
+    None
+):
+    totals = TaskTotals()
+    for size in (900, 1_000, 950):
+        totals.left_behind("a", left_behind(size, alike=0))
+        totals.left_behind("b", left_behind(2 * size, alike=0))
+    assert (kept(totals), kept(totals, "b")) == (0, 1_900)
+
+
 def test_what_a_first_run_left_is_not_in_the_mean() -> None:
     totals = sampled(TaskTotals(), 110, 110, 110)
     totals.left_behind("a", left_behind(40_000_000, warm_up=1))
