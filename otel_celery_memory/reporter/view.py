@@ -13,10 +13,11 @@ from typing import Any
 from otel_celery_memory.captures.model import CapturedProcess
 from otel_celery_memory.ipc.commands import Commands
 from otel_celery_memory.ipc.control_page import ControlPage
-from otel_celery_memory.ipc.records import MAIN_SLOT, slot_name
+from otel_celery_memory.ipc.records import MAIN_SLOT, WindowKind, slot_name
 from otel_celery_memory.reporter.emitter import Emitter
 from otel_celery_memory.reporter.sites import place_of
 from otel_celery_memory.reporter.state.processes import ProcessState
+from otel_celery_memory.reporter.state.totals import Kept
 from otel_celery_memory.telemetry.events import RankedSite
 
 _FIRST = ("sites", "tasks", "processes", "switched_off", "captures")
@@ -27,6 +28,9 @@ VIEW_INTERVAL_S = 5.0
 _TASKS_SHOWN = 50
 _PROCESSES_SHOWN = 200
 _PARTS_SHOWN = 100
+_FOUND_KEPT_S = 24 * 3_600.0
+_FOUND_TASKS_SHOWN = 20
+_SAMPLES_ENOUGH = 10
 
 
 def write_what_fits(view: dict[str, Any], write: Callable[[dict[str, Any]], bool]) -> bool:
@@ -50,6 +54,48 @@ def write_what_fits(view: dict[str, Any], write: Callable[[dict[str, Any]], bool
     return False
 
 
+class FoundSites:
+    """The sites that were found lately: what a nightly job has left is still there in the morning.
+
+    Those of a task stay for a day, until newer ones of it replace them, or samples of its runs say
+    that it keeps nothing any more. Parts of runs and code of no task are not kept.
+    """
+
+    def __init__(self, kept: Callable[[str], Kept | None]) -> None:
+        """``kept`` gives what a run of a task keeps by the counters."""
+        self._kept = kept
+        self._found: dict[str, tuple[float, list[RankedSite]]] = {}
+
+    def with_age(self, sites: list[RankedSite], now_s: float) -> list[tuple[float, RankedSite]]:
+        """The sites of now, then those of other tasks that were found before, by age in seconds."""
+        for task in {site.task for site in sites}:
+            if rows := [site for site in sites if site.task == task and _names_a_leak(site)]:
+                self._found[task] = (now_s, rows)
+        self._found = {
+            task: (found_s, rows)
+            for task, (found_s, rows) in self._found.items()
+            if now_s - found_s <= _FOUND_KEPT_S and not self._keeps_nothing(task)
+        }
+        current = {site.task for site in sites}
+        before = sorted(
+            (now_s - found_s, task, rows)
+            for task, (found_s, rows) in self._found.items()
+            if task not in current
+        )[:_FOUND_TASKS_SHOWN]
+        return [
+            *((0.0, site) for site in sites),
+            *((age_s, row) for age_s, _, rows in before for row in rows),
+        ]
+
+    def _keeps_nothing(self, task: str) -> bool:
+        kept = self._kept(task)
+        return kept is not None and kept.samples >= _SAMPLES_ENOUGH and kept.bytes_per_run <= 0
+
+
+def _names_a_leak(site: RankedSite) -> bool:
+    return bool(site.task) and site.kind in (WindowKind.COMPLETE, WindowKind.PROCESS)
+
+
 class Inspector:
     """Reads commands, completes captures and writes the view, at each tick."""
 
@@ -69,6 +115,7 @@ class Inspector:
         self._write = write
         self._clock_s = clock_s
         self._commands = Commands()
+        self._found = FoundSites(emitter.tasks.kept)
         self._view_due_s = clock_s()
         self._ranked_s = clock_s()
         # A child may read the order of a capture before the next tick does.
@@ -128,7 +175,12 @@ class Inspector:
                 }
                 for name, total in emitter.tasks.largest(_TASKS_SHOWN)
             ],
-            "sites": [_site(site) for site in emitter.sites.peek(interval_s, place_of)],
+            "sites": [
+                _site(site, age_s)
+                for age_s, site in self._found.with_age(
+                    emitter.sites.peek(interval_s, place_of), self._clock_s()
+                )
+            ],
             "captures": emitter.captures.view(),
             "switched_off": [{"slot": slot, "part": part} for slot, part in emitter.switched_off()][
                 :_PARTS_SHOWN
@@ -155,7 +207,7 @@ def _process(process: ProcessState) -> dict[str, Any]:
     }
 
 
-def _site(site: RankedSite) -> dict[str, Any]:
+def _site(site: RankedSite, age_s: float) -> dict[str, Any]:
     return {
         "name": site.name,
         "function": site.function,
@@ -166,7 +218,8 @@ def _site(site: RankedSite) -> dict[str, Any]:
         "size": site.size_bytes,
         "blocks": site.blocks,
         "runs": site.runs,
-        "rate": site.rate_bytes_per_minute,
+        "rate": None if age_s else site.rate_bytes_per_minute,
+        "age_seconds": round(age_s),
     }
 
 

@@ -85,7 +85,7 @@ def view_text(view: Mapping[str, Any], share_from_s: float = 0.0) -> str:
             ],
         ),
         _table(
-            ("site", "left/run", "a minute", "runs", "of", "task"),
+            ("site", "left/run", "a minute", "runs", "of", "seen", "task"),
             [
                 (
                     s["name"],
@@ -93,6 +93,7 @@ def view_text(view: Mapping[str, Any], share_from_s: float = 0.0) -> str:
                     size_text(s["rate"]),
                     f"{s['runs']:,}",
                     s["window"],
+                    _age_text(s["age_seconds"]),
                     s["task"] or "-",
                 )
                 for s in view.get("sites", [])
@@ -122,6 +123,13 @@ def _spent_text(tracing: Mapping[str, Any], share_from_s: float) -> str:
         return "nothing measured in ten minutes"
     share = f" ({spent_s / task_s:.2%})" if task_s >= share_from_s else ""
     return f"{spent_s:.2f} s of {task_s:,.1f} s of task time in ten minutes{share}"
+
+
+def _age_text(age_s: float) -> str:
+    for unit, seconds in (("h", 3_600), ("min", 60), ("s", 1)):
+        if age_s >= seconds:
+            return f"{age_s / seconds:.0f} {unit} ago"
+    return "now"
 
 
 def size_text(size_bytes: int | None) -> str:

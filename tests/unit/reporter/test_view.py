@@ -16,7 +16,7 @@ from otel_celery_memory.reporter.sites import CodePlace, SiteTotals
 from otel_celery_memory.reporter.state.totals import TaskTotals
 from otel_celery_memory.reporter.state.worker_state import WorkerState
 from otel_celery_memory.reporter.view import VIEW_INTERVAL_S, Inspector
-from tests.unit.examples import left_behind, site, started, window
+from tests.unit.examples import finished, left_behind, site, started, window
 from tests.unit.fakes import FakeClock
 
 
@@ -124,6 +124,7 @@ def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None
                     "blocks": 1,
                     "runs": 1,
                     "rate": None,
+                    "age_seconds": 0,
                 }
             ],
             "captures": [],
@@ -134,6 +135,33 @@ def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None
         }
     ]
     assert json.loads(json.dumps(bench.written[0])) == bench.written[0]
+
+
+def test_what_a_nightly_job_has_left_is_still_shown_in_the_morning(bench: Bench) -> None:
+    def find(task: str, line: int) -> None:
+        bench.emitter.sites.finished(finished(101, task=task))
+        bench.emitter.sites.window(window(101, task, runs=40))
+        bench.emitter.sites.site(site(70_000, line, pid=101, task=task, blocks=40))
+
+    def shown() -> list[tuple[str, str, int]]:
+        rows = bench.inspector.view("budget")["sites"]
+        return [(row["task"], row["name"], row["age_seconds"]) for row in rows]
+
+    find("app.nightly", 41)
+    assert shown() == [("app.nightly", "feeds.py:41", 0)]
+    bench.clock.move(8 * 3_600)
+    bench.emitter.sites.reset()
+    assert shown() == [("app.nightly", "feeds.py:41", 8 * 3_600)]
+    find("app.other", 43)
+    find("app.nightly", 42)
+    assert sorted(shown()) == [("app.nightly", "feeds.py:42", 0), ("app.other", "feeds.py:43", 0)]
+    bench.emitter.sites.reset()
+    bench.clock.move(60)
+    for _ in range(10):
+        bench.emitter.tasks.left_behind("app.other", left_behind(0))
+    assert shown() == [("app.nightly", "feeds.py:42", 60)]
+    bench.clock.move(24 * 3_600)
+    assert shown() == []
 
 
 def test_rows_of_sites_are_distinct_whatever_the_depth_of_tracing(bench: Bench) -> None:

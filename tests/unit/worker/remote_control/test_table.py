@@ -46,6 +46,7 @@ VIEW: dict[str, Any] = {
             "blocks": 1,
             "runs": 40,
             "rate": 1_048_576,
+            "age_seconds": 0,
         },
         {
             "name": "app/threads.py:9",
@@ -56,6 +57,7 @@ VIEW: dict[str, Any] = {
             "blocks": 1,
             "runs": 1,
             "rate": None,
+            "age_seconds": 28_900,
         },
     ],
     "captures": [
@@ -94,9 +96,9 @@ task      runs    retained/run  traced runs  traced/run
 app.grow  12,345  1.1 KiB       40           -3 B
 app.new   1       -             0            -
 
-site              left/run  a minute  runs  of        task
-app/feeds.py:41   1.0 KiB   1.0 MiB   40    complete  app.grow
-app/threads.py:9  4.9 KiB   -         1     partial   -
+site              left/run  a minute  runs  of        seen     task
+app/feeds.py:41   1.0 KiB   1.0 MiB   40    complete  now      app.grow
+app/threads.py:9  4.9 KiB   -         1     partial   8 h ago  -
 
 capture  state     kind  sites  runs  file
 3        running   -     -      -     -
