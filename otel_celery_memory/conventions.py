@@ -175,7 +175,8 @@ HEAP_RETAINED = Metric(
     "By",
     (TASK_NAME, DIRECTION),
     "Change of the bytes in use by malloc's own counter, and of the interpreter's small blocks at "
-    f"their mean size, {_LEFT_BEHIND}; the count of grow and shrink is that of the sampled runs; less than 90 B counts as 0, and less than 1 KiB where another task ran next",
+    f"their mean size, {_LEFT_BEHIND}; the count of grow and shrink is that of the sampled runs; "
+    "less than 90 B counts as 0, and less than 1 KiB where another task ran next",
     (),
 )
 BLOCKS_RETAINED = Metric(

@@ -17,6 +17,10 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 ENVIRONMENT_PREFIX = "OTEL_CELERY_MEMORY_"
+TRACING_FLOOR_S = 0.6
+"""CPU time that a slot may spend on tracing in any ten minutes, however little its tasks have used:
+0.1 % of a core. A window over a few dozen small runs costs about so much, and names lines. Without
+it, a worker that is idle most of the time would name its leaking line after hours."""
 
 
 def choice(*allowed: str) -> Callable[[object], str]:

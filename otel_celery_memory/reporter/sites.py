@@ -52,8 +52,6 @@ _ONCE_BLOCKS = 2.5
 the next one's arguments. A site has grown by more, and by one more. Of windows of one run each, as
 they are where tracing is always on, all show it once together: each replaces the one before."""
 
-_SAMPLES_ENOUGH = 10
-"""So many sampled runs that kept nothing are proof that none of many runs keeps anything."""
 _RARE_FACTOR = 3.0
 """What no one of n runs did happens in 3/n of them at most (the rule of three, at 95 %)."""
 _SMALL_CLAIM_BYTES = 256
@@ -359,11 +357,12 @@ class SiteTotals:
             kept = self._kept(key[0])
             if kept is None or mean.steady_bytes <= _SMALL_CLAIM_BYTES:
                 found[key] = mean
-            elif kept.bytes_per_run > 0:
-                claim = claims[key[0]] / kept.bytes_per_run
+            elif kept.is_nothing:
+                if mean.blocks < _RARE_FACTOR / kept.samples:
+                    found[key] = mean
+            else:
+                claim = claims[key[0]] / max(kept.most_bytes, 1.0)
                 found[key] = mean if claim <= _CLAIM_FACTOR else mean.scaled(1 / claim)
-            elif kept.samples < _SAMPLES_ENOUGH or mean.blocks < _RARE_FACTOR / kept.samples:
-                found[key] = mean
         return found
 
     def _all_runs(self, task: str) -> int:

@@ -30,7 +30,6 @@ _PROCESSES_SHOWN = 200
 _PARTS_SHOWN = 100
 _FOUND_KEPT_S = 24 * 3_600.0
 _FOUND_TASKS_SHOWN = 20
-_SAMPLES_ENOUGH = 10
 
 
 def write_what_fits(view: dict[str, Any], write: Callable[[dict[str, Any]], bool]) -> bool:
@@ -89,7 +88,7 @@ class FoundSites:
 
     def _keeps_nothing(self, task: str) -> bool:
         kept = self._kept(task)
-        return kept is not None and kept.samples >= _SAMPLES_ENOUGH and kept.bytes_per_run <= 0
+        return kept is not None and kept.is_nothing
 
 
 def _names_a_leak(site: RankedSite) -> bool:

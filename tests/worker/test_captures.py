@@ -17,15 +17,14 @@ import pytest
 
 from demo.receiver import Receiver
 from otel_celery_memory.captures.format import load_capture
-from otel_celery_memory.settings import Settings
+from otel_celery_memory.settings import TRACING_FLOOR_S, Settings
 from otel_celery_memory.worker.remote_control.validation import RUNS_WITHIN_S
-from otel_celery_memory.worker.tracing.sampler import FLOOR_S
 from tests.processes import wait_until
 from tests.worker.harness import CONTROLLED, Broker, Start, Worker
 from tests.worker.test_budget import APP, LEAK_BYTES, TASK, line_of
 
 BUDGET = 0.5
-MAY_BE_SPENT_S = max(Settings().max_added_latency, FLOOR_S)
+MAY_BE_SPENT_S = max(Settings().max_added_latency, TRACING_FLOOR_S)
 POOLS = (["--concurrency=2"], ["--pool=solo"], ["--pool=threads", "--concurrency=2"])
 
 

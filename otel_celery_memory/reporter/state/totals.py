@@ -36,6 +36,23 @@ _SPREAD_LEAST_BYTES = 40.0
 """Samples differ by as much, whatever a few of them say: less than a block."""
 
 
+class Kept(NamedTuple):
+    """What a run of a task keeps by the counters."""
+
+    bytes_per_run: float
+    """Zero where the samples do not say that it is more or less than that."""
+    most_bytes: float
+    """It is no more than that, by all that the samples say."""
+    samples: int
+    least_bytes: float
+    """What cannot be told from nothing."""
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether so many samples kept nothing that it is known to be so."""
+        return self.samples >= _SAMPLES and self.most_bytes <= 2 * self.least_bytes
+
+
 @dataclass
 class _Sizes:
     """Sums over sizes."""
@@ -53,10 +70,9 @@ class _Sizes:
         if abs(size_bytes) > abs(self.largest_bytes):
             self.largest_bytes = size_bytes
 
-    def mean_bytes(self, least_bytes: float) -> float:
-        """Their mean; zero where they do not say that it is more or less than that.
-
-        Of many sizes the largest one is left out: what happened once is no leak.
+    def kept(self, least_bytes: float) -> Kept:
+        """Their mean and its bounds. Of many sizes the largest one is left out: what happened once
+        is no leak.
         """
         count, total_bytes, squares = self.count, self.total_bytes, self.squares
         if count >= _SAMPLES:
@@ -65,8 +81,9 @@ class _Sizes:
             squares -= self.largest_bytes**2
         mean_bytes = total_bytes / count
         variance = max(squares / count - mean_bytes**2, _SPREAD_LEAST_BYTES**2) / (count - 1)
-        sure_bytes = max(_SURE_ERRORS * math.sqrt(variance), least_bytes)
-        return mean_bytes if abs(mean_bytes) > sure_bytes else 0.0
+        error_bytes = max(_SURE_ERRORS * math.sqrt(variance), least_bytes)
+        sure_bytes = mean_bytes if abs(mean_bytes) > error_bytes else 0.0
+        return Kept(sure_bytes, mean_bytes + error_bytes, self.count, least_bytes)
 
 
 def _sum(parts: Iterable[_Sizes]) -> _Sizes:
@@ -91,13 +108,6 @@ class _Samples:
     garbage_bytes: int = 0
     alike: _Sizes = field(default_factory=_Sizes)
     unlike: _Sizes = field(default_factory=_Sizes)
-
-
-class Kept(NamedTuple):
-    """What a run of a task keeps, and of how many sampled runs that is known."""
-
-    bytes_per_run: float
-    samples: int
 
 
 class LeftBehind:
@@ -133,16 +143,18 @@ class LeftBehind:
             (now.alike if record.alike else now.unlike).add(record.heap_bytes)
         return bool(record.alike) or self._alike().count < _SAMPLES_LEAST
 
-    def heap_bytes_per_run(self) -> float | None:
-        """Net bytes a run; ``None`` while too few runs were sampled.
-
-        Zero where the samples do not say that it is more or less than that.
-        """
+    def kept(self) -> Kept | None:
+        """Net bytes a run; ``None`` while too few runs were sampled."""
         alike = self._alike()
         if alike.count >= _SAMPLES_LEAST:
-            return alike.mean_bytes(ALIKE_LEAST_BYTES)
+            return alike.kept(ALIKE_LEAST_BYTES)
         every = _sum((alike, *(each.unlike for each in self._lately())))
-        return every.mean_bytes(UNLIKE_LEAST_BYTES) if every.count >= _SAMPLES_LEAST else None
+        return every.kept(UNLIKE_LEAST_BYTES) if every.count >= _SAMPLES_LEAST else None
+
+    def heap_bytes_per_run(self) -> float | None:
+        """As `kept`, the bytes alone."""
+        kept = self.kept()
+        return None if kept is None else kept.bytes_per_run
 
     def _alike(self) -> _Sizes:
         return _sum(each.alike for each in self._lately())
@@ -208,10 +220,7 @@ class TaskTotals:
         No site of the task may claim more.
         """
         total = self._totals.get(task)
-        size_bytes = None if total is None else total.left_behind.heap_bytes_per_run()
-        if total is None or size_bytes is None:
-            return None
-        return Kept(size_bytes, total.left_behind.samples)
+        return None if total is None else total.left_behind.kept()
 
     def largest(self, count: int) -> list[tuple[str, TaskTotal]]:
         """The tasks whose runs left most behind in all, with their totals."""

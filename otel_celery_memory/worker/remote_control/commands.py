@@ -24,6 +24,7 @@ from celery.app.control import Control, Inspect
 from celery.worker.control import control_command, inspect_command
 
 from otel_celery_memory.ipc.commands import CAPTURE_RUNS_MAX, CAPTURE_SECONDS_MAX, TRACING_MODES
+from otel_celery_memory.settings import TRACING_FLOOR_S
 from otel_celery_memory.worker.remote_control.validation import (
     ALLOWANCE_S,
     RUNS_WITHIN_S,
@@ -32,7 +33,6 @@ from otel_celery_memory.worker.remote_control.validation import (
     begin_capture,
     switch_tracing,
 )
-from otel_celery_memory.worker.tracing.sampler import FLOOR_S
 
 _SHOWN = 15
 _attached: list[WorkerControl] = []
@@ -179,7 +179,7 @@ def memory(state: Any) -> dict[str, Any]:
         return {"error": "there is nothing to show yet: the reporter is starting"}
     # With less task time, one slowed run may cost more than the budget, so a share would mislead.
     settings = control.settings
-    share_from_s = max(settings.max_added_latency, FLOOR_S) / settings.overhead_budget
+    share_from_s = max(settings.max_added_latency, TRACING_FLOOR_S) / settings.overhead_budget
     return {"ok": view_text(view, share_from_s), "memory": view}
 
 

@@ -5,8 +5,8 @@ runs cost untraced and traced, in CPU time, and spends by three rules:
 
 - *The process*: what was spent on tracing, decaying over ten minutes, stays under
   ``overhead_budget`` of the task time, which decays alike. No ten minutes cost more than their
-  budget or `FLOOR_S`, whichever is more (`RollingWindow`). After a window the process waits until
-  that has been earned again.
+  budget or `TRACING_FLOOR_S`, whichever is more (`RollingWindow`). After a window the process waits
+  until that has been earned again.
 - *The window*: it covers the runs of all names, as they come, for as long as the budget lasts and
   each next run fits. It begins with a run of the name that was traced least, if such a run comes
   within seconds. So a rare name has its turn, and one that runs often has no more than it needs.
@@ -27,6 +27,7 @@ import random
 from dataclasses import dataclass
 
 from otel_celery_memory.ipc.commands import Balance
+from otel_celery_memory.settings import TRACING_FLOOR_S
 from otel_celery_memory.worker.tracing.budget import (
     SLOWDOWN_AT_FIRST,
     TIME_CONSTANT_S,
@@ -37,10 +38,6 @@ from otel_celery_memory.worker.tracing.budget import (
 )
 
 IDLE_SHARE = 0.01
-FLOOR_S = 0.6
-"""CPU time that a slot may spend on tracing in any ten minutes, however little its tasks have used:
-0.1 % of a core. A window over a few dozen small runs costs about so much, and names lines. Without
-it, a worker that is idle most of the time would name its leaking line after hours."""
 SPENT_SHARE = 0.9
 """Of the budget: what may be spent. The rest is for costs that cannot be measured."""
 SUCCESSORS_SHARE = 0.9
@@ -101,7 +98,7 @@ class TracingSampler:
         self._chance = chance
         self._before = before or Balance()
         succeeds = self._before.task_s > 0
-        floor_s = FLOOR_S
+        floor_s = TRACING_FLOOR_S
         lately = RollingWindow(SPENT_SHARE * overhead_budget, floor_s)
         earned = overhead_budget * (SUCCESSORS_SHARE if succeeds else 1.0)
         self.bucket = TokenBucket(earned, floor_s, lately, self._before, now_s)
@@ -196,7 +193,7 @@ class TracingSampler:
     def window_closed(self, spent_s: float, now_s: float) -> None:
         """A window is over that has cost `spent_s`, which is spent already: the process waits."""
         self._turn_until_s = None
-        if self.bucket.left_s(SPENT_SHARE, now_s) > FLOOR_S / 3:
+        if self.bucket.left_s(SPENT_SHARE, now_s) > TRACING_FLOOR_S / 3:
             self._later(now_s)  # enough for one more window of small runs
             return
         wait_s = max(spent_s, AROUND_COST_S) / (PACED_SHARE * self._budget)

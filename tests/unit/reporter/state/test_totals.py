@@ -33,7 +33,7 @@ def kept(totals: TaskTotals, task: str = "a") -> float | None:
 def test_a_task_keeps_the_mean_of_its_samples_once_there_are_three() -> None:
     totals = sampled(TaskTotals(), 140, 90)
     assert kept(totals) is None
-    assert sampled(totals, 160).kept("a") == (130, 3)
+    assert kept(sampled(totals, 160)) == 130
     assert kept(totals, "unknown") is None
 
 
@@ -41,6 +41,17 @@ def test_a_task_keeps_nothing_if_its_samples_do_not_say_that_it_does() -> None:
     assert kept(sampled(TaskTotals(), 60, -80, 70)) == 0
     assert kept(sampled(TaskTotals(), *[0, 600] * 20)) == pytest.approx(300, rel=0.05)
     assert kept(sampled(TaskTotals(), *[600, -590] * 20)) == 0
+
+
+def test_that_nothing_is_kept_is_known_of_many_samples_that_agree_and_of_no_others() -> None:
+    def is_nothing(*sizes: int) -> bool:
+        found = sampled(TaskTotals(), *sizes).kept("a")
+        return found is not None and found.is_nothing
+
+    assert is_nothing(*[0] * 10)
+    assert not is_nothing(*[0] * 9)
+    assert not is_nothing(*[600, -590] * 20)
+    assert not is_nothing(*[200] * 10)
 
 
 def test_samples_before_a_run_of_another_task_count_only_where_there_are_no_others() -> None:

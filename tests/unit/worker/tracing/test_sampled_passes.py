@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from otel_celery_memory.ipc.commands import Balance, Commands
-from otel_celery_memory.worker.tracing.sampler import FLOOR_S
+from otel_celery_memory.settings import TRACING_FLOOR_S
 from tests.unit.worker.tracing.process_tracing import Tracing
 
 TIMED = Commands("", 6, 0, False, 1_500.0, 1.0)
@@ -37,8 +37,8 @@ def test_the_first_run_is_let_by_and_one_whose_turn_has_come_is_not(tracing: Tra
     tracing.until_traced()
     assert not tracing.tracing.passes("a", "1")
     tracing.down()
-    tracing.tracing._sampler.spend(FLOOR_S, tracing.clock())
-    tracing.tracing._sampler.window_closed(FLOOR_S, tracing.clock())
+    tracing.tracing._sampler.spend(TRACING_FLOOR_S, tracing.clock())
+    tracing.tracing._sampler.window_closed(TRACING_FLOOR_S, tracing.clock())
     assert let_by(tracing, 2_000) > 5
 
 
