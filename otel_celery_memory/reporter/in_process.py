@@ -114,7 +114,8 @@ class InProcessSink:
             destination.site_gauges,
             self._state,
             tasks,
-            SiteTotals(describe, settings.sites_top, tasks.kept),
+            # What counters say of this process is also what its own exports do.
+            SiteTotals(describe, settings.sites_top),
             CaptureAssembly("", settings.frames, describe, saver(settings.capture_directory)),
             ReporterContext(
                 processes=self._processes,

@@ -80,6 +80,10 @@ class TaskCosts:
             # What was assumed at first says nothing.
             self.slowdown += (slowdown - self.slowdown) * (1.0 if self.traced == 1 else 0.3)
 
+    def forget_traced(self) -> None:
+        """How its runs were traced says nothing of how they will be."""
+        self.traced, self.due_s, self.slowdown = 0, 0.0, SLOWDOWN_AT_FIRST
+
     @property
     def added_s(self) -> float:
         """What tracing adds to a run, as far as is known."""

@@ -270,7 +270,8 @@ class SampledTracing:
         self._running: tuple[str, str] | None = None
         self._stepped_back = False
         self._stopped: Found | None = None
-        self._frames = max(settings.frames, WINDOW_FRAMES)
+        self._frames = self._least_frames = max(settings.frames, WINDOW_FRAMES)
+        self._may_go_deep = True
         self._alarm = Alarm(self._guard)
         self.always = False
         self.budgeted = True
@@ -348,6 +349,7 @@ class SampledTracing:
             # Of tasks that overlap, nobody knows what each of them used.
             costs = name if finished.exclusive else SHARED_NAME
             self._budget.run_traced(costs, used_s, aborted=not window.is_open)
+            self._trace_faster(costs)
         window.run_ends(failed=finished.task if self._raised else "")
         if not window.is_open or not window.whole:
             self._close()
@@ -396,6 +398,13 @@ class SampledTracing:
                 assert self._window is not None
                 self._window.run_starts(running[0], alone=False)
                 self._alarm.set(cpu_s=orders.allowance_s)
+
+    def _trace_faster(self, costs: str) -> None:
+        """Keep fewer frames again, where deeper stacks leave room for too few runs."""
+        now_s = self._clock_s()
+        if self._frames > self._least_frames and self._sampler.is_too_slow(costs, now_s):
+            self._frames, self._may_go_deep = self._least_frames, False
+            self._sampler.traces_faster(costs, now_s)
 
     def asked(self) -> None:
         """Somebody else uses ``tracemalloc``: what runs now is never traced again."""
@@ -538,7 +547,7 @@ class SampledTracing:
             shared=self._shared,
             with_exception=self._raised,
         )
-        if deep:
+        if deep and self._may_go_deep:
             self._frames = max(self._frames, DEEP_FRAMES)
         for record in records:
             self._sink.send(record)

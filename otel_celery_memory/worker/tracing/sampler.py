@@ -182,6 +182,16 @@ class TracingSampler:
             # A run that is stopped costs as much as many that name something.
             costs.due_s = self._pace_s(now_s) + _TRIED_AGAIN_FACTOR * costs.cpu_s / self._budget
 
+    def is_too_slow(self, task: str, now_s: float) -> bool:
+        """Whether a few traced runs of `task` are more than a window may cost."""
+        cost_s = self._known.of(task, now_s).added_s + self._around_s
+        return _RUNS_LEAST * cost_s + CLOSING_COST_S > self._much_s
+
+    def traces_faster(self, task: str, now_s: float) -> None:
+        """From now on tracing costs less: how much, is to be learned anew."""
+        self._known.of(task, now_s).forget_traced()
+        self._around_s = AROUND_COST_S
+
     def spent_around(self, spent_s: float) -> None:
         """Between two traced runs `spent_s` was spent."""
         self._around_s += (spent_s - self._around_s) * 0.2

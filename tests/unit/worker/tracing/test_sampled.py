@@ -13,6 +13,7 @@ from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.probes import tracemalloc_session
 from otel_celery_memory.worker.measuring.time_limits import TimeLimits
 from otel_celery_memory.worker.tracing import traced_window
+from otel_celery_memory.worker.tracing.sampled import DEEP_FRAMES, WINDOW_FRAMES
 from tests.unit.worker.tracing.process_tracing import BLOCK, Tracing
 
 
@@ -238,3 +239,17 @@ def test_without_a_budget_nothing_is_traced_but_captures(tracing: Tracing) -> No
     tracing.tracing.budgeted = False
     assert not any(tracing.run() for _ in range(100))
     assert tracing.page.load(0) == Balance()
+
+
+def test_deeper_stacks_are_given_up_where_they_leave_room_for_too_few_runs(
+    tracing: Tracing,
+) -> None:
+    sampled = tracing.tracing
+    sampled._frames = DEEP_FRAMES
+    tracing.until_traced()
+    assert sampled._frames == DEEP_FRAMES
+    assert tracing.start()
+    tracing.move(0.4)
+    tracing.end()
+    assert sampled._frames == WINDOW_FRAMES
+    assert not sampled._sampler.is_too_slow("a", tracing.clock())
