@@ -42,6 +42,10 @@ class Balance:
     run_s: float = 0.0
 
 
+NO_BALANCE = Balance()
+"""Of a slot that has had no process."""
+
+
 @dataclass(frozen=True)
 class Commands:
     """The mode of allocation tracing and the last capture that people asked for.

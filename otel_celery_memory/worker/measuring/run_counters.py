@@ -52,6 +52,7 @@ from dataclasses import dataclass
 from billiard.pool import SIG_SOFT_TIMEOUT
 
 from otel_celery_memory.ipc.codec import ABSENT
+from otel_celery_memory.ipc.commands import NO_BALANCE, Balance
 from otel_celery_memory.ipc.records import FloorMeasured, RunRetained
 from otel_celery_memory.probes.allocators import (
     SMALL_BLOCK_BYTES,
@@ -66,7 +67,7 @@ SHARE = 0.3
 """Of the budget: what samples may cost."""
 FLOOR_SHARE = 0.1
 """Of the budget: what floors may cost."""
-FIRST_NS = 50_000_000
+FIRST_NS = 20_000_000
 """What a process may spend before it has earned it, so that its first runs are sampled."""
 DUE_NS = 3_000_000_000
 """Each task is sampled so often, if it runs."""
@@ -84,6 +85,8 @@ _QUIET_NS = 100_000_000
 _COLLECT_NS_A_BLOCK = 100
 """A full collection takes so long a block, before one was measured: an upper estimate."""
 _SAMPLES_AT_ONCE = 4
+_SAMPLE_NS = 1_000_000
+"""What a sample costs, about."""
 _YOUNG, _FULL = 1, 2
 _HEAP, _BLOCKS, _FILES, _THREADS = range(4)
 _CPU, _COLLECTIONS, _MODULES, _ALLOWED, _BETWEEN_FULL = range(5)
@@ -161,11 +164,15 @@ class RunCounters:
         rss_bytes: Callable[[], int],
         probes: CounterProbes | None = None,
         collector: Collector | None = None,
+        before: Balance = NO_BALANCE,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         cpu_ns: Callable[[], int] = time.process_time_ns,
         chance: random.Random | None = None,
     ) -> None:
-        """``budget``: share of the CPU time; ``pause_max_s``: the longest that a run may wait."""
+        """``budget``: share of the CPU time; ``pause_max_s``: the longest that a run may wait.
+
+        ``before``: what the process had that was in this slot before, if there was one.
+        """
         self._sink = sink
         self._budget = budget
         self._pause_max_ns = min(int(pause_max_s * 1e9), PAUSE_MAX_NS)
@@ -182,6 +189,8 @@ class RunCounters:
         """How many runs of each task pass before the next one is sampled."""
         self.spent_ns = 0
         """What samples and floors have cost, of the process's CPU time."""
+        self._predecessors_runs = int(before.runs)
+        self._first_ns = self._credit_ns(before)
         self._began_ns, self._began_cpu_ns = clock_ns(), cpu_ns()
         self.due_ns = self._began_ns + DUE_NS
         """When tasks that were not sampled meanwhile are due."""
@@ -249,6 +258,18 @@ class RunCounters:
         self._marks[_CPU] = now_cpu_ns = self._cpu_ns()
         self.spent_ns += now_cpu_ns - began_cpu_ns
 
+    def _credit_ns(self, before: Balance) -> int:
+        """What this process may spend before it has earned it.
+
+        Where children live for a few runs, each has at most two samples, and few children have any.
+        """
+        if not self._predecessors_runs:
+            return FIRST_NS
+        earns_ns = SHARE * self._budget * before.runs * before.run_s * 1e9
+        return (
+            2 * _SAMPLE_NS if self._chance.random() < earns_ns / (2 * _SAMPLE_NS) else -_SAMPLE_NS
+        )
+
     def _make_due(self, now_ns: int) -> None:
         self.due_ns = now_ns + DUE_NS
         for name in self.left:
@@ -261,9 +282,14 @@ class RunCounters:
         if left:
             self.left[name] = left - 1
             return False
-        if name not in self.left and len(self.left) >= NAMES_MAX - 1:  # one may be open
-            return False
-        return self.spent_ns < FIRST_NS + self._earned_ns(cpu_ns, now_ns) * SHARE
+        if name not in self.left:
+            if len(self.left) >= NAMES_MAX - 1:  # one may be open
+                return False
+            if self._predecessors_runs:
+                # What a first run does is done again in each child.
+                self.left[name] = self._chance.randint(0, self._predecessors_runs // 2)
+                return False
+        return self.spent_ns < self._first_ns + self._earned_ns(cpu_ns, now_ns) * SHARE
 
     def _earned_ns(self, cpu_ns: int, now_ns: int) -> float:
         idle_ns = IDLE_SHARE * (now_ns - self._began_ns)

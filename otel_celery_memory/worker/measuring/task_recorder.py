@@ -292,7 +292,11 @@ class TaskRecorder:
         try:
             settings = self._settings
             return RunCounters(
-                self._sink, settings.overhead_budget, settings.max_added_latency, probe.rss_bytes
+                self._sink,
+                settings.overhead_budget,
+                settings.max_added_latency,
+                probe.rss_bytes,
+                before=self._page.load(self.slot),
             )
         except Exception:
             self._switches.switch_off("counters")

@@ -9,6 +9,7 @@ from array import array
 
 import pytest
 
+from otel_celery_memory.ipc.commands import NO_BALANCE, Balance
 from otel_celery_memory.ipc.records import FloorMeasured, Record, RunRetained
 from otel_celery_memory.probes.allocators import SMALL_BLOCK_BYTES
 from otel_celery_memory.worker.measuring.run_counters import (
@@ -24,7 +25,9 @@ S = 1_000_000_000
 class Heap(Collector):
     """A process: its levels, its garbage, young and old, and its clocks."""
 
-    def __init__(self, *, allowed: bool = True) -> None:
+    def __init__(
+        self, *, allowed: bool = True, before: Balance = NO_BALANCE, seed: int = 1
+    ) -> None:
         super().__init__()
         self.malloc, self.blocks, self.files, self.threads = 5_000_000, 1_000, 9, 2
         self.young_garbage = self.old_garbage = self.collections = 0
@@ -41,9 +44,10 @@ class Heap(Collector):
             lambda: 70_000_000,
             probes,
             self,
+            before=before,
             clock_ns=lambda: self.now_ns,
             cpu_ns=lambda: self.cpu_ns,
-            chance=random.Random(1),
+            chance=random.Random(seed),
         )
 
     def _malloc(self) -> int:
@@ -105,6 +109,22 @@ def test_a_first_run_in_a_process_is_warm_up(monkeypatch: pytest.MonkeyPatch) ->
     warm = [r.heap_bytes for r in heap.sent if isinstance(r, RunRetained) and r.warm_up]
     assert warm == [40_000_000, 50]
     assert [r.heap_bytes for r in heap.samples] == [0]
+
+
+def test_children_that_live_for_a_few_runs_are_sampled_seldom_and_not_in_their_first_runs() -> None:
+    children = 400
+    sampled = spent_ns = 0
+    for number in range(children):
+        heap = Heap(before=Balance(runs=10, run_s=0.05), seed=number)
+        heap.read_ns = 500_000
+        heap.counters.boundary("a")
+        assert not heap.counters.open
+        for _ in range(10):
+            heap.run()
+        sampled += len(heap.samples)
+        spent_ns += heap.counters.spent_ns
+    assert sampled > 20
+    assert spent_ns < 0.01 * children * 10 * 0.05 * S
 
 
 def test_garbage_is_of_the_task_that_makes_it_and_is_no_growth_of_anybody() -> None:
