@@ -47,6 +47,9 @@ _SOURCE_MAX_BYTES = 2_000_000
 
 _LEAST_BLOCKS_A_RUN = 0.05
 """A site that grows more slowly is not told: what happens now and then may be that often."""
+_LEAST_BLOCKS_OF_NOBODY = 0.25
+"""The same of code that belongs to no task: no counters speak for it, and Celery keeps something of
+the last run and of the next one."""
 _ONCE_BLOCKS = 2.5
 """A window may show so many blocks at a site once: what it keeps of the last run of each task, of
 the next one's arguments. A site has grown by more, and by one more. Of windows of one run each, as
@@ -56,6 +59,8 @@ _RARE_FACTOR = 3.0
 """What no one of n runs did happens in 3/n of them at most (the rule of three, at 95 %)."""
 _SMALL_CLAIM_BYTES = 256
 """What the counters may miss in a run: a tuple that came out of a free list."""
+_CONTRADICTION_FACTOR = 10.0
+"""Claims of so many times what the counters say are no growth."""
 _CLAIM_FACTOR = 2.0
 """Claims within this factor of the counters stay: those count a small block as so many bytes."""
 
@@ -96,6 +101,12 @@ class SiteMean:
     steady_bytes: float
     runs: int
     windows: int = 1
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it is so little, in small blocks, that the counters may miss it."""
+        most_bytes = _SMALL_CLAIM_BYTES
+        return self.steady_bytes <= most_bytes and self.size_bytes <= most_bytes * self.blocks
 
     def scaled(self, share: float) -> SiteMean:
         """So much of it."""
@@ -342,7 +353,8 @@ class SiteTotals:
             runs = max(self._runs[key[0]] or self._all_runs(key[0]), self._whole.fresh(key[0]))
             rate = mean.steady_bytes * runs * 60 / interval_s
             times = mean.windows if mean.runs > mean.windows else 1
-            least = max(_LEAST_BLOCKS_A_RUN * mean.runs, _ONCE_BLOCKS * times + 1)
+            a_run = _LEAST_BLOCKS_A_RUN if key[0] else _LEAST_BLOCKS_OF_NOBODY
+            least = max(a_run * mean.runs, _ONCE_BLOCKS * times + 1)
             if rate > 0 and mean.blocks * mean.runs >= least:
                 found.append(self._ranked(WindowKind.COMPLETE, key, mean, round(rate)))
         return sorted(found, key=lambda site: (-(site.rate_bytes_per_minute or 0), site.path))
@@ -355,14 +367,16 @@ class SiteTotals:
         found = {}
         for key, mean in means.items():
             kept = self._kept(key[0])
-            if kept is None or mean.steady_bytes <= _SMALL_CLAIM_BYTES:
+            if kept is None or mean.is_small:
                 found[key] = mean
-            elif kept.is_nothing:
-                if mean.blocks < _RARE_FACTOR / kept.samples:
-                    found[key] = mean
-            else:
-                claim = claims[key[0]] / max(kept.most_bytes, 1.0)
-                found[key] = mean if claim <= _CLAIM_FACTOR else mean.scaled(1 / claim)
+                continue
+            claim = claims[key[0]] / max(kept.most_bytes, 1.0)
+            contradicted = kept.is_nothing or (
+                claim > _CONTRADICTION_FACTOR and kept.bytes_per_run <= 0
+            )
+            if contradicted and mean.blocks >= _RARE_FACTOR / kept.samples:
+                continue
+            found[key] = mean if claim <= _CLAIM_FACTOR else mean.scaled(1 / claim)
         return found
 
     def _all_runs(self, task: str) -> int:

@@ -254,7 +254,9 @@ def test_sites_of_a_task_claim_no_more_than_its_runs_keep_by_the_counters() -> N
         "full cache": Kept(0.0, 90.0, 30, 90.0),
         "leak": Kept(400.0, 500.0, 30, 90.0),
         "seldom": Kept(0.0, 90.0, 20, 90.0),
-        "nobody knows": Kept(0.0, 9_000.0, 30, 90.0),
+        "nobody knows": Kept(0.0, 500.0, 30, 90.0),
+        "few samples": Kept(0.0, 90.0, 4, 90.0),
+        "tuples": Kept(0.0, 90.0, 30, 90.0),
     }
     totals = SiteTotals(describe, 10, kept.get)
     for task, line, size, blocks in (
@@ -264,9 +266,11 @@ def test_sites_of_a_task_claim_no_more_than_its_runs_keep_by_the_counters() -> N
         ("unknown", 4, 5_000, 40),
         ("seldom", 5, 6_000, 4),
         ("nobody knows", 6, 60_000, 40),
+        ("few samples", 7, 60_000, 40),
+        ("tuples", 8, 4_000, 40),
     ):
         totals.finished(finished(1, task=task))
         totals.window(window(1, task, kind=WindowKind.COMPLETE, runs=40, sites=1))
         totals.site(site(size, line, task=task, kind=WindowKind.COMPLETE, blocks=blocks))
     found = {each.line: each.size_bytes for each in totals.peek(60.0)}
-    assert found == {2: 125, 3: 375, 4: 125, 5: 150, 6: 1_500}
+    assert found == {2: 125, 3: 375, 4: 125, 5: 150, 6: 500, 8: 100}
