@@ -82,6 +82,7 @@ class TracemallocSession:
         """Called once, when the process is not traced because stopping is not safe."""
         self._ours = False
         self._sessions = 0
+        self._limit_before = 1
         self._forks_followed = False
         self._changing = native_rlock()
         self._replaced: dict[str, Callable[..., Any]] = {}
@@ -102,6 +103,7 @@ class TracemallocSession:
             if _is_tracing() or self.is_asked_directly():
                 return False
             self._sessions += 1
+            self._limit_before = _PYTHON["get_traceback_limit"]()
             self._ours = True
             try:
                 for name, wrapper in self._wrappers.items():
@@ -239,6 +241,10 @@ class TracemallocSession:
             self.asked()
         finally:
             self.stop()
+            if not _is_tracing():
+                # The limit outlives the tracing that set it.
+                _start(self._limit_before)
+                _stop()
 
     def _wrapper(self, name: str) -> Callable[..., Any]:
         python = _PYTHON[name]

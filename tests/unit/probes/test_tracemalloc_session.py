@@ -77,10 +77,12 @@ def test_whoever_asks_anything_gets_what_he_would_without_us(
         finally:
             PYTHON["stop"]()
 
+    PYTHON["start"](3)  # the limit stays, once set
+    PYTHON["stop"]()
     without = answer()
     asked = []
     tracer.asked = lambda: asked.append(tracer.ours)
-    assert tracer.start()
+    assert tracer.start(7)
     assert answer() == without
     assert asked == [True]
     assert not tracer.ours
