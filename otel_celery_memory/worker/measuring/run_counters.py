@@ -85,6 +85,8 @@ _QUIET_NS = 100_000_000
 _COLLECT_NS_A_BLOCK = 100
 """A full collection takes so long a block, before one was measured: an upper estimate."""
 _SAMPLES_AT_ONCE = 4
+_SKIPPED_MAX = 20
+"""First runs of a task in a child that are passed over."""
 _SAMPLE_NS = 1_000_000
 """What a sample costs, about."""
 _YOUNG, _FULL = 1, 2
@@ -287,7 +289,8 @@ class RunCounters:
                 return False
             if self._predecessors_runs:
                 # What a first run does is done again in each child.
-                self.left[name] = self._chance.randint(0, self._predecessors_runs // 2)
+                most = min(self._predecessors_runs // 2, _SKIPPED_MAX)
+                self.left[name] = self._chance.randint(0, most)
                 return False
         return self.spent_ns < self._first_ns + self._earned_ns(cpu_ns, now_ns) * SHARE
 
