@@ -105,8 +105,10 @@ class SiteMean:
     @property
     def is_small(self) -> bool:
         """Whether it is so little, in small blocks, that the counters may miss it."""
-        most_bytes = _SMALL_CLAIM_BYTES
-        return self.steady_bytes <= most_bytes and self.size_bytes <= most_bytes * self.blocks
+        return (
+            self.steady_bytes <= _SMALL_CLAIM_BYTES
+            and self.size_bytes <= _SMALL_CLAIM_BYTES * self.blocks
+        )
 
     def scaled(self, share: float) -> SiteMean:
         """So much of it."""

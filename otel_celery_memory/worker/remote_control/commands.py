@@ -177,7 +177,8 @@ def memory(state: Any) -> dict[str, Any]:
     view = control.view()
     if view is None:
         return {"error": "there is nothing to show yet: the reporter is starting"}
-    # With less task time, one slowed run may cost more than the budget, so a share would mislead.
+    # With less task time, what tracing may always spend is more than the budget: a share would
+    # mislead.
     settings = control.settings
     share_from_s = max(settings.max_added_latency, TRACING_FLOOR_S) / settings.overhead_budget
     return {"ok": view_text(view, share_from_s), "memory": view}

@@ -26,7 +26,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from otel_celery_memory.ipc.commands import Balance
+from otel_celery_memory.ipc.commands import NO_BALANCE, Balance
 from otel_celery_memory.settings import TRACING_FLOOR_S
 from otel_celery_memory.worker.tracing.budget import (
     SLOWDOWN_AT_FIRST,
@@ -96,7 +96,7 @@ class TracingSampler:
         self._budget = overhead_budget
         self._latency_s = max_added_latency_s
         self._chance = chance
-        self._before = before or Balance()
+        self._before = before or NO_BALANCE
         succeeds = self._before.task_s > 0
         floor_s = TRACING_FLOOR_S
         lately = RollingWindow(SPENT_SHARE * overhead_budget, floor_s)
