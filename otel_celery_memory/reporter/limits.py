@@ -3,7 +3,8 @@
 A container that is killed as a whole exports nothing afterwards. So processes and their tasks are
 emitted when 90 % of the nearest limit is used, and exported at once by a thread: a flush may hang,
 and the loop that reads the rings must not wait for it. The nearer the limit, the more often it is
-checked, at a cost of at most a fiftieth of one core.
+checked, at a cost of at most a fiftieth of one core. That is CPU time: on a machine that is short
+of it, or of memory, a check takes long, and that is when a process is about to be killed.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ PRESSURE_FROM, RELIEF_BELOW = 0.9, 0.8
 CHECK_S, SHORTEST_CHECK_S = 0.5, 0.05
 _QUICKER_FROM = 0.7
 _COST_FACTOR = 50
-"""A check may take at most a fiftieth of the time between two checks."""
+"""A check may use at most a fiftieth of the CPU time of one core."""
 _CHECKS_TO_THE_LIMIT = 4
 RECYCLING_PAUSE_S = 60.0
 """Least time between two episodes of ``max_memory_per_child``: recycling a child there is normal
@@ -90,7 +91,7 @@ class PressureEpisodes:
     def next_check_s(self, usages: Sequence[Usage], now_s: float, cost_s: float) -> float:
         """Seconds until the next check, from the fullest limit and how fast it fills.
 
-        ``cost_s`` is what the last check took.
+        ``cost_s`` is the CPU time of the last check.
         """
         wanted_s = CHECK_S
         before, self._before = self._before, {}
@@ -204,21 +205,26 @@ class LimitWatcher:
         send_now: Callable[[], None],
         save: Callable[[], None],
         clock_s: Callable[[], float] = time.monotonic,
+        cpu_clock_s: Callable[[], float] = time.thread_time,
     ) -> None:
-        """``send_now`` starts an export and does not wait; ``save`` saves the last state."""
+        """``send_now`` starts an export and does not wait; ``save`` saves the last state.
+
+        ``cpu_clock_s`` is the CPU time that the calling thread has used.
+        """
         self._sizes = sizes
         self._limit_usage = limit_usage
         self._emitter = emitter
         self._send_now = send_now
         self._save = save
         self._clock_s = clock_s
+        self._cpu_clock_s = cpu_clock_s
         self._episodes = PressureEpisodes()
         self.due_s = self._save_due_s = clock_s()
         self.usages: list[Usage] = []
 
     def check(self) -> None:
         """Checks all limits once; sets `due_s`, the time of the next check."""
-        began_s = self._clock_s()
+        began_s, used_s = self._clock_s(), self._cpu_clock_s()
         self.due_s = began_s + CHECK_S
         processes = self._emitter.state.processes
         try:
@@ -237,5 +243,5 @@ class LimitWatcher:
                 self._save_due_s = began_s + SAVE_S
                 self._save()
         finally:
-            now_s = self._clock_s()
-            self.due_s = now_s + self._episodes.next_check_s(self.usages, now_s, now_s - began_s)
+            now_s, cost_s = self._clock_s(), self._cpu_clock_s() - used_s
+            self.due_s = now_s + self._episodes.next_check_s(self.usages, now_s, cost_s)

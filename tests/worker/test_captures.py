@@ -195,7 +195,12 @@ def test_a_capture_of_runs_stays_one_whoever_wants_all_traced_meanwhile(
         assert "switch from budget to always when it is complete" in refused
         run_many(worker, 3)
         capture = load_capture(captured(tmp_path, 1)[0].read_bytes())
-        assert "tracing is always" in worker.command("memory_tracing", mode="always")["ok"]
+        # The reporter may have the capture before the main process knows that it is complete.
+        wait_until(
+            "tracing is switched over",
+            lambda: "ok" in worker.command("memory_tracing", mode="always"),
+            20,
+        )
         assert worker.run("is_traced") is True
     assert (capture.kind, capture.runs) == ("runs", {TASK: 4})
 

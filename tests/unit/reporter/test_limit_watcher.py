@@ -89,6 +89,9 @@ class Scene:
 
     machine: Machine
     clock: FakeClock
+    cpu_clock: FakeClock = field(default_factory=FakeClock)
+    check_takes_s: float = 0.0
+    check_uses_s: float = 0.0
     emitted: list[Usage] = field(default_factory=list)
     sent: list[int] = field(default_factory=list)
     noted: list[float] = field(default_factory=list)
@@ -104,13 +107,19 @@ class Scene:
             self.state.apply(ProcessUp(pid, 0, slot, 1))
         room = limit_usage(self.machine, self.clock)
         return LimitWatcher(
-            lambda: SIZES,
+            self.sizes,
             room,
             emitter,
             lambda: self.sent.append(len(self.emitted)),
             lambda: self.noted.append(self.clock()),
             self.clock,
+            self.cpu_clock,
         )
+
+    def sizes(self) -> dict[int, ProcessSize]:
+        self.clock.move(self.check_takes_s)
+        self.cpu_clock.move(self.check_uses_s)
+        return SIZES
 
 
 def test_an_episode_is_emitted_and_sent_once_and_the_next_check_comes_sooner(
@@ -147,6 +156,22 @@ def test_the_state_is_saved_once_a_second_and_when_a_limit_is_near(
         limit_watcher.check()
         clock.move(0.25)
     assert scene.noted == [100.0, 101.0, 115.25]
+
+
+def test_a_check_that_waits_for_a_busy_machine_is_followed_as_soon_as_any(
+    machine: Machine, clock: FakeClock
+) -> None:
+    scene = Scene(machine, clock, check_takes_s=2.0, check_uses_s=0.001)
+    limit_watcher = scene.limit_watcher()
+    limit_watcher.check()
+    assert limit_watcher.due_s == clock.now + 0.5
+
+
+def test_checks_use_a_fiftieth_of_a_core_at_most(machine: Machine, clock: FakeClock) -> None:
+    scene = Scene(machine, clock, check_takes_s=0.1, check_uses_s=0.05)
+    limit_watcher = scene.limit_watcher()
+    limit_watcher.check()
+    assert limit_watcher.due_s == pytest.approx(clock.now + 2.5)
 
 
 def test_a_check_that_fails_is_followed_by_another(machine: Machine, clock: FakeClock) -> None:
