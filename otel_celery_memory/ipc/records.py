@@ -194,10 +194,10 @@ class RunRetained(NamedTuple):
 
     The difference from just before the run to just before the next one, both right after a
     collection of the young objects, so that cyclic garbage of the run is not in it: that is
-    ``garbage_bytes``. ``heap_bytes`` is what the allocators have in use. ``warm_up`` is 1 for the
-    task's first run in the process, and for a run that imported modules. ``alike`` is 1 where the
-    next run was of the same task: just before a run its message is in memory, so that otherwise the
-    difference between two messages is in these numbers.
+    ``garbage_bytes``. ``heap_bytes`` is of what the allocators have in use, ``level_bytes`` how
+    much that is now. ``warm_up`` is 1 for the task's first run in the process, and for a run that
+    imported modules. ``alike`` is 1 where the next run was of the same task: just before a run its
+    message is in memory, so that otherwise the difference between two messages is in these numbers.
     """
 
     pid: int
@@ -209,6 +209,7 @@ class RunRetained(NamedTuple):
     open_files: int | None
     threads: int | None
     garbage_bytes: int | None
+    level_bytes: int | None
     task: str
 
     @property

@@ -32,7 +32,7 @@ from otel_celery_memory.probes.limits import find_cgroup, identity, oom_kill_cou
 from otel_celery_memory.probes.procfs import read_start_ticks
 from otel_celery_memory.reporter.capture_assembly import CaptureAssembly, saver
 from otel_celery_memory.reporter.emitter import Emitter
-from otel_celery_memory.reporter.gauges import ReporterContext
+from otel_celery_memory.reporter.gauges import ReporterContext, TracingShare
 from otel_celery_memory.reporter.last_state import LastState, LastStateFile, NoLastState
 from otel_celery_memory.reporter.limits import LimitUsage, LimitWatcher
 from otel_celery_memory.reporter.process_watcher import ProcessReadings, ProcessWatcher
@@ -44,7 +44,7 @@ from otel_celery_memory.reporter.service import (
 )
 from otel_celery_memory.reporter.sites import SiteTotals, Symbolizer
 from otel_celery_memory.reporter.state.exits import OomKills
-from otel_celery_memory.reporter.state.totals import TaskTotals, TracingShare
+from otel_celery_memory.reporter.state.totals import TaskTotals
 from otel_celery_memory.reporter.state.worker_state import InFlightTasks, WorkerState
 from otel_celery_memory.reporter.view import Inspector
 from otel_celery_memory.settings import Settings

@@ -22,12 +22,12 @@ from otel_celery_memory.ipc.records import (
     slot_name,
 )
 from otel_celery_memory.reporter.capture_assembly import CaptureAssembly, TakenCapture
-from otel_celery_memory.reporter.gauges import ReporterContext, levels_of, parts_off
+from otel_celery_memory.reporter.gauges import Counts, ReporterContext, levels_of, parts_off
 from otel_celery_memory.reporter.limits import Usage
 from otel_celery_memory.reporter.sites import SiteTotals
 from otel_celery_memory.reporter.state.exits import ProcessEnd, Recycling, Replacement
 from otel_celery_memory.reporter.state.processes import ProcessState
-from otel_celery_memory.reporter.state.totals import Counts, TaskTotals
+from otel_celery_memory.reporter.state.totals import TaskTotals
 from otel_celery_memory.reporter.state.worker_state import WorkerState
 from otel_celery_memory.telemetry.events import Events, LostProcess, Pressure
 from otel_celery_memory.telemetry.metrics import (
@@ -211,4 +211,4 @@ class Emitter:
         self._counts.measured[task, self._states.bounded(record.state), exclusive] += 1
         if exclusive:
             self._tasks.finished(record, task)
-            self.tasks.finished(task, record.traced_delta_bytes)
+            self.tasks.finished(task, record)

@@ -28,10 +28,10 @@ from otel_celery_memory.probes.native_threads import is_patched, native_thread
 from otel_celery_memory.probes.procfs import ProcessReading, read_process, read_size
 from otel_celery_memory.reporter.capture_assembly import CaptureAssembly, saver
 from otel_celery_memory.reporter.emitter import Emitter
-from otel_celery_memory.reporter.gauges import ReporterContext
+from otel_celery_memory.reporter.gauges import ReporterContext, TracingShare
 from otel_celery_memory.reporter.limits import LimitUsage, Usage
 from otel_celery_memory.reporter.sites import SiteTotals, Symbolizer
-from otel_celery_memory.reporter.state.totals import TaskTotals, TracingShare
+from otel_celery_memory.reporter.state.totals import TaskTotals
 from otel_celery_memory.reporter.state.worker_state import WorkerState
 from otel_celery_memory.reporter.view import Inspector
 from otel_celery_memory.settings import Settings

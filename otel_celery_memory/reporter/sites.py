@@ -16,6 +16,11 @@ counters is exact (`worker/measuring/run_counters.py`). So the sites of a task t
 more than that, and none of a task that keeps nothing. A site that grows in few runs is told all the
 same, as those may not be among the samples.
 
+Code of Celery or another library that belongs to no task runs with all of them, so it keeps no more
+than the task does that keeps least. What a window shows of it beyond that is a dict or a list that
+was made there, was freed, and came out of the interpreter's free list in the run of a task that
+keeps it: ``tracemalloc`` knows where memory was taken, and not who has it now.
+
 The `Symbolizer` gives a line a short stable path and the function around it. ``tracemalloc`` knows
 files and lines only. The function is read from the source here and not in the worker, where it
 would cost the tasks time.
@@ -253,11 +258,16 @@ class SiteTotals:
         describe: Callable[[str, int], CodePlace],
         top: int,
         kept: Callable[[str], Kept | None] = lambda task: None,
+        library_roots: Sequence[str] | None = None,
     ) -> None:
-        """``kept`` gives what a run of a task keeps by the counters, if that is known."""
+        """``kept`` gives what a run of a task keeps by the counters, if that is known; without a
+        name, of the task that keeps least. Files below ``library_roots`` are not the user's.
+        """
         self._describe = describe
         self._top = top
         self._kept = kept
+        roots = _library_roots() if library_roots is None else library_roots
+        self._library_roots = tuple(roots)
         self._names = BoundedNames(_NAMES_MAX)
         self._runs: Counter[str] = Counter()
         self._whole, self._first, self._partial = WindowTotals(), WindowTotals(), WindowTotals()
@@ -366,20 +376,28 @@ class SiteTotals:
         claims: Counter[str] = Counter()
         for key, mean in means.items():
             claims[key[0]] += max(round(mean.steady_bytes), 0)
+        kept_by = {task: self._kept(task) for task in claims}
         found = {}
         for key, mean in means.items():
-            kept = self._kept(key[0])
-            if kept is None or mean.is_small:
+            kept = kept_by[key[0]]
+            if kept is None or self._is_beyond_counters(key, mean):
                 found[key] = mean
                 continue
             claim = claims[key[0]] / max(kept.most_bytes, 1.0)
             contradicted = kept.is_nothing or (
                 claim > _CONTRADICTION_FACTOR and kept.bytes_per_run <= 0
             )
-            if contradicted and mean.blocks >= _RARE_FACTOR / kept.samples:
+            if contradicted and mean.blocks >= _RARE_FACTOR / kept.runs:
                 continue
             found[key] = mean if claim <= _CLAIM_FACTOR else mean.scaled(1 / claim)
         return found
+
+    def _is_beyond_counters(self, key: SiteKey, mean: SiteMean) -> bool:
+        """Whether the counters cannot contradict it: it is too small, or a receiver of the user's,
+        which may not be called for each task.
+        """
+        task, path, *_ = key
+        return mean.is_small if task else not path.startswith(self._library_roots)
 
     def _all_runs(self, task: str) -> int:
         """Of code that belongs to no task, all runs count."""
@@ -454,9 +472,14 @@ def default_roots() -> tuple[str, ...]:
 
     A virtual environment often lies inside the working directory.
     """
+    roots = {f"{Path.cwd()}/".replace("//", "/"), *_library_roots()}
+    return tuple(sorted(roots, key=len, reverse=True))
+
+
+def _library_roots() -> tuple[str, ...]:
+    """Site-packages and the standard library."""
     paths = sysconfig.get_paths()
-    roots = {str(Path.cwd()), paths["purelib"], paths["platlib"], paths["stdlib"]}
-    return tuple(sorted((root.rstrip("/") + "/" for root in roots), key=len, reverse=True))
+    return tuple({paths[name].rstrip("/") + "/" for name in ("purelib", "platlib", "stdlib")})
 
 
 @lru_cache(maxsize=2_000)

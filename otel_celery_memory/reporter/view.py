@@ -167,12 +167,13 @@ class Inspector:
                 {
                     "name": name,
                     "runs": total.runs,
-                    "retained_per_run": _rounded(total.left_behind.heap_bytes_per_run()),
+                    "retained_per_run": _rounded(kept.bytes_per_run if kept else None),
                     "sampled_runs": total.left_behind.samples,
                     "traced_runs": total.traced_runs,
                     "traced_per_run": _mean(total.traced_bytes, total.traced_runs),
                 }
                 for name, total in emitter.tasks.largest(_TASKS_SHOWN)
+                for kept in [emitter.tasks.kept(name)]
             ],
             "sites": [
                 _site(site, age_s)

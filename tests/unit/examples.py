@@ -57,7 +57,7 @@ EXAMPLES: tuple[Record, ...] = (
     TaskInFlight(121, 122, "id-12", "app.task"),
     TaskInFlightAtExit(131, 132, 133, -134, 0, "id-13", "app.task", "app.previous"),
     PartFailed(141, 142, 3, "heap"),
-    RunRetained(151, 152, 0, 1, -154, 155, 156, -157, 158, "app.task"),
+    RunRetained(151, 152, 0, 1, -154, 155, 156, -157, 158, 159, "app.task"),
     FloorMeasured(161, 162, 163, 164, 165, 166, 167, 168, 169, 170, 171),
 )
 
@@ -131,11 +131,12 @@ def left_behind(
     open_files: int | None = 0,
     threads: int | None = 0,
     garbage_bytes: int | None = 0,
+    level_bytes: int | None = None,
 ) -> RunRetained:
     """What a sampled run left behind, of which most tests need one number."""
     return RunRetained(
         *(pid, time_ns, warm_up, alike, heap_bytes, blocks),
-        *(open_files, threads, garbage_bytes, task),
+        *(open_files, threads, garbage_bytes, level_bytes, task),
     )
 
 

@@ -1,29 +1,26 @@
-"""Counts of one worker: its tasks, its processes, and the share that allocation tracing costs.
+"""What runs of each task keep, by the counters of the processes that they ran in.
 
-`Counts` feeds the metrics, `TaskTotals` the view for people; both since the reporter started.
-`TracingShare` is tracing's share of the tasks' CPU time in the last ten minutes.
+Two counts are compared, of which neither is enough. What sampled runs left behind (`LeftBehind`)
+says who it was, but knows the samples only: a list that grows once in a hundred runs is in none of
+them. By how much the heaps have grown (`HeapLevels`) misses nothing and names nobody. So no task
+keeps more a run than the heaps have grown by while it ran, and where they have grown by much more
+than the samples explain, it may be any task's.
 """
 
 from __future__ import annotations
 
 import math
-import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections import Counter, OrderedDict, deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from otel_celery_memory import conventions as c
 from otel_celery_memory.ipc.records import (
     ALIKE_LEAST_BYTES,
     UNLIKE_LEAST_BYTES,
     RunRetained,
+    TaskFinished,
 )
-from otel_celery_memory.telemetry.metrics import Level
-
-WINDOW_S = 600.0
-_SPACING_S = 10.0
-
 
 _INTERVAL_NS = 10 * 10**9
 _INTERVALS_MAX = 40
@@ -36,21 +33,44 @@ _SPREAD_LEAST_BYTES = 40.0
 """Samples differ by as much, whatever a few of them say: less than a block."""
 
 
+_STEP_NS = 5 * 10**9
+_STEPS_MAX = 24
+_SPANS = (6, 12, _STEPS_MAX)
+"""Over so many steps growth is looked at: the first that has enough runs."""
+_GROWTH_RUNS = 20
+_PROCESSES_MAX = 512
+_UNEXPLAINED_LEAST_BYTES = 32 << 10
+_UNEXPLAINED_SHARE = 0.5
+"""Of the growth: what the samples leave unexplained is told from noise by that."""
+
+
 class Kept(NamedTuple):
     """What a run of a task keeps by the counters."""
 
     bytes_per_run: float
     """Zero where the samples do not say that it is more or less than that."""
     most_bytes: float
-    """It is no more than that, by all that the samples say."""
-    samples: int
+    """It is no more than that, by all that is known."""
+    runs: int
+    """Of so many runs that is known: sampled ones, or all while the heaps were seen to grow."""
     least_bytes: float
     """What cannot be told from nothing."""
 
     @property
     def is_nothing(self) -> bool:
-        """Whether so many samples kept nothing that it is known to be so."""
-        return self.samples >= _SAMPLES and self.most_bytes <= 2 * self.least_bytes
+        """Whether so many runs kept nothing that it is known to be so."""
+        return self.runs >= _SAMPLES and self.most_bytes <= 2 * self.least_bytes
+
+    def within(self, growth: Growth) -> Kept:
+        """No more than the heaps have grown by."""
+        most_bytes = growth.bytes / growth.runs
+        if most_bytes >= self.most_bytes:
+            return self
+        return self._replace(
+            bytes_per_run=min(self.bytes_per_run, most_bytes),
+            most_bytes=most_bytes,
+            runs=max(self.runs, growth.runs),
+        )
 
 
 @dataclass
@@ -151,11 +171,6 @@ class LeftBehind:
         every = _sum((alike, *(each.unlike for each in self._lately())))
         return every.kept(UNLIKE_LEAST_BYTES) if every.count >= _SAMPLES_LEAST else None
 
-    def heap_bytes_per_run(self) -> float | None:
-        """As `kept`, the bytes alone."""
-        kept = self.kept()
-        return None if kept is None else kept.bytes_per_run
-
     def _alike(self) -> _Sizes:
         return _sum(each.alike for each in self._lately())
 
@@ -181,6 +196,123 @@ class LeftBehind:
         return lately
 
 
+class Growth(NamedTuple):
+    """By how much the heaps of processes have grown, in bytes, while a task ran so many times."""
+
+    bytes: float
+    runs: int
+
+
+@dataclass
+class _Step:
+    """What is known of five seconds of a process."""
+
+    number: int
+    level_bytes: int | None = None
+    """The lowest: an argument or a result may be in memory at any other."""
+    runs: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class _Span:
+    """The steps of a process between two of which the levels are known."""
+
+    levels: tuple[int, ...] = ()
+    runs: Counter[str] = field(default_factory=Counter)
+    missed: Counter[str] = field(default_factory=Counter)
+    """Runs before the first level or after the last one."""
+
+    @property
+    def risen_bytes(self) -> int:
+        """All rises together: a full collection frees what is not of this span."""
+        return sum(max(b - a, 0) for a, b in zip(self.levels, self.levels[1:], strict=False))
+
+    @property
+    def net_bytes(self) -> int:
+        """The last level less the first one."""
+        return self.levels[-1] - self.levels[0] if self.levels else 0
+
+
+class HeapLevels:
+    """The levels of the heaps of a worker's processes in the last two minutes, and their runs.
+
+    A level is read between two runs, after a collection of the young objects. Bounded: of the
+    processes that were silent for longest, nothing is kept.
+    """
+
+    def __init__(self) -> None:
+        self._steps: OrderedDict[int, deque[_Step]] = OrderedDict()
+        self._newest = 0
+
+    def ran(self, pid: int, time_ns: int, task: str) -> None:
+        """Counts a run."""
+        self._step(pid, time_ns).runs[task] += 1
+
+    def level(self, pid: int, time_ns: int, level_bytes: int) -> None:
+        """Adds the level of a process."""
+        step = self._step(pid, time_ns)
+        lowest = step.level_bytes
+        step.level_bytes = level_bytes if lowest is None else min(level_bytes, lowest)
+
+    def growth(self, task: str) -> Growth | None:
+        """Growth during the latest runs of a task; ``None`` where it is known of less than half."""
+        for steps in _SPANS:
+            spans = self._spans(steps)
+            runs = sum(span.runs[task] for span in spans)
+            if runs < _GROWTH_RUNS:
+                continue
+            if sum(span.missed[task] for span in spans) > runs:
+                return None
+            return Growth(sum(span.risen_bytes for span in spans if span.runs[task]), runs)
+        return None
+
+    def lately(self) -> tuple[int, Counter[str]]:
+        """Net growth in bytes of the last half minute, and the runs meanwhile, by task."""
+        spans = self._spans(_SPANS[0])
+        runs: Counter[str] = Counter()
+        for span in spans:
+            runs.update(span.runs)
+        return sum(span.net_bytes for span in spans), runs
+
+    def clear(self) -> None:
+        """Removes everything."""
+        self._steps.clear()
+
+    def _step(self, pid: int, time_ns: int) -> _Step:
+        number = time_ns // _STEP_NS
+        self._newest = max(self._newest, number)
+        steps = self._steps.get(pid)
+        if steps is None:
+            steps = self._steps[pid] = deque(maxlen=_STEPS_MAX + 1)
+            if len(self._steps) > _PROCESSES_MAX:
+                self._steps.popitem(last=False)
+        if not steps or steps[-1].number < number:
+            self._steps.move_to_end(pid)
+            steps.append(_Step(number))
+        return steps[-1]
+
+    def _spans(self, count: int) -> list[_Span]:
+        return [_span(list(steps), self._newest - count) for steps in self._steps.values()]
+
+
+def _span(steps: list[_Step], since: int) -> _Span:
+    """From the last level at or before ``since``, or the first one after it, to the last one."""
+    known = [at for at, step in enumerate(steps) if step.level_bytes is not None]
+    before = [at for at in known if steps[at].number <= since]
+    known = known[max(len(before) - 1, 0) :]
+    lately = [at for at, step in enumerate(steps) if step.number > since]
+    first, last = (known[0], known[-1]) if len(known) > 1 else (0, 0)
+    runs: Counter[str] = Counter()
+    missed: Counter[str] = Counter()
+    for at in range(first + 1, last + 1):
+        runs.update(steps[at].runs)
+    for at in lately:
+        if not first < at <= last:
+            missed.update(steps[at].runs)
+    levels = tuple(level for at in known if (level := steps[at].level_bytes) is not None)
+    return _Span(levels if len(known) > 1 else (), runs, missed)
+
+
 @dataclass
 class TaskTotal:
     """Sums over runs of one task, in bytes."""
@@ -196,31 +328,47 @@ class TaskTotals:
 
     def __init__(self) -> None:
         self._totals: dict[str, TaskTotal] = {}
+        self._levels = HeapLevels()
+        self._unexplained: tuple[float, Counter[str]] | None = None
+        """Growth that the samples do not explain, in bytes, and the runs meanwhile; ``None`` where
+        something has changed since it was known."""
 
-    def finished(self, task: str, traced_bytes: int | None) -> None:
+    def finished(self, task: str, record: TaskFinished) -> None:
         """Counts a run that had its process to itself."""
-        total = self._totals.get(task)
-        if total is None:
-            total = self._totals[task] = TaskTotal()
+        total = self._total(task)
         total.runs += 1
-        if traced_bytes is not None:
+        if record.traced_delta_bytes is not None:
             total.traced_runs += 1
-            total.traced_bytes += traced_bytes
+            total.traced_bytes += record.traced_delta_bytes
+        self._levels.ran(record.pid, record.time_ns, task)
+        self._unexplained = None
 
     def left_behind(self, task: str, record: RunRetained) -> bool:
         """Adds what a sampled run left behind, by the process's counters; whether it counts."""
-        total = self._totals.get(task)
-        if total is None:
-            total = self._totals[task] = TaskTotal()
-        return total.left_behind.add(record)
+        if record.level_bytes is not None:
+            self._levels.level(record.pid, record.time_ns, record.level_bytes)
+        self._unexplained = None
+        return self._total(task).left_behind.add(record)
 
     def kept(self, task: str) -> Kept | None:
         """What a run of a task keeps by the counters; ``None`` while too few runs were sampled.
 
-        No site of the task may claim more.
+        No site of the task may claim more. Without a name: the least that a run of any task keeps,
+        and so the most that is kept by code that all of them run.
         """
+        if not task:
+            every = [kept for name in self._totals if (kept := self.kept(name)) is not None]
+            return min(every, key=lambda kept: kept.most_bytes, default=None)
         total = self._totals.get(task)
-        return None if total is None else total.left_behind.kept()
+        kept = None if total is None else total.left_behind.kept()
+        if kept is None:
+            return None
+        growth_bytes, runs = self._not_explained()
+        if runs[task]:
+            unexplained_bytes = growth_bytes / runs[task]
+            kept = kept._replace(most_bytes=max(kept.most_bytes, unexplained_bytes))
+        growth = self._levels.growth(task)
+        return kept if growth is None else kept.within(growth)
 
     def largest(self, count: int) -> list[tuple[str, TaskTotal]]:
         """The tasks whose runs left most behind in all, with their totals."""
@@ -228,94 +376,32 @@ class TaskTotals:
 
         def most_first(item: tuple[str, TaskTotal]) -> tuple[float, str]:
             name, total = item
-            return -(total.left_behind.heap_bytes_per_run() or 0) * total.runs, name
+            kept = self.kept(name)
+            return -(kept.bytes_per_run if kept else 0) * total.runs, name
 
         return sorted(totals, key=most_first)[:count]
 
     def clear(self) -> None:
         """Starts again at zero."""
         self._totals.clear()
+        self._levels.clear()
+        self._unexplained = None
 
+    def _total(self, task: str) -> TaskTotal:
+        total = self._totals.get(task)
+        if total is None:
+            total = self._totals[task] = TaskTotal()
+        return total
 
-class Counts:
-    """Counts by attributes; written by one thread, copied by the SDK's export thread.
-
-    ``list()`` of a dictionary's items is atomic to other threads, so no lock is needed.
-    """
-
-    def __init__(self) -> None:
-        self.measured: Counter[tuple[str, str, bool]] = Counter()
-        """Runs, by task, state, and whether they had their process to themselves."""
-        self.exits: Counter[tuple[str, str]] = Counter()
-        """Ends of processes, by slot and reason."""
-        self.aborted = 0
-        """Runs whose tracing was stopped before their end."""
-
-    def levels(self) -> dict[c.Metric, Callable[[], list[Level]]]:
-        """The callback of each metric."""
-        return {
-            c.MEASURED: self._measured_levels,
-            c.PROCESS_EXITS: self._exit_levels,
-            # From zero on: a count that begins at one shows no increase.
-            c.TRACING_ABORTED: lambda: [(self.aborted, {})],
-        }
-
-    def clear(self) -> None:
-        """Starts again at zero."""
-        self.measured.clear()
-        self.exits.clear()
-        self.aborted = 0
-
-    def _measured_levels(self) -> list[Level]:
-        return [
-            (count, {c.TASK_NAME: task, c.TASK_STATE: state, c.EXCLUSIVE: exclusive})
-            for (task, state, exclusive), count in list(self.measured.items())
-        ]
-
-    def _exit_levels(self) -> list[Level]:
-        return [
-            (count, {c.SLOT: slot, c.EXIT_REASON: reason})
-            for (slot, reason), count in list(self.exits.items())
-        ]
-
-
-class TracingShare:
-    """Change of the totals of task time and tracing time over the last ten minutes."""
-
-    def __init__(
-        self,
-        totals: Callable[[], tuple[float, float]],
-        clock_s: Callable[[], float] = time.monotonic,
-        *,
-        from_zero: bool = False,
-    ) -> None:
-        """``from_zero`` counts what the totals are now: all of it is recent.
-
-        Use it where the worker has just started: tasks run in the second that a reporter needs.
-        """
-        self._totals = totals
-        self._clock_s = clock_s
-        # Replaced and never changed: the export thread reads it too.
-        self._seen: tuple[tuple[float, float, float], ...] = (
-            (clock_s(), *((0.0, 0.0) if from_zero else totals())),
-        )
-
-    def share(self) -> float | None:
-        """Seconds of tracing per second of task time; ``None`` if no task ran."""
-        task_s, spent_s = self.seconds()
-        return spent_s / task_s if task_s else None
-
-    def seconds(self) -> tuple[float, float]:
-        """Task time and tracing time in the window, in seconds; both 0 if no task ran."""
-        now_s = self._clock_s()
-        task_s, spent_s = self._totals()
-        seen = self._seen
-        while len(seen) > 1 and now_s - seen[1][0] >= WINDOW_S:
-            seen = seen[1:]
-        _, task_before_s, spent_before_s = seen[0]
-        if now_s - seen[-1][0] >= _SPACING_S:
-            seen = (*seen, (now_s, task_s, spent_s))
-        self._seen = seen
-        if task_s <= task_before_s:
-            return 0.0, 0.0
-        return task_s - task_before_s, max(spent_s - spent_before_s, 0.0)
+    def _not_explained(self) -> tuple[float, Counter[str]]:
+        """What the heaps have grown by lately, less what the samples say of the runs meanwhile."""
+        if self._unexplained is None:
+            growth_bytes, runs = self._levels.lately()
+            explained_bytes = 0.0
+            for task, count in runs.items():
+                kept = self._totals[task].left_behind.kept()
+                explained_bytes += max(kept.bytes_per_run, 0.0) * count if kept else 0.0
+            left_bytes = growth_bytes - explained_bytes
+            least_bytes = max(growth_bytes * _UNEXPLAINED_SHARE, _UNEXPLAINED_LEAST_BYTES)
+            self._unexplained = (left_bytes, runs) if left_bytes > least_bytes else (0.0, runs)
+        return self._unexplained

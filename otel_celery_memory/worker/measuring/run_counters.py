@@ -334,6 +334,7 @@ class RunCounters:
                 _difference(self._now, self._levels, _FILES),
                 _difference(self._now, self._levels, _THREADS),
                 garbage,
+                _known(self._now[_HEAP]),
                 name,
             )
         )

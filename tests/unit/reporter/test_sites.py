@@ -274,3 +274,13 @@ def test_sites_of_a_task_claim_no_more_than_its_runs_keep_by_the_counters() -> N
         totals.site(site(size, line, task=task, kind=WindowKind.COMPLETE, blocks=blocks))
     found = {each.line: each.size_bytes for each in totals.peek(60.0)}
     assert found == {2: 125, 3: 375, 4: 125, 5: 150, 6: 500, 8: 100}
+
+
+def test_library_code_of_no_task_claims_no_more_than_the_task_that_keeps_least() -> None:
+    kept = {"": Kept(0.0, 90.0, 30, 90.0), "leak": Kept(400.0, 500.0, 30, 90.0)}
+    totals = SiteTotals(describe, 10, kept.get, ["/lib/"])
+    totals.finished(finished(1, task="leak"))
+    totals.window(window(1, "", kind=WindowKind.COMPLETE, runs=40, sites=1))
+    for line, path in ((1, "/lib/celery/app/task.py"), (2, "/app/receivers.py")):
+        totals.site(site(6_000, line, task="", path=path, kind=WindowKind.COMPLETE, blocks=40))
+    assert [each.line for each in totals.peek(60.0)] == [2]

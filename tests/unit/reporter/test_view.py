@@ -83,7 +83,7 @@ def bench() -> Iterator[Bench]:
 def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None:
     bench.worker()
     bench.emitter.off = [("0", "heap"), ("reporter", "limits")]
-    bench.emitter.tasks.finished("app.grow", 90)
+    bench.emitter.tasks.finished("app.grow", finished(traced_delta_bytes=90))
     for size in (100, 101, 100):
         bench.emitter.tasks.left_behind("app.grow", left_behind(size))
     bench.emitter.sites.window(window(101, "app.grow", kind=WindowKind.PARTIAL))
@@ -177,7 +177,7 @@ def test_rows_of_sites_are_distinct_whatever_the_depth_of_tracing(bench: Bench) 
 
 def test_a_view_that_finds_no_room_is_written_with_less_in_it(bench: Bench) -> None:
     for number in range(12):
-        bench.emitter.tasks.finished(f"{number:02}" + "t" * 200, 1)
+        bench.emitter.tasks.finished(f"{number:02}" + "t" * 200, finished())
     bench.room_bytes = 2_500
     bench.inspector.tick()
     assert (len(bench.written[0]["tasks"]), bench.written[0]["left_out"]) == (6, {"tasks": 6})
@@ -260,7 +260,7 @@ def test_very_many_of_everything_still_fit_on_the_page(bench: Bench) -> None:
     page = StatusPage()
     for number in range(1_000):
         bench.emitter.state.apply(ProcessUp(number + 1, 0, number, 10**12))
-        bench.emitter.tasks.finished(f"{number}" + "t" * 400, 10**12)
+        bench.emitter.tasks.finished(f"{number}" + "t" * 400, finished())
     for number in range(500):
         bench.emitter.sites.window(window(1, f"{number}" + "t" * 400, kind=WindowKind.PARTIAL))
         bench.emitter.sites.site(

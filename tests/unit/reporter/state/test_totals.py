@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from otel_celery_memory.reporter.state.totals import TaskTotals
-from tests.unit.examples import left_behind
+from otel_celery_memory.reporter.state.totals import Kept, TaskTotals
+from tests.unit.examples import finished, left_behind
 
 S = 1_000_000_000
+KIB = 1 << 10
 
 
 def sampled(totals: TaskTotals, *sizes: int | None, task: str = "a", at_s: int = 0) -> TaskTotals:
@@ -18,9 +21,9 @@ def sampled(totals: TaskTotals, *sizes: int | None, task: str = "a", at_s: int =
 
 def test_runs_and_what_they_held_when_traced_are_added_up() -> None:
     totals = TaskTotals()
-    totals.finished("a", None)
-    totals.finished("a", 300)
-    totals.finished("a", -100)
+    totals.finished("a", finished())
+    totals.finished("a", finished(traced_delta_bytes=300))
+    totals.finished("a", finished(traced_delta_bytes=-100))
     [(name, total)] = totals.largest(5)
     assert (name, total.runs, total.traced_runs, total.traced_bytes) == ("a", 3, 2, 200)
 
@@ -109,15 +112,103 @@ def test_without_malloc_s_counter_blocks_are_known_alone() -> None:
 def test_those_whose_runs_left_most_in_all_come_first_and_equals_by_name() -> None:
     totals = TaskTotals()
     for name, size in {"d": 500, "c": -900, "b": 7_000, "a": 500}.items():
-        totals.finished(name, None)
+        totals.finished(name, finished())
         sampled(totals, size, size, size, task=name)
     for _ in range(20):
-        totals.finished("a", None)
+        totals.finished("a", finished())
     assert [name for name, _ in totals.largest(9)] == ["a", "b", "d", "c"]
 
 
 def test_cleared_totals_are_empty() -> None:
     totals = TaskTotals()
-    totals.finished("a", 1)
+    totals.finished("a", finished())
     totals.clear()
     assert totals.largest(5) == []
+
+
+class Worker:
+    """Children in which a task runs twice a second, with their heaps' levels after each run."""
+
+    def __init__(self) -> None:
+        self.totals = TaskTotals()
+        self.at_s = 0.0
+
+    def run(
+        self,
+        seconds: int,
+        *levels_kib: Callable[[float], float],
+        task: str = "a",
+        left: int | None = None,
+    ) -> Worker:
+        """It runs in a child for each of the levels, which are given the time; samples left so."""
+        until_s = self.at_s + seconds
+        while self.at_s < until_s:
+            time_ns = int(self.at_s * S)
+            for pid, level_kib in enumerate(levels_kib):
+                self.totals.finished(task, finished(pid, task=task, time_ns=time_ns))
+                level_bytes = int(level_kib(self.at_s) * KIB)
+                self.totals.left_behind(
+                    task,
+                    left_behind(
+                        left,
+                        pid=pid,
+                        time_ns=time_ns,
+                        level_bytes=level_bytes,
+                        warm_up=int(left is None),
+                    ),
+                )
+            self.at_s += 0.5
+        return self
+
+    def kept(self, task: str = "a") -> Kept:
+        """What is known of the task."""
+        found = self.totals.kept(task)
+        assert found is not None
+        return found
+
+
+def test_a_task_keeps_no_more_than_the_heaps_have_grown_by() -> None:
+    worker = Worker().run(20, lambda s: 900 + 20 * s, left=10 * KIB)
+    assert worker.kept().bytes_per_run == 10 * KIB
+    worker.run(60, lambda s: 1_300, left=10 * KIB)
+    assert worker.kept().bytes_per_run == 0
+    assert worker.kept().is_nothing
+
+
+def test_what_a_full_collection_frees_hides_no_growth() -> None:
+    worker = Worker().run(120, lambda s: 900 + 20 * s - 600 * (s // 30), left=10 * KIB)
+    assert worker.kept().bytes_per_run == pytest.approx(10 * KIB, rel=0.2)
+
+
+def test_growth_that_samples_do_not_explain_may_be_any_task_s() -> None:
+    worker = Worker().run(60, lambda s: 900 + 20 * s, left=0)
+    assert worker.kept().most_bytes == pytest.approx(10 * KIB, rel=0.2)
+    assert not worker.kept().is_nothing
+    still = Worker().run(60, lambda s: 900, left=0)
+    assert still.kept().is_nothing
+
+
+def test_of_a_task_that_ran_seldom_lately_the_samples_speak_alone() -> None:
+    worker = Worker().run(20, lambda s: 900 + 20 * s, left=10 * KIB)
+    worker.run(300, lambda s: 1_300, task="b", left=0)
+    assert worker.kept().bytes_per_run == 10 * KIB
+
+
+def test_growth_in_children_whose_levels_are_not_known_is_not_bounded() -> None:
+    worker = Worker().run(40, lambda s: 900, left=10 * KIB)
+    for _ in range(100):
+        worker.totals.finished("a", finished(7, time_ns=int(worker.at_s * S)))
+    assert worker.kept().bytes_per_run == 10 * KIB
+
+
+def test_the_growth_of_all_children_is_added_up() -> None:
+    worker = Worker().run(60, lambda s: 900, lambda s: 900 + 40 * s, left=20 * KIB)
+    assert worker.kept().bytes_per_run == pytest.approx(10 * KIB, rel=0.2)
+
+
+def test_code_of_no_task_keeps_no_more_than_the_task_that_keeps_least() -> None:
+    totals = sampled(TaskTotals(), *[5_000] * 20)
+    sampled(totals, *[0] * 20, task="b")
+    found = totals.kept("")
+    assert found is not None
+    assert found.is_nothing

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from otel_celery_memory.reporter.state.totals import TracingShare
+from otel_celery_memory.reporter.gauges import TracingShare
 from tests.unit.fakes import FakeClock
 
 
