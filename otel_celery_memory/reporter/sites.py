@@ -380,7 +380,7 @@ class SiteTotals:
         found = {}
         for key, mean in means.items():
             kept = kept_by[key[0]]
-            if kept is None or self._is_beyond_counters(key, mean):
+            if kept is None or self._is_beyond_counters(key, mean, kept):
                 found[key] = mean
                 continue
             claim = claims[key[0]] / max(kept.most_bytes, 1.0)
@@ -392,12 +392,15 @@ class SiteTotals:
             found[key] = mean if claim <= _CLAIM_FACTOR else mean.scaled(1 / claim)
         return found
 
-    def _is_beyond_counters(self, key: SiteKey, mean: SiteMean) -> bool:
+    def _is_beyond_counters(self, key: SiteKey, mean: SiteMean, kept: Kept) -> bool:
         """Whether the counters cannot contradict it: it is too small, or a receiver of the user's,
         which may not be called for each task.
         """
         task, path, *_ = key
-        return mean.is_small if task else not path.startswith(self._library_roots)
+        if not task:
+            return not path.startswith(self._library_roots)
+        growth_bytes = kept.growth_bytes
+        return mean.is_small and (growth_bytes is None or mean.steady_bytes <= growth_bytes)
 
     def _all_runs(self, task: str) -> int:
         """Of code that belongs to no task, all runs count."""

@@ -39,6 +39,8 @@ _SPANS = (6, 12, _STEPS_MAX)
 """Over so many steps growth is looked at: the first that has enough runs."""
 _GROWTH_RUNS = 20
 _PROCESSES_MAX = 512
+_LEVEL_NOISE_BYTES = 2 << 10
+"""So much two levels of a heap that does not grow may differ: they are read before other runs."""
 _UNEXPLAINED_LEAST_BYTES = 32 << 10
 _UNEXPLAINED_SHARE = 0.5
 """Of the growth: what the samples leave unexplained is told from noise by that."""
@@ -52,24 +54,25 @@ class Kept(NamedTuple):
     most_bytes: float
     """It is no more than that, by all that is known."""
     runs: int
-    """Of so many runs that is known: sampled ones, or all while the heaps were seen to grow."""
-    least_bytes: float
-    """What cannot be told from nothing."""
-
-    @property
-    def is_nothing(self) -> bool:
-        """Whether so many runs kept nothing that it is known to be so."""
-        return self.runs >= _SAMPLES and self.most_bytes <= 2 * self.least_bytes
+    """Of so many runs that is known: sampled ones, or all while the levels of heaps were known."""
+    is_nothing: bool
+    """Whether so many runs kept nothing that it is known to be so."""
+    growth_bytes: float | None = None
+    """The heaps have grown by no more than that for each of its runs; ``None`` where that is not
+    known. It misses nothing, where a sample misses a tuple that comes out of a free list."""
 
     def within(self, growth: Growth) -> Kept:
         """No more than the heaps have grown by."""
-        most_bytes = growth.bytes / growth.runs
-        if most_bytes >= self.most_bytes:
-            return self
-        return self._replace(
-            bytes_per_run=min(self.bytes_per_run, most_bytes),
-            most_bytes=most_bytes,
-            runs=max(self.runs, growth.runs),
+        growth_bytes = (max(growth.bytes, 0.0) + growth.noise_bytes) / growth.runs
+        if growth_bytes >= self.most_bytes:
+            return self._replace(growth_bytes=growth_bytes)
+        stands_still = growth.bytes <= growth.noise_bytes
+        return Kept(
+            0.0 if stands_still else min(self.bytes_per_run, growth_bytes),
+            growth_bytes,
+            max(self.runs, growth.runs),
+            self.is_nothing or stands_still,
+            growth_bytes,
         )
 
 
@@ -92,7 +95,7 @@ class _Sizes:
 
     def kept(self, least_bytes: float) -> Kept:
         """Their mean and its bounds. Of many sizes the largest one is left out: what happened once
-        is no leak.
+        is no leak. ``least_bytes`` is what cannot be told from nothing.
         """
         count, total_bytes, squares = self.count, self.total_bytes, self.squares
         if count >= _SAMPLES:
@@ -103,7 +106,9 @@ class _Sizes:
         variance = max(squares / count - mean_bytes**2, _SPREAD_LEAST_BYTES**2) / (count - 1)
         error_bytes = max(_SURE_ERRORS * math.sqrt(variance), least_bytes)
         sure_bytes = mean_bytes if abs(mean_bytes) > error_bytes else 0.0
-        return Kept(sure_bytes, mean_bytes + error_bytes, self.count, least_bytes)
+        most_bytes = mean_bytes + error_bytes
+        is_nothing = self.count >= _SAMPLES and most_bytes <= 2 * least_bytes
+        return Kept(sure_bytes, most_bytes, self.count, is_nothing)
 
 
 def _sum(parts: Iterable[_Sizes]) -> _Sizes:
@@ -200,6 +205,8 @@ class Growth(NamedTuple):
     """By how much the heaps of processes have grown, in bytes, while a task ran so many times."""
 
     bytes: float
+    noise_bytes: float
+    """What cannot be told from nothing."""
     runs: int
 
 
@@ -224,8 +231,14 @@ class _Span:
 
     @property
     def risen_bytes(self) -> int:
-        """All rises together: a full collection frees what is not of this span."""
-        return sum(max(b - a, 0) for a, b in zip(self.levels, self.levels[1:], strict=False))
+        """The rises alone: a full collection frees what is not of this span."""
+        risen_bytes = lowest_bytes = highest_bytes = 0
+        for at, level_bytes in enumerate(self.levels):
+            if at == 0 or level_bytes < highest_bytes - _LEVEL_NOISE_BYTES:
+                risen_bytes += highest_bytes - lowest_bytes
+                lowest_bytes = highest_bytes = level_bytes
+            highest_bytes = max(highest_bytes, level_bytes)
+        return risen_bytes + highest_bytes - lowest_bytes
 
     @property
     def net_bytes(self) -> int:
@@ -263,7 +276,9 @@ class HeapLevels:
                 continue
             if sum(span.missed[task] for span in spans) > runs:
                 return None
-            return Growth(sum(span.risen_bytes for span in spans if span.runs[task]), runs)
+            its = [span for span in spans if span.runs[task]]
+            risen_bytes = sum(span.risen_bytes for span in its)
+            return Growth(risen_bytes, len(its) * _LEVEL_NOISE_BYTES, runs)
         return None
 
     def lately(self) -> tuple[int, Counter[str]]:
@@ -366,7 +381,8 @@ class TaskTotals:
         growth_bytes, runs = self._not_explained()
         if runs[task]:
             unexplained_bytes = growth_bytes / runs[task]
-            kept = kept._replace(most_bytes=max(kept.most_bytes, unexplained_bytes))
+            if unexplained_bytes > kept.most_bytes:
+                kept = kept._replace(most_bytes=unexplained_bytes, is_nothing=False)
         growth = self._levels.growth(task)
         return kept if growth is None else kept.within(growth)
 

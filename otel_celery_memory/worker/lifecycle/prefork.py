@@ -191,7 +191,7 @@ class WorkerLifecycle:
         )
         self._checks = PeriodicChecks(worker, self._writer, self._supervisor, self._exit_observer)
         # Before the pool builds its tasks' tracers: they check for receivers only once.
-        self._signals = TaskSignals(self._recorder)
+        self._signals = TaskSignals(self._recorder, worker.app.loader)
         self._signals.connect()
         for signal, receiver in self._receivers():
             connect(signal, receiver)

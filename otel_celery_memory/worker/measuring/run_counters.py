@@ -29,6 +29,10 @@ costs what the young objects cost. So both are measured, and a task is sampled s
 pays for its samples by `SHARE` of the budget of its own CPU time. Each task is sampled every
 `DUE_NS` besides, so that a rare one is sampled at each run, as long as the process has the budget.
 
+**While the heap grows**, samples may cost more, and so may windows of tracing, which are told how
+long it has been growing: the question is then worth it. A heap grows where its lowest level was
+higher than before three times in a row, ten seconds apart.
+
 **Floors.** Now and then a full collection lies between two runs, and the levels right after it are
 sent: the only ones that can be compared over hours. No callback of the collector is used: it would
 run at each of its collections, a thousand times a second in code that allocates much, for up to
@@ -74,6 +78,12 @@ DUE_NS = 3_000_000_000
 IDLE_SHARE = 0.1
 """A process that hardly works counts as busy for so much of the time: 0.03 % of a core, or a sample
 every few seconds."""
+GROWING_SHARE = 1.0
+"""A process whose heap grows counts as busy for so much of the time besides."""
+GROWTH_NS = 10_000_000_000
+"""The lowest level of so long is compared with the one before."""
+_GROWTH_BYTES = 4 << 10
+_GROWTHS = 3
 PAUSE_MAX_NS = 50_000_000
 """No run waits longer for a collection, nor for a read."""
 FLOOR_NS = 60_000_000_000
@@ -92,6 +102,7 @@ _SAMPLE_NS = 1_000_000
 _YOUNG, _FULL = 1, 2
 _HEAP, _BLOCKS, _FILES, _THREADS = range(4)
 _CPU, _COLLECTIONS, _MODULES, _ALLOWED, _BETWEEN_FULL = range(5)
+_LOWEST, _BEFORE, _RISES, _GROWN_NS = range(4)
 
 
 @dataclass
@@ -167,6 +178,7 @@ class RunCounters:
         probes: CounterProbes | None = None,
         collector: Collector | None = None,
         before: Balance = NO_BALANCE,
+        has_grown: Callable[[float], object] = lambda seconds: None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         cpu_ns: Callable[[], int] = time.process_time_ns,
         chance: random.Random | None = None,
@@ -174,6 +186,7 @@ class RunCounters:
         """``budget``: share of the CPU time; ``pause_max_s``: the longest that a run may wait.
 
         ``before``: what the process had that was in this slot before, if there was one.
+        ``has_grown`` is called with seconds in which the heap has gone on growing.
         """
         self._sink = sink
         self._budget = budget
@@ -181,6 +194,7 @@ class RunCounters:
         self._rss_bytes = rss_bytes
         self._probes = probes or CounterProbes(malloc_in_use())
         self._collector = collector or Collector()
+        self._has_grown = has_grown
         self._clock_ns = clock_ns
         self._cpu_ns = cpu_ns
         self._chance = chance or random.Random()  # noqa: S311
@@ -202,6 +216,8 @@ class RunCounters:
         self._before = array("q", [0] * 4)
         self._now = array("q", [0] * 4)
         self._marks = array("q", [0] * 5)
+        self._heap = array("q", [ABSENT, ABSENT, 0, 0])
+        """Its lowest level lately, and before; how often it was higher; how long it has grown."""
         self._samples: Counter[str] = Counter()
         self._sampled_lately: set[str] = set()
         self._between_full: set[str] = set()
@@ -211,7 +227,7 @@ class RunCounters:
         self._after_failed = False
         self._run_ns: dict[str, int] = {}
         self._quiet_until_ns = 0
-        self._floor_ns = self._began_ns
+        self._heap_ns = self._floor_ns = self._began_ns
         self._floors_spent_ns = 0
         self._ns_a_block = _COLLECT_NS_A_BLOCK
 
@@ -295,7 +311,7 @@ class RunCounters:
         return self.spent_ns < self._first_ns + self._earned_ns(cpu_ns, now_ns) * SHARE
 
     def _earned_ns(self, cpu_ns: int, now_ns: int) -> float:
-        idle_ns = IDLE_SHARE * (now_ns - self._began_ns)
+        idle_ns = IDLE_SHARE * (now_ns - self._began_ns) + GROWING_SHARE * self._heap[_GROWN_NS]
         return self._budget * (cpu_ns - self._began_cpu_ns + idle_ns)
 
     def _close(self, name: str, following: str, cpu_ns: int, *, allowed: bool) -> None:
@@ -317,6 +333,7 @@ class RunCounters:
             if len(self._between_full) < NAMES_MAX:
                 self._between_full.add(name)
             return
+        self._watch_heap()
         filled, self._filled[name] = self._filled.get(name) == collections, collections
         if not (filled or between_full or warm_up):
             return
@@ -338,6 +355,27 @@ class RunCounters:
                 name,
             )
         )
+
+    def _watch_heap(self) -> None:
+        """Notes whether the heap goes on growing: from its lowest level to the next one."""
+        level, now_ns = self._now[_HEAP], self._clock_ns()
+        lowest, before, times, _ = self._heap
+        if ABSENT not in (level, lowest):
+            lowest = min(level, lowest)
+        elif lowest == ABSENT:
+            lowest = level
+        passed_ns = now_ns - self._heap_ns
+        if passed_ns < GROWTH_NS:
+            self._heap[_LOWEST] = lowest
+            return
+        grows = ABSENT not in (lowest, before) and lowest > before + _GROWTH_BYTES
+        self._heap[_RISES] = times = times + 1 if grows else 0
+        if times >= _GROWTHS:
+            passed_ns = min(passed_ns, 2 * GROWTH_NS)
+            self._heap[_GROWN_NS] += passed_ns
+            self._has_grown(passed_ns / 1e9)
+        self._heap[_BEFORE], self._heap[_LOWEST] = lowest, ABSENT
+        self._heap_ns = now_ns
 
     def _wait(self, name: str, cost_ns: int) -> None:
         """How many runs of this task pass until it has earned its next sample, at random."""

@@ -7,6 +7,7 @@ after that are lost. So ours is moved to the head of the list, whichever was con
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -18,18 +19,55 @@ _UID = "otel_celery_memory"
 
 
 class TaskSignals:
-    """Connects a recorder to ``task_prerun`` and ``task_postrun``."""
+    """Connects a recorder to ``task_prerun`` and ``task_postrun``, and to the loader's hook."""
 
-    def __init__(self, recorder: TaskRecorder) -> None:
+    def __init__(self, recorder: TaskRecorder, loader: Any = None) -> None:
+        """``loader`` is the app's; its tasks' tracers have not been built yet."""
         self._recorder = recorder
+        self._task_init = None if loader is None else TaskInit(loader, recorder.task_init)
 
     def connect(self) -> None:
         connect(signals.task_prerun, self._recorder.prerun)
         connect(signals.task_postrun, self._recorder.postrun, first=True)
+        if self._task_init is not None:
+            self._task_init.connect()
 
     def disconnect(self) -> None:
         disconnect(signals.task_prerun, self._recorder.prerun)
         disconnect(signals.task_postrun, self._recorder.postrun)
+        if self._task_init is not None:
+            self._task_init.disconnect()
+
+
+class TaskInit:
+    """Calls a function as Celery calls ``loader.on_task_init``: last, just before the task's code.
+
+    Sending ``task_prerun`` frees what Celery made for it only when our receiver has returned.
+    """
+
+    def __init__(self, loader: Any, called: Callable[[], object]) -> None:
+        self._loader = loader
+        self._called = called
+        self._on = False
+
+    def connect(self) -> None:
+        """From now on, for tracers that are built from now on."""
+        theirs, called = self._loader.on_task_init, self._called
+
+        @functools.wraps(theirs)
+        def on_task_init(task_id: Any, task: Any) -> Any:
+            if self._on:
+                called()
+            return theirs(task_id, task)
+
+        self._ours, self._on = on_task_init, True
+        self._loader.on_task_init = on_task_init
+
+    def disconnect(self) -> None:
+        """Tracers that were built meanwhile call the loader's own through ours."""
+        self._on = False
+        if vars(self._loader).get("on_task_init") is self._ours:
+            del self._loader.on_task_init
 
 
 def connect(signal: Any, receiver: Callable[..., None], *, first: bool = False) -> None:

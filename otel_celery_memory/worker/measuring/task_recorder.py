@@ -221,6 +221,17 @@ class TaskRecorder:
         except Exception:
             self._measurement_failed()
 
+    def task_init(self) -> None:
+        """A task's own code is about to run."""
+        try:
+            tracer = self._tracing.tracer
+            if tracer is not None:
+                tracer.tasks.task_code_begins()
+        except SoftTimeLimitExceeded:
+            self._soft_limit.hit(self._pid)
+        except Exception:
+            self._measurement_failed()
+
     def postrun(
         self, task_id: str = "", task: Any = None, state: str | None = None, **_: object
     ) -> None:
@@ -297,10 +308,16 @@ class TaskRecorder:
                 settings.max_added_latency,
                 probe.rss_bytes,
                 before=self._page.load(self.slot),
+                has_grown=self._heap_has_grown,
             )
         except Exception:
             self._switches.switch_off("counters")
             return None
+
+    def _heap_has_grown(self, seconds: float) -> None:
+        tracer = self._tracing.tracer
+        if tracer is not None:
+            tracer.tasks.heap_has_grown(seconds)
 
     def _send_failed(self, part: str) -> None:
         self._sink.send(PartFailed(self._pid, time.time_ns(), self.slot, part))

@@ -188,10 +188,12 @@ class TokenBucket:
         self._lately = lately
         self.task_s, self.spent_s = before.task_s, before.spent_s
         """CPU seconds of tasks, and of tracing, since the worker's first process in this slot."""
+        self.granted_s = 0.0
+        """Seconds that earn as much as those of tasks: of a heap that grows."""
         self._recent_task_s, self._recent_spent_s = before.recent_task_s, before.recent_spent_s
         succeeds = before.task_s > 0
         self._decayed_s = before.at_s if succeeds else now_s
-        self._decayed_task_s = self.task_s
+        self._decayed_earning_s = self.task_s
         if succeeds:
             earned_from_s = self.task_s - self._recent_task_s
             lately.spend(self._recent_spent_s, earned_from_s, now_s)
@@ -201,13 +203,13 @@ class TokenBucket:
         self._decay(now_s)
         self.spent_s += spent_s
         self._recent_spent_s += spent_s
-        self._lately.spend(spent_s, self.task_s, now_s)
+        self._lately.spend(spent_s, self._earning_s, now_s)
 
     def left_s(self, share: float, now_s: float) -> float:
         """What may be spent now of a share of the budget, in seconds."""
         self._decay(now_s)
         earned_s = max(self._budget * self._recent_task_s, self._least_s)
-        lately_s = self._lately.left_s(self.task_s, now_s)
+        lately_s = self._lately.left_s(self._earning_s, now_s)
         return min(share * earned_s - self._recent_spent_s, lately_s)
 
     def balance(self, now_s: float, runs: float, run_s: float) -> Balance:
@@ -227,7 +229,11 @@ class TokenBucket:
         elapsed_s = max(now_s - self._decayed_s, 0.0)
         kept = math.exp(-elapsed_s / TIME_CONSTANT_S)
         # As if all of it had been earned half-way since then.
-        fresh_s = self.task_s - self._decayed_task_s
+        fresh_s = self._earning_s - self._decayed_earning_s
         self._recent_task_s = self._recent_task_s * kept + fresh_s * math.sqrt(kept)
         self._recent_spent_s *= kept
-        self._decayed_s, self._decayed_task_s = now_s, self.task_s
+        self._decayed_s, self._decayed_earning_s = now_s, self._earning_s
+
+    @property
+    def _earning_s(self) -> float:
+        return self.task_s + self.granted_s

@@ -357,6 +357,12 @@ class SampledTracing:
             self._idle_s, self._idle_cpu_s = self._clock_s(), self._cpu_s()
             self._alarm.set(real_s=LINGER_S if self._is_complete(window) else _IDLE_CHECK_S)
 
+    def task_code_begins(self) -> None:
+        """The code of the task that has started is about to run."""
+        window = self._window
+        if window is not None and window.is_open and self._in_window:
+            window.task_code_begins()
+
     def passes(self, name: str, task_id: str) -> bool:
         """Whether a run that starts alone now is plain: not traced, and no window is open.
 
@@ -423,6 +429,10 @@ class SampledTracing:
     def steps_back_from(self, name: str) -> bool:
         """Whether this task is not traced, as it uses ``tracemalloc`` itself."""
         return self._stepped_back or self._page.steps_back_from(name)
+
+    def heap_has_grown(self, seconds: float) -> None:
+        """The heap of the process has grown for so long: what is alive in it is worth more."""
+        self._sampler.heap_has_grown(seconds)
 
     def save_balance(self) -> None:
         """Save what was earned and spent, for the next process in the slot."""

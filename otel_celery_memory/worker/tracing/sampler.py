@@ -17,6 +17,10 @@ runs cost untraced and traced, in CPU time, and spends by three rules:
 A process that hardly works counts as busy for `IDLE_SHARE` of the time. Otherwise a small task that
 runs once an hour would never be traced.
 
+*While the heap grows*, `GROWING_SHARE` of the time counts besides: with the usual budget, tracing
+may use 2 % of a core more. Growth is established by counters that cost next to nothing
+(`worker/measuring/run_counters.py`), and then the line is asked for.
+
 The first run of a name in a process is not traced, as it imports what it needs, nor are the first
 few of a process. Where children live for a few runs only, there are no others, and these are.
 """
@@ -38,6 +42,8 @@ from otel_celery_memory.worker.tracing.budget import (
 )
 
 IDLE_SHARE = 0.01
+GROWING_SHARE = 2.0
+"""A process whose heap grows earns as much as one that works so many times of the time."""
 SPENT_SHARE = 0.9
 """Of the budget: what may be spent. The rest is for costs that cannot be measured."""
 SUCCESSORS_SHARE = 0.9
@@ -114,7 +120,8 @@ class TracingSampler:
 
     def due(self, task: str, now_s: float) -> bool:
         """Whether to ask for a `plan`. This alone is called before every run."""
-        if self.bucket.task_s + IDLE_SHARE * now_s < self.due_s:
+        bucket = self.bucket
+        if bucket.task_s + bucket.granted_s + IDLE_SHARE * now_s < self.due_s:
             return False
         return self._short_lived or self._known.of(task, now_s).runs > 0
 
@@ -126,6 +133,10 @@ class TracingSampler:
     def worked(self, cpu_s: float) -> None:
         """Tasks have used `cpu_s` more CPU time in this process, traced or not."""
         self.bucket.task_s += cpu_s
+
+    def heap_has_grown(self, seconds: float) -> None:
+        """The heap of the process has grown for so long."""
+        self.bucket.granted_s += GROWING_SHARE * seconds
 
     def plan(self, task: str, now_s: float, limit_s: float | None, *, guarded: bool) -> Plan | None:
         """How the run of `task` that starts now begins a window, if it does.
@@ -254,4 +265,4 @@ class TracingSampler:
 
     def _pace_s(self, now_s: float) -> float:
         """The clock of the waits: task time, and a little of the time without tasks."""
-        return self.bucket.task_s + IDLE_SHARE * now_s
+        return self.bucket.task_s + self.bucket.granted_s + IDLE_SHARE * now_s

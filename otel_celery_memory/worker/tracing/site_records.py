@@ -7,6 +7,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import celery.app.trace
+
 from otel_celery_memory.ipc.commands import Commands
 from otel_celery_memory.ipc.records import Record, Site, SitesWindow, WindowKind
 from otel_celery_memory.probes.sites import (
@@ -32,6 +34,7 @@ _LIKELY_SHARE = 0.9
 _SMALL_BYTES = 512
 """The largest block that the interpreter's own allocator has; what is larger is malloc's."""
 _POOL_CODE = ("/billiard/pool.py", "/celery/concurrency/asynpool.py")
+_TRACER_CODE = celery.app.trace.__file__
 
 
 def left_alive(sites: LiveSites, chosen: SiteFilter) -> list[SiteDelta]:
@@ -191,12 +194,19 @@ def _likely(found: Found) -> str:
 
 
 def _code_outside(frames: Frames, chosen: SiteFilter) -> str:
-    """Whether the stack is of a receiver of signals or of code outside of runs; empty for none."""
+    """Whether the stack is of a receiver of signals or of code outside of runs; empty for none.
+
+    Code of the user's that Celery calls while it runs a task, as ``after_return``, is the task's.
+    """
+    is_of_user = False
     for path, _ in frames:
         if path == chosen.called_from:
             return "receiver"
+        if is_of_user and path == _TRACER_CODE:
+            return ""
         if path.endswith(_POOL_CODE):
             return "idle"
+        is_of_user = is_of_user or chosen.is_of_user(path)
     return "idle" if frames[-1][0] == threading.__file__ else ""
 
 

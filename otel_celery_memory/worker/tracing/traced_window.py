@@ -183,6 +183,14 @@ class TracedWindow:
             self._unbooked.append(task)
             self._alone = alone and len(self._unbooked) == 1
 
+    def task_code_begins(self) -> None:
+        """The task's own code is about to run.
+
+        What Celery has freed meanwhile must not be in the interpreter's free lists: a dict that the
+        task keeps would come from there, and be told as made by Celery.
+        """
+        self._tracer.free_lists.clear()
+
     def run_ends(self, failed: str = "") -> None:
         """A run has ended; its return value is still alive. ``failed``: its task, if it raised."""
         with self._lock:

@@ -251,12 +251,12 @@ def test_after_reset_no_site_was_emitted_before() -> None:
 
 def test_sites_of_a_task_claim_no_more_than_its_runs_keep_by_the_counters() -> None:
     kept = {
-        "full cache": Kept(0.0, 90.0, 30, 90.0),
-        "leak": Kept(400.0, 500.0, 30, 90.0),
-        "seldom": Kept(0.0, 90.0, 20, 90.0),
-        "nobody knows": Kept(0.0, 500.0, 30, 90.0),
-        "few samples": Kept(0.0, 90.0, 4, 90.0),
-        "tuples": Kept(0.0, 90.0, 30, 90.0),
+        "full cache": Kept(0.0, 90.0, 30, True),
+        "leak": Kept(400.0, 500.0, 30, False),
+        "seldom": Kept(0.0, 90.0, 20, True),
+        "nobody knows": Kept(0.0, 500.0, 30, False),
+        "few samples": Kept(0.0, 90.0, 4, False),
+        "tuples": Kept(0.0, 90.0, 30, True),
     }
     totals = SiteTotals(describe, 10, kept.get)
     for task, line, size, blocks in (
@@ -277,7 +277,7 @@ def test_sites_of_a_task_claim_no_more_than_its_runs_keep_by_the_counters() -> N
 
 
 def test_library_code_of_no_task_claims_no_more_than_the_task_that_keeps_least() -> None:
-    kept = {"": Kept(0.0, 90.0, 30, 90.0), "leak": Kept(400.0, 500.0, 30, 90.0)}
+    kept = {"": Kept(0.0, 90.0, 30, True), "leak": Kept(400.0, 500.0, 30, False)}
     totals = SiteTotals(describe, 10, kept.get, ["/lib/"])
     totals.finished(finished(1, task="leak"))
     totals.window(window(1, "", kind=WindowKind.COMPLETE, runs=40, sites=1))
