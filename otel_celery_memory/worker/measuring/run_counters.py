@@ -84,6 +84,8 @@ GROWTH_NS = 10_000_000_000
 """The lowest level of so long is compared with the one before."""
 _GROWTH_BYTES = 4 << 10
 _GROWTHS = 3
+_GROWING_FACTOR = 4
+"""In a heap that grows, tasks are sampled so much more often, if the process has the budget."""
 PAUSE_MAX_NS = 50_000_000
 """No run waits longer for a collection, nor for a read."""
 FLOOR_NS = 60_000_000_000
@@ -289,7 +291,8 @@ class RunCounters:
         )
 
     def _make_due(self, now_ns: int) -> None:
-        self.due_ns = now_ns + DUE_NS
+        grows = self._heap[_RISES] >= _GROWTHS
+        self.due_ns = now_ns + (DUE_NS // _GROWING_FACTOR if grows else DUE_NS)
         for name in self.left:
             if name not in self._sampled_lately:
                 self.left[name] = 0

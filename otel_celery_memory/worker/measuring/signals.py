@@ -49,10 +49,13 @@ class TaskInit:
         self._loader = loader
         self._called = called
         self._on = False
+        self._ours: Callable[..., Any] | None = None
+        self._replaced: Callable[..., Any] | None = None
 
     def connect(self) -> None:
         """From now on, for tracers that are built from now on."""
         theirs, called = self._loader.on_task_init, self._called
+        self._replaced = vars(self._loader).get("on_task_init")
 
         @functools.wraps(theirs)
         def on_task_init(task_id: Any, task: Any) -> Any:
@@ -66,8 +69,12 @@ class TaskInit:
     def disconnect(self) -> None:
         """Tracers that were built meanwhile call the loader's own through ours."""
         self._on = False
-        if vars(self._loader).get("on_task_init") is self._ours:
+        if vars(self._loader).get("on_task_init") is not self._ours:
+            return  # somebody has replaced it, and may call ours
+        if self._replaced is None:
             del self._loader.on_task_init
+        else:
+            self._loader.on_task_init = self._replaced
 
 
 def connect(signal: Any, receiver: Callable[..., None], *, first: bool = False) -> None:

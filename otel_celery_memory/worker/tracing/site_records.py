@@ -206,7 +206,7 @@ def _code_outside(frames: Frames, chosen: SiteFilter) -> str:
             return ""
         if path.endswith(_POOL_CODE):
             return "idle"
-        is_of_user = is_of_user or chosen.is_of_user(path)
+        is_of_user = is_of_user or bool(chosen.is_of_user(path))
     return "idle" if frames[-1][0] == threading.__file__ else ""
 
 

@@ -36,6 +36,7 @@ class Heap(Collector):
         self.is_allowed = allowed
         self.generations: list[int] = []
         self.sent: list[Record] = []
+        self.grown_s: list[float] = []
         probes = CounterProbes(self._malloc, lambda: self.blocks, lambda: self.files, self._threads)
         self.counters = RunCounters(
             self,
@@ -45,6 +46,7 @@ class Heap(Collector):
             probes,
             self,
             before=before,
+            has_grown=self.grown_s.append,
             clock_ns=lambda: self.now_ns,
             cpu_ns=lambda: self.cpu_ns,
             chance=random.Random(seed),
@@ -97,6 +99,34 @@ def test_a_run_is_what_it_left_behind_and_another_run_has_no_part_in_it() -> Non
         heap.run("healthy")
     found = {(r.task, r.heap_bytes, r.blocks, r.open_files, r.threads) for r in heap.samples}
     assert found == {("leaks", 10_000 + 3 * SMALL_BLOCK_BYTES, 3, 0, 0), ("healthy", 0, 0, 0, 0)}
+
+
+def test_a_heap_that_goes_on_growing_is_noticed_and_one_that_has_grown_is_not() -> None:
+    def grown_s(*kept: int) -> float:
+        heap = Heap()
+        for size in kept:
+            for _ in range(1_000):  # ten seconds
+                heap.run(kept=size)
+        return sum(heap.grown_s)
+
+    assert grown_s(*[100] * 10) >= 50
+    assert grown_s(*[0] * 10) == 0
+    assert grown_s(100_000, 0, 0, 0, 0, 0) == 0
+    assert grown_s(5_000, 5_000, *[0] * 8) == 0
+    assert grown_s(*[100, -100] * 5) == 0
+
+
+def test_a_heap_that_grows_is_sampled_more() -> None:
+    def samples(kept: int) -> int:
+        heap = Heap()
+        heap.read_ns = 500_000
+        for _ in range(3_000):
+            heap.run(kept=kept)
+            heap.now_ns += S // 10
+            heap.cpu_ns -= S // 100 - S // 10_000
+        return len(heap.samples)
+
+    assert samples(10_000) > 2 * samples(0)
 
 
 def test_a_first_run_in_a_process_is_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,9 @@ class NotingRecorder(TaskRecorder):
     ) -> None:
         calls.append(("postrun", task_id, task.name, state))
 
+    def task_init(self) -> None:
+        calls.append("task_init")
+
 
 def stranger(**_: object) -> None:
     calls.append("stranger")
@@ -199,3 +202,42 @@ def test_a_connected_receiver_is_called_once_and_a_disconnected_one_never() -> N
     disconnect(signal, our_receiver)
     signal.send(None)
     assert (calls, signal.receivers) == (["ours"], [])
+
+
+def test_the_loader_s_hook_calls_us_after_all_receivers_and_the_loader_s_own_after_us(
+    app: Celery,
+) -> None:
+    def theirs(task_id: str, task: Any) -> None:
+        calls.append(("loader's", task_id, task.name))
+
+    app.loader.on_task_init = theirs
+    recorder = NotingRecorder(ListSink(), Settings(), TaskSpans(), ControlPage())
+    ours = TaskSignals(recorder, app.loader)
+    ours.connect()
+    signals.task_prerun.connect(stranger)
+    try:
+        run(app)
+        name = "app.add"
+        in_between = ["stranger", "task_init", ("loader's", "id-1", name)]
+        assert calls == [
+            ("prerun", "id-1", name),
+            *in_between,
+            ("postrun", "id-1", name, "SUCCESS"),
+        ]
+    finally:
+        signals.task_prerun.disconnect(stranger)
+        ours.disconnect()
+    assert app.loader.on_task_init is theirs
+
+
+def test_of_a_loader_nothing_of_ours_is_left_and_tracers_that_have_our_hook_call_the_loader_s(
+    app: Celery,
+) -> None:
+    recorder = NotingRecorder(ListSink(), Settings(), TaskSpans(), ControlPage())
+    ours = TaskSignals(recorder, app.loader)
+    ours.connect()
+    kept = app.loader.on_task_init
+    ours.disconnect()
+    assert "on_task_init" not in vars(app.loader)
+    assert kept("id-1", None) is None
+    assert calls == []

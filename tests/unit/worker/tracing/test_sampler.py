@@ -126,3 +126,16 @@ def test_where_processes_live_for_a_run_that_one_is_traced_within_the_budget() -
         balance = process.sampler.balance(process.now_s)
     assert 0 < traced < 2_000
     assert balance.spent_s <= BUDGET * balance.task_s + LATENCY_S
+
+
+def test_while_the_heap_grows_windows_may_use_two_per_cent_of_a_core_besides() -> None:
+    def spent_s(*, grows: bool) -> float:
+        process = Process()
+        for _ in range(2_000):
+            process.run("a", 0.001, wall_s=1.0)
+            if grows:
+                process.sampler.heap_has_grown(1.0)
+        return process.spent()[0]
+
+    assert spent_s(grows=True) > 5 * spent_s(grows=False)
+    assert spent_s(grows=True) <= 2_000 * 0.02 + LATENCY_S

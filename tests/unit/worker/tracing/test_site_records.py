@@ -6,6 +6,9 @@ import threading
 from types import SimpleNamespace
 from typing import Any
 
+import billiard.pool
+import celery.app.task
+import celery.app.trace
 import pytest
 
 from otel_celery_memory.ipc.codec import encode, records_in
@@ -132,6 +135,17 @@ def test_receivers_and_code_outside_of_runs_are_told_as_what_they_are() -> None:
     assert rows_of({receiver: (96, 2), thread: (64, 1)}, {}) == {
         ("", APP, 5, "", "receiver", 2),
         ("", APP, 9, "", "idle", 1),
+    }
+
+
+def test_code_of_the_user_s_that_celery_calls_in_a_run_is_the_task_s() -> None:
+    tracer, pool = (celery.app.trace.__file__, 600), (billiard.pool.__file__, 369)
+    left = {"a": Left(1.0, 0.0), "b": Left(99.0, 0.0)}
+    after_return = ((APP, 5), tracer, pool)
+    celerys = ((celery.app.task.__file__, 142), tracer, pool)
+    assert rows_of({after_return: (96, 2), celerys: (64, 1)}, left) == {
+        ("b", APP, 5, "", "", 2),
+        ("", celery.app.task.__file__, 142, "", "idle", 1),
     }
 
 
