@@ -170,6 +170,21 @@ def growth(first: LiveSites, last: LiveSites) -> LiveSites:
     return changed
 
 
+def growing_throughout(first: LiveSites, second: LiveSites, share: float) -> LiveSites:
+    """What has grown in both of two parts, of which the first is ``share`` of the whole.
+
+    As much as the whole would have grown at the slower pace of the two.
+    """
+    grown: LiveSites = {}
+    for frames, (size_first, blocks_first) in first.items():
+        size_second, blocks_second = second.get(frames, (0, 0))
+        size = round(min(size_first / share, size_second / (1 - share)))
+        blocks = round(min(blocks_first / share, blocks_second / (1 - share)))
+        if size > 0 and blocks > 0:
+            grown[frames] = (size, blocks)
+    return grown
+
+
 def owned_sites(
     changes: LiveSites, chosen: SiteFilter, *, by_stack: bool = False
 ) -> list[SiteDelta]:

@@ -129,14 +129,19 @@ def _rows(
     changes: dict[tuple[str, str], LiveSites] = {}
     only = next(iter(found.runs)) if len(found.runs) == 1 else None
     likely = _likely(found)
-    for frames, change in found.sites.items():
-        task = code.task_of(frames)
+    for frames, seen in found.sites.items():
+        task, change = code.task_of(frames), seen
         where = "task"
         if task is None:
             if not found.each_ran_before:
                 continue
             where = _code_outside(frames, chosen)
             task = "" if where else only or likely
+            if where and not any(chosen.is_of_user(path) for path, _ in frames):
+                # A library's own tables change now and then: what leaks, does so all the time.
+                if frames not in found.steady:
+                    continue
+                change = found.steady[frames]
         changes.setdefault((task, where), {})[frames] = change
     rows = {key: owned_sites(sites, chosen) for key, sites in changes.items()}
     claims: dict[str, _Claim] = {}

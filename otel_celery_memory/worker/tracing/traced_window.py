@@ -37,6 +37,7 @@ from otel_celery_memory.probes.sites import (
     NoCollections,
     Traces,
     group_traces,
+    growing_throughout,
     growth,
     still_alive,
     take_traces,
@@ -82,6 +83,9 @@ class Found:
     whole: bool = False
     aborted: bool = False
     left_by: Mapping[str, Left] = field(default_factory=dict)
+    steady: LiveSites = field(default_factory=dict)
+    """Of ``sites``, what has grown in both parts of these runs, by the slower pace of the two. A
+    table of Celery's that was made anew in the window seems to have grown, once."""
     each_ran_before: bool = False
     """Whether each of these tasks had also run before them in the window: otherwise what Celery
     keeps of the last run of each task seems to have grown."""
@@ -262,8 +266,10 @@ class TracedWindow:
         # What grouping allocates would be traced, too, and take four to ten times as long.
         self._tracer.stop()
         with NoCollections():
-            sites = growth(group_traces(earlier.traces), group_traces(traces))
-        del traces
+            first, last = group_traces(earlier.traces), group_traces(traces)
+            sites = growth(first, last)
+            steady = self._steady(earlier, first, last)
+        del traces, first, last
         since = {
             task: (totals, earlier.totals.get(task, _Totals()))
             for task, totals in self._totals.items()
@@ -277,7 +283,26 @@ class TracedWindow:
         del runs[ALL]
         ran_before = all(task in earlier.totals for task, count in runs.items() if count)
         return Found(
-            sites, runs, grown=True, whole=True, left_by=left_by, each_ran_before=ran_before
+            sites,
+            runs,
+            grown=True,
+            whole=True,
+            left_by=left_by,
+            steady=steady,
+            each_ran_before=ran_before,
+        )
+
+    def _steady(self, earlier: _Look, first: LiveSites, last: LiveSites) -> LiveSites:
+        middle_runs = (earlier.at_runs + self.runs) / 2
+        between = [look for look in self._looks if earlier.at_runs < look.at_runs < self.runs]
+        if not between:
+            return {}
+        middle = min(between, key=lambda look: abs(look.at_runs - middle_runs))
+        alive = group_traces(middle.traces)
+        return growing_throughout(
+            growth(first, alive),
+            growth(alive, last),
+            (middle.at_runs - earlier.at_runs) / (self.runs - earlier.at_runs),
         )
 
     def _alive_now(self) -> Traces:

@@ -12,6 +12,7 @@ from otel_celery_memory.probes.sites import (
     LiveSites,
     Owner,
     SiteFilter,
+    growing_throughout,
     growth,
     still_alive,
 )
@@ -96,3 +97,10 @@ def test_growth_is_what_is_alive_beyond_the_earlier_look_and_what_is_the_same_is
         C: (7, 1),
     }
     assert growth({A: (300, 3)}, {}) == {A: (-300, -3)}
+
+
+def test_what_grows_throughout_has_grown_in_both_parts_by_the_slower_pace_of_the_two() -> None:
+    first = {A: (300, 3), B: (300, 3), C: (-10, -1)}
+    second = {A: (1_000, 10), C: (90, 9)}
+    assert growing_throughout(first, second, 0.25) == {A: (1_200, 12)}
+    assert growing_throughout(first, {A: (90, 1)}, 0.25) == {A: (120, 1)}

@@ -106,10 +106,17 @@ def second_task() -> None:
     """So are its lines."""
 
 
-def rows_of(sites: LiveSites, left_by: dict[str, Left]) -> set[tuple[str, str, int, str, str, int]]:
+def rows_of(
+    sites: LiveSites, left_by: dict[str, Left], steady: LiveSites | None = None
+) -> set[tuple[str, str, int, str, str, int]]:
     """Task, path, line, via, where and blocks of what has grown in two runs of each task."""
     found = Found(
-        sites, {"a": 2, "b": 2}, grown=True, whole=True, left_by=left_by, each_ran_before=True
+        *(sites, {"a": 2, "b": 2}),
+        grown=True,
+        whole=True,
+        left_by=left_by,
+        steady=sites if steady is None else steady,
+        each_ran_before=True,
     )
     records = records_of(found, ("a", first_task), ("b", second_task))
     return {
@@ -146,6 +153,14 @@ def test_code_of_the_user_s_that_celery_calls_in_a_run_is_the_task_s() -> None:
     assert rows_of({after_return: (96, 2), celerys: (64, 1)}, left) == {
         ("b", APP, 5, "", "", 2),
         ("", celery.app.task.__file__, 142, "", "idle", 1),
+    }
+
+
+def test_of_a_library_that_no_task_called_what_grew_once_is_left_out() -> None:
+    once: LiveSites = {((threading.__file__, 5), (billiard.pool.__file__, 369)): (96, 3)}
+    assert rows_of(once, {}, steady={}) == set()
+    assert rows_of(once, {}, steady={next(iter(once)): (64, 2)}) == {
+        ("", threading.__file__, 5, "", "idle", 2)
     }
 
 
