@@ -176,7 +176,8 @@ HEAP_RETAINED = Metric(
     (TASK_NAME, DIRECTION),
     "Change of the bytes in use by malloc's own counter, and of the interpreter's small blocks at "
     f"their mean size, {_LEFT_BEHIND}; the count of grow and shrink is that of the sampled runs; "
-    "less than 90 B counts as 0, and less than 1 KiB where another task ran next",
+    "less than 90 B counts as 0, less than 1 KiB where another task ran next, and anything of a "
+    "task that is known to keep nothing",
     (),
 )
 BLOCKS_RETAINED = Metric(

@@ -93,7 +93,9 @@ class Emitter:
         elif isinstance(record, RunRetained):
             task = self._names.bounded(record.task)
             if self.tasks.left_behind(task, record):
-                self._tasks.left_behind(record, task)
+                kept = self.tasks.kept(task)
+                keeps_nothing = kept is not None and kept.is_nothing
+                self._tasks.left_behind(record, task, keeps_nothing=keeps_nothing)
         elif isinstance(record, SitesWindow):
             self._counts.aborted += bool(record.aborted)
             self.sites.window(record)

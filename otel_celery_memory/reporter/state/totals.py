@@ -371,9 +371,12 @@ class TaskTotals:
         No site of the task may claim more. Without a name: the least that a run of any task keeps,
         and so the most that is kept by code that all of them run.
         """
-        if not task:
-            every = [kept for name in self._totals if (kept := self.kept(name)) is not None]
-            return min(every, key=lambda kept: kept.most_bytes, default=None)
+        if task:
+            return self._kept(task)
+        every = [kept for name in self._totals if (kept := self._kept(name)) is not None]
+        return min(every, key=lambda kept: kept.most_bytes, default=None)
+
+    def _kept(self, task: str) -> Kept | None:
         total = self._totals.get(task)
         kept = None if total is None else total.left_behind.kept()
         if kept is None:
