@@ -40,6 +40,7 @@ from tests.telemetry.expected_events import (
 from tests.telemetry.history import FIRST, MAIN, RECORDS, SECOND, SUCCESSORS, S
 from tests.telemetry.payload import Plain, Telemetry, in_memory
 from tests.unit.captures.examples import CAPTURE
+from tests.unit.examples import left_behind
 
 LIMITS = Limits(
     cgroup_bytes=1_000,
@@ -109,6 +110,15 @@ def fed(telemetry: Telemetry) -> Emitter:
 def test_records_become_exactly_these_metrics(telemetry: Telemetry) -> None:
     fed(telemetry)
     assert telemetry.metrics() == EXPECTED_METRICS
+
+
+def test_what_a_task_that_keeps_nothing_shows_once_is_no_growth(telemetry: Telemetry) -> None:
+    emitter = emitter_on(telemetry)
+    for size in [*[0] * 20, 50_000]:
+        emitter.apply(left_behind(size, blocks=size // 100))
+    for name in ("celery.task.heap.retained", "celery.task.heap.blocks.retained"):
+        (point,) = telemetry.metrics()[name]["points"]
+        assert (point["sum"], point["count"]) == (0, 21)
 
 
 def test_a_second_collection_is_the_same_except_for_exemplars(telemetry: Telemetry) -> None:
