@@ -2,7 +2,8 @@
 
 The order of the ranking:
 
-1. sites that several runs in a row have left behind, by how fast they grow;
+1. sites that several runs in a row have left behind, by how fast they grow, the user's lines
+   first;
 2. sites that grow in a process outside of runs;
 3. of tasks without the first, sites that were alive after a single run;
 4. sites that were alive when the traced part of a run ended, and may have been freed later.
@@ -66,6 +67,8 @@ _SMALL_CLAIM_BYTES = 256
 """What the counters may miss in a run: a tuple that came out of a free list."""
 _CONTRADICTION_FACTOR = 10.0
 """Claims of so many times what the counters say are no growth."""
+_OWN_SHARE = 0.05
+"""Of the largest rate: a line of the user's that grows so fast comes before those of libraries."""
 _CLAIM_FACTOR = 2.0
 """Claims within this factor of the counters stay: those count a small block as so many bytes."""
 
@@ -369,7 +372,18 @@ class SiteTotals:
             least = max(a_run * mean.runs, _ONCE_BLOCKS * times + 1)
             if rate > 0 and mean.blocks * mean.runs >= least:
                 found.append(self._ranked(WindowKind.COMPLETE, key, mean, round(rate)))
-        return sorted(found, key=lambda site: (-(site.rate_bytes_per_minute or 0), site.path))
+        found.sort(key=lambda site: (-(site.rate_bytes_per_minute or 0), site.path))
+        return self._own_first(found)
+
+    def _own_first(self, found: list[RankedSite]) -> list[RankedSite]:
+        """Lines of the user's before those of libraries whose stacks end before his code."""
+        least = _OWN_SHARE * max((site.rate_bytes_per_minute or 0 for site in found), default=0)
+
+        def is_behind(site: RankedSite) -> bool:
+            rate = site.rate_bytes_per_minute or 0
+            return rate < least or site.path.startswith(self._library_roots)
+
+        return sorted(found, key=is_behind)
 
     def _within(self, means: dict[SiteKey, SiteMean]) -> dict[SiteKey, SiteMean]:
         """Sites of each task within what its runs keep by the counters."""

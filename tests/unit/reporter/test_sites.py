@@ -276,6 +276,19 @@ def test_sites_of_a_task_claim_no_more_than_its_runs_keep_by_the_counters() -> N
     assert found == {2: 125, 3: 375, 4: 125, 5: 150, 6: 500, 8: 100}
 
 
+def test_lines_of_the_user_come_before_those_of_libraries_that_grow_faster() -> None:
+    totals = SiteTotals(describe, 10, library_roots=["/lib/"])
+    totals.finished(finished(1, task="a"))
+    totals.window(window(1, "a", kind=WindowKind.COMPLETE, runs=40, sites=3))
+    for line, path, size in (
+        (1, "/lib/x.py", 90_000),
+        (2, "/app/x.py", 9_000),
+        (3, "/app/y.py", 900),
+    ):
+        totals.site(site(size, line, task="a", path=path, kind=WindowKind.COMPLETE, blocks=40))
+    assert [each.line for each in totals.peek(60.0)] == [2, 1, 3]
+
+
 def test_library_code_of_no_task_claims_no_more_than_the_task_that_keeps_least() -> None:
     kept = {"": Kept(0.0, 90.0, 30, True), "leak": Kept(400.0, 500.0, 30, False)}
     totals = SiteTotals(describe, 10, kept.get, ["/lib/"])
