@@ -13,6 +13,7 @@ import math
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 from otel_celery_memory.ipc.records import (
@@ -229,7 +230,7 @@ class _Span:
     missed: Counter[str] = field(default_factory=Counter)
     """Runs before the first level or after the last one."""
 
-    @property
+    @cached_property
     def risen_bytes(self) -> int:
         """The rises alone: a full collection frees what is not of this span."""
         risen_bytes = lowest_bytes = highest_bytes = 0
@@ -249,13 +250,16 @@ class _Span:
 class HeapLevels:
     """The levels of the heaps of a worker's processes in the last two minutes, and their runs.
 
-    A level is read between two runs, after a collection of the young objects. Bounded: of the
-    processes that were silent for longest, nothing is kept.
+    A level is read between two runs, after a collection of the young objects. What is said is of
+    steps that are over, so it is worked out once in a step. Bounded: of processes that were silent
+    for as long, or of those that were silent for longest, nothing is kept.
     """
 
     def __init__(self) -> None:
         self._steps: OrderedDict[int, deque[_Step]] = OrderedDict()
-        self._newest = 0
+        self._known: dict[int, list[_Span]] = {}
+        self.newest = 0
+        """The number of the step that is not over."""
 
     def ran(self, pid: int, time_ns: int, task: str) -> None:
         """Counts a run."""
@@ -270,16 +274,19 @@ class HeapLevels:
     def growth(self, task: str) -> Growth | None:
         """Growth during the latest runs of a task; ``None`` where it is known of less than half."""
         for steps in _SPANS:
-            spans = self._spans(steps)
-            runs = sum(span.runs[task] for span in spans)
+            its = [span for span in self._spans(steps) if span.runs[task]]
+            runs = sum(span.runs[task] for span in its)
             if runs < _GROWTH_RUNS:
                 continue
-            if sum(span.missed[task] for span in spans) > runs:
+            if sum(span.missed[task] for span in self._spans(steps)) > runs:
                 return None
-            its = [span for span in spans if span.runs[task]]
             risen_bytes = sum(span.risen_bytes for span in its)
             return Growth(risen_bytes, len(its) * _LEVEL_NOISE_BYTES, runs)
         return None
+
+    def processes(self) -> int:
+        """Of how many processes anything is kept."""
+        return len(self._steps)
 
     def lately(self) -> tuple[int, Counter[str]]:
         """Net growth in bytes of the last half minute, and the runs meanwhile, by task."""
@@ -292,22 +299,39 @@ class HeapLevels:
     def clear(self) -> None:
         """Removes everything."""
         self._steps.clear()
+        self._known.clear()
 
     def _step(self, pid: int, time_ns: int) -> _Step:
         number = time_ns // _STEP_NS
-        self._newest = max(self._newest, number)
+        if number > self.newest:
+            self.newest = number
+            self._known.clear()
         steps = self._steps.get(pid)
         if steps is None:
-            steps = self._steps[pid] = deque(maxlen=_STEPS_MAX + 1)
-            if len(self._steps) > _PROCESSES_MAX:
-                self._steps.popitem(last=False)
+            self._forget()
+            steps = self._steps[pid] = deque(maxlen=_STEPS_MAX + 2)
         if not steps or steps[-1].number < number:
             self._steps.move_to_end(pid)
             steps.append(_Step(number))
         return steps[-1]
 
+    def _forget(self) -> None:
+        """Makes room for one more process."""
+        while self._steps:
+            pid, steps = next(iter(self._steps.items()))
+            silent = not steps or steps[-1].number < self.newest - _STEPS_MAX
+            if not silent and len(self._steps) < _PROCESSES_MAX:
+                return
+            del self._steps[pid]
+
     def _spans(self, count: int) -> list[_Span]:
-        return [_span(list(steps), self._newest - count) for steps in self._steps.values()]
+        if count not in self._known:
+            since = self.newest - 1 - count
+            self._known[count] = [
+                _span([step for step in steps if step.number < self.newest], since)
+                for steps in self._steps.values()
+            ]
+        return self._known[count]
 
 
 def _span(steps: list[_Step], since: int) -> _Span:
@@ -344,9 +368,9 @@ class TaskTotals:
     def __init__(self) -> None:
         self._totals: dict[str, TaskTotal] = {}
         self._levels = HeapLevels()
-        self._unexplained: tuple[float, Counter[str]] | None = None
-        """Growth that the samples do not explain, in bytes, and the runs meanwhile; ``None`` where
-        something has changed since it was known."""
+        self._unexplained: tuple[int, float, Counter[str]] = (-1, 0.0, Counter())
+        """When it was worked out, as the number of a step; what of the growth the samples do not
+        explain, in bytes; and the runs meanwhile."""
 
     def finished(self, task: str, record: TaskFinished) -> None:
         """Counts a run that had its process to itself."""
@@ -356,13 +380,11 @@ class TaskTotals:
             total.traced_runs += 1
             total.traced_bytes += record.traced_delta_bytes
         self._levels.ran(record.pid, record.time_ns, task)
-        self._unexplained = None
 
     def left_behind(self, task: str, record: RunRetained) -> bool:
         """Adds what a sampled run left behind, by the process's counters; whether it counts."""
         if record.level_bytes is not None:
             self._levels.level(record.pid, record.time_ns, record.level_bytes)
-        self._unexplained = None
         return self._total(task).left_behind.add(record)
 
     def kept(self, task: str) -> Kept | None:
@@ -404,7 +426,7 @@ class TaskTotals:
         """Starts again at zero."""
         self._totals.clear()
         self._levels.clear()
-        self._unexplained = None
+        self._unexplained = (-1, 0.0, Counter())
 
     def _total(self, task: str) -> TaskTotal:
         total = self._totals.get(task)
@@ -414,13 +436,16 @@ class TaskTotals:
 
     def _not_explained(self) -> tuple[float, Counter[str]]:
         """What the heaps have grown by lately, less what the samples say of the runs meanwhile."""
-        if self._unexplained is None:
-            growth_bytes, runs = self._levels.lately()
-            explained_bytes = 0.0
-            for task, count in runs.items():
-                kept = self._totals[task].left_behind.kept()
-                explained_bytes += max(kept.bytes_per_run, 0.0) * count if kept else 0.0
-            left_bytes = growth_bytes - explained_bytes
-            least_bytes = max(growth_bytes * _UNEXPLAINED_SHARE, _UNEXPLAINED_LEAST_BYTES)
-            self._unexplained = (left_bytes, runs) if left_bytes > least_bytes else (0.0, runs)
-        return self._unexplained
+        known, left_bytes, runs = self._unexplained
+        if known == self._levels.newest:
+            return left_bytes, runs
+        growth_bytes, runs = self._levels.lately()
+        left_bytes = float(growth_bytes)
+        for task, count in runs.items():
+            total = self._totals.get(task)
+            kept = total.left_behind.kept() if total else None
+            left_bytes -= max(kept.bytes_per_run, 0.0) * count if kept else 0.0
+        if left_bytes <= max(growth_bytes * _UNEXPLAINED_SHARE, _UNEXPLAINED_LEAST_BYTES):
+            left_bytes = 0.0
+        self._unexplained = (self._levels.newest, left_bytes, runs)
+        return left_bytes, runs

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from otel_celery_memory.reporter.state.totals import Kept, TaskTotals
+from otel_celery_memory.reporter.state.totals import HeapLevels, Kept, TaskTotals
 from tests.unit.examples import finished, left_behind
 
 S = 1_000_000_000
@@ -198,7 +198,17 @@ def test_growth_in_children_whose_levels_are_not_known_is_not_bounded() -> None:
     worker = Worker().run(40, lambda s: 900, left=10 * KIB)
     for _ in range(100):
         worker.totals.finished("a", finished(7, time_ns=int(worker.at_s * S)))
+    worker.run(6, lambda s: 900, left=10 * KIB)
     assert worker.kept().bytes_per_run == 10 * KIB
+
+
+def test_of_processes_that_are_gone_nothing_is_kept() -> None:
+    levels = HeapLevels()
+    for pid in range(2_000):
+        levels.ran(pid, pid * S // 10, "a")
+    assert levels.processes() <= 512
+    levels.ran(3_000, 1_000 * S, "a")
+    assert levels.processes() == 1
 
 
 def test_the_growth_of_all_children_is_added_up() -> None:
