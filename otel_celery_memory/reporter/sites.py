@@ -398,8 +398,9 @@ class SiteTotals:
                 found[key] = mean
                 continue
             claim = claims[key[0]] / max(kept.most_bytes, 1.0)
+            of_a_run = kept.bytes_per_run
             contradicted = kept.is_nothing or (
-                claim > _CONTRADICTION_FACTOR and kept.bytes_per_run <= 0
+                claim > _CONTRADICTION_FACTOR and of_a_run is not None and of_a_run <= 0
             )
             if contradicted and mean.blocks >= _RARE_FACTOR / kept.runs:
                 continue

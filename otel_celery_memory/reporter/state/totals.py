@@ -50,8 +50,9 @@ _UNEXPLAINED_SHARE = 0.5
 class Kept(NamedTuple):
     """What a run of a task keeps by the counters."""
 
-    bytes_per_run: float
-    """Zero where the samples do not say that it is more or less than that."""
+    bytes_per_run: float | None
+    """Zero where the samples do not say that it is more or less than that; ``None`` where there are
+    too few of them."""
     most_bytes: float
     """It is no more than that, by all that is known."""
     runs: int
@@ -68,13 +69,21 @@ class Kept(NamedTuple):
         if growth_bytes >= self.most_bytes:
             return self._replace(growth_bytes=growth_bytes)
         stands_still = growth.bytes <= growth.noise_bytes
+        bytes_per_run = self.bytes_per_run
+        if stands_still:
+            bytes_per_run = 0.0
+        elif bytes_per_run is not None:
+            bytes_per_run = min(bytes_per_run, growth_bytes)
         return Kept(
-            0.0 if stands_still else min(self.bytes_per_run, growth_bytes),
+            bytes_per_run,
             growth_bytes,
             max(self.runs, growth.runs),
             self.is_nothing or stands_still,
             growth_bytes,
         )
+
+
+_UNKNOWN = Kept(None, math.inf, 0, is_nothing=False)
 
 
 @dataclass
@@ -388,7 +397,7 @@ class TaskTotals:
         return self._total(task).left_behind.add(record)
 
     def kept(self, task: str) -> Kept | None:
-        """What a run of a task keeps by the counters; ``None`` while too few runs were sampled.
+        """What a run of a task keeps by the counters; ``None`` while nothing is known of it.
 
         No site of the task may claim more. Without a name: the least that a run of any task keeps,
         and so the most that is kept by code that all of them run.
@@ -401,14 +410,14 @@ class TaskTotals:
     def _kept(self, task: str) -> Kept | None:
         total = self._totals.get(task)
         kept = None if total is None else total.left_behind.kept()
+        growth = self._levels.growth(task)
         if kept is None:
-            return None
+            return None if growth is None else _UNKNOWN.within(growth)
         growth_bytes, runs = self._not_explained()
         if runs[task]:
             unexplained_bytes = growth_bytes / runs[task]
             if unexplained_bytes > kept.most_bytes:
                 kept = kept._replace(most_bytes=unexplained_bytes, is_nothing=False)
-        growth = self._levels.growth(task)
         return kept if growth is None else kept.within(growth)
 
     def largest(self, count: int) -> list[tuple[str, TaskTotal]]:
@@ -418,7 +427,7 @@ class TaskTotals:
         def most_first(item: tuple[str, TaskTotal]) -> tuple[float, str]:
             name, total = item
             kept = self.kept(name)
-            return -(kept.bytes_per_run if kept else 0) * total.runs, name
+            return -((kept.bytes_per_run if kept else None) or 0.0) * total.runs, name
 
         return sorted(totals, key=most_first)[:count]
 
@@ -444,7 +453,7 @@ class TaskTotals:
         for task, count in runs.items():
             total = self._totals.get(task)
             kept = total.left_behind.kept() if total else None
-            left_bytes -= max(kept.bytes_per_run, 0.0) * count if kept else 0.0
+            left_bytes -= max((kept.bytes_per_run if kept else None) or 0.0, 0.0) * count
         if left_bytes <= max(growth_bytes * _UNEXPLAINED_SHARE, _UNEXPLAINED_LEAST_BYTES):
             left_bytes = 0.0
         self._unexplained = (self._levels.newest, left_bytes, runs)

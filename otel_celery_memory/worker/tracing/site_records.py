@@ -137,7 +137,7 @@ def _rows(
                 continue
             where = _code_outside(frames, chosen)
             task = "" if where else only or likely
-            if where and not any(chosen.is_of_user(path) for path, _ in frames):
+            if not any(chosen.is_of_user(path) for path, _ in frames):
                 # A library's own tables change now and then: what leaks, does so all the time.
                 if frames not in found.steady:
                     continue

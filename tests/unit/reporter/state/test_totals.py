@@ -180,6 +180,14 @@ def test_what_a_full_collection_frees_hides_no_growth() -> None:
     assert worker.kept().bytes_per_run == pytest.approx(10 * KIB, rel=0.2)
 
 
+def test_a_task_without_samples_keeps_no_more_than_that_either() -> None:
+    worker = Worker().run(60, lambda s: 900 + 20 * s)
+    assert worker.kept().bytes_per_run is None
+    assert worker.kept().most_bytes == pytest.approx(10 * KIB, rel=0.2)
+    worker.run(60, lambda s: 2_100)
+    assert worker.kept().bytes_per_run == 0
+
+
 def test_growth_that_samples_do_not_explain_may_be_any_task_s() -> None:
     worker = Worker().run(60, lambda s: 900 + 20 * s, left=0)
     assert worker.kept().most_bytes == pytest.approx(10 * KIB, rel=0.2)
