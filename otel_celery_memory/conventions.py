@@ -422,8 +422,8 @@ TRACING_OVERHEAD = Metric(
     "Gauge",
     "1",
     (),
-    "Share of the tasks' CPU time that allocation tracing within the budget cost in the last ten "
-    "minutes, an upper estimate",
+    "Share of the tasks' CPU time that allocation tracing within the budget and samples of the "
+    "allocators' counters cost in the last ten minutes, an upper estimate",
 )
 TRACING_ABORTED = Metric(
     "celery.memory.tracing.aborted",

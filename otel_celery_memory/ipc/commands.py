@@ -28,9 +28,10 @@ COMMANDS_BYTES = _BODY.size + _CHECKSUM.size
 class Balance:
     """What a slot earned and spent: seconds of task time and of allocation tracing.
 
-    ``task_s`` and ``spent_s`` are totals since the worker started. ``recent_*`` are decayed totals,
-    as of ``at_s`` on the monotonic clock. ``runs`` is how many runs the process had, ``run_s`` the
-    CPU time of one that was not traced, on the mean.
+    ``task_s`` and ``spent_s`` are totals since the worker started; samples of the counters are in
+    the second. ``recent_*`` are decayed totals of task time and of tracing alone, as of ``at_s`` on
+    the monotonic clock. ``runs`` is how many runs the process had, ``run_s`` the CPU time of one
+    that was not traced, on the mean.
     """
 
     task_s: float = 0.0

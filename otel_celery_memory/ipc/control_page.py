@@ -289,7 +289,9 @@ class ControlPage:
         return all(self._map[byte] & bit for byte, bit in _bits_of(task))
 
     def totals(self) -> tuple[float, float]:
-        """Seconds of task time and of allocation tracing, of all slots since the worker started."""
+        """Seconds of task time, and of allocation tracing and samples of the counters, of all slots
+        since the worker started.
+        """
         balances = [self.load(slot) for slot in range(-1, SLOTS - 1)]
         return sum(b.task_s for b in balances), sum(b.spent_s for b in balances)
 

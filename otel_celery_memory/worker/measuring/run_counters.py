@@ -181,6 +181,7 @@ class RunCounters:
         collector: Collector | None = None,
         before: Balance = NO_BALANCE,
         has_grown: Callable[[float], object] = lambda seconds: None,
+        has_cost: Callable[[float], object] = lambda seconds: None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         cpu_ns: Callable[[], int] = time.process_time_ns,
         chance: random.Random | None = None,
@@ -188,7 +189,8 @@ class RunCounters:
         """``budget``: share of the CPU time; ``pause_max_s``: the longest that a run may wait.
 
         ``before``: what the process had that was in this slot before, if there was one.
-        ``has_grown`` is called with seconds in which the heap has gone on growing.
+        ``has_grown`` is called with seconds in which the heap has gone on growing, ``has_cost``
+        with the CPU seconds of each read.
         """
         self._sink = sink
         self._budget = budget
@@ -196,7 +198,7 @@ class RunCounters:
         self._rss_bytes = rss_bytes
         self._probes = probes or CounterProbes(malloc_in_use())
         self._collector = collector or Collector()
-        self._has_grown = has_grown
+        self._has_grown, self._has_cost = has_grown, has_cost
         self._clock_ns = clock_ns
         self._cpu_ns = cpu_ns
         self._chance = chance or random.Random()  # noqa: S311
@@ -277,6 +279,7 @@ class RunCounters:
             self.open = name
         self._marks[_CPU] = now_cpu_ns = self._cpu_ns()
         self.spent_ns += now_cpu_ns - began_cpu_ns
+        self._has_cost((now_cpu_ns - began_cpu_ns) / 1e9)
 
     def _credit_ns(self, before: Balance) -> int:
         """What this process may spend before it has earned it.

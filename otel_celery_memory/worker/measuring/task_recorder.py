@@ -309,6 +309,7 @@ class TaskRecorder:
                 probe.rss_bytes,
                 before=self._page.load(self.slot),
                 has_grown=self._heap_has_grown,
+                has_cost=self._samples_have_cost,
             )
         except Exception:
             self._switches.switch_off("counters")
@@ -318,6 +319,11 @@ class TaskRecorder:
         tracer = self._tracing.tracer
         if tracer is not None:
             tracer.tasks.heap_has_grown(seconds)
+
+    def _samples_have_cost(self, seconds: float) -> None:
+        tracer = self._tracing.tracer
+        if tracer is not None:
+            tracer.tasks.samples_have_cost(seconds)
 
     def _send_failed(self, part: str) -> None:
         self._sink.send(PartFailed(self._pid, time.time_ns(), self.slot, part))

@@ -187,7 +187,8 @@ class TokenBucket:
         self._least_s = least_s
         self._lately = lately
         self.task_s, self.spent_s = before.task_s, before.spent_s
-        """CPU seconds of tasks, and of tracing, since the worker's first process in this slot."""
+        """CPU seconds of tasks, and of tracing and of samples of the counters, since the first
+        process in this slot."""
         self.granted_s = 0.0
         """Seconds that earn as much as those of tasks: of a heap that grows."""
         self._recent_task_s, self._recent_spent_s = before.recent_task_s, before.recent_spent_s

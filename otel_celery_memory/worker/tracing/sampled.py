@@ -434,6 +434,10 @@ class SampledTracing:
         """The heap of the process has grown for so long: what is alive in it is worth more."""
         self._sampler.heap_has_grown(seconds)
 
+    def samples_have_cost(self, seconds: float) -> None:
+        """Samples of the counters have cost so much: told as spent, and paid from their share."""
+        self._sampler.bucket.spent_s += seconds
+
     def save_balance(self) -> None:
         """Save what was earned and spent, for the next process in the slot."""
         self._budget.save_balance()

@@ -37,6 +37,7 @@ class Heap(Collector):
         self.generations: list[int] = []
         self.sent: list[Record] = []
         self.grown_s: list[float] = []
+        self.cost_s: list[float] = []
         probes = CounterProbes(self._malloc, lambda: self.blocks, lambda: self.files, self._threads)
         self.counters = RunCounters(
             self,
@@ -47,6 +48,7 @@ class Heap(Collector):
             self,
             before=before,
             has_grown=self.grown_s.append,
+            has_cost=self.cost_s.append,
             clock_ns=lambda: self.now_ns,
             cpu_ns=lambda: self.cpu_ns,
             chance=random.Random(seed),
@@ -114,6 +116,14 @@ def test_a_heap_that_goes_on_growing_is_noticed_and_one_that_has_grown_is_not() 
     assert grown_s(100_000, 0, 0, 0, 0, 0) == 0
     assert grown_s(5_000, 5_000, *[0] * 8) == 0
     assert grown_s(*[100, -100] * 5) == 0
+
+
+def test_what_samples_cost_is_told() -> None:
+    heap = Heap()
+    for _ in range(500):
+        heap.run()
+    assert sum(heap.cost_s) == pytest.approx(heap.counters.spent_ns / 1e9)
+    assert heap.counters.spent_ns >= 2 * heap.read_ns * len(heap.samples) > 0
 
 
 def test_a_heap_that_grows_is_sampled_more() -> None:
