@@ -326,6 +326,29 @@ class PartFailed(NamedTuple):
     part: str
 
 
+class WhyNotTraced(str, Enum):
+    """Why allocations of a task are not traced within the budget."""
+
+    SLOW = "slow"
+    """It would be delayed by more than ``max_added_latency``."""
+    TIME_LIMIT = "time_limit"
+    """It could reach its time limit because of that."""
+    TRACEMALLOC = "tracemalloc"
+    """It uses ``tracemalloc`` itself."""
+    TRACED = ""
+
+
+class TaskNotTraced(NamedTuple):
+    """Runs of a task are not traced in this process, as ``reason`` says (`WhyNotTraced`); if that
+    is empty, they are again. Sent when it has changed.
+    """
+
+    pid: int
+    time_ns: int
+    task: str
+    reason: str
+
+
 Record = (
     ProcessUp
     | ProcessDown
@@ -343,6 +366,7 @@ Record = (
     | PartFailed
     | RunRetained
     | FloorMeasured
+    | TaskNotTraced
 )
 
 

@@ -18,6 +18,7 @@ from otel_celery_memory.ipc.records import (
     SitesWindow,
     TaskFinished,
     TaskInFlightAtExit,
+    TaskNotTraced,
     TaskStarted,
     slot_name,
 )
@@ -96,6 +97,8 @@ class Emitter:
                 kept = self.tasks.kept(task)
                 keeps_nothing = kept is not None and kept.is_nothing
                 self._tasks.left_behind(record, task, keeps_nothing=keeps_nothing)
+        elif isinstance(record, TaskNotTraced):
+            self.tasks.not_traced(self._names.bounded(record.task), record.reason)
         elif isinstance(record, SitesWindow):
             self._counts.aborted += bool(record.aborted)
             self.sites.window(record)

@@ -171,6 +171,7 @@ class Inspector:
                     "sampled_runs": total.left_behind.samples,
                     "traced_runs": total.traced_runs,
                     "traced_per_run": _mean(total.traced_bytes, total.traced_runs),
+                    "not_traced": total.not_traced.value or None,
                 }
                 for name, total in emitter.tasks.largest(_TASKS_SHOWN)
                 for kept in [emitter.tasks.kept(name)]

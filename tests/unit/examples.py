@@ -17,6 +17,7 @@ from otel_celery_memory.ipc.records import (
     TaskFinished,
     TaskInFlight,
     TaskInFlightAtExit,
+    TaskNotTraced,
     TaskOverdue,
     TaskStarted,
     WindowKind,
@@ -59,6 +60,7 @@ EXAMPLES: tuple[Record, ...] = (
     PartFailed(141, 142, 3, "heap"),
     RunRetained(151, 152, 0, 1, -154, 155, 156, -157, 158, 159, "app.task"),
     FloorMeasured(161, 162, 163, 164, 165, 166, 167, 168, 169, 170, 171),
+    TaskNotTraced(181, 182, "app.task", "slow"),
 )
 
 

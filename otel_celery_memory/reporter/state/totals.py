@@ -21,6 +21,7 @@ from otel_celery_memory.ipc.records import (
     UNLIKE_LEAST_BYTES,
     RunRetained,
     TaskFinished,
+    WhyNotTraced,
 )
 
 _INTERVAL_NS = 10 * 10**9
@@ -369,6 +370,8 @@ class TaskTotal:
     left_behind: LeftBehind = field(default_factory=LeftBehind)
     traced_runs: int = 0
     traced_bytes: int = 0
+    not_traced: WhyNotTraced = WhyNotTraced.TRACED
+    """By what the process said of it that spoke last."""
 
 
 class TaskTotals:
@@ -395,6 +398,11 @@ class TaskTotals:
         if record.level_bytes is not None:
             self._levels.level(record.pid, record.time_ns, record.level_bytes)
         return self._total(task).left_behind.add(record)
+
+    def not_traced(self, task: str, reason: str) -> None:
+        """Notes why runs of a task are not traced; an unknown reason is none."""
+        known = reason in [each.value for each in WhyNotTraced]
+        self._total(task).not_traced = WhyNotTraced(reason) if known else WhyNotTraced.TRACED
 
     def kept(self, task: str) -> Kept | None:
         """What a run of a task keeps by the counters; ``None`` while nothing is known of it.

@@ -35,6 +35,11 @@ from otel_celery_memory.worker.remote_control.validation import (
 )
 
 _SHOWN = 15
+_WHY_NOT_TRACED = {
+    "slow": "tracing would delay it by more than max_added_latency; tried again now and then",
+    "time_limit": "tracing could bring it to its time limit",
+    "tracemalloc": "it uses tracemalloc itself",
+}
 _attached: list[WorkerControl] = []
 
 
@@ -82,6 +87,14 @@ def view_text(view: Mapping[str, Any], share_from_s: float = 0.0) -> str:
                     size_text(t["traced_per_run"]),
                 )
                 for t in view.get("tasks", [])
+            ],
+        ),
+        _table(
+            ("not traced", "because"),
+            [
+                (t["name"], _WHY_NOT_TRACED.get(t["not_traced"], t["not_traced"]))
+                for t in view.get("tasks", [])
+                if t.get("not_traced")
             ],
         ),
         _table(

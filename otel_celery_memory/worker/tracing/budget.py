@@ -13,6 +13,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from otel_celery_memory.ipc.commands import Balance
+from otel_celery_memory.ipc.records import WhyNotTraced
 
 SLOWDOWN_AT_FIRST = 6.0
 NAMES_MAX = 200
@@ -30,6 +31,7 @@ class TaskCosts:
     __slots__ = (
         "cpu_s",
         "due_s",
+        "refused",
         "runs",
         "seen_s",
         "slowdown",
@@ -48,6 +50,8 @@ class TaskCosts:
         """On the clock of the waits: not to be traced before, as it was too slow last time."""
         self.traced = 0
         """How many of its runs were traced, stopped ones among them."""
+        self.refused = WhyNotTraced.TRACED
+        """Why its last run that was asked for was not traced, if that was not for the budget."""
         self.seen_s = now_s
 
     def ran(self, cpu_s: float, wall_s: float, now_s: float) -> None:
@@ -106,6 +110,10 @@ class KnownCosts:
         """How often the name was traced that was traced least, of those that ran since then."""
         # A copy: a thread may add names meanwhile.
         return min((c.traced for c in list(self._costs.values()) if c.seen_s >= then_s), default=0)
+
+    def refused(self) -> dict[str, WhyNotTraced]:
+        """By name, why its runs are not traced, or that they are."""
+        return {name: costs.refused for name, costs in list(self._costs.items())}
 
     def runs(self) -> tuple[int, float]:
         """How many runs of all names were not traced, and their mean CPU time in seconds."""

@@ -23,7 +23,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from otel_celery_memory.ipc.commands import Balance, Commands
 from otel_celery_memory.ipc.control_page import ControlPage
-from otel_celery_memory.ipc.records import TaskFinished
+from otel_celery_memory.ipc.records import TaskFinished, TaskNotTraced, WhyNotTraced
 from otel_celery_memory.probes.native_threads import native_lock
 from otel_celery_memory.probes.sites import SiteFilter
 from otel_celery_memory.probes.tracemalloc_session import TracemallocSession
@@ -268,6 +268,7 @@ class SampledTracing:
         self._run_cpu_s = self._idle_s = self._idle_cpu_s = 0.0
         self._shared = self._raised = False
         self._running: tuple[str, str] | None = None
+        self._told: dict[str, WhyNotTraced] = {}
         self._stepped_back = False
         self._stopped: Found | None = None
         self._frames = self._least_frames = max(settings.frames, WINDOW_FRAMES)
@@ -422,6 +423,7 @@ class SampledTracing:
             self._stepped_back = True
         for name in names:
             self._page.step_back_from(name)
+            self._send_not_traced(name, WhyNotTraced.TRACEMALLOC)
         window = self._window
         if window is not None:
             self._closed(window, window.close(aborted=True, wait=False))
@@ -439,8 +441,16 @@ class SampledTracing:
         self._sampler.bucket.spent_s += seconds
 
     def save_balance(self) -> None:
-        """Save what was earned and spent, for the next process in the slot."""
+        """Save what was earned and spent, for the next process in the slot, and tell of which names
+        no run is traced."""
         self._budget.save_balance()
+        for name, reason in self._sampler.refused().items():
+            if self._told.get(name, WhyNotTraced.TRACED) is not reason:
+                self._told[name] = reason
+                self._send_not_traced(name, reason)
+
+    def _send_not_traced(self, name: str, reason: WhyNotTraced) -> None:
+        self._sink.send(TaskNotTraced(self._pid, time.time_ns(), name, reason.value))
 
     def down(self) -> None:
         """The process ends, or traces otherwise from now on."""

@@ -31,6 +31,7 @@ import random
 from dataclasses import dataclass
 
 from otel_celery_memory.ipc.commands import NO_BALANCE, Balance
+from otel_celery_memory.ipc.records import WhyNotTraced
 from otel_celery_memory.settings import TRACING_FLOOR_S
 from otel_celery_memory.worker.tracing.budget import (
     SLOWDOWN_AT_FIRST,
@@ -153,6 +154,8 @@ class TracingSampler:
         if costs.added_s > most_s:
             # It may be less than that: nobody knows before it was tried.
             may_try = guarded and self._pace_s(now_s) >= costs.due_s
+            if costs.traced:
+                costs.refused = WhyNotTraced.SLOW
             cost_s = min(most_s, self._much_s) if may_try else float("inf")
         elif not self._short_lived:
             # Where another name could begin, and waits for this one's turn, a few runs will do.
@@ -166,6 +169,8 @@ class TracingSampler:
             return None
         if not self._has_turn(costs, now_s):
             return None
+        if costs.added_s <= most_s:
+            costs.refused = WhyNotTraced.TRACED
         return Plan(min(self._latency_s, available_s), costs.cpu_s)
 
     def goes_on(self, task: str, now_s: float, limit_s: float | None) -> Plan | None:
@@ -178,7 +183,11 @@ class TracingSampler:
         added_s = costs.added_s if costs.runs else float("inf")
         # Twice, as it may take longer than expected: then all would have been for nothing.
         needs_s = 2 * added_s + self._around_s + CLOSING_COST_S
-        if added_s > MOST_SHARE * self._latency_s or needs_s > available_s:
+        if added_s > MOST_SHARE * self._latency_s:
+            if costs.traced:
+                costs.refused = WhyNotTraced.SLOW
+            return None
+        if needs_s > available_s:
             return None
         if self._in_danger(costs, limit_s):
             return None
@@ -189,7 +198,9 @@ class TracingSampler:
         self._runs += 1
         costs = self._known.of(task, now_s)
         costs.was_traced(cpu_s, now_s, aborted=aborted)
+        costs.refused = WhyNotTraced.TRACED
         if aborted or costs.added_s > MOST_SHARE * self._latency_s:
+            costs.refused = WhyNotTraced.SLOW
             # A run that is stopped costs as much as many that name something.
             costs.due_s = self._pace_s(now_s) + _TRIED_AGAIN_FACTOR * costs.cpu_s / self._budget
 
@@ -248,9 +259,16 @@ class TracingSampler:
             return None
         return Plan(min(self._latency_s, available_s), run_s)
 
+    def refused(self) -> dict[str, WhyNotTraced]:
+        """By name, why its runs are not traced, or that they are; not for want of budget."""
+        return self._known.refused()
+
     def _in_danger(self, costs: TaskCosts, limit_s: float | None) -> bool:
         """Whether a run could reach its time limit because it is traced."""
-        return bool(limit_s) and costs.wall_longest_s + 2 * self._latency_s > (limit_s or 0.0)
+        if not limit_s or costs.wall_longest_s + 2 * self._latency_s <= limit_s:
+            return False
+        costs.refused = WhyNotTraced.TIME_LIMIT
+        return True
 
     def _has_turn(self, costs: TaskCosts, now_s: float) -> bool:
         """Whether a window begins with this name, or waits for one that was traced less."""

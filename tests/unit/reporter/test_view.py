@@ -84,6 +84,7 @@ def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None
     bench.worker()
     bench.emitter.off = [("0", "heap"), ("reporter", "limits")]
     bench.emitter.tasks.finished("app.grow", finished(traced_delta_bytes=90))
+    bench.emitter.tasks.not_traced("app.grow", "slow")
     for size in (100, 101, 100):
         bench.emitter.tasks.left_behind("app.grow", left_behind(size))
     bench.emitter.sites.window(window(101, "app.grow", kind=WindowKind.PARTIAL))
@@ -110,6 +111,7 @@ def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None
                     "sampled_runs": 3,
                     "traced_runs": 1,
                     "traced_per_run": 90,
+                    "not_traced": "slow",
                 }
             ],
             "sites": [

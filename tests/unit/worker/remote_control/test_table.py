@@ -34,6 +34,7 @@ VIEW: dict[str, Any] = {
             "retained_per_run": None,
             "traced_runs": 0,
             "traced_per_run": None,
+            "not_traced": "time_limit",
         },
     ],
     "sites": [
@@ -95,6 +96,9 @@ main     100  50.0 MiB  -
 task      runs    retained/run  traced runs  traced/run
 app.grow  12,345  1.1 KiB       40           -3 B
 app.new   1       -             0            -
+
+not traced  because
+app.new     tracing could bring it to its time limit
 
 site              left/run  a minute  runs  of        seen     task
 app/feeds.py:41   1.0 KiB   1.0 MiB   40    complete  now      app.grow

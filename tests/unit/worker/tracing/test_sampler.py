@@ -110,7 +110,17 @@ def test_a_run_that_gets_too_slow_is_tried_seldom() -> None:
 def test_a_run_that_could_reach_its_time_limit_is_not_traced() -> None:
     process = Process()
     assert not any(process.run("a", 0.001, limit_s=0.4) for _ in range(2_000))
+    assert process.sampler.refused() == {"a": "time_limit"}
     assert any(process.run("a", 0.001, limit_s=10.0) for _ in range(20_000))
+    assert process.sampler.refused() == {"a": ""}
+
+
+def test_why_a_name_is_not_traced_is_known_and_want_of_budget_is_no_reason() -> None:
+    process = Process(slower=50.0)
+    for _ in range(2_000):
+        process.run("slow", 0.05, wall_s=0.2)
+        process.run("quick", 0.001, wall_s=0.2)
+    assert process.sampler.refused() == {"slow": "slow", "quick": ""}
 
 
 def test_the_first_runs_of_a_process_are_not_traced() -> None:
