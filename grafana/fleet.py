@@ -208,7 +208,7 @@ def _tracing() -> Panel:
         Question(
             ids.FLEET_TRACING,
             "What does tracing cost?",
-            "Share of the tasks' time that allocation tracing takes, at most; and runs whose "
+            "Share of the tasks' time that tracing and samples take, at most; and runs whose "
             "tracing was stopped because it would have cost too much.",
             "percentunit",
             "No worker traces within a budget.",

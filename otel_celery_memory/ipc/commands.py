@@ -29,9 +29,9 @@ class Balance:
     """What a slot earned and spent: seconds of task time and of allocation tracing.
 
     ``task_s`` and ``spent_s`` are totals since the worker started; samples of the counters are in
-    the second. ``recent_*`` are decayed totals of task time and of tracing alone, as of ``at_s`` on
-    the monotonic clock. ``runs`` is how many runs the process had, ``run_s`` the CPU time of one
-    that was not traced, on the mean.
+    the second. ``recent_*`` are decayed totals of what earns as task time does and of tracing
+    alone, as of ``at_s`` on the monotonic clock. ``runs`` is how many runs the process had,
+    ``run_s`` the CPU time of one that was not traced, on the mean.
     """
 
     task_s: float = 0.0

@@ -163,7 +163,8 @@ class Site(NamedTuple):
     ``kind`` and ``capture`` are the window's. ``size_bytes`` and ``blocks`` are negative if more
     was freed than allocated. ``path`` and ``line`` are the site's owner. ``stack`` has one
     ``file:line`` a line, most recent call last, and is empty if one frame was traced. ``via`` is
-    the line of a library that the owner called, and ``where`` one of `SITE_CODE`.
+    the line of a library that the owner called, and ``where`` one of `SITE_CODE`. ``owner`` is
+    `LIBRARY` where no line of the stack is the user's, else empty.
     """
 
     pid: int
@@ -177,6 +178,10 @@ class Site(NamedTuple):
     stack: str
     via: str = ""
     where: str = ""
+    owner: str = ""
+
+
+LIBRARY = "library"
 
 
 class HeapSampled(NamedTuple):

@@ -217,19 +217,20 @@ class FreeLists:
     """The free lists of one process, and its cache of attribute lookups."""
 
     def __init__(self) -> None:
-        self._frozen_by_user = False
+        self.frozen_by_user = False
+        """Whether the user's code was seen to have frozen objects."""
         self.clears = 0
         """How many full collections were made to empty them; they collect nothing else."""
 
     def clear(self) -> None:
         """Empty them, unless the user's code has frozen objects."""
         clear_type_cache()
-        if self._frozen_by_user or not hasattr(gc, "freeze"):
+        if self.frozen_by_user or not hasattr(gc, "freeze"):
             self._clear_beside_frozen()
             return
         if gc.get_freeze_count():
             # The user has frozen the heap that children share: unfreezing it would copy it.
-            self._frozen_by_user = True
+            self.frozen_by_user = True
             self._clear_beside_frozen()
             return
         self.clears += 1

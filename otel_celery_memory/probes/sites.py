@@ -123,6 +123,8 @@ class SiteDelta:
     blocks: int
     stack: tuple[tuple[str, int], ...]
     via: str = ""
+    of_library: bool = False
+    """Whether no line of the stack is the user's."""
 
 
 def sign_generated_code(package: str = __name__.partition(".")[0]) -> None:
@@ -212,6 +214,7 @@ def owned_sites(
             blocks,
             largest[owner, key][1] if len(largest[owner, key][1]) > 1 else (),
             owner.via,
+            not chosen.is_of_user(owner.path),
         )
         for (owner, key), (size, blocks) in sums.items()
         if size or blocks

@@ -93,10 +93,9 @@ class Emitter:
             self._replaced(self._recycling.up(record))
         elif isinstance(record, RunRetained):
             task = self._names.bounded(record.task)
-            if self.tasks.left_behind(task, record):
-                kept = self.tasks.kept(task)
-                keeps_nothing = kept is not None and kept.is_nothing
-                self._tasks.left_behind(record, task, keeps_nothing=keeps_nothing)
+            told = self.tasks.left_behind(task, record)
+            if told is not None:
+                self._tasks.left_behind(told, task)
         elif isinstance(record, TaskNotTraced):
             self.tasks.not_traced(self._names.bounded(record.task), record.reason)
         elif isinstance(record, SitesWindow):

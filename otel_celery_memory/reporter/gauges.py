@@ -1,7 +1,7 @@
 """Metrics that are read when they are collected: sizes, limits and counts at that moment.
 
 `Counts` has what has happened since the reporter started, `TracingShare` what part of the tasks'
-CPU time allocation tracing took in the last ten minutes.
+CPU time allocation tracing and samples of the counters took in the last ten minutes.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from otel_celery_memory import conventions as c
-from otel_celery_memory.ipc.records import Site, SitesWindow, TaskFinished, WindowKind
+from otel_celery_memory.ipc.records import LIBRARY, Site, SitesWindow, TaskFinished, WindowKind
 from otel_celery_memory.reporter.state.totals import Kept
 from otel_celery_memory.telemetry.events import RankedSite
 from otel_celery_memory.telemetry.metrics import BoundedNames
@@ -65,8 +65,6 @@ _RARE_FACTOR = 3.0
 """What no one of n runs did happens in 3/n of them at most (the rule of three, at 95 %)."""
 _SMALL_CLAIM_BYTES = 256
 """What the counters may miss in a run: a tuple that came out of a free list."""
-_CONTRADICTION_FACTOR = 10.0
-"""Claims of so many times what the counters say are no growth."""
 _OWN_SHARE = 0.05
 """Of the largest rate: a line of the user's that grows so fast comes before those of libraries."""
 _CLAIM_FACTOR = 2.0
@@ -261,16 +259,15 @@ class SiteTotals:
         describe: Callable[[str, int], CodePlace],
         top: int,
         kept: Callable[[str], Kept | None] = lambda task: None,
-        library_roots: Sequence[str] | None = None,
     ) -> None:
         """``kept`` gives what a run of a task keeps by the counters, if that is known; without a
-        name, of the task that keeps least. Files below ``library_roots`` are not the user's.
+        name, of the task that keeps least.
         """
         self._describe = describe
         self._top = top
         self._kept = kept
-        roots = _library_roots() if library_roots is None else library_roots
-        self._library_roots = tuple(roots)
+        self._of_library: set[tuple[str, int]] = set()
+        """Lines of stacks without a line of the user's."""
         self._names = BoundedNames(_NAMES_MAX)
         self._runs: Counter[str] = Counter()
         self._whole, self._first, self._partial = WindowTotals(), WindowTotals(), WindowTotals()
@@ -302,6 +299,11 @@ class SiteTotals:
         self._details[task, record.path, record.line, record.via] = (record.stack, record.where)
         if len(self._details) > _DETAILS_MAX:
             self._details.popitem(last=False)
+        line = (record.path, record.line)
+        if record.owner != LIBRARY:
+            self._of_library.discard(line)
+        elif len(self._of_library) < _DETAILS_MAX:
+            self._of_library.add(line)
         if record.kind == WindowKind.PROCESS:
             self._grown.site(task, record)
         elif (
@@ -344,7 +346,7 @@ class SiteTotals:
         """Removes everything, the last ranking included."""
         for totals in (self._whole, self._first, self._partial, self._grown):
             totals.clear()
-        for kept in (self._runs, self._details, self._totals_of_pid):
+        for kept in (self._runs, self._details, self._of_library, self._totals_of_pid):
             kept.clear()
         self._emitted_bytes = {}
         self.places = []
@@ -372,18 +374,26 @@ class SiteTotals:
             least = max(a_run * mean.runs, _ONCE_BLOCKS * times + 1)
             if rate > 0 and mean.blocks * mean.runs >= least:
                 found.append(self._ranked(WindowKind.COMPLETE, key, mean, round(rate)))
-        found.sort(key=lambda site: (-(site.rate_bytes_per_minute or 0), site.path))
         return self._own_first(found)
 
     def _own_first(self, found: list[RankedSite]) -> list[RankedSite]:
-        """Lines of the user's before those of libraries whose stacks end before his code."""
-        least = _OWN_SHARE * max((site.rate_bytes_per_minute or 0 for site in found), default=0)
+        """The fastest first; but of a task, a line of the user's before those of stacks that end
+        before his code, unless it is far slower.
+        """
+        own: dict[str, int] = {}
+        for site in found:
+            if (site.path, site.line) not in self._of_library:
+                own[site.task] = max(own.get(site.task, 0), site.rate_bytes_per_minute or 0)
 
-        def is_behind(site: RankedSite) -> bool:
+        def rank(site: RankedSite) -> tuple[int, bool, str]:
             rate = site.rate_bytes_per_minute or 0
-            return rate < least or site.path.startswith(self._library_roots)
+            of_library = (site.path, site.line) in self._of_library
+            of_task = own.get(site.task, 0)
+            if of_library and of_task >= _OWN_SHARE * rate:
+                rate = min(rate, of_task)
+            return -rate, of_library, site.path
 
-        return sorted(found, key=is_behind)
+        return sorted(found, key=rank)
 
     def _within(self, means: dict[SiteKey, SiteMean]) -> dict[SiteKey, SiteMean]:
         """Sites of each task within what its runs keep by the counters."""
@@ -398,11 +408,7 @@ class SiteTotals:
                 found[key] = mean
                 continue
             claim = claims[key[0]] / max(kept.most_bytes, 1.0)
-            of_a_run = kept.bytes_per_run
-            contradicted = kept.is_nothing or (
-                claim > _CONTRADICTION_FACTOR and of_a_run is not None and of_a_run <= 0
-            )
-            if contradicted and mean.blocks >= _RARE_FACTOR / kept.runs:
+            if kept.contradicts(claims[key[0]]) and mean.blocks >= _RARE_FACTOR / kept.runs:
                 continue
             found[key] = mean if claim <= _CLAIM_FACTOR else mean.scaled(1 / claim)
         return found
@@ -411,9 +417,10 @@ class SiteTotals:
         """Whether the counters cannot contradict it: it is too small, or a receiver of the user's,
         which may not be called for each task.
         """
-        task, path, *_ = key
+        task, path, line, _ = key
         if not task:
-            return not path.startswith(self._library_roots)
+            where = self._details.get(key, ("", ""))[1]
+            return where == "receiver" or (path, line) not in self._of_library
         growth_bytes = kept.growth_bytes
         return mean.is_small and (growth_bytes is None or mean.steady_bytes <= growth_bytes)
 
@@ -490,14 +497,9 @@ def default_roots() -> tuple[str, ...]:
 
     A virtual environment often lies inside the working directory.
     """
-    roots = {f"{Path.cwd()}/".replace("//", "/"), *_library_roots()}
-    return tuple(sorted(roots, key=len, reverse=True))
-
-
-def _library_roots() -> tuple[str, ...]:
-    """Site-packages and the standard library."""
     paths = sysconfig.get_paths()
-    return tuple({paths[name].rstrip("/") + "/" for name in ("purelib", "platlib", "stdlib")})
+    roots = {str(Path.cwd()), paths["purelib"], paths["platlib"], paths["stdlib"]}
+    return tuple(sorted((root.rstrip("/") + "/" for root in roots), key=len, reverse=True))
 
 
 @lru_cache(maxsize=2_000)

@@ -79,7 +79,7 @@ class FoundSites:
         before = sorted(
             (now_s - found_s, task, rows)
             for task, (found_s, rows) in self._found.items()
-            if task not in current
+            if task not in current and not self._stands_still(task, rows)
         )[:_FOUND_TASKS_SHOWN]
         return [
             *((0.0, site) for site in sites),
@@ -89,6 +89,11 @@ class FoundSites:
     def _keeps_nothing(self, task: str) -> bool:
         kept = self._kept(task)
         return kept is not None and kept.is_nothing
+
+    def _stands_still(self, task: str, rows: list[RankedSite]) -> bool:
+        """Whether it runs and keeps no such thing just now: it may go on later."""
+        kept = self._kept(task)
+        return kept is not None and kept.contradicts(sum(row.size_bytes for row in rows))
 
 
 def _names_a_leak(site: RankedSite) -> bool:

@@ -218,22 +218,17 @@ class TaskMetrics:
         """Records how the process's RSS changed from a run's start until the next one started."""
         _record_change(self._rss_retained, retained_bytes, task, NO_CONTEXT, warm_up=warm_up)
 
-    def left_behind(self, record: RunRetained, task: str, *, keeps_nothing: bool = False) -> None:
-        """Records what a sampled run left behind; ``task`` is the bounded name.
-
-        ``keeps_nothing``: so many runs of the task kept nothing that this one is no leak.
-        """
+    def left_behind(self, record: RunRetained, task: str) -> None:
+        """Records what a sampled run left behind; ``task`` is the bounded name."""
         warm_up = bool(record.warm_up)
         heap = self._left_behind[c.HEAP_RETAINED.name]
         if record.heap_bytes is not None:
             told = abs(record.heap_bytes) >= record.least_bytes
-            told = told and (warm_up or not keeps_nothing)
             size_bytes = record.heap_bytes if told else 0
             _record_change(heap, size_bytes, task, NO_CONTEXT, warm_up=warm_up)
         if warm_up:
             return
-        blocks = 0 if keeps_nothing else record.blocks
-        _record_change(self._left_behind[c.BLOCKS_RETAINED.name], blocks, task, NO_CONTEXT)
+        _record_change(self._left_behind[c.BLOCKS_RETAINED.name], record.blocks, task, NO_CONTEXT)
         for metric, change in (
             (c.OPEN_FILES_RETAINED, record.open_files),
             (c.THREADS_RETAINED, record.threads),

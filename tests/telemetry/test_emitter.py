@@ -121,6 +121,15 @@ def test_what_a_task_that_keeps_nothing_shows_once_is_no_growth(telemetry: Telem
         assert (point["sum"], point["count"]) == (0, 21)
 
 
+def test_what_a_task_leaks_in_one_run_of_fifty_is_told_whole(telemetry: Telemetry) -> None:
+    emitter = emitter_on(telemetry)
+    for number in range(3_000):
+        size = 1_000_000 if number % 50 == 49 else 0
+        emitter.apply(left_behind(size, time_ns=number * S))
+    (point,) = telemetry.metrics()["celery.task.heap.retained"]["points"]
+    assert (point["sum"], point["count"]) == (60_000_000, 3_000)
+
+
 def test_a_second_collection_is_the_same_except_for_exemplars(telemetry: Telemetry) -> None:
     fed(telemetry)
     telemetry.metrics()

@@ -171,6 +171,7 @@ def site(
     stack: str = "",
     via: str = "",
     where: str = "",
+    owner: str = "",
 ) -> Site:
     """What a window found at one place."""
-    return Site(pid, kind, capture, size_bytes, blocks, line, task, path, stack, via, where)
+    return Site(pid, kind, capture, size_bytes, blocks, line, task, path, stack, via, where, owner)

@@ -37,6 +37,7 @@ _SPREAD_LEAST_BYTES = 40.0
 
 _STEP_NS = 5 * 10**9
 _STEPS_MAX = 24
+_WARM_UP_STEPS = 6
 _SPANS = (6, 12, _STEPS_MAX)
 """Over so many steps growth is looked at: the first that has enough runs."""
 _GROWTH_RUNS = 20
@@ -46,6 +47,10 @@ _LEVEL_NOISE_BYTES = 2 << 10
 _UNEXPLAINED_LEAST_BYTES = 32 << 10
 _UNEXPLAINED_SHARE = 0.5
 """Of the growth: what the samples leave unexplained is told from noise by that."""
+
+
+_CONTRADICTION_FACTOR = 10.0
+"""Claims of so many times what the counters say are no growth."""
 
 
 class Kept(NamedTuple):
@@ -69,9 +74,8 @@ class Kept(NamedTuple):
         growth_bytes = (max(growth.bytes, 0.0) + growth.noise_bytes) / growth.runs
         if growth_bytes >= self.most_bytes:
             return self._replace(growth_bytes=growth_bytes)
-        stands_still = growth.bytes <= growth.noise_bytes
         bytes_per_run = self.bytes_per_run
-        if stands_still:
+        if growth.is_none:
             bytes_per_run = 0.0
         elif bytes_per_run is not None:
             bytes_per_run = min(bytes_per_run, growth_bytes)
@@ -79,9 +83,15 @@ class Kept(NamedTuple):
             bytes_per_run,
             growth_bytes,
             max(self.runs, growth.runs),
-            self.is_nothing or stands_still,
+            self.is_nothing or growth.stood_still,
             growth_bytes,
         )
+
+    def contradicts(self, claim_bytes: float) -> bool:
+        """Whether a run of the task leaves no such thing behind."""
+        none = self.bytes_per_run is not None and self.bytes_per_run <= 0
+        far_more = claim_bytes > _CONTRADICTION_FACTOR * max(self.most_bytes, 1.0)
+        return self.is_nothing or (none and far_more)
 
 
 _UNKNOWN = Kept(None, math.inf, 0, is_nothing=False)
@@ -219,6 +229,13 @@ class Growth(NamedTuple):
     noise_bytes: float
     """What cannot be told from nothing."""
     runs: int
+    stood_still: bool = False
+    """Whether it was none for two minutes: a task may leak in one run of hundreds, or pause."""
+
+    @property
+    def is_none(self) -> bool:
+        """Whether they have not grown."""
+        return self.bytes <= self.noise_bytes
 
 
 @dataclass
@@ -229,6 +246,8 @@ class _Step:
     level_bytes: int | None = None
     """The lowest: an argument or a result may be in memory at any other."""
     runs: Counter[str] = field(default_factory=Counter)
+    runs_before: Counter[str] = field(default_factory=Counter)
+    """Those of them that had ended when the level was the lowest."""
 
 
 @dataclass(frozen=True)
@@ -239,6 +258,8 @@ class _Span:
     runs: Counter[str] = field(default_factory=Counter)
     missed: Counter[str] = field(default_factory=Counter)
     """Runs before the first level or after the last one."""
+    is_warm: bool = False
+    """Whether the process had been there for a while before."""
 
     @cached_property
     def risen_bytes(self) -> int:
@@ -261,8 +282,9 @@ class HeapLevels:
     """The levels of the heaps of a worker's processes in the last two minutes, and their runs.
 
     A level is read between two runs, after a collection of the young objects. What is said is of
-    steps that are over, so it is worked out once in a step. Bounded: of processes that were silent
-    for as long, or of those that were silent for longest, nothing is kept.
+    steps that are over, so it is worked out once in a step. Bounded: when there is a new process,
+    those that were silent for as long are forgotten, and if there are many, those that were for
+    longest.
     """
 
     def __init__(self) -> None:
@@ -278,48 +300,63 @@ class HeapLevels:
     def level(self, pid: int, time_ns: int, level_bytes: int) -> None:
         """Adds the level of a process."""
         step = self._step(pid, time_ns)
-        lowest = step.level_bytes
-        step.level_bytes = level_bytes if lowest is None else min(level_bytes, lowest)
+        if step.level_bytes is None or level_bytes < step.level_bytes:
+            step.level_bytes, step.runs_before = level_bytes, step.runs.copy()
 
     def growth(self, task: str) -> Growth | None:
         """Growth during the latest runs of a task; ``None`` where it is known of less than half."""
-        for steps in _SPANS:
-            its = [span for span in self._spans(steps) if span.runs[task]]
-            runs = sum(span.runs[task] for span in its)
-            if runs < _GROWTH_RUNS:
-                continue
-            if sum(span.missed[task] for span in self._spans(steps)) > runs:
-                return None
-            risen_bytes = sum(span.risen_bytes for span in its)
-            return Growth(risen_bytes, len(its) * _LEVEL_NOISE_BYTES, runs)
-        return None
+        spans = [growth for steps in _SPANS if (growth := self._growth(task, steps)) is not None]
+        if not spans:
+            return None
+        return spans[0]._replace(stood_still=len(spans) == len(_SPANS) and spans[-1].is_none)
+
+    def _growth(self, task: str, steps: int) -> Growth | None:
+        spans = self._spans(steps)
+        its = [span for span in spans if span.runs[task] > 0]
+        runs = sum(span.runs[task] for span in its)
+        if runs < _GROWTH_RUNS or sum(span.missed[task] for span in spans) > runs:
+            return None
+        risen_bytes = sum(span.risen_bytes for span in its)
+        return Growth(risen_bytes, len(its) * _LEVEL_NOISE_BYTES, runs)
 
     def processes(self) -> int:
         """Of how many processes anything is kept."""
         return len(self._steps)
 
-    def lately(self) -> tuple[int, Counter[str]]:
-        """Net growth in bytes of the last half minute, and the runs meanwhile, by task."""
+    def running(self) -> set[str]:
+        """The tasks that ran in the last half minute."""
         spans = self._spans(_SPANS[0])
+        return {task for span in spans for part in (span.runs, span.missed) for task in part}
+
+    def lately(self, steps: int = _SPANS[0]) -> tuple[int, Counter[str]]:
+        """Net growth in bytes of the last steps, and the runs meanwhile, by task.
+
+        Less what may be noise, and without the first steps of each process, in which it warms up.
+        """
+        spans = [span for span in self._spans(steps) if span.is_warm]
         runs: Counter[str] = Counter()
         for span in spans:
             runs.update(span.runs)
-        return sum(span.net_bytes for span in spans), runs
+        growth_bytes = sum(span.net_bytes for span in spans) - len(spans) * _LEVEL_NOISE_BYTES
+        return max(growth_bytes, 0), runs
 
     def clear(self) -> None:
         """Removes everything."""
         self._steps.clear()
         self._known.clear()
+        self.newest = 0
 
     def _step(self, pid: int, time_ns: int) -> _Step:
         number = time_ns // _STEP_NS
+        if number < self.newest - _STEPS_MAX:
+            self.clear()  # the clock was set back, or a time was damaged
         if number > self.newest:
             self.newest = number
             self._known.clear()
         steps = self._steps.get(pid)
         if steps is None:
             self._forget()
-            steps = self._steps[pid] = deque(maxlen=_STEPS_MAX + 2)
+            steps = self._steps[pid] = deque(maxlen=_STEPS_MAX + _WARM_UP_STEPS + 2)
         if not steps or steps[-1].number < number:
             self._steps.move_to_end(pid)
             steps.append(_Step(number))
@@ -349,17 +386,54 @@ def _span(steps: list[_Step], since: int) -> _Span:
     known = [at for at, step in enumerate(steps) if step.level_bytes is not None]
     before = [at for at in known if steps[at].number <= since]
     known = known[max(len(before) - 1, 0) :]
-    lately = [at for at, step in enumerate(steps) if step.number > since]
-    first, last = (known[0], known[-1]) if len(known) > 1 else (0, 0)
     runs: Counter[str] = Counter()
+    if len(known) > 1:
+        for step in steps[known[0] : known[-1]]:
+            runs.update(step.runs)
+        runs.subtract(steps[known[0]].runs_before)
+        runs.update(steps[known[-1]].runs_before)
     missed: Counter[str] = Counter()
-    for at in range(first + 1, last + 1):
-        runs.update(steps[at].runs)
-    for at in lately:
-        if not first < at <= last:
-            missed.update(steps[at].runs)
+    for step in steps:
+        if step.number > since:
+            missed.update(step.runs)
+    missed = +(missed - runs)
     levels = tuple(level for at in known if (level := steps[at].level_bytes) is not None)
-    return _Span(levels if len(known) > 1 else (), runs, missed)
+    if len(known) < 2:
+        return _Span((), runs, missed)
+    return _Span(levels, runs, missed, steps[known[0]].number >= steps[0].number + _WARM_UP_STEPS)
+
+
+_WITHHELD_MOST_BYTES = 32 << 10
+
+
+@dataclass
+class Withheld:
+    """What samples of a task that keeps nothing have shown, and nobody was told.
+
+    A leak in one run of a hundred is in one sample of a hundred, and looks like that. So what is
+    withheld is added up, and told once it is much and more than one sample has it.
+    """
+
+    size_bytes: int = 0
+    blocks: int = 0
+    larger: int = 0
+    """How many samples were larger than zero by more than may be noise."""
+
+    def told(self, record: RunRetained, *, keeps_nothing: bool) -> RunRetained:
+        """The record as it is to be told: what it and those before it have shown, or nothing."""
+        if record.heap_bytes is None or record.warm_up:
+            return record
+        is_larger = record.heap_bytes >= record.least_bytes
+        self.size_bytes += record.heap_bytes
+        self.blocks += record.blocks
+        self.larger += is_larger
+        goes_on = is_larger and self.larger > 1
+        if keeps_nothing and not (goes_on and self.size_bytes > _WITHHELD_MOST_BYTES):
+            return record._replace(heap_bytes=0, blocks=0)
+        if goes_on:
+            record = record._replace(heap_bytes=self.size_bytes, blocks=self.blocks)
+        self.size_bytes = self.blocks = self.larger = 0
+        return record
 
 
 @dataclass
@@ -368,6 +442,7 @@ class TaskTotal:
 
     runs: int = 0
     left_behind: LeftBehind = field(default_factory=LeftBehind)
+    withheld: Withheld = field(default_factory=Withheld)
     traced_runs: int = 0
     traced_bytes: int = 0
     not_traced: WhyNotTraced = WhyNotTraced.TRACED
@@ -393,11 +468,19 @@ class TaskTotals:
             total.traced_bytes += record.traced_delta_bytes
         self._levels.ran(record.pid, record.time_ns, task)
 
-    def left_behind(self, task: str, record: RunRetained) -> bool:
-        """Adds what a sampled run left behind, by the process's counters; whether it counts."""
+    def left_behind(self, task: str, record: RunRetained) -> RunRetained | None:
+        """Adds what a sampled run left behind, by the process's counters.
+
+        Returns what is to be told of it; ``None`` if it does not count.
+        """
         if record.level_bytes is not None:
             self._levels.level(record.pid, record.time_ns, record.level_bytes)
-        return self._total(task).left_behind.add(record)
+        total = self._total(task)
+        if not total.left_behind.add(record):
+            return None
+        kept = self._kept(task)
+        keeps_nothing = kept is not None and kept.is_nothing
+        return total.withheld.told(record, keeps_nothing=keeps_nothing)
 
     def not_traced(self, task: str, reason: str) -> None:
         """Notes why runs of a task are not traced; an unknown reason is none."""
@@ -407,12 +490,13 @@ class TaskTotals:
     def kept(self, task: str) -> Kept | None:
         """What a run of a task keeps by the counters; ``None`` while nothing is known of it.
 
-        No site of the task may claim more. Without a name: the least that a run of any task keeps,
-        and so the most that is kept by code that all of them run.
+        No site of the task may claim more. Without a name: the least that a run of any task keeps
+        that runs now, and so the most that is kept by code that all of them run.
         """
         if task:
             return self._kept(task)
-        every = [kept for name in self._totals if (kept := self._kept(name)) is not None]
+        names = self._levels.running()
+        every = [kept for name in names if (kept := self._kept(name)) is not None]
         return min(every, key=lambda kept: kept.most_bytes, default=None)
 
     def _kept(self, task: str) -> Kept | None:
@@ -456,7 +540,15 @@ class TaskTotals:
         known, left_bytes, runs = self._unexplained
         if known == self._levels.newest:
             return left_bytes, runs
-        growth_bytes, runs = self._levels.lately()
+        left_bytes, runs = self._left_unexplained(_SPANS[0])
+        # What goes on is a leak; a message that happened to be in memory, or warm-up, does not.
+        before_bytes, _ = self._left_unexplained(_SPANS[1])
+        left_bytes = min(left_bytes, before_bytes * _SPANS[0] / _SPANS[1])
+        self._unexplained = (self._levels.newest, left_bytes, runs)
+        return left_bytes, runs
+
+    def _left_unexplained(self, steps: int) -> tuple[float, Counter[str]]:
+        growth_bytes, runs = self._levels.lately(steps)
         left_bytes = float(growth_bytes)
         for task, count in runs.items():
             total = self._totals.get(task)
@@ -464,5 +556,4 @@ class TaskTotals:
             left_bytes -= max((kept.bytes_per_run if kept else None) or 0.0, 0.0) * count
         if left_bytes <= max(growth_bytes * _UNEXPLAINED_SHARE, _UNEXPLAINED_LEAST_BYTES):
             left_bytes = 0.0
-        self._unexplained = (self._levels.newest, left_bytes, runs)
         return left_bytes, runs

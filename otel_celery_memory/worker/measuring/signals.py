@@ -40,12 +40,12 @@ class TaskSignals:
 
 
 class TaskInit:
-    """Calls a function as Celery calls ``loader.on_task_init``: last, just before the task's code.
+    """Calls a function with the task as Celery calls ``loader.on_task_init``: just before its code.
 
     Sending ``task_prerun`` frees what Celery made for it only when our receiver has returned.
     """
 
-    def __init__(self, loader: Any, called: Callable[[], object]) -> None:
+    def __init__(self, loader: Any, called: Callable[[Any], object]) -> None:
         self._loader = loader
         self._called = called
         self._on = False
@@ -60,7 +60,7 @@ class TaskInit:
         @functools.wraps(theirs)
         def on_task_init(task_id: Any, task: Any) -> Any:
             if self._on:
-                called()
+                called(task)
             return theirs(task_id, task)
 
         self._ours, self._on = on_task_init, True

@@ -221,16 +221,12 @@ class TaskRecorder:
         except Exception:
             self._measurement_failed()
 
-    def task_init(self) -> None:
-        """A task's own code is about to run."""
+    def task_init(self, task: Any) -> None:
+        """The code of this task is about to run."""
         try:
-            tracer = self._tracing.tracer
-            if tracer is not None:
-                tracer.tasks.task_code_begins()
+            self._tracing.task_code_begins(task)
         except SoftTimeLimitExceeded:
             self._soft_limit.hit(self._pid)
-        except Exception:
-            self._measurement_failed()
 
     def postrun(
         self, task_id: str = "", task: Any = None, state: str | None = None, **_: object

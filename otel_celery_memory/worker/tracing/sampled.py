@@ -358,10 +358,15 @@ class SampledTracing:
             self._idle_s, self._idle_cpu_s = self._clock_s(), self._cpu_s()
             self._alarm.set(real_s=LINGER_S if self._is_complete(window) else _IDLE_CHECK_S)
 
-    def task_code_begins(self) -> None:
-        """The code of the task that has started is about to run."""
+    @property
+    def has_window(self) -> bool:
+        """Whether a window is open."""
+        return self._window is not None
+
+    def task_code_begins(self, task: Any) -> None:
+        """The code of this task, which has started, is about to run."""
         window = self._window
-        if window is not None and window.is_open and self._in_window:
+        if window is not None and self._in_window and not task.request.is_eager:
             window.task_code_begins()
 
     def passes(self, name: str, task_id: str) -> bool:
@@ -438,7 +443,8 @@ class SampledTracing:
 
     def samples_have_cost(self, seconds: float) -> None:
         """Samples of the counters have cost so much: told as spent, and paid from their share."""
-        self._sampler.bucket.spent_s += seconds
+        if self.budgeted:  # otherwise the tasks' time is not booked either
+            self._sampler.bucket.spent_s += seconds
 
     def save_balance(self) -> None:
         """Save what was earned and spent, for the next process in the slot, and tell of which names

@@ -10,7 +10,7 @@ from dataclasses import replace
 import celery.app.trace
 
 from otel_celery_memory.ipc.commands import Commands
-from otel_celery_memory.ipc.records import Record, Site, SitesWindow, WindowKind
+from otel_celery_memory.ipc.records import LIBRARY, Record, Site, SitesWindow, WindowKind
 from otel_celery_memory.probes.sites import (
     Frames,
     LiveSites,
@@ -138,10 +138,13 @@ def _rows(
             where = _code_outside(frames, chosen)
             task = "" if where else only or likely
             if not any(chosen.is_of_user(path) for path, _ in frames):
+                # Whose it is, nobody knows: the stack ends before the code that called.
+                task = "" if where else only or ""
                 # A library's own tables change now and then: what leaks, does so all the time.
-                if frames not in found.steady:
-                    continue
-                change = found.steady[frames]
+                if found.steady is not None:
+                    if frames not in found.steady:
+                        continue
+                    change = found.steady[frames]
         changes.setdefault((task, where), {})[frames] = change
     rows = {key: owned_sites(sites, chosen) for key, sites in changes.items()}
     claims: dict[str, _Claim] = {}
@@ -261,6 +264,7 @@ def window_records(
                 "\n".join(f"{path}:{line}" for path, line in reversed(delta.stack)),
                 delta.via,
                 where,
+                LIBRARY if delta.of_library else "",
             )
             for delta, where in kept
         ),

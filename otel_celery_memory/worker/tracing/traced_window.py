@@ -46,6 +46,7 @@ from otel_celery_memory.probes.tracemalloc_session import TracemallocSession
 
 _SUSPECT_BLOCKS, _SUSPECT_RUNS = 3, 10
 _LOOK_MAX_TRACES = 100_000
+_MIDDLE_MAX_TRACES = 20_000
 _FIRST_LOOK_MAX_TRACES = 20_000
 """A single run's traces are taken at its end, too, if they are no more than that."""
 _COLLECTED_MAX_BLOCKS = 2_000_000
@@ -83,9 +84,10 @@ class Found:
     whole: bool = False
     aborted: bool = False
     left_by: Mapping[str, Left] = field(default_factory=dict)
-    steady: LiveSites = field(default_factory=dict)
+    steady: LiveSites | None = None
     """Of ``sites``, what has grown in both parts of these runs, by the slower pace of the two. A
-    table of Celery's that was made anew in the window seems to have grown, once."""
+    table of Celery's that was made anew in the window seems to have grown, once. ``None`` where
+    there was no look between, or too much is alive for one more to be grouped."""
     each_ran_before: bool = False
     """Whether each of these tasks had also run before them in the window: otherwise what Celery
     keeps of the last run of each task seems to have grown."""
@@ -191,9 +193,12 @@ class TracedWindow:
         """The task's own code is about to run.
 
         What Celery has freed meanwhile must not be in the interpreter's free lists: a dict that the
-        task keeps would come from there, and be told as made by Celery.
+        task keeps would come from there, and be told as made by Celery. Not where the user has
+        frozen objects: emptying them would be a collection then, and freed garbage be booked.
         """
-        self._tracer.free_lists.clear()
+        with self._lock:
+            if self.is_open and not self._tracer.free_lists.frozen_by_user:
+                self._tracer.free_lists.clear()
 
     def run_ends(self, failed: str = "") -> None:
         """A run has ended; its return value is still alive. ``failed``: its task, if it raised."""
@@ -292,12 +297,16 @@ class TracedWindow:
             each_ran_before=ran_before,
         )
 
-    def _steady(self, earlier: _Look, first: LiveSites, last: LiveSites) -> LiveSites:
+    def _steady(self, earlier: _Look, first: LiveSites, last: LiveSites) -> LiveSites | None:
         middle_runs = (earlier.at_runs + self.runs) / 2
-        between = [look for look in self._looks if earlier.at_runs < look.at_runs < self.runs]
-        if not between:
-            return {}
-        middle = min(between, key=lambda look: abs(look.at_runs - middle_runs))
+        between = [
+            look
+            for look in self._looks
+            if earlier.at_runs < look.at_runs < self.runs and self._is_comparable(look)
+        ]
+        middle = min(between, key=lambda look: abs(look.at_runs - middle_runs), default=None)
+        if middle is None or len(middle.traces) > _MIDDLE_MAX_TRACES:
+            return None
         alive = group_traces(middle.traces)
         return growing_throughout(
             growth(first, alive),
@@ -331,10 +340,14 @@ class TracedWindow:
         looks = [
             look
             for look in self._looks
-            if 2 <= look.at_runs < self.runs and self._failed in ("", look.failed)
+            if 2 <= look.at_runs < self.runs and self._is_comparable(look)
         ]
         settled = [look for look in looks if 4 * look.at_runs <= self.runs]
         return settled[-1] if settled else next(iter(looks), None)
+
+    def _is_comparable(self, look: _Look) -> bool:
+        """Whether the pool held as much of the run before it as it does now."""
+        return self._failed in ("", look.failed)
 
     def _book(self) -> tuple[int, int | None] | None:
         """Book what the runs that started since the last time have added.

@@ -158,13 +158,13 @@ def test_the_state_is_saved_once_a_second_and_when_a_limit_is_near(
     assert scene.noted == [100.0, 101.0, 115.25]
 
 
-def test_a_check_that_waits_for_a_busy_machine_is_followed_as_soon_as_any(
+def test_a_check_that_waits_for_a_busy_machine_is_followed_soon(
     machine: Machine, clock: FakeClock
 ) -> None:
-    scene = Scene(machine, clock, check_takes_s=2.0, check_uses_s=0.001)
+    scene = Scene(machine, clock, check_takes_s=5.0, check_uses_s=0.001)
     limit_watcher = scene.limit_watcher()
     limit_watcher.check()
-    assert limit_watcher.due_s == clock.now + 0.5
+    assert limit_watcher.due_s == clock.now + 1.0
 
 
 def test_checks_use_a_fiftieth_of_a_core_at_most(machine: Machine, clock: FakeClock) -> None:

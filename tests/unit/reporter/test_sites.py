@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from otel_celery_memory.ipc.records import WindowKind
+from otel_celery_memory.ipc.records import LIBRARY, WindowKind
 from otel_celery_memory.reporter.sites import SiteTotals, place_of
 from otel_celery_memory.reporter.state.totals import Kept
 from otel_celery_memory.telemetry.events import RankedSite
@@ -276,24 +276,24 @@ def test_sites_of_a_task_claim_no_more_than_its_runs_keep_by_the_counters() -> N
     assert found == {2: 125, 3: 375, 4: 125, 5: 150, 6: 500, 8: 100}
 
 
-def test_lines_of_the_user_come_before_those_of_libraries_that_grow_faster() -> None:
-    totals = SiteTotals(describe, 10, library_roots=["/lib/"])
-    totals.finished(finished(1, task="a"))
-    totals.window(window(1, "a", kind=WindowKind.COMPLETE, runs=40, sites=3))
-    for line, path, size in (
-        (1, "/lib/x.py", 90_000),
-        (2, "/app/x.py", 9_000),
-        (3, "/app/y.py", 900),
-    ):
-        totals.site(site(size, line, task="a", path=path, kind=WindowKind.COMPLETE, blocks=40))
-    assert [each.line for each in totals.peek(60.0)] == [2, 1, 3]
+def test_lines_of_the_user_come_before_those_of_libraries_in_the_same_task() -> None:
+    totals = SiteTotals(describe, 10)
+    rows = ((1, "a", 90_000, LIBRARY), (2, "a", 9_000, ""), (3, "a", 900, ""), (4, "b", 30_000, ""))
+    for task in ("a", "b"):
+        totals.finished(finished(1, task=task))
+        totals.window(window(1, task, kind=WindowKind.COMPLETE, runs=40, sites=3))
+        for line, of, size, owner in rows:
+            if of == task:
+                totals.site(site(size, line, task=task, blocks=40, owner=owner))
+    assert [each.line for each in totals.peek(60.0)] == [4, 2, 1, 3]
 
 
 def test_library_code_of_no_task_claims_no_more_than_the_task_that_keeps_least() -> None:
     kept = {"": Kept(0.0, 90.0, 30, True), "leak": Kept(400.0, 500.0, 30, False)}
-    totals = SiteTotals(describe, 10, kept.get, ["/lib/"])
+    totals = SiteTotals(describe, 10, kept.get)
     totals.finished(finished(1, task="leak"))
-    totals.window(window(1, "", kind=WindowKind.COMPLETE, runs=40, sites=1))
-    for line, path in ((1, "/lib/celery/app/task.py"), (2, "/app/receivers.py")):
-        totals.site(site(6_000, line, task="", path=path, kind=WindowKind.COMPLETE, blocks=40))
-    assert [each.line for each in totals.peek(60.0)] == [2]
+    totals.window(window(1, "", kind=WindowKind.COMPLETE, runs=40, sites=3))
+    totals.site(site(6_000, 1, task="", blocks=40, where="idle", owner=LIBRARY))
+    totals.site(site(6_000, 2, task="", blocks=40, where="receiver", owner=LIBRARY))
+    totals.site(site(6_000, 3, task="", blocks=40, where="idle"))
+    assert {each.line for each in totals.peek(60.0)} == {2, 3}

@@ -33,8 +33,8 @@ class NotingRecorder(TaskRecorder):
     ) -> None:
         calls.append(("postrun", task_id, task.name, state))
 
-    def task_init(self) -> None:
-        calls.append("task_init")
+    def task_init(self, task: Any) -> None:
+        calls.append(("task_init", task.name))
 
 
 def stranger(**_: object) -> None:
@@ -218,7 +218,7 @@ def test_the_loader_s_hook_calls_us_after_all_receivers_and_the_loader_s_own_aft
     try:
         run(app)
         name = "app.add"
-        in_between = ["stranger", "task_init", ("loader's", "id-1", name)]
+        in_between = ["stranger", ("task_init", name), ("loader's", "id-1", name)]
         assert calls == [
             ("prerun", "id-1", name),
             *in_between,
