@@ -163,8 +163,8 @@ class Site(NamedTuple):
     ``kind`` and ``capture`` are the window's. ``size_bytes`` and ``blocks`` are negative if more
     was freed than allocated. ``path`` and ``line`` are the site's owner. ``stack`` has one
     ``file:line`` a line, most recent call last, and is empty if one frame was traced. ``via`` is
-    the line of a library that the owner called, and ``where`` one of `SITE_CODE`. ``owner`` is
-    `LIBRARY` where no line of the stack is the user's, else empty.
+    the line of a library that the owner called, and ``where`` one of `SITE_CODE`. ``of_library`` is
+    1 where no line of the stack is the user's.
     """
 
     pid: int
@@ -173,15 +173,12 @@ class Site(NamedTuple):
     size_bytes: int
     blocks: int
     line: int
+    of_library: int
     task: str
     path: str
     stack: str
     via: str = ""
     where: str = ""
-    owner: str = ""
-
-
-LIBRARY = "library"
 
 
 class HeapSampled(NamedTuple):

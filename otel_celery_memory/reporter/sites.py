@@ -39,7 +39,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from otel_celery_memory import conventions as c
-from otel_celery_memory.ipc.records import LIBRARY, Site, SitesWindow, TaskFinished, WindowKind
+from otel_celery_memory.ipc.records import Site, SitesWindow, TaskFinished, WindowKind
 from otel_celery_memory.reporter.state.totals import Kept
 from otel_celery_memory.telemetry.events import RankedSite
 from otel_celery_memory.telemetry.metrics import BoundedNames
@@ -300,7 +300,7 @@ class SiteTotals:
         if len(self._details) > _DETAILS_MAX:
             self._details.popitem(last=False)
         line = (record.path, record.line)
-        if record.owner != LIBRARY:
+        if not record.of_library:
             self._of_library.discard(line)
         elif len(self._of_library) < _DETAILS_MAX:
             self._of_library.add(line)

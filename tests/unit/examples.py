@@ -49,7 +49,7 @@ EXAMPLES: tuple[Record, ...] = (
         "app.previous",
     ),
     SitesWindow(51, 52, 3, 54, 0, 56, 57, -58, -59, "app.task"),
-    Site(61, 1, 63, 64, -65, 66, "app.task", "/srv/app/feeds.py", "/srv/a.py:1\n/srv/b.py:2"),
+    Site(61, 1, 63, 64, -65, 66, 1, "app.task", "/srv/app/feeds.py", "/srv/a.py:1\n/srv/b.py:2"),
     HeapSampled(71, 72, 73, 74, 75),
     TaskOverdue(81, 82, "id-8", "app.task"),
     ProcessExited(91, 92, -9, 4, 1, SPAN, "terminated", "id-9"),
@@ -171,7 +171,8 @@ def site(
     stack: str = "",
     via: str = "",
     where: str = "",
-    owner: str = "",
+    of_library: int = 0,
 ) -> Site:
     """What a window found at one place."""
-    return Site(pid, kind, capture, size_bytes, blocks, line, task, path, stack, via, where, owner)
+    numbers = (pid, kind, capture, size_bytes, blocks, line, of_library)
+    return Site(*numbers, task, path, stack, via, where)

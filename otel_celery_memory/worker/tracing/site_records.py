@@ -10,7 +10,7 @@ from dataclasses import replace
 import celery.app.trace
 
 from otel_celery_memory.ipc.commands import Commands
-from otel_celery_memory.ipc.records import LIBRARY, Record, Site, SitesWindow, WindowKind
+from otel_celery_memory.ipc.records import Record, Site, SitesWindow, WindowKind
 from otel_celery_memory.probes.sites import (
     Frames,
     LiveSites,
@@ -259,12 +259,12 @@ def window_records(
                 delta.size_bytes,
                 delta.blocks,
                 delta.line,
+                int(delta.of_library),
                 task,
                 delta.path,
                 "\n".join(f"{path}:{line}" for path, line in reversed(delta.stack)),
                 delta.via,
                 where,
-                LIBRARY if delta.of_library else "",
             )
             for delta, where in kept
         ),

@@ -70,9 +70,9 @@ def test_a_nul_inside_a_string_is_left_out_and_the_fields_stay_apart() -> None:
 
 
 def test_overlong_strings_are_clipped_at_their_limits() -> None:
-    record = Site(1, 0, 0, 2, 3, 4, "t" * 9_000, "p" * 9_000, "s" * 9_000)
+    record = Site(1, 0, 0, 2, 3, 4, 0, "t" * 9_000, "p" * 9_000, "s" * 9_000)
     assert decoded(encode(record)) == [
-        Site(1, 0, 0, 2, 3, 4, "t" * 512, "p" * 1_024, "s" * 1_792),
+        Site(1, 0, 0, 2, 3, 4, 0, "t" * 512, "p" * 1_024, "s" * 1_792),
     ]
 
 

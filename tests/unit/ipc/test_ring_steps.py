@@ -28,7 +28,7 @@ BIG = 3_400
 
 
 def record(number: int, size_bytes: int = 0) -> Site:
-    return Site(1, 0, 0, number, 0, 0, "t", "p" * (number % 3), "s" * min(size_bytes, 2_048))
+    return Site(1, 0, 0, number, 0, 0, 0, "t", "p" * (number % 3), "s" * min(size_bytes, 2_048))
 
 
 def numbers(records: list[Record]) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from otel_celery_memory.ipc.records import LIBRARY, WindowKind
+from otel_celery_memory.ipc.records import WindowKind
 from otel_celery_memory.reporter.sites import SiteTotals, place_of
 from otel_celery_memory.reporter.state.totals import Kept
 from otel_celery_memory.telemetry.events import RankedSite
@@ -278,13 +278,13 @@ def test_sites_of_a_task_claim_no_more_than_its_runs_keep_by_the_counters() -> N
 
 def test_lines_of_the_user_come_before_those_of_libraries_in_the_same_task() -> None:
     totals = SiteTotals(describe, 10)
-    rows = ((1, "a", 90_000, LIBRARY), (2, "a", 9_000, ""), (3, "a", 900, ""), (4, "b", 30_000, ""))
+    rows = ((1, "a", 90_000, 1), (2, "a", 9_000, 0), (3, "a", 900, 0), (4, "b", 30_000, 0))
     for task in ("a", "b"):
         totals.finished(finished(1, task=task))
         totals.window(window(1, task, kind=WindowKind.COMPLETE, runs=40, sites=3))
-        for line, of, size, owner in rows:
+        for line, of, size, of_library in rows:
             if of == task:
-                totals.site(site(size, line, task=task, blocks=40, owner=owner))
+                totals.site(site(size, line, task=task, blocks=40, of_library=of_library))
     assert [each.line for each in totals.peek(60.0)] == [4, 2, 1, 3]
 
 
@@ -293,7 +293,7 @@ def test_library_code_of_no_task_claims_no_more_than_the_task_that_keeps_least()
     totals = SiteTotals(describe, 10, kept.get)
     totals.finished(finished(1, task="leak"))
     totals.window(window(1, "", kind=WindowKind.COMPLETE, runs=40, sites=3))
-    totals.site(site(6_000, 1, task="", blocks=40, where="idle", owner=LIBRARY))
-    totals.site(site(6_000, 2, task="", blocks=40, where="receiver", owner=LIBRARY))
+    totals.site(site(6_000, 1, task="", blocks=40, where="idle", of_library=1))
+    totals.site(site(6_000, 2, task="", blocks=40, where="receiver", of_library=1))
     totals.site(site(6_000, 3, task="", blocks=40, where="idle"))
     assert {each.line for each in totals.peek(60.0)} == {2, 3}

@@ -23,7 +23,7 @@ from tests.unit.examples import EXAMPLES, finished, started
 from tests.unit.forks import in_a_fork
 from tests.unit.rings import Rings, read_ring
 
-BIG = Site(1, 0, 0, 2, 3, 4, "t" * 500, "p" * 1_000, "s" * 1_700)
+BIG = Site(1, 0, 0, 2, 3, 4, 0, "t" * 500, "p" * 1_000, "s" * 1_700)
 START, END = started(), finished()
 CELL = struct.Struct("<QQ")
 FIRST_CELL = 8 * 8 + SLOTS * 9 * 8
@@ -168,7 +168,7 @@ def test_threads_of_one_process_do_not_tear_or_lose_each_other_s_frames(
 
     def send(thread: int) -> None:
         for number in range(count):
-            writer.send(Site(thread, 0, 0, number, 0, 0, "t" * (number % 300), "p", ""))
+            writer.send(Site(thread, 0, 0, number, 0, 0, 0, "t" * (number % 300), "p", ""))
 
     try:
         at_work = [threading.Thread(target=send, args=(each,)) for each in range(threads)]

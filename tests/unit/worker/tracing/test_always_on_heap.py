@@ -54,7 +54,7 @@ def test_growth_is_against_the_baseline_and_not_against_the_look_before() -> Non
         found = heap.tasks(60)
         assert found == [
             SitesWindow(PID, 0, WindowKind.PROCESS, 60 if size == 700 else 120, 0, 0, 1, 0, 0, ""),
-            Site(PID, WindowKind.PROCESS, 0, size, 3, 2, "", APP, ""),
+            Site(PID, WindowKind.PROCESS, 0, size, 3, 2, 0, "", APP, ""),
         ]
 
 
@@ -78,7 +78,7 @@ def test_what_shrank_is_told_with_its_sign() -> None:
     heap = Heap()
     heap.warm()
     heap.sites.clear()
-    assert heap.tasks(60)[1:] == [Site(PID, WindowKind.PROCESS, 0, -100, -1, 1, "", APP, "")]
+    assert heap.tasks(60)[1:] == [Site(PID, WindowKind.PROCESS, 0, -100, -1, 1, 0, "", APP, "")]
 
 
 def test_looking_takes_at_most_a_fiftieth_of_the_time() -> None:

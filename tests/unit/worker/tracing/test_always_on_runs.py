@@ -52,7 +52,7 @@ def test_what_a_run_left_alive_is_told_when_the_next_task_starts() -> None:
     heap.sites = {((APP, 1),): (100, 1), ((APP, 2),): (900, 3)}
     assert heap.starts("b", "a") == [
         (PID, 1, "a"),
-        Site(PID, WindowKind.COMPLETE, 0, 900, 3, 2, "a", APP, ""),
+        Site(PID, WindowKind.COMPLETE, 0, 900, 3, 2, 0, "a", APP, ""),
     ]
 
 
@@ -61,9 +61,13 @@ def test_what_is_alive_after_a_run_that_raised_is_told_as_of_a_slice() -> None:
     heap.starts("a")
     heap.windows.run_raised()
     heap.sites = {((APP, 2),): (900, 3)}
-    assert heap.starts("a", "a")[1:] == [Site(PID, WindowKind.PARTIAL, 0, 900, 3, 2, "a", APP, "")]
+    assert heap.starts("a", "a")[1:] == [
+        Site(PID, WindowKind.PARTIAL, 0, 900, 3, 2, 0, "a", APP, "")
+    ]
     heap.sites = {((APP, 2),): (950, 4)}
-    assert heap.starts("b", "a")[1:] == [Site(PID, WindowKind.COMPLETE, 0, 50, 1, 2, "a", APP, "")]
+    assert heap.starts("b", "a")[1:] == [
+        Site(PID, WindowKind.COMPLETE, 0, 50, 1, 2, 0, "a", APP, "")
+    ]
 
 
 def test_a_run_that_left_nothing_is_a_window_without_sites() -> None:
@@ -77,7 +81,7 @@ def test_a_stack_is_told_one_place_a_line_most_recent_call_last() -> None:
     heap.starts("a")
     heap.sites = {((APP, 2), ("/srv/app/tasks.py", 20)): (900, 3)}
     assert heap.starts("b", "a")[1:] == [
-        Site(PID, WindowKind.COMPLETE, 0, 900, 3, 2, "a", APP, f"/srv/app/tasks.py:20\n{APP}:2")
+        Site(PID, WindowKind.COMPLETE, 0, 900, 3, 2, 0, "a", APP, f"/srv/app/tasks.py:20\n{APP}:2")
     ]
 
 
@@ -119,7 +123,7 @@ def test_the_last_window_is_closed_by_the_process_s_end_and_only_once() -> None:
     heap.sites = {((APP, 2),): (900, 3)}
     assert without_time(heap.windows.close("a")) == [
         (PID, 1, "a"),
-        Site(PID, WindowKind.COMPLETE, 0, 900, 3, 2, "a", APP, ""),
+        Site(PID, WindowKind.COMPLETE, 0, 900, 3, 2, 0, "a", APP, ""),
     ]
     assert heap.windows.close("a") == []
 

@@ -43,7 +43,7 @@ def test_a_window_and_its_site_are_told_whole() -> None:
     window, sites = told({"task": [delta]}, runs=4, aborted=True, capture=9)
     assert window == SitesWindow(7, window.time_ns, 0, 4, 1, 9, 1, 0, 0, "app.task")
     assert sites == [
-        Site(7, 0, 9, 900, 3, 41, "app.task", APP, f"{TASKS}:20\n{APP}:41", "", "task")
+        Site(7, 0, 9, 900, 3, 41, 0, "app.task", APP, f"{TASKS}:20\n{APP}:41", "", "task")
     ]
 
 
