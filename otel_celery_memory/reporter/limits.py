@@ -35,6 +35,7 @@ _COST_FACTOR = 50
 """A check may use at most a fiftieth of the CPU time of one core."""
 _CHECKS_TO_THE_LIMIT = 4
 _WAITED_MOST_S = 1.0
+"""A check that waited for long is followed after as long, but no later than that."""
 RECYCLING_PAUSE_S = 60.0
 """Least time between two episodes of ``max_memory_per_child``: recycling a child there is normal
 and may happen many times an hour."""
@@ -246,5 +247,5 @@ class LimitWatcher:
         finally:
             now_s, cost_s = self._clock_s(), self._cpu_clock_s() - used_s
             pause_s = self._episodes.next_check_s(self.usages, now_s, cost_s)
-            # The loop has other work, too: a check that waited for long is not followed at once.
+            # The loop has other work, too.
             self.due_s = now_s + max(pause_s, min(now_s - began_s, _WAITED_MOST_S))

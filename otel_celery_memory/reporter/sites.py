@@ -382,18 +382,21 @@ class SiteTotals:
         """
         own: dict[str, int] = {}
         for site in found:
-            if (site.path, site.line) not in self._of_library:
+            if not self._is_of_library(site.path, site.line):
                 own[site.task] = max(own.get(site.task, 0), site.rate_bytes_per_minute or 0)
 
         def rank(site: RankedSite) -> tuple[int, bool, str]:
             rate = site.rate_bytes_per_minute or 0
-            of_library = (site.path, site.line) in self._of_library
+            of_library = self._is_of_library(site.path, site.line)
             of_task = own.get(site.task, 0)
             if of_library and of_task >= _OWN_SHARE * rate:
                 rate = min(rate, of_task)
             return -rate, of_library, site.path
 
         return sorted(found, key=rank)
+
+    def _is_of_library(self, path: str, line: int) -> bool:
+        return (path, line) in self._of_library
 
     def _within(self, means: dict[SiteKey, SiteMean]) -> dict[SiteKey, SiteMean]:
         """Sites of each task within what its runs keep by the counters."""
@@ -420,7 +423,7 @@ class SiteTotals:
         task, path, line, _ = key
         if not task:
             where = self._details.get(key, ("", ""))[1]
-            return where == "receiver" or (path, line) not in self._of_library
+            return where == "receiver" or not self._is_of_library(path, line)
         growth_bytes = kept.growth_bytes
         return mean.is_small and (growth_bytes is None or mean.steady_bytes <= growth_bytes)
 

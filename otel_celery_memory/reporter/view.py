@@ -172,14 +172,13 @@ class Inspector:
                 {
                     "name": name,
                     "runs": total.runs,
-                    "retained_per_run": _rounded(kept.bytes_per_run if kept else None),
+                    "retained_per_run": _rounded(bytes_per_run),
                     "sampled_runs": total.left_behind.samples,
                     "traced_runs": total.traced_runs,
                     "traced_per_run": _mean(total.traced_bytes, total.traced_runs),
                     "not_traced": total.not_traced.value or None,
                 }
-                for name, total in emitter.tasks.largest(_TASKS_SHOWN)
-                for kept in [emitter.tasks.kept(name)]
+                for name, total, bytes_per_run in emitter.tasks.largest(_TASKS_SHOWN)
             ],
             "sites": [
                 _site(site, age_s)

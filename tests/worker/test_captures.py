@@ -86,7 +86,8 @@ def test_inspect_memory_shows_processes_tasks_and_sites_in_every_pool(
         found = re.search(r"of ([\d.,]+) s of task time in ten minutes( \([\d.]+%\))?", text)
         assert found is not None
         shown_s, share_from_s = float(found[1].replace(",", "")), MAY_BE_SPENT_S / BUDGET
-        assert bool(found[2]) is (shown_s > share_from_s) or abs(shown_s - share_from_s) < 0.1
+        # Shown with a digit: where it is as much, it may be a little less.
+        assert bool(found[2]) is (shown_s > share_from_s) or shown_s == round(share_from_s, 1)
         # Not less than the tasks': a worker that is idle may spend a little on tracing, too.
         assert tracing["spent_seconds"] > 0
         assert tracing["task_seconds"] > 0
@@ -201,7 +202,9 @@ def test_a_capture_of_runs_stays_one_whoever_wants_all_traced_meanwhile(
         # The reporter may have the capture before the main process knows that it is complete.
         wait_until(
             "tracing is switched over",
-            lambda: "ok" in worker.command("memory_tracing", mode="always"),
+            lambda: (
+                "tracing is always" in worker.command("memory_tracing", mode="always").get("ok", "")
+            ),
             20,
         )
         assert worker.run("is_traced") is True

@@ -33,8 +33,9 @@ _SURE_ERRORS = 2.5
 """Standard errors that a mean must differ from zero by."""
 _SPREAD_LEAST_BYTES = 40.0
 """Samples differ by as much, whatever a few of them say: less than a block."""
-
-
+_CONTRADICTION_FACTOR = 10.0
+"""Claims of so many times what the counters say are no growth."""
+_WITHHELD_MOST_BYTES = 32 << 10
 _STEP_NS = 5 * 10**9
 _STEPS_MAX = 24
 _WARM_UP_STEPS = 6
@@ -47,10 +48,6 @@ _LEVEL_NOISE_BYTES = 2 << 10
 _UNEXPLAINED_LEAST_BYTES = 32 << 10
 _UNEXPLAINED_SHARE = 0.5
 """Of the growth: what the samples leave unexplained is told from noise by that."""
-
-
-_CONTRADICTION_FACTOR = 10.0
-"""Claims of so many times what the counters say are no growth."""
 
 
 class Kept(NamedTuple):
@@ -403,9 +400,6 @@ def _span(steps: list[_Step], since: int) -> _Span:
     return _Span(levels, runs, missed, steps[known[0]].number >= steps[0].number + _WARM_UP_STEPS)
 
 
-_WITHHELD_MOST_BYTES = 32 << 10
-
-
 @dataclass
 class Withheld:
     """What samples of a task that keeps nothing have shown, and nobody was told.
@@ -512,16 +506,13 @@ class TaskTotals:
                 kept = kept._replace(most_bytes=unexplained_bytes, is_nothing=False)
         return kept if growth is None else kept.within(growth)
 
-    def largest(self, count: int) -> list[tuple[str, TaskTotal]]:
-        """The tasks whose runs left most behind in all, with their totals."""
-        totals = list(self._totals.items())
-
-        def most_first(item: tuple[str, TaskTotal]) -> tuple[float, str]:
-            name, total = item
-            kept = self.kept(name)
-            return -((kept.bytes_per_run if kept else None) or 0.0) * total.runs, name
-
-        return sorted(totals, key=most_first)[:count]
+    def largest(self, count: int) -> list[tuple[str, TaskTotal, float | None]]:
+        """The tasks whose runs left most behind in all: totals, and bytes that a run keeps."""
+        found = []
+        for name, total in self._totals.items():
+            kept = self._kept(name)
+            found.append((name, total, kept.bytes_per_run if kept else None))
+        return sorted(found, key=lambda each: (-(each[2] or 0.0) * each[1].runs, each[0]))[:count]
 
     def clear(self) -> None:
         """Starts again at zero."""

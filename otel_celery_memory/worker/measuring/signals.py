@@ -53,7 +53,9 @@ class TaskInit:
         self._replaced: Callable[..., Any] | None = None
 
     def connect(self) -> None:
-        """From now on, for tracers that are built from now on."""
+        """From now on, for tracers that are built from now on; twice is once."""
+        if self._on:
+            return
         theirs, called = self._loader.on_task_init, self._called
         self._replaced = vars(self._loader).get("on_task_init")
 

@@ -358,9 +358,9 @@ class ContainedTracing:
         return tracer is not None and bool(self._run(tracer.started, started, task, alone=alone))
 
     def task_code_begins(self, task: Any) -> None:
-        """As `AllocationTracer.task_code_begins`."""
+        """As `SampledTracing.task_code_begins`."""
         if self.tracer is not None and self.tracer.tasks.has_window:
-            self._run(self.tracer.task_code_begins, task)
+            self._run(self.tracer.tasks.task_code_begins, task)
 
     def ended(self, finished: TaskFinished) -> None:
         """As `AllocationTracer.ended`."""

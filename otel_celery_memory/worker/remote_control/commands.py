@@ -24,6 +24,7 @@ from celery.app.control import Control, Inspect
 from celery.worker.control import control_command, inspect_command
 
 from otel_celery_memory.ipc.commands import CAPTURE_RUNS_MAX, CAPTURE_SECONDS_MAX, TRACING_MODES
+from otel_celery_memory.ipc.records import WhyNotTraced
 from otel_celery_memory.settings import TRACING_FLOOR_S
 from otel_celery_memory.worker.remote_control.validation import (
     ALLOWANCE_S,
@@ -36,9 +37,11 @@ from otel_celery_memory.worker.remote_control.validation import (
 
 _SHOWN = 15
 _WHY_NOT_TRACED = {
-    "slow": "tracing would delay it by more than max_added_latency; tried again now and then",
-    "time_limit": "tracing could bring it to its time limit",
-    "tracemalloc": "it uses tracemalloc itself",
+    WhyNotTraced.SLOW.value: (
+        "tracing would delay it by more than max_added_latency; tried again now and then"
+    ),
+    WhyNotTraced.TIME_LIMIT.value: "tracing could bring it to its time limit",
+    WhyNotTraced.TRACEMALLOC.value: "it uses tracemalloc itself",
 }
 _attached: list[WorkerControl] = []
 

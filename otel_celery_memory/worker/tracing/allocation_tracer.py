@@ -91,11 +91,6 @@ class AllocationTracer:
             self._capture_heap()
         return True
 
-    def task_code_begins(self, task: Any) -> None:
-        """The code of a task is about to run: all that Celery does before it is done."""
-        if self._run_diff is None:
-            self.tasks.task_code_begins(task)
-
     def ended(self, finished: TaskFinished) -> None:
         """A task that is not nested has ended."""
         if self._run_diff is None:

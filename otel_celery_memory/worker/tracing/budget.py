@@ -13,7 +13,6 @@ from collections import deque
 from dataclasses import dataclass
 
 from otel_celery_memory.ipc.commands import Balance
-from otel_celery_memory.ipc.records import WhyNotTraced
 
 SLOWDOWN_AT_FIRST = 6.0
 NAMES_MAX = 200
@@ -31,7 +30,7 @@ class TaskCosts:
     __slots__ = (
         "cpu_s",
         "due_s",
-        "refused",
+        "near_limit",
         "runs",
         "seen_s",
         "slowdown",
@@ -50,8 +49,8 @@ class TaskCosts:
         """On the clock of the waits: not to be traced before, as it was too slow last time."""
         self.traced = 0
         """How many of its runs were traced, stopped ones among them."""
-        self.refused = WhyNotTraced.TRACED
-        """Why its last run that was asked for was not traced, if that was not for the budget."""
+        self.near_limit = False
+        """Whether the last run that was asked for could have reached its time limit if traced."""
         self.seen_s = now_s
 
     def ran(self, cpu_s: float, wall_s: float, now_s: float) -> None:
@@ -108,16 +107,15 @@ class KnownCosts:
 
     def least_traced(self, then_s: float) -> int:
         """How often the name was traced that was traced least, of those that ran since then."""
-        # A copy: a thread may add names meanwhile.
-        return min((c.traced for c in list(self._costs.values()) if c.seen_s >= then_s), default=0)
+        return min((c.traced for _, c in self.items() if c.seen_s >= then_s), default=0)
 
-    def refused(self) -> dict[str, WhyNotTraced]:
-        """By name, why its runs are not traced, or that they are."""
-        return {name: costs.refused for name, costs in list(self._costs.items())}
+    def items(self) -> list[tuple[str, TaskCosts]]:
+        """Names and their costs; a copy, as a thread may add names meanwhile."""
+        return list(self._costs.items())
 
     def runs(self) -> tuple[int, float]:
         """How many runs of all names were not traced, and their mean CPU time in seconds."""
-        known = list(self._costs.values())
+        known = [costs for _, costs in self.items()]
         runs = sum(costs.runs for costs in known)
         return runs, sum(costs.runs * costs.cpu_s for costs in known) / runs if runs else 0.0
 
@@ -132,7 +130,7 @@ class KnownCosts:
         if now_s < self._full_until_s:
             return False
         # The entry that later names share is kept.
-        known = [(costs.seen_s, name) for name, costs in list(self._costs.items())]
+        known = [(costs.seen_s, name) for name, costs in self.items()]
         seen_s, oldest = min(found for found in known if found[1] != _OTHER)
         self._full_until_s = seen_s + _FORGET_S
         if now_s < self._full_until_s and _OTHER in self._costs:

@@ -102,6 +102,7 @@ class TracingSampler:
     ) -> None:
         self._budget = overhead_budget
         self._latency_s = max_added_latency_s
+        self._most_added_s = MOST_SHARE * max_added_latency_s
         self._chance = chance
         self._before = before or NO_BALANCE
         succeeds = self._before.task_s > 0
@@ -149,13 +150,11 @@ class TracingSampler:
         if not costs.runs or self._runs < _WARM_RUNS:
             return self._first_plan(now_s, limit_s) if guarded else None
         available_s = self.bucket.left_s(SPENT_SHARE, now_s)
-        most_s = MOST_SHARE * self._latency_s
+        most_s = self._most_added_s
         cost_s = costs.added_s + self._around_s
         if costs.added_s > most_s:
             # It may be less than that: nobody knows before it was tried.
             may_try = guarded and self._pace_s(now_s) >= costs.due_s
-            if costs.traced:
-                costs.refused = WhyNotTraced.SLOW
             cost_s = min(most_s, self._much_s) if may_try else float("inf")
         elif not self._short_lived:
             # Where another name could begin, and waits for this one's turn, a few runs will do.
@@ -169,8 +168,6 @@ class TracingSampler:
             return None
         if not self._has_turn(costs, now_s):
             return None
-        if costs.added_s <= most_s:
-            costs.refused = WhyNotTraced.TRACED
         return Plan(min(self._latency_s, available_s), costs.cpu_s)
 
     def goes_on(self, task: str, now_s: float, limit_s: float | None) -> Plan | None:
@@ -183,11 +180,7 @@ class TracingSampler:
         added_s = costs.added_s if costs.runs else float("inf")
         # Twice, as it may take longer than expected: then all would have been for nothing.
         needs_s = 2 * added_s + self._around_s + CLOSING_COST_S
-        if added_s > MOST_SHARE * self._latency_s:
-            if costs.traced:
-                costs.refused = WhyNotTraced.SLOW
-            return None
-        if needs_s > available_s:
+        if added_s > self._most_added_s or needs_s > available_s:
             return None
         if self._in_danger(costs, limit_s):
             return None
@@ -198,9 +191,7 @@ class TracingSampler:
         self._runs += 1
         costs = self._known.of(task, now_s)
         costs.was_traced(cpu_s, now_s, aborted=aborted)
-        costs.refused = WhyNotTraced.TRACED
-        if aborted or costs.added_s > MOST_SHARE * self._latency_s:
-            costs.refused = WhyNotTraced.SLOW
+        if aborted or costs.added_s > self._most_added_s:
             # A run that is stopped costs as much as many that name something.
             costs.due_s = self._pace_s(now_s) + _TRIED_AGAIN_FACTOR * costs.cpu_s / self._budget
 
@@ -252,7 +243,7 @@ class TracingSampler:
             self._later(now_s)
             return None
         run_s = self._before.run_s
-        cost_s = min(run_s * (SLOWDOWN_AT_FIRST - 1), MOST_SHARE * self._latency_s) + AROUND_COST_S
+        cost_s = min(run_s * (SLOWDOWN_AT_FIRST - 1), self._most_added_s) + AROUND_COST_S
         available_s = self.bucket.left_s(SPENT_SHARE, now_s)
         if available_s < max(cost_s, self._much_s / 4):
             self._later(now_s)
@@ -261,14 +252,20 @@ class TracingSampler:
 
     def refused(self) -> dict[str, WhyNotTraced]:
         """By name, why its runs are not traced, or that they are; not for want of budget."""
-        return self._known.refused()
+        return {name: self._why_not(costs) for name, costs in self._known.items()}
+
+    def _why_not(self, costs: TaskCosts) -> WhyNotTraced:
+        if costs.near_limit:
+            return WhyNotTraced.TIME_LIMIT
+        # Before it was tried, nobody knows.
+        is_slow = costs.traced and costs.added_s > self._most_added_s
+        return WhyNotTraced.SLOW if is_slow else WhyNotTraced.TRACED
 
     def _in_danger(self, costs: TaskCosts, limit_s: float | None) -> bool:
         """Whether a run could reach its time limit because it is traced."""
-        if not limit_s or costs.wall_longest_s + 2 * self._latency_s <= limit_s:
-            return False
-        costs.refused = WhyNotTraced.TIME_LIMIT
-        return True
+        longest_s = costs.wall_longest_s + 2 * self._latency_s
+        costs.near_limit = bool(limit_s) and longest_s > (limit_s or 0.0)
+        return costs.near_limit
 
     def _has_turn(self, costs: TaskCosts, now_s: float) -> bool:
         """Whether a window begins with this name, or waits for one that was traced less."""

@@ -136,15 +136,14 @@ def _rows(
             if not found.each_ran_before:
                 continue
             where = _code_outside(frames, chosen)
-            task = "" if where else only or likely
-            if not any(chosen.is_of_user(path) for path, _ in frames):
-                # Whose it is, nobody knows: the stack ends before the code that called.
-                task = "" if where else only or ""
+            of_user = any(chosen.is_of_user(path) for path, _ in frames)
+            # Whose a stack is that ends before the code that called, nobody knows.
+            task = "" if where else only or (likely if of_user else "")
+            if not of_user and found.steady is not None:
                 # A library's own tables change now and then: what leaks, does so all the time.
-                if found.steady is not None:
-                    if frames not in found.steady:
-                        continue
-                    change = found.steady[frames]
+                if frames not in found.steady:
+                    continue
+                change = found.steady[frames]
         changes.setdefault((task, where), {})[frames] = change
     rows = {key: owned_sites(sites, chosen) for key, sites in changes.items()}
     claims: dict[str, _Claim] = {}

@@ -47,6 +47,7 @@ from otel_celery_memory.probes.tracemalloc_session import TracemallocSession
 _SUSPECT_BLOCKS, _SUSPECT_RUNS = 3, 10
 _LOOK_MAX_TRACES = 100_000
 _MIDDLE_MAX_TRACES = 20_000
+"""A look between is grouped, too, if it has no more than that: 5 ms."""
 _FIRST_LOOK_MAX_TRACES = 20_000
 """A single run's traces are taken at its end, too, if they are no more than that."""
 _COLLECTED_MAX_BLOCKS = 2_000_000

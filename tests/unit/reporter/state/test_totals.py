@@ -24,7 +24,7 @@ def test_runs_and_what_they_held_when_traced_are_added_up() -> None:
     totals.finished("a", finished())
     totals.finished("a", finished(traced_delta_bytes=300))
     totals.finished("a", finished(traced_delta_bytes=-100))
-    [(name, total)] = totals.largest(5)
+    [(name, total, _)] = totals.largest(5)
     assert (name, total.runs, total.traced_runs, total.traced_bytes) == ("a", 3, 2, 200)
 
 
@@ -104,7 +104,7 @@ def test_a_rare_task_is_still_known_hours_later_and_by_its_newest_runs_then() ->
 
 def test_without_malloc_s_counter_blocks_are_known_alone() -> None:
     totals = sampled(TaskTotals(), None, None, None)
-    [(_, total)] = totals.largest(1)
+    [(_, total, _)] = totals.largest(1)
     assert kept(totals) is None
     assert total.left_behind.per_run("blocks") == 2
 
@@ -116,7 +116,7 @@ def test_those_whose_runs_left_most_in_all_come_first_and_equals_by_name() -> No
         sampled(totals, size, size, size, task=name)
     for _ in range(20):
         totals.finished("a", finished())
-    assert [name for name, _ in totals.largest(9)] == ["a", "b", "d", "c"]
+    assert [name for name, *_ in totals.largest(9)] == ["a", "b", "d", "c"]
 
 
 def test_cleared_totals_are_empty() -> None:
