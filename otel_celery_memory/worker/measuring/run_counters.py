@@ -21,8 +21,9 @@ the result before. Between two runs of the same task that makes no difference; b
 another task, one with a large message seems to keep it. Such samples are marked: they count where
 there are no others.
 
-**Runs that raised** are no samples: the pool holds the last result until the next run has ended,
-and that of a failed run is hundreds of kilobytes of traceback. Nor is a run that follows one.
+**Runs that raised.** The pool holds the last result until the next run has ended, and that of a
+failed run is hundreds of kilobytes of traceback. So the sample of a run that raised ends after the
+next run, if that is one of the same task and does not raise; and no sample begins right after one.
 
 **How often.** A read costs 20 us or, in a heap with many free chunks, milliseconds; a collection
 costs what the young objects cost. So both are measured, and a task is sampled so seldom that it
@@ -229,6 +230,8 @@ class RunCounters:
         self._filled: dict[str, int] = {}
         """By task: how many full collections there had been when a run of it filled free lists."""
         self._after_failed = False
+        self._goes_on = False
+        """Whether the sampled run raised, and its sample goes on through the run after it."""
         self._run_ns: dict[str, int] = {}
         self._quiet_until_ns = 0
         self._heap_ns = self._floor_ns = self._began_ns
@@ -241,14 +244,18 @@ class RunCounters:
         self._quiet_until_ns = self._clock_ns() + _QUIET_NS
 
     def raised(self) -> None:
-        """The run that has just ended raised: it is no sample, nor is the one after it."""
-        self.open = ""
+        """The run that has just ended raised: its sample ends after the next one, if at all."""
+        if self._goes_on:
+            self.open = ""
         self._after_failed = True
 
     def boundary(self, name: str) -> None:
         """A run of this task is about to start, and the one before has ended."""
-        closes, self.open = self.open, ""
         after_failed, self._after_failed = self._after_failed, False
+        self._goes_on = after_failed and self.open == name
+        if self._goes_on:
+            return
+        closes, self.open = ("" if after_failed else self.open), ""
         began_cpu_ns, now_ns = self._cpu_ns(), self._clock_ns()
         if now_ns >= self.due_ns:
             self._make_due(now_ns)

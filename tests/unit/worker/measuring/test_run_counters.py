@@ -216,6 +216,26 @@ def test_a_run_that_raised_is_no_sample_nor_is_the_one_after_it() -> None:
     assert {(r.task, r.heap_bytes) for r in heap.samples} == {("fails", 0), ("other", 0)}
 
 
+def test_the_sample_of_a_run_that_raised_ends_after_the_next_one_if_that_is_of_the_task_too() -> (
+    None
+):
+    heap = Heap()
+    for _ in range(3):
+        heap.run("fails")
+    for _ in range(3):
+        heap.run("fails", kept=308_000)
+        heap.counters.raised()
+        heap.run("fails", kept=-300_000)  # the traceback is freed, and the leak is not
+        heap.run("fails")
+    heap.run("fails", kept=308_000)
+    heap.counters.raised()
+    heap.run("fails")
+    heap.counters.raised()  # that one raised, too
+    heap.run("fails", kept=-300_000)
+    heap.run("fails")
+    assert {r.heap_bytes for r in heap.samples} == {0, 8_000}
+
+
 def test_where_the_collector_is_disabled_nothing_is_collected_and_garbage_is_growth() -> None:
     heap = Heap(allowed=False)
     for _ in range(4):
