@@ -176,8 +176,8 @@ HEAP_RETAINED = Metric(
     (TASK_NAME, DIRECTION),
     "Change of the bytes in use by malloc's own counter, and of the interpreter's small blocks at "
     f"their mean size, {_LEFT_BEHIND}; the count of grow and shrink is that of the sampled runs; "
-    "less than 90 B counts as 0, less than 1 KiB where another task ran next, and of a task that "
-    "is known to keep nothing all until it is 32 KiB in several samples",
+    "less than 90 B counts as 0, less than 1 KiB where another task ran next; what samples show "
+    "counts once it is sure that runs of the task keep something, or is 32 KiB in several samples",
     (),
 )
 BLOCKS_RETAINED = Metric(

@@ -113,6 +113,11 @@ class TaskFinished(NamedTuple):
     state: str
     previous_task: str
 
+    @property
+    def raised(self) -> bool:
+        """Whether it ended in an exception."""
+        return self.state in ("FAILURE", "RETRY")
+
 
 class WindowKind(int, Enum):
     """What the sites of a window show; the names, in lower case, are ``celery.memory.site.window``.

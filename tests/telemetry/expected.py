@@ -66,25 +66,26 @@ EXPECTED_METRICS = {
         distribution(WARM_UP | GROW, [65_536], bounds=()),
     ),
     "celery.task.heap.retained": histogram(
-        distribution(UP | GROW, [2_000], bounds=()),
-        distribution(DOWN | GROW, [500], bounds=()),
+        distribution(UP | GROW, [0, 0, 6_000], bounds=()),
+        distribution(UP | SHRINK, [0, 0], bounds=()),
+        distribution(DOWN | SHRINK, [1_500], bounds=()),
         distribution(WARM_UP | GROW, [40_000_000], bounds=()),
     ),
     "celery.task.heap.blocks.retained": histogram(
-        distribution(UP | GROW, [20], bounds=()),
-        distribution(UP | SHRINK, [7], bounds=()),
-        distribution(DOWN | GROW, [4], bounds=()),
+        distribution(UP | GROW, [0, 0, 60], bounds=()),
+        distribution(UP | SHRINK, [0, 0, 7], bounds=()),
+        distribution(DOWN | SHRINK, [12], bounds=()),
         unit="{block}",
     ),
     "celery.task.open_files.retained": histogram(
-        distribution(UP | GROW, [2], bounds=()),
-        distribution(DOWN | GROW, [1], bounds=()),
+        distribution(UP | GROW, [2, 2, 2], bounds=()),
+        distribution(DOWN | SHRINK, [1, 1, 1], bounds=()),
         unit="{file}",
     ),
     "celery.task.threads.retained": histogram(
-        distribution(UP | GROW, [1], bounds=()), unit="{thread}"
+        distribution(UP | GROW, [1, 1, 1], bounds=()), unit="{thread}"
     ),
-    "celery.task.heap.garbage": histogram(distribution(UP | GROW, [300], bounds=())),
+    "celery.task.heap.garbage": histogram(distribution(UP | GROW, [300, 300, 300], bounds=())),
     "celery.task.memory.traced.delta": histogram(
         distribution(UP | GROW, [60_000], **exemplar(60_000))
     ),

@@ -77,8 +77,13 @@ RECORDS: tuple[Record, ...] = (
     ),
     ProcessDown(FIRST, 3 * S, 0, 155, 46_000_000, -4_065_536, "max_tasks", "app.shrink"),
     left_behind(40_000_000, 5, pid=FIRST, task="app.grow", warm_up=1),
-    left_behind(2_000, 20, pid=FIRST, task="app.grow", open_files=2, threads=1, garbage_bytes=300),
-    left_behind(-500, -4, pid=FIRST, task="app.grow", open_files=-1, threads=None),
+    *[
+        left_behind(
+            2_000, 20, pid=FIRST, task="app.grow", open_files=2, threads=1, garbage_bytes=300
+        ),
+        left_behind(-500, -4, pid=FIRST, task="app.shrink", open_files=-1, threads=None),
+    ]
+    * 3,
     left_behind(None, 7, pid=FIRST, task="app.shrink", open_files=None, garbage_bytes=None),
     started(SECOND, "3", "app.shared"),
     finished(SECOND, "3", "app.shared", delta_bytes=999, exclusive=0),

@@ -24,7 +24,7 @@ from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.record_writer import RecordSink
 from otel_celery_memory.worker.tracing.always_on import HeapDiff, RunDiff
 from otel_celery_memory.worker.tracing.sampled import SampledTracing
-from otel_celery_memory.worker.tracing.site_records import left_alive, raised, window_records
+from otel_celery_memory.worker.tracing.site_records import left_alive, window_records
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ class AllocationTracer:
         """A task that is not nested has ended."""
         if self._run_diff is None:
             self.tasks.ended(finished)
-        elif raised(finished.state):
+        elif finished.raised:
             self._run_diff.run_raised()
 
     def capture_now(self) -> None:

@@ -35,7 +35,6 @@ from otel_celery_memory.worker.tracing.site_records import (
     SHARED_NAME,
     TaskCode,
     found_records,
-    raised,
 )
 from otel_celery_memory.worker.tracing.traced_window import Found, TracedWindow
 
@@ -345,7 +344,7 @@ class SampledTracing:
             self._budget.ran(task, finished.task_id, used_s)
             return
         self._shared |= not finished.exclusive
-        self._raised = raised(finished.state)
+        self._raised = finished.raised
         if self._capture is None:
             # Of tasks that overlap, nobody knows what each of them used.
             costs = name if finished.exclusive else SHARED_NAME

@@ -42,11 +42,6 @@ def left_alive(sites: LiveSites, chosen: SiteFilter) -> list[SiteDelta]:
     return changed_sites({}, sites, chosen)
 
 
-def raised(state: str) -> bool:
-    """Whether a run that ended in this state ended in an exception."""
-    return state in ("FAILURE", "RETRY")
-
-
 class TaskCode:
     """Where the functions of tasks are: a stack that contains one says whose run it was."""
 
