@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from otel_celery_memory.reporter.state.totals import Kept, TaskTotals
+from otel_celery_memory.reporter.state.totals import HeapLevels, Kept, TaskTotals
 from tests.unit.examples import finished, left_behind
 
 S = 1_000_000_000
@@ -284,3 +284,12 @@ def test_where_growth_is_not_explained_it_is_that_of_the_task_whose_samples_like
     assert worker(300 * KIB, 40).kept().bytes_per_run == pytest.approx(300 * KIB / 40, rel=0.2)
     assert worker(300 * KIB, 200).kept().bytes_per_run == 0  # it was one sample
     assert worker(2 * KIB, 40).kept().bytes_per_run == 0  # it does not explain it
+
+
+def test_of_processes_that_are_gone_nothing_is_kept() -> None:
+    levels = HeapLevels()
+    for pid in range(2_000):
+        levels.ran(pid, pid * S // 10, "a")
+    assert levels.processes() <= 512
+    levels.ran(3_000, 1_000 * S, "a")
+    assert levels.processes() == 1
