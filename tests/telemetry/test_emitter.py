@@ -112,13 +112,15 @@ def test_records_become_exactly_these_metrics(telemetry: Telemetry) -> None:
     assert telemetry.metrics() == EXPECTED_METRICS
 
 
-def test_what_a_task_that_keeps_nothing_shows_once_is_no_growth(telemetry: Telemetry) -> None:
+def test_what_a_task_that_keeps_nothing_shows_once_or_twice_is_no_growth(
+    telemetry: Telemetry,
+) -> None:
     emitter = emitter_on(telemetry)
-    for size in [*[0] * 20, 50_000]:
+    for size in [*[0] * 20, 50_000, *[0] * 20, 50_000]:
         emitter.apply(left_behind(size, blocks=size // 100))
     for name in ("celery.task.heap.retained", "celery.task.heap.blocks.retained"):
         (point,) = telemetry.metrics()[name]["points"]
-        assert (point["sum"], point["count"]) == (0, 21)
+        assert (point["sum"], point["count"]) == (0, 42)
 
 
 def test_what_a_task_leaks_in_one_run_of_fifty_is_told_whole(telemetry: Telemetry) -> None:

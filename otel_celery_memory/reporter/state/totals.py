@@ -40,7 +40,8 @@ _SPREAD_LEAST_BYTES = 40.0
 """Samples differ by as much, whatever a few of them say: less than a block."""
 _CONTRADICTION_FACTOR = 10.0
 """Claims of so many times what the counters say are no growth."""
-_WITHHELD_MOST_BYTES = 32 << 10
+_WITHHELD_MOST_BYTES, _WITHHELD_ERRORS = 32 << 10, 2.0
+"""What is withheld is told once it is more than both: bytes, and deviations of a sum by chance."""
 _STEP_NS = 5 * 10**9
 _STEPS_MAX = 24
 _WARM_UP_STEPS = 6
@@ -437,27 +438,26 @@ class Withheld:
     """What samples of a task that is not known to keep anything have shown, and nobody was told.
 
     A leak in one run of a hundred is in one sample of a hundred, and looks like that. So what is
-    withheld is added up, and told once it is much and more than one sample has it.
+    withheld is added up, and told once it is much and more than chance makes of samples of such
+    sizes: two that happened before a large message are not enough.
     """
 
     size_bytes: int = 0
     blocks: int = 0
-    larger: int = 0
-    """How many samples were larger than zero by more than may be noise."""
+    squares: int = 0
 
     def told(self, record: RunRetained, kept: Kept | None) -> RunRetained:
         """The record as it is to be told: what it and those before it have shown, or nothing."""
         if record.heap_bytes is None or record.warm_up:
             return record
-        is_larger = record.heap_bytes >= record.least_bytes
         self.size_bytes += record.heap_bytes
         self.blocks += record.blocks
-        self.larger += is_larger
-        goes_on = is_larger and self.larger > 1 and self.size_bytes > _WITHHELD_MOST_BYTES
-        if not goes_on and (kept is None or not kept.bytes_per_run):
+        self.squares += record.heap_bytes**2
+        least_bytes = max(_WITHHELD_MOST_BYTES, _WITHHELD_ERRORS * math.sqrt(self.squares))
+        if self.size_bytes <= least_bytes and (kept is None or not kept.bytes_per_run):
             return record._replace(heap_bytes=0, blocks=0)
         told = record._replace(heap_bytes=self.size_bytes, blocks=self.blocks)
-        self.size_bytes = self.blocks = self.larger = 0
+        self.size_bytes = self.blocks = self.squares = 0
         return told
 
 
