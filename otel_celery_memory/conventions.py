@@ -177,7 +177,8 @@ HEAP_RETAINED = Metric(
     "Change of the bytes in use by malloc's own counter, and of the interpreter's small blocks at "
     f"their mean size, {_LEFT_BEHIND}; the count of grow and shrink is that of the sampled runs; "
     "less than 90 B counts as 0, less than 1 KiB where another task ran next; what samples show "
-    "counts once it is sure that runs of the task keep something, or is 32 KiB in several samples",
+    "counts once it is sure that runs of the task keep something, or is more than 32 KiB and more "
+    "than chance makes of such samples",
     (),
 )
 BLOCKS_RETAINED = Metric(

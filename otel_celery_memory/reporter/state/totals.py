@@ -34,8 +34,8 @@ _SAMPLES_LEAST = 3
 _SURE_ERRORS = 2.5
 """Standard errors that a mean must differ from zero by."""
 _LIKELY_ERRORS, _LIKELY_SHARE = 1.4, 0.25
-"""Standard errors that are likely to be no chance, where the mean would explain such a share of
-growth that nobody's samples explain. A single sample that shows something is one of them."""
+"""Where the heaps have grown by what nobody's samples explain: a mean of so many standard errors
+that would explain such a share of it is believed. One sample alone that shows something makes 1."""
 _SPREAD_LEAST_BYTES = 40.0
 """Samples differ by as much, whatever a few of them say: less than a block."""
 _CONTRADICTION_FACTOR = 10.0
@@ -138,9 +138,10 @@ class _Sizes:
             count -= 1
             total_bytes -= self.largest_bytes
             squares -= self.largest_bytes**2
-        mean_bytes = total_bytes / count
-        variance = max(squares / count - mean_bytes**2, _SPREAD_LEAST_BYTES**2) / (count - 1)
-        error_bytes = max(_SURE_ERRORS * math.sqrt(variance), least_bytes)
+        mean_bytes, error_bytes = _mean_and_error(
+            count, total_bytes, squares, spread_least_bytes=_SPREAD_LEAST_BYTES
+        )
+        error_bytes = max(_SURE_ERRORS * error_bytes, least_bytes)
         sure_bytes = mean_bytes if abs(mean_bytes) > error_bytes else 0.0
         most_bytes = mean_bytes + error_bytes
         is_nothing = self.count >= _SAMPLES and most_bytes <= 2 * least_bytes
@@ -150,9 +151,17 @@ class _Sizes:
         """Their mean, the largest with them, if it is likely to be more than nothing; else zero."""
         if self.count < _SAMPLES:
             return 0.0
-        mean_bytes = self.total_bytes / self.count
-        variance = max(self.squares / self.count - mean_bytes**2, 0.0) / (self.count - 1)
-        return mean_bytes if mean_bytes > _LIKELY_ERRORS * math.sqrt(variance) else 0.0
+        mean_bytes, error_bytes = _mean_and_error(self.count, self.total_bytes, self.squares)
+        return mean_bytes if mean_bytes > _LIKELY_ERRORS * error_bytes else 0.0
+
+
+def _mean_and_error(
+    count: int, total_bytes: int, squares: int, *, spread_least_bytes: float = 0.0
+) -> tuple[float, float]:
+    """The mean of sizes by their sums, and its standard error."""
+    mean_bytes = total_bytes / count
+    variance = max(squares / count - mean_bytes**2, spread_least_bytes**2)
+    return mean_bytes, math.sqrt(variance / (count - 1))
 
 
 def _sum(parts: Iterable[_Sizes]) -> _Sizes:
@@ -442,22 +451,21 @@ class Withheld:
     sizes: two that happened before a large message are not enough.
     """
 
-    size_bytes: int = 0
+    sizes: _Sizes = field(default_factory=_Sizes)
     blocks: int = 0
-    squares: int = 0
 
     def told(self, record: RunRetained, kept: Kept | None) -> RunRetained:
         """The record as it is to be told: what it and those before it have shown, or nothing."""
         if record.heap_bytes is None or record.warm_up:
             return record
-        self.size_bytes += record.heap_bytes
+        self.sizes.add(record.heap_bytes)
         self.blocks += record.blocks
-        self.squares += record.heap_bytes**2
-        least_bytes = max(_WITHHELD_MOST_BYTES, _WITHHELD_ERRORS * math.sqrt(self.squares))
-        if self.size_bytes <= least_bytes and (kept is None or not kept.bytes_per_run):
+        by_chance_bytes = _WITHHELD_ERRORS * math.sqrt(self.sizes.squares)
+        is_much = self.sizes.total_bytes > max(_WITHHELD_MOST_BYTES, by_chance_bytes)
+        if not is_much and (kept is None or not kept.bytes_per_run):
             return record._replace(heap_bytes=0, blocks=0)
-        told = record._replace(heap_bytes=self.size_bytes, blocks=self.blocks)
-        self.size_bytes = self.blocks = self.squares = 0
+        told = record._replace(heap_bytes=self.sizes.total_bytes, blocks=self.blocks)
+        self.sizes, self.blocks = _Sizes(), 0
         return told
 
 
@@ -524,16 +532,14 @@ class TaskTotals:
 
     def _kept(self, task: str) -> Kept | None:
         total = self._totals.get(task)
-        sampled = None if total is None else total.left_behind.kept()
+        kept = None if total is None else total.left_behind.kept()
         growth = self._levels.growth(task)
-        if sampled is None:
+        if total is None or kept is None:
             return None if growth is None else _UNKNOWN.within(growth)
         unexplained_bytes, runs = self._not_explained()
-        kept = sampled
         if unexplained_bytes and runs[task]:
-            kept = kept.of_unexplained(
-                unexplained_bytes / runs[task], self._total(task).left_behind.likely_bytes()
-            )
+            likely_bytes = total.left_behind.likely_bytes()
+            kept = kept.of_unexplained(unexplained_bytes / runs[task], likely_bytes)
         return kept if growth is None else kept.within(growth)
 
     def largest(self, count: int) -> list[tuple[str, TaskTotal, float | None]]:

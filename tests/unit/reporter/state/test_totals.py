@@ -213,6 +213,15 @@ def test_growth_in_children_whose_levels_are_not_known_is_not_bounded() -> None:
     assert worker.kept().bytes_per_run == 10 * KIB
 
 
+def test_of_processes_that_are_gone_nothing_is_kept() -> None:
+    levels = HeapLevels()
+    for pid in range(2_000):
+        levels.ran(pid, pid * S // 10, "a")
+    assert levels.processes() <= 512
+    levels.ran(3_000, 1_000 * S, "a")
+    assert levels.processes() == 1
+
+
 def test_the_growth_of_all_children_is_added_up() -> None:
     worker = Worker().run(60, lambda s: 900, lambda s: 900 + 40 * s, left=20 * KIB)
     assert worker.kept().bytes_per_run == pytest.approx(10 * KIB, rel=0.2)
@@ -284,12 +293,3 @@ def test_where_growth_is_not_explained_it_is_that_of_the_task_whose_samples_like
     assert worker(300 * KIB, 40).kept().bytes_per_run == pytest.approx(300 * KIB / 40, rel=0.2)
     assert worker(300 * KIB, 200).kept().bytes_per_run == 0  # it was one sample
     assert worker(2 * KIB, 40).kept().bytes_per_run == 0  # it does not explain it
-
-
-def test_of_processes_that_are_gone_nothing_is_kept() -> None:
-    levels = HeapLevels()
-    for pid in range(2_000):
-        levels.ran(pid, pid * S // 10, "a")
-    assert levels.processes() <= 512
-    levels.ran(3_000, 1_000 * S, "a")
-    assert levels.processes() == 1

@@ -203,7 +203,7 @@ def test_a_run_that_fills_free_lists_after_a_full_collection_is_no_growth() -> N
     assert {(r.task, r.heap_bytes) for r in heap.samples} == {("parses", 0), ("other", 0)}
 
 
-def test_a_run_that_raised_is_no_sample_nor_is_the_one_after_it() -> None:
+def test_a_run_that_raised_before_another_task_is_no_sample_nor_is_the_one_after_it() -> None:
     heap = Heap()
     for _ in range(3):
         heap.run("fails")
