@@ -47,7 +47,7 @@ from otel_celery_memory.ipc.commands import (
     Commands,
 )
 from otel_celery_memory.ipc.ring import GUEST_RINGS, RINGS, SLOT_RINGS
-from otel_celery_memory.ipc.shared_memory import SharedFile, new_memory, page_in
+from otel_celery_memory.ipc.shared_memory import SharedFile, mapped, new_memory, page_in
 from otel_celery_memory.probes.descriptors import CONTROL_PAGE
 
 _COUNT = struct.Struct("<Q")
@@ -168,9 +168,9 @@ class ControlPage:
 
     def __init__(self, fd: int = -1, clock_s: Callable[[], float] = time.monotonic) -> None:
         """Without a descriptor, only this process and its forks share the page."""
+        self._map = mapped(fd, PAGE_BYTES)
         self._file = SharedFile(fd, CONTROL_PAGE)
         self._clock_s = clock_s
-        self._map = mmap.mmap(fd, PAGE_BYTES)
         self._commands = CommandArea(self._map, clock_s)
         self.acknowledged_exits = AcknowledgedExits(self._map, _EXITS_AT)
         self.drop_counters = DropCounters(self._map, _DROPPED_AT, SLOTS, _index)
@@ -322,7 +322,8 @@ class ControlPage:
 
     def close(self) -> None:
         """Unmaps the memory and closes the descriptor."""
-        self._file.close(self._map)
+        self._file.close()
+        self._map.close()
 
 
 def has_in_flight_area(slot: int) -> bool:

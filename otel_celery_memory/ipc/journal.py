@@ -18,7 +18,6 @@ acknowledged before.
 
 from __future__ import annotations
 
-import mmap
 import os
 import struct
 from collections.abc import Callable
@@ -26,7 +25,7 @@ from threading import Lock
 from zlib import crc32
 
 from otel_celery_memory.ipc.ring import CHUNK_BYTES, RINGS, Place
-from otel_celery_memory.ipc.shared_memory import SharedFile, keep_size, new_memory
+from otel_celery_memory.ipc.shared_memory import SharedFile, keep_size, mapped, new_memory
 from otel_celery_memory.probes.descriptors import JOURNAL
 
 JOURNAL_BYTES = 4 << 20
@@ -62,8 +61,6 @@ class JournalMemory:
         """Raises `OSError` if there is not enough memory."""
         fd = create_journal(place)
         self._file = SharedFile(fd, JOURNAL)
-        # Never read: a second way to the memory, should a task close the descriptor.
-        self._map = mmap.mmap(fd, _BYTES)
 
     @property
     def fd(self) -> int:
@@ -71,15 +68,15 @@ class JournalMemory:
         return self._file.fd
 
     def close(self) -> None:
-        """Unmaps the memory and closes the descriptor."""
-        self._file.close(self._map)
+        """Closes the descriptors."""
+        self._file.close()
 
 
 class Journal:
     """The mapped memory. The reporter's loop adds frames; the exporting thread acknowledges."""
 
     def __init__(self, fd: int) -> None:
-        self._map = mmap.mmap(fd, _BYTES)
+        self._map = mapped(fd, _BYTES)
         self._lock = Lock()
         (self._number, self._base, self._acknowledged, self.read_to, *last) = self._found()
         self._ring, *place = last

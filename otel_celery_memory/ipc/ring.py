@@ -42,9 +42,9 @@ from zlib import crc32
 
 from otel_celery_memory.ipc.codec import MAX_FRAME_BYTES, read_frames
 from otel_celery_memory.ipc.records import Record
-from otel_celery_memory.ipc.shared_memory import is_file, keep_size, new_memory
+from otel_celery_memory.ipc.shared_memory import SharedFile, is_file, keep_size, mapped, new_memory
 from otel_celery_memory.probes import descriptors
-from otel_celery_memory.probes.descriptors import OwnedFile, all_marked, find_marked, moved_high
+from otel_celery_memory.probes.descriptors import moved_high
 
 RING_BYTES_MIN, RING_BYTES_MAX = 64 << 10, 1 << 20
 RINGS_BYTES = 4 << 20
@@ -58,7 +58,6 @@ _TORN = 0xFF
 CHUNK_BYTES = 64 << 10
 """What is read at once, at most."""
 _ATTEMPTS = 8
-_never_closed: list[mmap.mmap] = []
 
 
 SLOT_RINGS = 511
@@ -107,10 +106,10 @@ class RingMemory:
         self.path = path or f"/proc/{os.getpid()}/fd/{fd}"
         found = os.fstat(fd)
         self._identity = (found.st_dev, found.st_ino)
-        self._file = OwnedFile(fd, descriptors.RINGS)
         self.ring_bytes = found.st_size // RINGS
         if self.ring_bytes < 2 * _SMALL_BYTES:
             raise OSError("the file of the rings is too small")
+        self._file = SharedFile(fd, descriptors.RINGS)
 
     @classmethod
     def create(cls, children: int, place: Callable[[int], int] = int) -> RingMemory:
@@ -131,11 +130,11 @@ class RingMemory:
     @property
     def fd(self) -> int:
         """The descriptor; if a task has closed it, it is opened again. Raises `OSError`."""
-        if not self._file.is_ours():
-            other = find_marked(descriptors.RINGS)
-            fd = self.open_again() if other is None else os.dup(other)
-            self._file = OwnedFile(moved_high(fd), descriptors.RINGS)
-        return self._file.fd
+        try:
+            return self._file.fd
+        except OSError:
+            self._file = SharedFile(moved_high(self.open_again()), descriptors.RINGS)
+            return self._file.fd
 
     def open_again(self) -> int:
         """A new descriptor of the file, by its path; raises `OSError` if that is another file."""
@@ -156,16 +155,16 @@ class RingMemory:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(fd, at, self.ring_bytes if is_file(fd) else blocks[1].end)
         try:
-            return [mmap.mmap(fd, b.end - b.begin, offset=at + b.begin) for b in blocks]
+            return [mapped(fd, b.end - b.begin, at + b.begin) for b in blocks]
         except ValueError as error:
             raise OSError(str(error)) from None
 
     def map_ring(self, index: int) -> mmap.mmap:
         """Maps one ring for reading; raises `OSError` or `ValueError`."""
-        return mmap.mmap(self.fd, self.ring_bytes, offset=index * self.ring_bytes)
+        return mapped(self.fd, self.ring_bytes, index * self.ring_bytes)
 
     def close(self) -> None:
-        """Closes the descriptor, if it is still ours; what is mapped stays."""
+        """Closes the descriptors that are still ours; what is mapped stays."""
         self._file.close()
 
 
@@ -206,12 +205,9 @@ class RingWriter:
         return False
 
     def close(self) -> None:
-        """Unmaps the ring, unless a task has taken a map's descriptor: it would be closed."""
+        """Unmaps the ring."""
         self.append = _closed
         blocks, self._blocks = self._blocks, []
-        if len(all_marked(descriptors.RINGS)) < len(blocks):
-            _never_closed.extend(blocks)
-            return
         for block in blocks:
             block.close()
 

@@ -9,16 +9,18 @@ user and nobody else can access it.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import mmap
 import os
 import stat
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from otel_celery_memory.probes.descriptors import OwnedFile, find_marked, moved_high
+from otel_celery_memory.probes.descriptors import OwnedFile, spare_of
 
 try:
     import fcntl
@@ -26,8 +28,6 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _Page = TypeVar("_Page")
-_never_closed: list[mmap.mmap] = []
-"""Maps whose own descriptors tasks have taken: to close the map would close the task's file."""
 VARIABLE = "OTEL_CELERY_MEMORY_DIRECTORY"
 
 
@@ -68,16 +68,57 @@ def page_in(fd: int, size_bytes: int, make: Callable[[int], _Page], what: str) -
         raise OSError(f"no memory for the {what}") from None
 
 
-class SharedFile:
-    """The descriptor of shared memory. A task may take it away, but not the map that it became.
+def mapped(fd: int, size_bytes: int, offset_bytes: int = 0) -> mmap.mmap:
+    """Maps shared memory, or with ``fd`` -1 memory of this process and its forks.
 
-    Python's map has a second descriptor, of its own, under a low number.
+    Python's own map of a file keeps a second descriptor, under the lowest free number: a task could
+    tell, and would have its file closed with the map if it took that number. So the file is mapped
+    over a map that has none. Raises `OSError` or `ValueError`.
     """
+    if fd < 0 or _map is None:
+        return mmap.mmap(fd, size_bytes, offset=offset_bytes)
+    if os.fstat(fd).st_size < offset_bytes + size_bytes:
+        # A process dies where it touches what is behind the end.
+        raise ValueError("the map is greater than the file")
+    found = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    at = ctypes.addressof(ctypes.c_char.from_buffer(found))
+    flags = mmap.MAP_SHARED | _MAP_FIXED
+    if _map(at, size_bytes, mmap.PROT_READ | mmap.PROT_WRITE, flags, fd, offset_bytes) != at:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    return found
+
+
+_MAP_FIXED = 0x10
+
+
+def _mmap_function() -> Callable[..., int | None] | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        found = ctypes.CDLL(None, use_errno=True).mmap
+    except (AttributeError, OSError):
+        return None
+    found.restype = ctypes.c_void_p
+    found.argtypes = [
+        *(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int),
+        ctypes.c_long,
+    ]
+    function: Callable[..., int | None] = found
+    return function
+
+
+_map = _mmap_function()
+
+
+class SharedFile:
+    """The descriptor of shared memory, and a spare one: a task may take one of them away."""
 
     def __init__(self, fd: int, mark: int) -> None:
         """``mark`` is that of `descriptors` for this kind of memory; with ``fd`` -1 it has none."""
         self._mark = mark
-        self._file = OwnedFile(fd, mark) if fd >= 0 else None
+        self._files = [OwnedFile(fd, mark)] if fd >= 0 else []
+        self._add_spare()
 
     @property
     def fd(self) -> int:
@@ -85,23 +126,25 @@ class SharedFile:
 
         Raises `OSError` if tasks have taken both descriptors: the memory cannot be shared again.
         """
-        if self._file is None:
+        if not self._files:
             return -1
-        if not self._file.is_ours():
-            other = find_marked(self._mark)
-            if other is None:
-                raise OSError("a task has closed the descriptors of shared memory")
-            self._file = OwnedFile(moved_high(os.dup(other)), self._mark)
-        return self._file.fd
+        ours = [file for file in self._files if file.is_ours()]
+        if not ours:
+            raise OSError("a task has closed the descriptors of shared memory")
+        if len(ours) < len(self._files):
+            self._files = ours
+            self._add_spare()
+        return ours[0].fd
 
-    def close(self, mapped: mmap.mmap) -> None:
-        """Close the descriptor and the map."""
-        if self._file is not None:
-            self._file.close()
-            if find_marked(self._mark) is None:
-                _never_closed.append(mapped)
-                return
-        mapped.close()
+    def close(self) -> None:
+        """Close the descriptors that are still ours."""
+        for file in self._files:
+            file.close()
+
+    def _add_spare(self) -> None:
+        for file in self._files[:1]:
+            with contextlib.suppress(OSError):
+                self._files.append(OwnedFile(spare_of(file.fd), self._mark))
 
 
 @dataclass(frozen=True)

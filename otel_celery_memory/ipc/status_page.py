@@ -7,14 +7,13 @@ the same before and after a read that saw one complete view.
 from __future__ import annotations
 
 import json
-import mmap
 import struct
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 from zlib import crc32
 
-from otel_celery_memory.ipc.shared_memory import SharedFile, new_memory, page_in
+from otel_celery_memory.ipc.shared_memory import SharedFile, mapped, new_memory, page_in
 from otel_celery_memory.probes.descriptors import STATUS_PAGE
 
 STATUS_BYTES = 256 * 1024
@@ -28,8 +27,8 @@ class StatusPage:
 
     def __init__(self, fd: int = -1) -> None:
         """Without a descriptor, the page is private to this process."""
+        self._map = mapped(fd, STATUS_BYTES)
         self._file = SharedFile(fd, STATUS_PAGE)
-        self._map = mmap.mmap(fd, STATUS_BYTES)
 
     @property
     def fd(self) -> int:
@@ -77,4 +76,5 @@ class StatusPage:
 
     def close(self) -> None:
         """Unmaps the memory and closes the descriptor."""
-        self._file.close(self._map)
+        self._file.close()
+        self._map.close()

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from pathlib import Path
 
 try:
     import fcntl
@@ -32,9 +31,10 @@ except ImportError:  # Windows
 
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["OwnedFile", "all_marked", "find_marked", "moved_high", "write"]
+__all__ = ["OwnedFile", "moved_high", "spare_of", "write"]
 
 _LOWEST = 900
+_LOWEST_SPARE = 300
 _MARGIN = 100
 _ABOVE_STANDARD = 3
 _F_SETSIG = getattr(fcntl, "F_SETSIG", -1)  # refused where there is none; 0 would be F_DUPFD
@@ -91,42 +91,35 @@ class OwnedFile:
         self.fd = -1
 
 
-def find_marked(mark: int, directory: Path = Path("/proc/self/fd")) -> int | None:
-    """Another descriptor of this process whose open file has this mark, if there is one."""
-    return next(iter(all_marked(mark, directory)), None)
-
-
-def all_marked(mark: int, directory: Path = Path("/proc/self/fd")) -> list[int]:
-    """All descriptors of this process whose open file has this mark."""
-    try:
-        numbers = [int(name) for name in os.listdir(directory)]  # noqa: PTH208
-    except OSError:
-        return []
-    found = []
-    for fd in numbers:
-        with contextlib.suppress(OSError, AttributeError):
-            if fcntl.fcntl(fd, _F_GETSIG) == mark:
-                found.append(fd)
-    return found
-
-
 def moved_high(fd: int) -> int:
     """Move an open file to a high descriptor and close `fd`; where none is free, return `fd`."""
-    if fcntl is None or not hasattr(fcntl, "F_DUPFD_CLOEXEC"):
-        return fd
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = _LOWEST if soft == resource.RLIM_INFINITY else min(_LOWEST, soft - _MARGIN)
-    if lowest < _MARGIN:
-        # Few are allowed: at least stay above the standard streams, which a daemon may have closed.
-        lowest = _ABOVE_STANDARD
-    if fd >= lowest:
+    if fcntl is None or fd >= _lowest(_LOWEST):
         return fd
     try:
-        high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, lowest)
+        high = _another(fd, _LOWEST)
     except OSError:
         return fd
     os.close(fd)
     return high
+
+
+def spare_of(fd: int) -> int:
+    """A second descriptor of an open file, far from the first: who closes one range leaves one.
+
+    Raises `OSError`.
+    """
+    return os.dup(fd) if fcntl is None else _another(fd, _LOWEST_SPARE)
+
+
+def _another(fd: int, wanted: int) -> int:
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _lowest(wanted))
+
+
+def _lowest(wanted: int) -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = wanted if soft == resource.RLIM_INFINITY else min(wanted, soft - _MARGIN)
+    # Where few are allowed: at least above the standard streams, which a daemon may have closed.
+    return lowest if lowest >= _MARGIN else _ABOVE_STANDARD
 
 
 def _identity(fd: int) -> tuple[int, int]:

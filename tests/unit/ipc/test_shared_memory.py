@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from otel_celery_memory.ipc.control_page import ControlPage
+from otel_celery_memory.ipc.shared_memory import mapped
 from otel_celery_memory.ipc.status_page import StatusPage
 
 
@@ -20,7 +22,7 @@ def page(request: pytest.FixtureRequest) -> Iterator[ControlPage | StatusPage]:
     made.close()
 
 
-def test_a_page_whose_descriptor_was_closed_is_shared_again_by_the_map_s_own(
+def test_a_page_whose_descriptor_was_closed_is_shared_again_by_the_spare_one(
     page: ControlPage | StatusPage,
 ) -> None:
     inode = os.fstat(page.fd).st_ino
@@ -29,10 +31,49 @@ def test_a_page_whose_descriptor_was_closed_is_shared_again_by_the_map_s_own(
     assert not os.get_inheritable(page.fd)
 
 
+def test_there_is_a_spare_descriptor_again_when_one_was_closed(
+    page: ControlPage | StatusPage,
+) -> None:
+    inode = os.fstat(page.fd).st_ino
+    for _ in range(3):
+        os.close(page.fd)
+    assert os.fstat(page.fd).st_ino == inode
+
+
+def test_what_is_mapped_takes_no_descriptor_and_is_what_the_file_contains() -> None:
+    fd = os.memfd_create("memory")
+    os.ftruncate(fd, 2 * mmap.PAGESIZE)
+    before = os.listdir("/proc/self/fd")  # noqa: PTH208
+    first, second = mapped(fd, 2 * mmap.PAGESIZE), mapped(fd, mmap.PAGESIZE, mmap.PAGESIZE)
+    assert os.listdir("/proc/self/fd") == before  # noqa: PTH208
+    os.pwrite(fd, b"there", mmap.PAGESIZE)
+    assert second[:5] == b"there"
+    second[:4] = b"here"
+    assert first[mmap.PAGESIZE : mmap.PAGESIZE + 5] == b"heree"
+    assert len(second) == mmap.PAGESIZE
+    first.close()
+    second.close()
+    os.close(fd)
+
+
+def test_what_cannot_be_mapped_is_an_error() -> None:
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        mapped(10**6, mmap.PAGESIZE)
+
+
+def test_no_map_is_greater_than_its_file_as_who_touches_the_rest_dies() -> None:
+    fd = os.memfd_create("memory")
+    os.ftruncate(fd, mmap.PAGESIZE)
+    with pytest.raises(ValueError, match="greater than the file"):
+        mapped(fd, mmap.PAGESIZE, mmap.PAGESIZE)
+    os.close(fd)
+
+
 TAKEN_AWAY = """
 import contextlib, os
 import subprocess
 import sys
+from otel_celery_memory.ipc.shared_memory import mapped
 from otel_celery_memory.ipc.status_page import StatusPage
 
 page = StatusPage.create()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from otel_celery_memory.probes import descriptors
-from otel_celery_memory.probes.descriptors import OwnedFile, find_marked, moved_high
+from otel_celery_memory.probes.descriptors import OwnedFile, moved_high, spare_of
 
 
 @contextmanager
@@ -131,15 +131,11 @@ def test_it_is_closed_once_and_is_nobody_s_afterwards(owned: OwnedFile) -> None:
     owned.close()
 
 
-def test_a_second_descriptor_of_a_marked_file_is_found_when_the_first_is_closed() -> None:
-    owned = OwnedFile(os.memfd_create("page"), descriptors.STATUS_PAGE)
-    assert find_marked(descriptors.STATUS_PAGE) == owned.fd
-    second = os.dup(owned.fd)
-    owned.close()
-    assert find_marked(descriptors.STATUS_PAGE) == second
-    os.close(second)
-    assert find_marked(descriptors.STATUS_PAGE) is None
-
-
-def test_where_descriptors_cannot_be_listed_none_is_found(tmp_path: Path) -> None:
-    assert find_marked(descriptors.STATUS_PAGE, tmp_path / "gone") is None
+def test_a_spare_descriptor_is_the_same_file_under_a_number_of_its_own_kind() -> None:
+    first = moved_high(os.memfd_create("page"))
+    spare = spare_of(first)
+    assert os.path.sameopenfile(first, spare)
+    assert 64 < spare < first
+    assert not os.get_inheritable(spare)
+    os.close(first)
+    os.close(spare)
