@@ -1,7 +1,7 @@
-"""SIGURG, and the timers that send it: they wake the main thread between two bytecodes.
+"""SIGURG, and timers that send a signal: they wake the main thread between two bytecodes.
 
-Two things use it: a person who wants a capture, for workers whose broker cannot be reached, and the
-guard of traced runs, which must not be a thread: a task can notice a thread (``unshare`` fails,
+Two things use SIGURG: a person who wants a capture, for workers whose broker cannot be reached, and
+the guard of traced runs, which must not be a thread: a task can notice a thread (``unshare`` fails,
 CPython 3.12 warns at ``fork``).
 
 SIGUSR1 is a prefork child's soft time limit, and Celery and billiard replace SIGUSR2. Neither uses
@@ -47,6 +47,45 @@ class _Itimerspec(ctypes.Structure):
     _fields_ = [("interval", _Timespec), ("value", _Timespec)]
 
 
+class SignalTimer:
+    """Sends a signal to the main thread once, when time has passed. A fork has no timers."""
+
+    def __init__(self, number: int) -> None:
+        """``number``: of the signal."""
+        self._number = number
+        self._timer: ctypes.c_void_p | None = None
+
+    def set(self, seconds: float, clock: int = _MONOTONIC) -> bool:
+        """Set it, which cancels what was set before; ``False`` where there are no such timers."""
+        self.cancel()
+        timer = _create(clock, self._number)
+        if timer is None:
+            return False
+        self._timer = timer
+        fraction, whole = math.modf(max(seconds, 0.0001))
+        value = _Timespec(int(whole), int(fraction * 1e9))
+        assert _settime is not None
+        if _settime(timer, 0, ctypes.byref(_Itimerspec(_Timespec(0, 0), value)), None) == 0:
+            return True
+        self.cancel()
+        return False
+
+    def cancel(self) -> None:
+        """Forget the time that was set."""
+        timer, self._timer = self._timer, None
+        if timer is not None and _delete is not None:
+            _delete(timer)
+
+    def has_struck(self) -> bool:
+        """Whether the time that was set has come."""
+        left = _Itimerspec()
+        if self._timer is None or _gettime is None:
+            return False
+        if _gettime(self._timer, ctypes.byref(left)) != 0:
+            return False
+        return not (left.value.seconds or left.value.nanoseconds)
+
+
 class Alarm:
     """Calls a function once in the main thread, when time has passed: CPU time or real time.
 
@@ -60,7 +99,7 @@ class Alarm:
 
     def __init__(self, call: Callable[[], None]) -> None:
         self._call = call
-        self._timer: ctypes.c_void_p | None = None
+        self._timer = SignalTimer(getattr(signal, "SIGURG", 0))
 
     def set(self, cpu_s: float | None = None, real_s: float | None = None) -> bool:
         """Set it for so many seconds from now, of one kind; what was set before is cancelled."""
@@ -71,33 +110,20 @@ class Alarm:
         clock = _MONOTONIC
         if cpu_s is not None:
             clock = _THREAD_CPU if native_thread() == _main_thread() else _PROCESS_CPU
-        timer = _create(clock)
-        if timer is None:
-            return False
-        fraction, whole = math.modf(max(seconds, 0.0001))
-        value = _Timespec(int(whole), int(fraction * 1e9))
         _alarms.add(self)
-        self._timer = timer
-        assert _settime is not None
-        if _settime(timer, 0, ctypes.byref(_Itimerspec(_Timespec(0, 0), value)), None) == 0:
+        if self._timer.set(seconds, clock):
             return True
         self.cancel()
         return False
 
     def cancel(self) -> None:
         """Forget the time that was set."""
-        timer, self._timer = self._timer, None
         _alarms.discard(self)
-        if timer is not None and _delete is not None:
-            _delete(timer)
+        self._timer.cancel()
 
     def rings(self) -> bool:
         """Whether the time that was set has come: then it is forgotten, and the function called."""
-        timer = self._timer
-        left = _Itimerspec()
-        if timer is None or _gettime is None or _gettime(timer, ctypes.byref(left)) != 0:
-            return False
-        if left.value.seconds or left.value.nanoseconds:
+        if not self._timer.has_struck():
             return False
         self.cancel()
         self._call()
@@ -214,12 +240,12 @@ _delete = _function("timer_delete")
 _timer_create = _function("timer_create")
 
 
-def _create(clock: int) -> ctypes.c_void_p | None:
+def _create(clock: int, number: int) -> ctypes.c_void_p | None:
     if _timer_create is None or None in (_settime, _gettime, _delete):
         return None
     timer = ctypes.c_void_p()
     # The first thread of a process has its number.
-    event = _Sigevent(None, signal.SIGURG, _SIGEV_THREAD_ID, os.getpid())
+    event = _Sigevent(None, number, _SIGEV_THREAD_ID, os.getpid())
     if _timer_create(clock, ctypes.byref(event), ctypes.byref(timer)) != 0:
         return None
     return timer

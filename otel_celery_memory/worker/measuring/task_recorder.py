@@ -215,7 +215,7 @@ class TaskRecorder:
             if measurement is not None:
                 measurement.start(task_id, task)
         except SoftTimeLimitExceeded:
-            self._soft_limit.hit(self._pid)
+            self._soft_limit.hit()
             if self._in_flight is not None:
                 self._in_flight.may_run()
         except Exception:
@@ -226,7 +226,7 @@ class TaskRecorder:
         try:
             self._tracing.task_code_begins(task)
         except SoftTimeLimitExceeded:
-            self._soft_limit.hit(self._pid)
+            self._soft_limit.hit()
 
     def postrun(
         self, task_id: str = "", task: Any = None, state: str | None = None, **_: object
@@ -253,7 +253,7 @@ class TaskRecorder:
     def _limit_hit_at_end(self, task_id: str, task: Any) -> None:
         """A soft time limit hit us at the end of a task: too late, unless it ran inside another."""
         if task.request.is_eager:
-            self._soft_limit.hit(self._pid)
+            self._soft_limit.hit()
         elif self._in_flight is not None and self._in_flight.forget(task_id):
             self._page.drop_counters.count(self.slot, task_end=True)
 

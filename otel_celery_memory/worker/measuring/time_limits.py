@@ -1,20 +1,22 @@
 """A task's time limits, and what happens when the soft one is raised in our code.
 
 Celery logs what a receiver of a signal raises and goes on: the time limit would be lost. So it is
-raised once more, in the task.
+raised once more, in the task, by a timer of the kernel. A thread of ours would get the interpreter
+when the task writes a line of log, and ``logging`` swallows what is raised there.
 """
 
 from __future__ import annotations
 
-import os
 import signal
 from dataclasses import dataclass
-from threading import Timer
 from typing import Any
 
 from billiard.pool import SIG_SOFT_TIMEOUT
 
-_AGAIN_S = 0.05
+from otel_celery_memory.probes.urgent_signal import SignalTimer
+
+_AGAIN_S = 0.001
+"""Some ten times what the rest of our code and Celery's take until the task goes on."""
 
 
 @dataclass(frozen=True)
@@ -42,23 +44,17 @@ class SoftLimit:
     """The soft limit of the task that is running, and of the tasks that run inside it."""
 
     def __init__(self) -> None:
-        self.pending: object = None
-        """A token of what is still to be raised in the task; ``None``: nothing."""
+        self.pending = False
+        """Whether it may still be raised in the task."""
+        self._timer = SignalTimer(SIG_SOFT_TIMEOUT or 0)
 
-    def hit(self, pid: int) -> None:
-        """The limit was raised in our code and not in the task's, in this process."""
-        self.pending = token = object()
-        timer = Timer(_AGAIN_S, self._raise, (pid, token))
-        timer.daemon = True
-        timer.start()
+    def hit(self) -> None:
+        """The limit was raised in our code and not in the task's."""
+        # With the default handler the signal would end the process.
+        if SIG_SOFT_TIMEOUT is not None and callable(signal.getsignal(SIG_SOFT_TIMEOUT)):
+            self.pending = self._timer.set(_AGAIN_S)
 
     def ended(self) -> None:
         """The task has ended: nothing is raised any more."""
-        self.pending = None
-
-    def _raise(self, pid: int, token: object) -> None:
-        if self.pending is not token or os.getpid() != pid or SIG_SOFT_TIMEOUT is None:
-            return
-        self.pending = None
-        if callable(signal.getsignal(SIG_SOFT_TIMEOUT)):  # else it would end the process
-            os.kill(pid, SIG_SOFT_TIMEOUT)
+        self.pending = False
+        self._timer.cancel()
