@@ -20,11 +20,11 @@ SPREAD = --numprocesses=$(PROCESSES) --dist=load --maxschedchunk=1 --durations=1
 demo: $(STAMP)  ## The main job on embedded defaults, about 30 seconds
 	@$(BIN)/python -m demo $(ARGS)
 
-test: $(STAMP)  ## Unit, telemetry, dashboard and worker tests
-	$(BIN)/python -m pytest tests/worker $(FAST) -m "not long" $(SPREAD) $(REQUIRE_BROKERS) $(ARGS)
+test: $(STAMP)  ## Unit, telemetry, dashboard, worker and hostile tests
+	$(BIN)/python -m pytest tests/worker tests/hostile $(FAST) -m "not long" $(SPREAD) $(REQUIRE_BROKERS) $(ARGS)
 
 test-long: $(STAMP)  ## The tests that take minutes each: a soak, Collectors in trouble, many runs
-	$(BIN)/python -m pytest tests/worker $(FAST) -m long $(SPREAD) $(REQUIRE_BROKERS) $(ARGS)
+	$(BIN)/python -m pytest tests/worker tests/hostile $(FAST) -m long $(SPREAD) $(REQUIRE_BROKERS) $(ARGS)
 
 unit: $(STAMP)  ## The fast tests alone
 	$(BIN)/python -m pytest $(FAST) -m "not long" --numprocesses=logical --durations=10 $(ARGS)

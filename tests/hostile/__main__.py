@@ -9,7 +9,6 @@ from pathlib import Path
 
 from demo.receiver import Receiver
 from tests.hostile.comparison import differences
-from tests.hostile.not_yet import NOT_YET
 from tests.hostile.tasks import HOSTILE
 from tests.redis_server import running_redis
 from tests.worker.harness import Broker
@@ -24,7 +23,7 @@ def main(pool: str, *names: str) -> None:
         if pool.removeprefix("spoilt-") in each.pools
         and each.spoils == pool.startswith("spoilt-")
         and not each.long
-        and each.name not in NOT_YET
+        and not each.ends_worker
     ]
     directory = Path(tempfile.mkdtemp(prefix="hostile-"))
 

@@ -21,8 +21,8 @@ _SETTLES_WITHIN_S = 5.0
 RUNS_AFTERWARDS = 1
 """Of a task that does nothing, in the process that a hostile task has left."""
 _RESULT_WITHIN_S = 30.0
-_BY_CHANCE = re.compile(r"[0-9a-f-]{36}|0x[0-9a-f]+|pid.?[0-9]+")
-"""Ids, addresses and pids in the text of an exception."""
+_BY_CHANCE = re.compile(r"[0-9a-f-]{36}|0x[0-9a-f]+|pid.?[0-9]+|Job: [0-9]+")
+"""Ids, addresses, pids and the pool's numbers of jobs in the text of an exception."""
 _COUNTED = ("prefork", "solo")
 """Elsewhere threads and greenlets have connections of their own, which come and go by chance."""
 _MARK = "HOSTILE_WORKER"
@@ -77,6 +77,8 @@ class HostileWorker:
 
     def outcomes(self, hostile: Hostile) -> list[Outcome]:
         """Of all its runs; `HangsError` where one of them has no end."""
+        if hostile.ends_worker:
+            return [self._last(hostile)]
         if hostile.spoils:
             return [
                 outcome
@@ -87,7 +89,8 @@ class HostileWorker:
 
     def end(self) -> Outcome:
         """Of the worker, once all that it and its tasks have started is gone."""
-        self.worker.stop()
+        if self.worker.server.process.poll() is None:
+            self.worker.stop()
         wait_until("all its processes have ended", lambda: not _marked(self.mark), 60)
         code = self.worker.server.process.returncode
         return Outcome(f"ended with {code}", None, _files_in(self.directory / "tmp"), "", {})
@@ -109,6 +112,12 @@ class HostileWorker:
         child = self._ended_by(process) if ended or hostile.spoils else "lives"
         left = {} if child != "lives" else self._left(before)
         return [Outcome(*end, found, child, left) for end, found in zip(ends, files, strict=True)]
+
+    def _last(self, hostile: Hostile) -> Outcome:
+        directory, sent = self._send(hostile, 0)
+        process = self.worker.server.process
+        wait_until("the worker has ended", lambda: process.poll() is not None, 60)
+        return Outcome(sent.state, None, _files_in(directory), "ended with its worker", {})
 
     def _send(self, hostile: Hostile, number: int) -> tuple[Path, Any]:
         here = self.directory / f"{hostile.name}-{number}"

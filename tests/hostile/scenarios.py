@@ -28,6 +28,8 @@ class Hostile:
     spoils: bool = False
     """Whether its process can do nothing else afterwards: each run gets a child of its own, and
     there is one unless more are asked for."""
+    ends_worker: bool = False
+    """Whether its worker ends without us, too: it has one of its own."""
     undo: Callable[[], None] | None = None
     """Called in its process afterwards, so that the next hostile task finds what this one found."""
     long: bool = False

@@ -8,12 +8,11 @@ import pytest
 
 from demo.receiver import Receiver
 from tests.hostile.comparison import differences
-from tests.hostile.not_yet import NOT_YET
 from tests.hostile.scenarios import EVERY_POOL
 from tests.hostile.tasks import HOSTILE
 from tests.worker.harness import Broker
 
-SHORT = [each for each in HOSTILE.values() if not each.long and each.name not in NOT_YET]
+SHORT = [each for each in HOSTILE.values() if not each.long and not each.ends_worker]
 
 
 @pytest.mark.parametrize("pool", EVERY_POOL)
@@ -29,6 +28,13 @@ def test_no_task_that_spoils_its_process_can_tell_that_it_is_measured(
 ) -> None:
     scenarios = [each for each in SHORT if each.spoils]
     assert differences(scenarios, "prefork", broker, tmp_path, receiver.endpoint) == []
+
+
+@pytest.mark.parametrize("name", [each.name for each in HOSTILE.values() if each.ends_worker])
+def test_no_task_that_ends_its_worker_can_tell_that_it_is_measured(
+    name: str, broker: Broker, receiver: Receiver, tmp_path: Path
+) -> None:
+    assert differences([HOSTILE[name]], "prefork", broker, tmp_path, receiver.endpoint) == []
 
 
 @pytest.mark.long

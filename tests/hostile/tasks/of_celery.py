@@ -325,9 +325,9 @@ def raises_what_is_no_exception(here: str) -> None:
     raise _EndError("as it should")
 
 
-@hostile(spoils=True, long=True)
+@hostile(pools=PREFORK, ends_worker=True)
 def fails_for_lack_of_memory(here: str) -> None:
-    """MemoryError, which Celery lets through."""
+    """MemoryError, which Celery raises again in the main process."""
     raise MemoryError
 
 
@@ -366,16 +366,20 @@ def fails_at_its_time_limit(here: str) -> None:
 
 @hostile(pools=PREFORK, runs=3, task={"soft_time_limit": 0.3})
 def meets_its_limit_among_others(here: str) -> str:
-    """The limit strikes while it runs others inside itself, one after another."""
+    """The limit strikes while it runs others inside itself, one after another.
+
+    Celery swallows it in one run of six, where it strikes in the midst of a signal's receivers.
+    """
     from tests.hostile.app import nothing
 
-    try:
-        until = time.monotonic() + 60
-        while time.monotonic() < until:
+    told = 0
+    until = time.monotonic() + 1
+    while time.monotonic() < until:
+        try:
             nothing.apply(throw=True)
-    except SoftTimeLimitExceeded:
-        return "caught"
-    return "never told"
+        except SoftTimeLimitExceeded:  # noqa: PERF203
+            told += 1
+    return "told once at most" if told < 2 else f"told {told} times"
 
 
 @hostile(pools=PREFORK, spoils=True, runs=2, task={"time_limit": 1})

@@ -48,9 +48,9 @@ def blocks_all_signals(here: str) -> list[list[str]]:
 
 @hostile(pools=EVERY_POOL)
 def looks_at_handlers(here: str) -> list[str]:
-    """Who has which."""
+    """Who has which. SIGURG is ours, as the README says: it does nothing by default."""
     found = []
-    for number in sorted(signal.valid_signals()):
+    for number in sorted(signal.valid_signals() - {signal.SIGURG}):
         handler = signal.getsignal(number)
         found.append(f"{int(number)} {getattr(handler, '__qualname__', handler)}")
     return found
@@ -180,7 +180,8 @@ def profiles_threads_that_start(here: str) -> list[object]:
     calls: Counter[str] = Counter()
 
     def profile(frame: object, event: str, _: object) -> None:
-        calls[threading.current_thread().name] += 1
+        # The thread has no name yet where it begins: it is the dummy of some number.
+        calls[threading.current_thread().name.rstrip("0123456789")] += 1
 
     threading.setprofile(profile)
     try:
