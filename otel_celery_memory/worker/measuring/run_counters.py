@@ -13,13 +13,16 @@ collector, nothing is collected.
 
 **Caches of the interpreter** are brought to the same level before each read (`level_caches`).
 Tuples' free lists are too long for that. A full collection empties them, and the next run that
-needs them is charged with filling them. So a run counts only if its task has run before since the
-last full collection, or lies between two.
+needs them is charged with filling them. So a run counts only if its task has run some
+times since the last full collection, or lies between two.
 
 **The next message.** Just before a run its message is in memory, and so is what the pool keeps of
 the result before. Between two runs of the same task that makes no difference; before a run of
 another task, one with a large message seems to keep it. Such samples are marked: they count where
 there are no others.
+
+In a process that takes its own messages (``--pool=solo``) several may wait. If they are not as many
+at the end of a sample as at its start, it is none.
 
 **Runs that raised.** The pool holds the last result until the next run has ended, and that of a
 failed run is hundreds of kilobytes of traceback. So the sample of a run that raised ends after the
@@ -31,8 +34,11 @@ pays for its samples by `SHARE` of the budget of its own CPU time. Each task is 
 `DUE_NS` besides, so that a rare one is sampled at each run, as long as the process has the budget.
 
 **While the heap grows**, samples may cost more, and so may windows of tracing, which are told how
-long it has been growing: the question is then worth it. A heap grows where its lowest level was
-higher than before three times in a row, ten seconds apart.
+long it has been growing: the question is then worth it. What may be spent is spent: the more of it
+there is, the sooner the next sample comes, up to each run, as a leak in one run of a hundred is in
+none of a few samples. A heap grows where its lowest level was
+higher than before three times, ten seconds apart, not lower meanwhile, and not the same for a
+minute: a buffer that is enlarged by an eighth now and then grows, too.
 
 **Floors.** Now and then a full collection lies between two runs, and the levels right after it are
 sent: the only ones that can be compared over hours. No callback of the collector is used: it would
@@ -54,6 +60,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import celery.worker.state
 from billiard.pool import SIG_SOFT_TIMEOUT
 
 from otel_celery_memory.ipc.codec import ABSENT
@@ -85,8 +92,11 @@ GROWTH_NS = 10_000_000_000
 """The lowest level of so long is compared with the one before."""
 _GROWTH_BYTES = 4 << 10
 _GROWTHS = 3
+_STILL_MAX = 6
 _GROWING_FACTOR = 4
-"""In a heap that grows, tasks are sampled so much more often, if the process has the budget."""
+"""In a heap that grows, tasks are due so much more often, if the process has the budget."""
+_RICH_NS = 20_000_000
+"""With so much to spend in a heap that grows, the next run is sampled."""
 PAUSE_MAX_NS = 50_000_000
 """No run waits longer for a collection, nor for a read."""
 FLOOR_NS = 60_000_000_000
@@ -98,14 +108,23 @@ _QUIET_NS = 100_000_000
 _COLLECT_NS_A_BLOCK = 100
 """A full collection takes so long a block, before one was measured: an upper estimate."""
 _SAMPLES_AT_ONCE = 4
+_FILL_RUNS = 10
+"""So many runs of a task fill the free lists, unless it is due before."""
+_GARBAGE_EACH = 4
+"""At one sample of a task in so many, its second the first, a further read tells garbage."""
 _SKIPPED_MAX = 20
 """First runs of a task in a child that are passed over."""
 _SAMPLE_NS = 1_000_000
 """What a sample costs, about."""
 _YOUNG, _FULL = 1, 2
 _HEAP, _BLOCKS, _FILES, _THREADS = range(4)
-_CPU, _COLLECTIONS, _MODULES, _ALLOWED, _BETWEEN_FULL = range(5)
-_LOWEST, _BEFORE, _RISES, _GROWN_NS = range(4)
+_CPU, _COLLECTIONS, _MODULES, _ALLOWED, _BETWEEN_FULL, _MESSAGES = range(6)
+_LOWEST, _BEFORE, _RISES, _STILL, _GROWN_NS = range(5)
+
+
+def messages_taken() -> int:
+    """How many messages this process has taken and not finished; a pool's child takes none."""
+    return len(celery.worker.state.requests)
 
 
 @dataclass
@@ -117,6 +136,7 @@ class CounterProbes:
     open_files: Callable[[], int | None] = open_files_in_use
     threads: Callable[[], int | None] = threads_in_use
     level_caches: Callable[[], object] = level_caches
+    messages: Callable[[], int] = messages_taken
 
     def read_into(self, levels: array[int]) -> None:
         """Writes bytes in use, blocks, descriptors and threads; `ABSENT` for what is not known."""
@@ -220,15 +240,18 @@ class RunCounters:
         """Just before the run that is being sampled."""
         self._before = array("q", [0] * 4)
         self._now = array("q", [0] * 4)
-        self._marks = array("q", [0] * 5)
-        self._heap = array("q", [ABSENT, ABSENT, 0, 0])
-        """Its lowest level lately, and before; how often it was higher; how long it has grown."""
+        self._marks = array("q", [0] * 6)
+        self._heap = array("q", [ABSENT, ABSENT, 0, 0, 0])
+        """Its lowest level lately, and before; how often it was higher; how often it has been the
+        same since; and how long it has grown."""
         self._samples: Counter[str] = Counter()
         self._sampled_lately: set[str] = set()
         self._between_full: set[str] = set()
         """Tasks whose runs are sampled between two full collections."""
         self._filled: dict[str, int] = {}
         """By task: how many full collections there had been when a run of it filled free lists."""
+        self._fills = False
+        """Whether the run that was sampled last is the first since a full collection."""
         self._after_failed = False
         self._goes_on = False
         """Whether the sampled run raised, and its sample goes on through the run after it."""
@@ -265,9 +288,10 @@ class RunCounters:
         if not closes and not opens:
             return
         allowed = self._collector.allowed()
+        known = False
         if closes:
-            self._close(closes, name, began_cpu_ns, allowed=allowed)
-            self._wait(closes, 2 * (self._cpu_ns() - began_cpu_ns))
+            known = self._close(closes, name, began_cpu_ns, allowed=allowed)
+            self._wait(closes, 2 * (self._cpu_ns() - began_cpu_ns), began_cpu_ns, now_ns)
         full = False
         if allowed:
             full = self._collect_fully(
@@ -280,9 +304,13 @@ class RunCounters:
         if opens:
             self._marks[_COLLECTIONS] = self._collector.full_collections()
             self._marks[_MODULES] = len(sys.modules)
+            self._marks[_MESSAGES] = self._probes.messages()
             self._marks[_ALLOWED], self._marks[_BETWEEN_FULL] = allowed, full
-            # Last, and anew: what we have kept of the run before must not count.
-            self._probes.read_into(self._levels)
+            if known and not full:
+                self._levels[:] = self._now
+            else:
+                # Last, and anew: what we have kept of the run before must not count.
+                self._probes.read_into(self._levels)
             self.open = name
         self._marks[_CPU] = now_cpu_ns = self._cpu_ns()
         self.spent_ns += now_cpu_ns - began_cpu_ns
@@ -301,8 +329,7 @@ class RunCounters:
         )
 
     def _make_due(self, now_ns: int) -> None:
-        grows = self._heap[_RISES] >= _GROWTHS
-        self.due_ns = now_ns + (DUE_NS // _GROWING_FACTOR if grows else DUE_NS)
+        self.due_ns = now_ns + (DUE_NS // _GROWING_FACTOR if self._grows() else DUE_NS)
         for name in self.left:
             if name not in self._sampled_lately:
                 self.left[name] = 0
@@ -321,17 +348,28 @@ class RunCounters:
                 most = min(self._predecessors_runs // 2, _SKIPPED_MAX)
                 self.left[name] = self._chance.randint(0, most)
                 return False
-        return self.spent_ns < self._first_ns + self._earned_ns(cpu_ns, now_ns) * SHARE
+        return self._credit_left_ns(cpu_ns, now_ns) > 0
+
+    def _credit_left_ns(self, cpu_ns: int, now_ns: int) -> float:
+        return self._first_ns + self._earned_ns(cpu_ns, now_ns) * SHARE - self.spent_ns
+
+    def _grows(self) -> bool:
+        return self._heap[_RISES] >= _GROWTHS
 
     def _earned_ns(self, cpu_ns: int, now_ns: int) -> float:
         idle_ns = IDLE_SHARE * (now_ns - self._began_ns) + GROWING_SHARE * self._heap[_GROWN_NS]
         return self._budget * (cpu_ns - self._began_cpu_ns + idle_ns)
 
-    def _close(self, name: str, following: str, cpu_ns: int, *, allowed: bool) -> None:
-        """The sampled run has ended, and one of the task ``following`` is about to start."""
+    def _close(self, name: str, following: str, cpu_ns: int, *, allowed: bool) -> bool:
+        """The sampled run has ended, and one of the task ``following`` is about to start.
+
+        Returns whether the levels that were read are those from which that starts, too.
+        """
         between_full = bool(self._marks[_BETWEEN_FULL])
         collections = self._collector.full_collections()
-        self._probes.read_into(self._before)
+        sees_garbage = allowed and self._samples[name] % _GARBAGE_EACH == 1
+        if sees_garbage:
+            self._probes.read_into(self._before)
         if allowed:
             self._collector.collect(_FULL if between_full else _YOUNG)
         self._probes.read_into(self._now)
@@ -339,18 +377,21 @@ class RunCounters:
         before_ns = self._run_ns.get(name, run_ns)
         self._run_ns[name] = before_ns + (run_ns - before_ns) // 4
         warm_up = name not in self.left or len(sys.modules) > self._marks[_MODULES]
-        if allowed != self._marks[_ALLOWED]:
-            return
+        if allowed != self._marks[_ALLOWED] or self._probes.messages() != self._marks[_MESSAGES]:
+            return False
         if collections != self._marks[_COLLECTIONS] and not between_full:
             # It freed garbage of others too.
             if len(self._between_full) < NAMES_MAX:
                 self._between_full.add(name)
-            return
+            return False
         self._watch_heap()
         filled, self._filled[name] = self._filled.get(name) == collections, collections
         if not (filled or between_full or warm_up):
-            return
-        garbage = _difference(self._before, self._now, _HEAP) if allowed else None
+            self._fills = True
+            return False
+        garbage = _difference(self._before, self._now, _HEAP) if sees_garbage else None
+        # What is kept in mind of a task is new only at its first samples.
+        known = self._samples[name] > _SAMPLES_AT_ONCE
         self._samples[name] += 1
         self._sampled_lately.add(name)
         self._sink.send(
@@ -368,11 +409,12 @@ class RunCounters:
                 name,
             )
         )
+        return known
 
     def _watch_heap(self) -> None:
         """Notes whether the heap goes on growing: from its lowest level to the next one."""
         level, now_ns = self._now[_HEAP], self._clock_ns()
-        lowest, before, times, _ = self._heap
+        lowest, before, times, _, _ = self._heap
         if ABSENT not in (level, lowest):
             lowest = min(level, lowest)
         elif lowest == ABSENT:
@@ -381,22 +423,33 @@ class RunCounters:
         if passed_ns < GROWTH_NS:
             self._heap[_LOWEST] = lowest
             return
-        grows = ABSENT not in (lowest, before) and lowest > before + _GROWTH_BYTES
-        self._heap[_RISES] = times = times + 1 if grows else 0
-        if times >= _GROWTHS:
+        self._heap_ns, self._heap[_LOWEST] = now_ns, ABSENT
+        if ABSENT in (lowest, before):
+            self._heap[_BEFORE] = lowest
+            return
+        if lowest > before + _GROWTH_BYTES:
+            times, self._heap[_STILL] = times + 1, 0
+        elif lowest < before - _GROWTH_BYTES or self._heap[_STILL] == _STILL_MAX:
+            times = self._heap[_STILL] = 0
+        else:
+            self._heap[_STILL] += 1
+            lowest = before
+        self._heap[_RISES], self._heap[_BEFORE] = times, lowest
+        if self._grows():
             passed_ns = min(passed_ns, 2 * GROWTH_NS)
             self._heap[_GROWN_NS] += passed_ns
             self._has_grown(passed_ns / 1e9)
-        self._heap[_BEFORE], self._heap[_LOWEST] = lowest, ABSENT
-        self._heap_ns = now_ns
 
-    def _wait(self, name: str, cost_ns: int) -> None:
+    def _wait(self, name: str, cost_ns: int, cpu_ns: int, now_ns: int) -> None:
         """How many runs of this task pass until it has earned its next sample, at random."""
-        if self._samples[name] < _SAMPLES_AT_ONCE:
-            self.left[name] = 0
+        fills, self._fills = self._fills, False
+        if fills or self._samples[name] < _SAMPLES_AT_ONCE:
+            self.left[name] = _FILL_RUNS if fills else 0
             return
         earned_ns = SHARE * self._budget * self._run_ns[name]
         runs = min(int(cost_ns / max(earned_ns, 1.0)), _WAIT_MAX)
+        if self._grows():
+            runs = int(runs * max(1 - self._credit_left_ns(cpu_ns, now_ns) / _RICH_NS, 0.0))
         self.left[name] = self._chance.randint(runs // 2, runs + runs // 2)
 
     def _collect_fully(self, now_ns: int, *, floor: bool, bracket: bool) -> bool:
