@@ -61,6 +61,11 @@ _ONCE_BLOCKS = 2.5
 the next one's arguments. A site has grown by more, and by one more. Of windows of one run each, as
 they are where tracing is always on, all show it once together: each replaces the one before."""
 
+_RUNS_KNOWN = 10
+"""Where so many runs of some task keep nothing, the code that all tasks run keeps nothing."""
+_EXPLAINED_SHARE, _LEAST_BLOCKS_EXPLAINED = 0.25, 2.0
+"""A line of the user's that explains such a share of what a run of its task keeps by the counters
+is told of so few blocks: a leak in one run of a hundred is in few windows."""
 _RARE_FACTOR = 3.0
 """What no one of n runs did happens in 3/n of them at most (the rule of three, at 95 %)."""
 _SMALL_CLAIM_BYTES = 256
@@ -369,12 +374,19 @@ class SiteTotals:
             # The run of a window that closed in this interval may have ended before it.
             runs = max(self._runs[key[0]] or self._all_runs(key[0]), self._whole.fresh(key[0]))
             rate = mean.steady_bytes * runs * 60 / interval_s
-            times = mean.windows if mean.runs > mean.windows else 1
-            a_run = _LEAST_BLOCKS_A_RUN if key[0] else _LEAST_BLOCKS_OF_NOBODY
-            least = max(a_run * mean.runs, _ONCE_BLOCKS * times + 1)
-            if rate > 0 and mean.blocks * mean.runs >= least:
+            if rate > 0 and mean.blocks * mean.runs >= self._least_blocks(key, mean):
                 found.append(self._ranked(WindowKind.COMPLETE, key, mean, round(rate)))
         return self._own_first(found)
+
+    def _least_blocks(self, key: SiteKey, mean: SiteMean) -> float:
+        """Of so many blocks, in all windows, a site is told that grows in them."""
+        kept = self._kept(key[0]) if key[0] and not self._is_of_library(*key[1:3]) else None
+        known_bytes = (kept.bytes_per_run if kept else None) or 0.0
+        if 0 < _EXPLAINED_SHARE * known_bytes <= mean.steady_bytes:
+            return _LEAST_BLOCKS_EXPLAINED
+        times = mean.windows if mean.runs > mean.windows else 1
+        a_run = _LEAST_BLOCKS_A_RUN if key[0] else _LEAST_BLOCKS_OF_NOBODY
+        return max(a_run * mean.runs, _ONCE_BLOCKS * times + 1)
 
     def _own_first(self, found: list[RankedSite]) -> list[RankedSite]:
         """The fastest first; but of a task, a line of the user's before those of stacks that end
@@ -409,6 +421,8 @@ class SiteTotals:
             kept = kept_by[key[0]]
             if kept is None or self._is_beyond_counters(key, mean, kept):
                 found[key] = mean
+                continue
+            if not key[0] and kept.bytes_per_run == 0 and kept.runs >= _RUNS_KNOWN:
                 continue
             claim = claims[key[0]] / max(kept.most_bytes, 1.0)
             if kept.contradicts(claims[key[0]]) and mean.blocks >= _RARE_FACTOR / kept.runs:

@@ -68,7 +68,7 @@ EXPECTED_METRICS = {
     "celery.task.heap.retained": histogram(
         distribution(UP | GROW, [0, 0, 6_000], bounds=()),
         distribution(UP | SHRINK, [0, 0], bounds=()),
-        distribution(DOWN | SHRINK, [1_500], bounds=()),
+        distribution(DOWN | SHRINK, [4_500], bounds=()),
         distribution(WARM_UP | GROW, [40_000_000], bounds=()),
     ),
     "celery.task.heap.blocks.retained": histogram(

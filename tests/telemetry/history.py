@@ -81,7 +81,7 @@ RECORDS: tuple[Record, ...] = (
         left_behind(
             2_000, 20, pid=FIRST, task="app.grow", open_files=2, threads=1, garbage_bytes=300
         ),
-        left_behind(-500, -4, pid=FIRST, task="app.shrink", open_files=-1, threads=None),
+        left_behind(-1_500, -4, pid=FIRST, task="app.shrink", open_files=-1, threads=None),
     ]
     * 3,
     left_behind(None, 7, pid=FIRST, task="app.shrink", open_files=None, garbage_bytes=None),

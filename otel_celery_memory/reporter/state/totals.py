@@ -29,6 +29,9 @@ from otel_celery_memory.ipc.records import (
 _INTERVAL_NS = 10 * 10**9
 _INTERVALS_MAX = 40
 _LATELY_NS = 50 * 10**9
+FIRST_ROUND_S, _FIRST_ROUND_RUNS = 30.0, 30
+"""In a worker's first seconds tasks fill their caches: what so many runs in each process keep then
+is warm-up."""
 _SAMPLES = 10
 _SAMPLES_LEAST = 3
 _SURE_ERRORS = 2.5
@@ -225,7 +228,8 @@ class LeftBehind:
         """Net bytes a run; ``None`` while too few runs were sampled."""
         alike = self._alike()
         if alike.count >= _SAMPLES_LEAST:
-            return alike.kept(ALIKE_LEAST_BYTES)
+            # A block more or less is nothing in three samples, and something in ten.
+            return alike.kept(ALIKE_LEAST_BYTES if alike.count >= _SAMPLES else UNLIKE_LEAST_BYTES)
         every = _sum((alike, *(each.unlike for each in self._lately())))
         return every.kept(UNLIKE_LEAST_BYTES) if every.count >= _SAMPLES_LEAST else None
 
@@ -485,9 +489,14 @@ class TaskTotal:
 class TaskTotals:
     """Totals by task name; the caller bounds the names."""
 
-    def __init__(self) -> None:
+    def __init__(self, first_round_s: float = FIRST_ROUND_S) -> None:
+        self._first_round_ns = int(first_round_s * 1e9)
         self._totals: dict[str, TaskTotal] = {}
         self._levels = HeapLevels()
+        self._began_ns: int | None = None
+        """When the first run ended."""
+        self._first_runs: Counter[tuple[int, str]] = Counter()
+        """In the worker's first seconds, by process and task."""
         self._unexplained: tuple[int, float, Counter[str]] = (-1, 0.0, Counter())
         """When it was worked out, as the number of a step; what of the growth the samples do not
         explain, in bytes; and the runs meanwhile."""
@@ -500,6 +509,8 @@ class TaskTotals:
             total.traced_runs += 1
             total.traced_bytes += record.traced_delta_bytes
         self._levels.ran(record.pid, record.time_ns, task)
+        if self._is_first_round(record.time_ns):
+            self._first_runs[record.pid, task] += 1
 
     def left_behind(self, task: str, record: RunRetained) -> RunRetained | None:
         """Adds what a sampled run left behind, by the process's counters.
@@ -508,6 +519,11 @@ class TaskTotals:
         """
         if record.level_bytes is not None:
             self._levels.level(record.pid, record.time_ns, record.level_bytes)
+        if self._is_first_round(record.time_ns):
+            if self._first_runs[record.pid, task] < _FIRST_ROUND_RUNS:
+                record = record._replace(warm_up=1)
+        elif self._first_runs:
+            self._first_runs.clear()
         total = self._total(task)
         if not total.left_behind.add(record):
             return None
@@ -554,7 +570,14 @@ class TaskTotals:
         """Starts again at zero."""
         self._totals.clear()
         self._levels.clear()
+        self._began_ns = None
+        self._first_runs.clear()
         self._unexplained = (-1, 0.0, Counter())
+
+    def _is_first_round(self, time_ns: int) -> bool:
+        if self._began_ns is None:
+            self._began_ns = time_ns
+        return time_ns < self._began_ns + self._first_round_ns
 
     def _total(self, task: str) -> TaskTotal:
         total = self._totals.get(task)

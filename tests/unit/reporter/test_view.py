@@ -31,7 +31,7 @@ class RecordingEmitter:
         self.state = WorkerState()
         self.sites = SiteTotals(describe, 10)
         self.captures = CaptureAssembly("w", 1, describe, None, clock)
-        self.tasks = TaskTotals()
+        self.tasks = TaskTotals(first_round_s=0)
         self.emitted: list[TakenCapture] = []
         self.off: list[tuple[str, str]] = []
 
@@ -85,7 +85,7 @@ def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None
     bench.emitter.off = [("0", "heap"), ("reporter", "limits")]
     bench.emitter.tasks.finished("app.grow", finished(traced_delta_bytes=90))
     bench.emitter.tasks.not_traced("app.grow", "slow")
-    for size in (100, 101, 100):
+    for size in (100, 101, 100) * 4:
         bench.emitter.tasks.left_behind("app.grow", left_behind(size))
     bench.emitter.sites.window(window(101, "app.grow", kind=WindowKind.PARTIAL))
     bench.emitter.sites.site(site(70, 41, pid=101, task="app.grow", kind=WindowKind.PARTIAL))
@@ -108,7 +108,7 @@ def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None
                     "name": "app.grow",
                     "runs": 1,
                     "retained_per_run": 100,
-                    "sampled_runs": 3,
+                    "sampled_runs": 12,
                     "traced_runs": 1,
                     "traced_per_run": 90,
                     "not_traced": "slow",
