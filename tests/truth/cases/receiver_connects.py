@@ -15,7 +15,7 @@ CASES = (Case("a receiver that connects", ANY, {"multiply": 1}),)
 
 @receiver(signals.task_prerun)
 def _watch(**_: Any) -> None:
-    connection = app.connection_for_write()
+    connection = app.connection_for_write()  # the line
     connection.default_channel.client.ping()  # the line
     _connections.append(connection)
 
