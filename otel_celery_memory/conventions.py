@@ -100,8 +100,8 @@ reporter."""
 GROW, SHRINK = "grow", "shrink"
 WARM_UP = "warm_up"
 """The values of ``celery.memory.direction``. What a task's first run in a process leaves behind,
-imports and connections, is no growth that goes on, nor is what fills caches in a worker's first
-half minute: that has a value of its own."""
+imports and connections, is no growth that goes on, nor is what fills caches while a worker
+warms up (the setting ``warm_up``): that has a value of its own."""
 OTHER = "_other"
 """The attribute value of everything that did not fit into a bounded set."""
 

@@ -148,6 +148,14 @@ class Settings:
     frames: int = _setting(
         1, integer(1, 25), "frames", "an integer from 1 to 25", "stack depth of a traced site"
     )
+    warm_up: float = _setting(
+        60.0,
+        number(0, 3_600),
+        "s",
+        "a number from 0 to 3600",
+        "how long after a worker's start what its runs keep is told as warm-up, in which caches "
+        "fill, and no site is said to grow",
+    )
     sites_interval: float = _setting(
         60.0,
         number(1, 86_400),

@@ -123,7 +123,8 @@ def run(suite: Suite, way: str, source: Path, output: Path, redis_url: str) -> d
         **WAYS[way],
     }
     command = [sys.executable, "-m", "pytest", suite.tests, "-q", "-p", "peers.plugin"]
-    command += ["-p", "no:cacheprovider", *suite.arguments]
+    # Its own settings: pytest would find ours, in the directory above.
+    command += ["-c", str(source / "pyproject.toml"), "-p", "no:cacheprovider", *suite.arguments]
     with (output / f"{name}.log").open("wb") as log:
         subprocess.run(
             command, cwd=source, env=environ, stdout=log, stderr=subprocess.STDOUT, check=False

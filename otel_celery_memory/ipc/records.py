@@ -225,6 +225,8 @@ class RunRetained(NamedTuple):
         return ALIKE_LEAST_BYTES if self.alike else UNLIKE_LEAST_BYTES
 
 
+SHARED_NAME = "_shared"
+"""The task name of sites that were traced while several tasks ran: they belong to none."""
 ALIKE_LEAST_BYTES = 90
 """Less than a block is what the interpreter's caches may do."""
 UNLIKE_LEAST_BYTES = 1024

@@ -93,7 +93,8 @@ _MAP_FIXED = 0x10
 
 
 def _mmap_function() -> Callable[..., int | None] | None:
-    if not sys.platform.startswith("linux"):
+    # Where a long has 32 bits, libraries differ in how large an offset is.
+    if not sys.platform.startswith("linux") or ctypes.sizeof(ctypes.c_long) < 8:
         return None
     try:
         found = ctypes.CDLL(None, use_errno=True).mmap
@@ -112,7 +113,10 @@ _map = _mmap_function()
 
 
 class SharedFile:
-    """The descriptor of shared memory, and a spare one: a task may take one of them away."""
+    """The descriptor of shared memory, and a spare one: a task may take one of them away.
+
+    They are far from each other, as a task closes ranges.
+    """
 
     def __init__(self, fd: int, mark: int) -> None:
         """``mark`` is that of `descriptors` for this kind of memory; with ``fd`` -1 it has none."""
@@ -131,7 +135,7 @@ class SharedFile:
         ours = [file for file in self._files if file.is_ours()]
         if not ours:
             raise OSError("a task has closed the descriptors of shared memory")
-        if len(ours) < len(self._files):
+        if len(ours) < 2:
             self._files = ours
             self._add_spare()
         return ours[0].fd

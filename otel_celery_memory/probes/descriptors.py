@@ -34,7 +34,6 @@ except ImportError:  # Windows
 __all__ = ["OwnedFile", "moved_high", "spare_of", "write"]
 
 _LOWEST = 900
-_LOWEST_SPARE = 300
 _MARGIN = 100
 _ABOVE_STANDARD = 3
 _F_SETSIG = getattr(fcntl, "F_SETSIG", -1)  # refused where there is none; 0 would be F_DUPFD
@@ -104,11 +103,11 @@ def moved_high(fd: int) -> int:
 
 
 def spare_of(fd: int) -> int:
-    """A second descriptor of an open file, far from the first: who closes one range leaves one.
-
-    Raises `OSError`.
-    """
-    return os.dup(fd) if fcntl is None else _another(fd, _LOWEST_SPARE)
+    """A second descriptor of an open file, far from the first; raises `OSError`."""
+    if fcntl is None:
+        return os.dup(fd)
+    middle = _lowest(_LOWEST) // 3
+    return _another(fd, _LOWEST if fd < _lowest(_LOWEST) else max(middle, _ABOVE_STANDARD))
 
 
 def _another(fd: int, wanted: int) -> int:

@@ -54,6 +54,7 @@ class SignalTimer:
         """``number``: of the signal."""
         self._number = number
         self._timer: ctypes.c_void_p | None = None
+        self._pid = 0
 
     def set(self, seconds: float, clock: int = _MONOTONIC) -> bool:
         """Set it, which cancels what was set before; ``False`` where there are no such timers."""
@@ -61,7 +62,7 @@ class SignalTimer:
         timer = _create(clock, self._number)
         if timer is None:
             return False
-        self._timer = timer
+        self._timer, self._pid = timer, os.getpid()
         fraction, whole = math.modf(max(seconds, 0.0001))
         value = _Timespec(int(whole), int(fraction * 1e9))
         assert _settime is not None
@@ -73,13 +74,14 @@ class SignalTimer:
     def cancel(self) -> None:
         """Forget the time that was set."""
         timer, self._timer = self._timer, None
-        if timer is not None and _delete is not None:
+        # In a fork the number may be that of another timer.
+        if timer is not None and _delete is not None and self._pid == os.getpid():
             _delete(timer)
 
-    def has_struck(self) -> bool:
+    def has_expired(self) -> bool:
         """Whether the time that was set has come."""
         left = _Itimerspec()
-        if self._timer is None or _gettime is None:
+        if self._timer is None or _gettime is None or self._pid != os.getpid():
             return False
         if _gettime(self._timer, ctypes.byref(left)) != 0:
             return False
@@ -123,7 +125,7 @@ class Alarm:
 
     def rings(self) -> bool:
         """Whether the time that was set has come: then it is forgotten, and the function called."""
-        if not self._timer.has_struck():
+        if not self._timer.has_expired():
             return False
         self.cancel()
         self._call()

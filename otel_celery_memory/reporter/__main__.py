@@ -99,7 +99,7 @@ def main(argv: list[str]) -> None:
     )
     max_memory_bytes = options.max_memory_kib * 1024 or None
     limit_usage = LimitUsage(os.getpid(), max_memory_bytes)
-    tasks = TaskTotals()
+    tasks = TaskTotals(0.0 if options.restarts else settings.warm_up)
     emitter = Emitter(
         pipeline.meter,
         pipeline.logger,

@@ -106,7 +106,7 @@ class InProcessSink:
         self._mode = settings.tracing
         describe = Symbolizer().describe
         share = TracingShare(self.page.totals)
-        tasks = TaskTotals()
+        tasks = TaskTotals(settings.warm_up)
         self._emitter = Emitter(
             destination.meter,
             destination.logger,

@@ -39,7 +39,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from otel_celery_memory import conventions as c
-from otel_celery_memory.ipc.records import Site, SitesWindow, TaskFinished, WindowKind
+from otel_celery_memory.ipc.records import SHARED_NAME, Site, SitesWindow, TaskFinished, WindowKind
 from otel_celery_memory.reporter.state.totals import Kept
 from otel_celery_memory.telemetry.events import RankedSite
 from otel_celery_memory.telemetry.metrics import BoundedNames
@@ -97,6 +97,8 @@ class _Interval:
     size_bytes: Counter[SiteKey] = field(default_factory=Counter)
     blocks: Counter[SiteKey] = field(default_factory=Counter)
     largest_bytes: dict[SiteKey, int] = field(default_factory=dict)
+    found_in: Counter[SiteKey] = field(default_factory=Counter)
+    """In how many windows a site was."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,13 @@ class SiteMean:
     steady_bytes: float
     runs: int
     windows: int = 1
+    found_in: int = 1
+    """In how many of the windows the site was."""
+
+    @property
+    def is_rare(self) -> bool:
+        """Whether it is in few windows: what a window shows once is in all of them."""
+        return 2 * self.found_in <= self.windows
 
     @property
     def is_small(self) -> bool:
@@ -148,6 +157,7 @@ class WindowTotals:
         now.size_bytes[key] += record.size_bytes
         now.blocks[key] += record.blocks
         now.largest_bytes[key] = max(now.largest_bytes.get(key, 0), record.size_bytes)
+        now.found_in[key] += 1
 
     def fresh(self, task: str) -> int:
         """Traced runs of this task in the current interval."""
@@ -164,6 +174,7 @@ class WindowTotals:
         size_bytes: Counter[SiteKey] = Counter()
         blocks: Counter[SiteKey] = Counter()
         largest_bytes: dict[SiteKey, int] = {}
+        found_in: Counter[SiteKey] = Counter()
         for interval in self._intervals:
             windows.update(interval.windows)
             runs.update(interval.runs)
@@ -171,10 +182,14 @@ class WindowTotals:
                 site = key_of(key)
                 size_bytes[site] += size
                 blocks[site] += interval.blocks[key]
+                found_in[site] += interval.found_in[key]
                 largest = interval.largest_bytes[key]
                 largest_bytes[site] = max(largest_bytes.get(site, 0), largest)
         return {
-            key: _mean(size, blocks[key], largest_bytes[key], windows[key[0]], runs[key[0]])
+            key: replace(
+                _mean(size, blocks[key], largest_bytes[key], windows[key[0]], runs[key[0]]),
+                found_in=found_in[key],
+            )
             for key, size in size_bytes.items()
             if runs[key[0]]
         }
@@ -287,10 +302,13 @@ class SiteTotals:
         """Counts a run, traced or not: the rate needs how often a task runs."""
         self._runs[self._names.bounded(record.task)] += 1
 
-    def window(self, record: SitesWindow) -> None:
-        """Begins a window; its sites follow."""
+    def window(self, record: SitesWindow, *, warms_up: bool = False) -> None:
+        """Begins a window; its sites follow. ``warms_up``: what grew in it filled caches."""
         if record.kind == WindowKind.PROCESS:
             self._grown.window(record)
+            return
+        if warms_up and record.kind == WindowKind.COMPLETE:
+            self._totals_of_pid.pop(record.pid, None)
             return
         task = self._names.bounded(record.task)
         totals = self._totals(record, task)
@@ -380,10 +398,11 @@ class SiteTotals:
 
     def _least_blocks(self, key: SiteKey, mean: SiteMean) -> float:
         """Of so many blocks, in all windows, a site is told that grows in them."""
-        kept = self._kept(key[0]) if key[0] and not self._is_of_library(*key[1:3]) else None
-        known_bytes = (kept.bytes_per_run if kept else None) or 0.0
-        if 0 < _EXPLAINED_SHARE * known_bytes <= mean.steady_bytes:
-            return _LEAST_BLOCKS_EXPLAINED
+        if mean.is_rare and key[0] and not self._is_of_library(*key[1:3]):
+            kept = self._kept(key[0])
+            known_bytes = (kept.bytes_per_run if kept else None) or 0.0
+            if 0 < _EXPLAINED_SHARE * known_bytes <= mean.steady_bytes:
+                return _LEAST_BLOCKS_EXPLAINED
         times = mean.windows if mean.runs > mean.windows else 1
         a_run = _LEAST_BLOCKS_A_RUN if key[0] else _LEAST_BLOCKS_OF_NOBODY
         return max(a_run * mean.runs, _ONCE_BLOCKS * times + 1)
@@ -422,7 +441,8 @@ class SiteTotals:
             if kept is None or self._is_beyond_counters(key, mean, kept):
                 found[key] = mean
                 continue
-            if not key[0] and kept.bytes_per_run == 0 and kept.runs >= _RUNS_KNOWN:
+            keeps_nothing = kept.bytes_per_run is not None and kept.bytes_per_run <= 0
+            if not key[0] and keeps_nothing and kept.runs >= _RUNS_KNOWN:
                 continue
             claim = claims[key[0]] / max(kept.most_bytes, 1.0)
             if kept.contradicts(claims[key[0]]) and mean.blocks >= _RARE_FACTOR / kept.runs:
@@ -443,7 +463,7 @@ class SiteTotals:
 
     def _all_runs(self, task: str) -> int:
         """Of code that belongs to no task, all runs count."""
-        return 0 if task else sum(self._runs.values())
+        return sum(self._runs.values()) if task in ("", SHARED_NAME) else 0
 
     def _by_growth(self, interval_s: float, key_of: KeyOf) -> list[RankedSite]:
         found = []

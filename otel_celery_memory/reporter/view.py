@@ -111,7 +111,9 @@ class Inspector:
         tracing_s: Callable[[], tuple[float, float]],
         write: Callable[[dict[str, Any]], bool],
         clock_s: Callable[[], float] = time.monotonic,
+        wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
+        self._wall_ns = wall_ns
         self._emitter = emitter
         self._page = page
         self._mode = mode
@@ -164,6 +166,7 @@ class Inspector:
                 "overhead": round(spent_s / task_s, 5) if task_s else None,
                 "aborted": emitter.runs_aborted(),
             },
+            "warm_up_seconds": round(emitter.tasks.warm_up_left_s(self._wall_ns())),
             "processes": [
                 _process(process)
                 for process in sorted(self._running(), key=lambda process: process.slot or 0)

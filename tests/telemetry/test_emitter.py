@@ -76,7 +76,7 @@ def emitter_on(telemetry: Telemetry) -> Emitter:
         telemetry.histogram,
         telemetry.site_gauges,
         WorkerState(oom_kills),
-        TaskTotals(first_round_s=0),
+        TaskTotals(),
         SiteTotals(describe, 10),
         CaptureAssembly("shop@host", 1, describe, None),
         ReporterContext(

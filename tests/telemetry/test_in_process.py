@@ -30,7 +30,7 @@ def test_delivery_that_fails_is_switched_off_and_logged(
             telemetry.site_gauges,
             lambda: None,
         ),
-        Settings(),
+        Settings(warm_up=0),
     )
     sink.send(ProcessUp(os.getpid(), 0, 3, 1_000))
     asked = []
@@ -57,7 +57,7 @@ def test_sites_are_gauges_until_a_ranking_without_them(own: bool) -> None:
     if own:
         destination = replace(destination, site_gauges=telemetry.site_gauges)
     now_s = 0.0
-    sink = InProcessSink(destination, Settings(sites_interval=1), lambda: now_s)
+    sink = InProcessSink(destination, Settings(sites_interval=1, warm_up=0), lambda: now_s)
     sink.send(window(os.getpid(), "app.grow", sites=1))
     sink.send(site(300, 41, pid=os.getpid(), task="app.grow", blocks=10))
     found = []
@@ -76,7 +76,9 @@ def test_a_child_does_not_export_sites_that_its_parent_ranked() -> None:
     telemetry = in_memory(own_histograms=False)
     now_s = 0.0
     sink = InProcessSink(
-        given_destination(telemetry.meters, None), Settings(sites_interval=1), lambda: now_s
+        given_destination(telemetry.meters, None),
+        Settings(sites_interval=1, warm_up=0),
+        lambda: now_s,
     )
     sink.send(window(os.getpid(), "app.grow", sites=1))
     sink.send(site(300, 41, pid=os.getpid(), task="app.grow", blocks=10))

@@ -15,7 +15,7 @@ from statistics import median
 import otel_celery_memory
 from demo.receiver import Event, Point
 from otel_celery_memory import conventions as c
-from otel_celery_memory.worker.tracing.site_records import SHARED_NAME
+from otel_celery_memory.ipc.records import SHARED_NAME
 from tests.truth.case import ANY, Shape
 
 SHARE = 0.01

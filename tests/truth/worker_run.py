@@ -198,5 +198,6 @@ def _environ(shape: Shape, broker: Broker, endpoint: str) -> Mapping[str, str]:
     """Of ours only where to send: all else is default."""
     environ = worker_environ(broker, endpoint, shape.case.environ)
     del environ["OTEL_CELERY_MEMORY_EXPORT_INTERVAL"]
+    del environ["OTEL_CELERY_MEMORY_WARM_UP"]
     name = shape.module.rpartition(".")[2]
     return {**environ, "TRUTH_CASE": name, "TRUTH_BROKER": broker.url}

@@ -223,6 +223,7 @@ def worker_environ(
         "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
         "OTEL_SERVICE_NAME": "tests",
         "OTEL_CELERY_MEMORY_EXPORT_INTERVAL": "0.5",
+        "OTEL_CELERY_MEMORY_WARM_UP": "0",
         **(environ or {}),
     }
 

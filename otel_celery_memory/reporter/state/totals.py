@@ -29,9 +29,6 @@ from otel_celery_memory.ipc.records import (
 _INTERVAL_NS = 10 * 10**9
 _INTERVALS_MAX = 40
 _LATELY_NS = 50 * 10**9
-FIRST_ROUND_S, _FIRST_ROUND_RUNS = 30.0, 30
-"""In a worker's first seconds tasks fill their caches: what so many runs in each process keep then
-is warm-up."""
 _SAMPLES = 10
 _SAMPLES_LEAST = 3
 _SURE_ERRORS = 2.5
@@ -145,7 +142,10 @@ class _Sizes:
             count, total_bytes, squares, spread_least_bytes=_SPREAD_LEAST_BYTES
         )
         error_bytes = max(_SURE_ERRORS * error_bytes, least_bytes)
-        sure_bytes = mean_bytes if abs(mean_bytes) > error_bytes else 0.0
+        # A block more or less is nothing in three samples, and something in ten.
+        sure_least_bytes = 0 if self.count >= _SAMPLES else UNLIKE_LEAST_BYTES
+        is_sure = abs(mean_bytes) > max(error_bytes, sure_least_bytes)
+        sure_bytes = mean_bytes if is_sure else 0.0
         most_bytes = mean_bytes + error_bytes
         is_nothing = self.count >= _SAMPLES and most_bytes <= 2 * least_bytes
         return Kept(sure_bytes, most_bytes, self.count, is_nothing)
@@ -228,8 +228,7 @@ class LeftBehind:
         """Net bytes a run; ``None`` while too few runs were sampled."""
         alike = self._alike()
         if alike.count >= _SAMPLES_LEAST:
-            # A block more or less is nothing in three samples, and something in ten.
-            return alike.kept(ALIKE_LEAST_BYTES if alike.count >= _SAMPLES else UNLIKE_LEAST_BYTES)
+            return alike.kept(ALIKE_LEAST_BYTES)
         every = _sum((alike, *(each.unlike for each in self._lately())))
         return every.kept(UNLIKE_LEAST_BYTES) if every.count >= _SAMPLES_LEAST else None
 
@@ -473,6 +472,11 @@ class Withheld:
         return told
 
 
+def _least_first(kept: Kept) -> tuple[float, float]:
+    known = kept.bytes_per_run is not None and kept.runs >= _SAMPLES
+    return (kept.bytes_per_run or 0.0) if known else math.inf, kept.most_bytes
+
+
 @dataclass
 class TaskTotal:
     """Sums over runs of one task, in bytes."""
@@ -489,14 +493,13 @@ class TaskTotal:
 class TaskTotals:
     """Totals by task name; the caller bounds the names."""
 
-    def __init__(self, first_round_s: float = FIRST_ROUND_S) -> None:
-        self._first_round_ns = int(first_round_s * 1e9)
+    def __init__(self, warm_up_s: float = 0.0) -> None:
+        """``warm_up_s``: in so many first seconds of a worker tasks fill their caches."""
+        self._warm_up_ns = int(warm_up_s * 1e9)
         self._totals: dict[str, TaskTotal] = {}
         self._levels = HeapLevels()
         self._began_ns: int | None = None
         """When the first run ended."""
-        self._first_runs: Counter[tuple[int, str]] = Counter()
-        """In the worker's first seconds, by process and task."""
         self._unexplained: tuple[int, float, Counter[str]] = (-1, 0.0, Counter())
         """When it was worked out, as the number of a step; what of the growth the samples do not
         explain, in bytes; and the runs meanwhile."""
@@ -509,8 +512,7 @@ class TaskTotals:
             total.traced_runs += 1
             total.traced_bytes += record.traced_delta_bytes
         self._levels.ran(record.pid, record.time_ns, task)
-        if self._is_first_round(record.time_ns):
-            self._first_runs[record.pid, task] += 1
+        self.warms_up(record.time_ns)
 
     def left_behind(self, task: str, record: RunRetained) -> RunRetained | None:
         """Adds what a sampled run left behind, by the process's counters.
@@ -519,11 +521,8 @@ class TaskTotals:
         """
         if record.level_bytes is not None:
             self._levels.level(record.pid, record.time_ns, record.level_bytes)
-        if self._is_first_round(record.time_ns):
-            if self._first_runs[record.pid, task] < _FIRST_ROUND_RUNS:
-                record = record._replace(warm_up=1)
-        elif self._first_runs:
-            self._first_runs.clear()
+        if self.warms_up(record.time_ns):
+            record = record._replace(warm_up=1)
         total = self._total(task)
         if not total.left_behind.add(record):
             return None
@@ -544,7 +543,7 @@ class TaskTotals:
             return self._kept(task)
         names = self._levels.running()
         every = [kept for name in names if (kept := self._kept(name)) is not None]
-        return min(every, key=lambda kept: kept.most_bytes, default=None)
+        return min(every, key=_least_first, default=None)
 
     def _kept(self, task: str) -> Kept | None:
         total = self._totals.get(task)
@@ -570,14 +569,20 @@ class TaskTotals:
         """Starts again at zero."""
         self._totals.clear()
         self._levels.clear()
-        self._began_ns = None
-        self._first_runs.clear()
         self._unexplained = (-1, 0.0, Counter())
 
-    def _is_first_round(self, time_ns: int) -> bool:
+    def warms_up(self, time_ns: int) -> bool:
+        """Whether the worker's tasks fill their caches then. The first time is when they begin."""
         if self._began_ns is None:
             self._began_ns = time_ns
-        return time_ns < self._began_ns + self._first_round_ns
+        return self.warm_up_left_s(time_ns) > 0
+
+    def warm_up_left_s(self, time_ns: int) -> float:
+        """For how many seconds they still do."""
+        began_ns = time_ns if self._began_ns is None else self._began_ns
+        if time_ns < began_ns:  # the clock was set back
+            return 0.0
+        return max(began_ns + self._warm_up_ns - time_ns, 0) / 1e9
 
     def _total(self, task: str) -> TaskTotal:
         total = self._totals.get(task)

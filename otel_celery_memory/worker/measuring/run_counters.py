@@ -92,11 +92,13 @@ GROWTH_NS = 10_000_000_000
 """The lowest level of so long is compared with the one before."""
 _GROWTH_BYTES = 4 << 10
 _GROWTHS = 3
-_STILL_MAX = 6
+_STILL_MAX = 5
 _GROWING_FACTOR = 4
 """In a heap that grows, tasks are due so much more often, if the process has the budget."""
-_RICH_NS = 20_000_000
+_PLENTY_NS = 20_000_000
 """With so much to spend in a heap that grows, the next run is sampled."""
+_CREDIT_MAX_NS = 100_000_000
+"""What was earned and not spent for long is not spent at once: it would be felt."""
 PAUSE_MAX_NS = 50_000_000
 """No run waits longer for a collection, nor for a read."""
 FLOOR_NS = 60_000_000_000
@@ -108,10 +110,10 @@ _QUIET_NS = 100_000_000
 _COLLECT_NS_A_BLOCK = 100
 """A full collection takes so long a block, before one was measured: an upper estimate."""
 _SAMPLES_AT_ONCE = 4
+_SMALL_INTEGER_MAX = 256
+"""The interpreter has the integers up to here once."""
 _FILL_RUNS = 10
 """So many runs of a task fill the free lists, unless it is due before."""
-_GARBAGE_EACH = 4
-"""At one sample of a task in so many, its second the first, a further read tells garbage."""
 _SKIPPED_MAX = 20
 """First runs of a task in a child that are passed over."""
 _SAMPLE_NS = 1_000_000
@@ -230,6 +232,9 @@ class RunCounters:
         """How many runs of each task pass before the next one is sampled."""
         self.spent_ns = 0
         """What samples and floors have cost, of the process's CPU time."""
+        self._forfeited_ns = 0.0
+        # A child that lives for a few runs would have no sample.
+        self._fill_runs = min(_FILL_RUNS, int(before.runs) // 10) if before.runs else _FILL_RUNS
         self._predecessors_runs = int(before.runs)
         self._first_ns = self._credit_ns(before)
         self._began_ns, self._began_cpu_ns = clock_ns(), cpu_ns()
@@ -250,7 +255,7 @@ class RunCounters:
         """Tasks whose runs are sampled between two full collections."""
         self._filled: dict[str, int] = {}
         """By task: how many full collections there had been when a run of it filled free lists."""
-        self._fills = False
+        self._fills_free_lists = False
         """Whether the run that was sampled last is the first since a full collection."""
         self._after_failed = False
         self._goes_on = False
@@ -288,10 +293,13 @@ class RunCounters:
         if not closes and not opens:
             return
         allowed = self._collector.allowed()
-        known = False
+        is_reusable = False
         if closes:
-            known = self._close(closes, name, began_cpu_ns, allowed=allowed)
+            is_reusable = self._close(closes, name, began_cpu_ns, allowed=allowed)
+            opens = opens and not (self._fills_free_lists and closes == name)
             self._wait(closes, 2 * (self._cpu_ns() - began_cpu_ns), began_cpu_ns, now_ns)
+            # A larger number is an object of its own: the next run would seem to keep a block.
+            is_reusable = is_reusable and self.left[closes] <= _SMALL_INTEGER_MAX
         full = False
         if allowed:
             full = self._collect_fully(
@@ -306,7 +314,7 @@ class RunCounters:
             self._marks[_MODULES] = len(sys.modules)
             self._marks[_MESSAGES] = self._probes.messages()
             self._marks[_ALLOWED], self._marks[_BETWEEN_FULL] = allowed, full
-            if known and not full:
+            if is_reusable and not full:
                 self._levels[:] = self._now
             else:
                 # Last, and anew: what we have kept of the run before must not count.
@@ -351,7 +359,9 @@ class RunCounters:
         return self._credit_left_ns(cpu_ns, now_ns) > 0
 
     def _credit_left_ns(self, cpu_ns: int, now_ns: int) -> float:
-        return self._first_ns + self._earned_ns(cpu_ns, now_ns) * SHARE - self.spent_ns
+        left_ns = self._first_ns + self._earned_ns(cpu_ns, now_ns) * SHARE - self.spent_ns
+        self._forfeited_ns = max(self._forfeited_ns, left_ns - _CREDIT_MAX_NS)
+        return left_ns - self._forfeited_ns
 
     def _grows(self) -> bool:
         return self._heap[_RISES] >= _GROWTHS
@@ -367,9 +377,7 @@ class RunCounters:
         """
         between_full = bool(self._marks[_BETWEEN_FULL])
         collections = self._collector.full_collections()
-        sees_garbage = allowed and self._samples[name] % _GARBAGE_EACH == 1
-        if sees_garbage:
-            self._probes.read_into(self._before)
+        self._probes.read_into(self._before)
         if allowed:
             self._collector.collect(_FULL if between_full else _YOUNG)
         self._probes.read_into(self._now)
@@ -387,11 +395,11 @@ class RunCounters:
         self._watch_heap()
         filled, self._filled[name] = self._filled.get(name) == collections, collections
         if not (filled or between_full or warm_up):
-            self._fills = True
+            self._fills_free_lists = True
             return False
-        garbage = _difference(self._before, self._now, _HEAP) if sees_garbage else None
+        garbage = _difference(self._before, self._now, _HEAP) if allowed else None
         # What is kept in mind of a task is new only at its first samples.
-        known = self._samples[name] > _SAMPLES_AT_ONCE
+        is_reusable = self._samples[name] > _SAMPLES_AT_ONCE
         self._samples[name] += 1
         self._sampled_lately.add(name)
         self._sink.send(
@@ -409,7 +417,7 @@ class RunCounters:
                 name,
             )
         )
-        return known
+        return is_reusable
 
     def _watch_heap(self) -> None:
         """Notes whether the heap goes on growing: from its lowest level to the next one."""
@@ -442,14 +450,15 @@ class RunCounters:
 
     def _wait(self, name: str, cost_ns: int, cpu_ns: int, now_ns: int) -> None:
         """How many runs of this task pass until it has earned its next sample, at random."""
-        fills, self._fills = self._fills, False
+        fills, self._fills_free_lists = self._fills_free_lists, False
         if fills or self._samples[name] < _SAMPLES_AT_ONCE:
-            self.left[name] = _FILL_RUNS if fills else 0
+            self.left[name] = self._fill_runs if fills else 0
             return
         earned_ns = SHARE * self._budget * self._run_ns[name]
         runs = min(int(cost_ns / max(earned_ns, 1.0)), _WAIT_MAX)
         if self._grows():
-            runs = int(runs * max(1 - self._credit_left_ns(cpu_ns, now_ns) / _RICH_NS, 0.0))
+            left = self._credit_left_ns(cpu_ns, now_ns) / _PLENTY_NS
+            runs = int(runs * (1 - min(max(left, 0.0), 1.0)))
         self.left[name] = self._chance.randint(runs // 2, runs + runs // 2)
 
     def _collect_fully(self, now_ns: int, *, floor: bool, bracket: bool) -> bool:

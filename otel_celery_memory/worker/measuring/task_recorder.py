@@ -215,7 +215,7 @@ class TaskRecorder:
             if measurement is not None:
                 measurement.start(task_id, task)
         except SoftTimeLimitExceeded:
-            self._soft_limit.hit()
+            self._soft_limit.hit(before_code=True)
             if self._in_flight is not None:
                 self._in_flight.may_run()
         except Exception:
@@ -224,6 +224,8 @@ class TaskRecorder:
     def task_init(self, task: Any) -> None:
         """The code of this task is about to run."""
         try:
+            if self._soft_limit.is_before_code:
+                self._soft_limit.code_begins()
             self._tracing.task_code_begins(task)
         except SoftTimeLimitExceeded:
             self._soft_limit.hit()

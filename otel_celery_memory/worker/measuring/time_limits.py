@@ -1,8 +1,9 @@
 """A task's time limits, and what happens when the soft one is raised in our code.
 
 Celery logs what a receiver of a signal raises and goes on: the time limit would be lost. So it is
-raised once more, in the task, by a timer of the kernel. A thread of ours would get the interpreter
-when the task writes a line of log, and ``logging`` swallows what is raised there.
+raised once more, in the task, by a timer of the kernel. Receivers of the user's may still run when
+it expires, so it is set anew where the task's own code begins. A thread of ours would get the
+interpreter when the task writes a line of log, and ``logging`` swallows what is raised there.
 """
 
 from __future__ import annotations
@@ -45,16 +46,24 @@ class SoftLimit:
 
     def __init__(self) -> None:
         self.pending = False
-        """Whether it may still be raised in the task."""
+        """Whether it was raised in our code in this run: it is, or was, raised again."""
+        self.is_before_code = False
+        """Whether the task's own code, where it is to be raised, has not begun since."""
         self._timer = SignalTimer(SIG_SOFT_TIMEOUT or 0)
 
-    def hit(self) -> None:
-        """The limit was raised in our code and not in the task's."""
+    def hit(self, *, before_code: bool = False) -> None:
+        """The limit was raised in our code and not in the task's: raise it again in a moment."""
+        self.is_before_code = before_code
         # With the default handler the signal would end the process.
         if SIG_SOFT_TIMEOUT is not None and callable(signal.getsignal(SIG_SOFT_TIMEOUT)):
-            self.pending = self._timer.set(_AGAIN_S)
+            self.pending = True
+            self._timer.set(_AGAIN_S)
+
+    def code_begins(self) -> None:
+        """The task's own code begins, after all receivers: in one of theirs it would be lost."""
+        self.hit()
 
     def ended(self) -> None:
         """The task has ended: nothing is raised any more."""
-        self.pending = False
+        self.pending = self.is_before_code = False
         self._timer.cancel()

@@ -68,10 +68,12 @@ def view_text(view: Mapping[str, Any], share_from_s: float = 0.0) -> str:
     off = [f"{each['part']} ({each['slot']})" for each in view.get("switched_off", [])]
     rest = f" and {len(off) - _SHOWN} more" if len(off) > _SHOWN else ""
     cut = ", ".join(f"{n:,} {name}" for name, n in view.get("left_out", {}).items())
+    warm_up_s = view.get("warm_up_seconds", 0)
     parts = [
         head
         + (f"; switched off: {', '.join(off[:_SHOWN])}{rest}" if off else "")
-        + (f"; no room for {cut} more" if cut else ""),
+        + (f"; no room for {cut} more" if cut else "")
+        + (f"; warms up, growth is told in {warm_up_s:.0f} s" if warm_up_s else ""),
         _table(
             ("process", "pid", "RSS", "task"),
             [

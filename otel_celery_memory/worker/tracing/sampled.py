@@ -23,7 +23,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from otel_celery_memory.ipc.commands import Balance, Commands
 from otel_celery_memory.ipc.control_page import ControlPage
-from otel_celery_memory.ipc.records import TaskFinished, TaskNotTraced, WhyNotTraced
+from otel_celery_memory.ipc.records import SHARED_NAME, TaskFinished, TaskNotTraced, WhyNotTraced
 from otel_celery_memory.probes.native_threads import native_lock
 from otel_celery_memory.probes.sites import SiteFilter
 from otel_celery_memory.probes.tracemalloc_session import TracemallocSession
@@ -32,7 +32,6 @@ from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.record_writer import RecordSink
 from otel_celery_memory.worker.tracing.sampler import Plan, TracingSampler, is_complete
 from otel_celery_memory.worker.tracing.site_records import (
-    SHARED_NAME,
     TaskCode,
     found_records,
 )

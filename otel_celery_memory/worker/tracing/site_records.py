@@ -10,7 +10,7 @@ from dataclasses import replace
 import celery.app.trace
 
 from otel_celery_memory.ipc.commands import Commands
-from otel_celery_memory.ipc.records import Record, Site, SitesWindow, WindowKind
+from otel_celery_memory.ipc.records import SHARED_NAME, Record, Site, SitesWindow, WindowKind
 from otel_celery_memory.probes.sites import (
     Frames,
     LiveSites,
@@ -21,8 +21,6 @@ from otel_celery_memory.probes.sites import (
 )
 from otel_celery_memory.worker.tracing.traced_window import ALL, Found, Left
 
-SHARED_NAME = "_shared"
-"""The task name of sites that were traced while several tasks ran: they belong to none."""
 SITES_PER_WINDOW = 40
 SITES_PER_CAPTURE = 500
 """Those of eight children at once are some 750 KiB together."""

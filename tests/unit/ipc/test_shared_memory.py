@@ -73,7 +73,6 @@ TAKEN_AWAY = """
 import contextlib, os
 import subprocess
 import sys
-from otel_celery_memory.ipc.shared_memory import mapped
 from otel_celery_memory.ipc.status_page import StatusPage
 
 page = StatusPage.create()

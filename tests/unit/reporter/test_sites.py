@@ -297,3 +297,36 @@ def test_library_code_of_no_task_claims_no_more_than_the_task_that_keeps_least()
     totals.site(site(6_000, 2, task="", blocks=40, where="receiver", of_library=1))
     totals.site(site(6_000, 3, task="", blocks=40, where="idle"))
     assert {each.line for each in totals.peek(60.0)} == {2, 3}
+
+
+def test_library_code_of_no_task_is_not_shown_where_some_task_keeps_nothing() -> None:
+    totals = SiteTotals(describe, 10, {"": Kept(0.0, 900.0, 30, False)}.get)
+    totals.finished(finished(1, task="a"))
+    totals.window(window(1, "", kind=WindowKind.COMPLETE, runs=40, sites=1))
+    totals.site(site(6_000, 1, task="", blocks=40, where="idle", of_library=1))
+    assert totals.peek(60.0) == []
+
+
+def test_a_line_in_few_windows_is_shown_if_it_explains_what_its_task_keeps() -> None:
+    def shown(kept: float, *, each_window: bool) -> bool:
+        totals = SiteTotals(describe, 10, {"a": Kept(kept, 2_000.0, 300, False)}.get)
+        totals.finished(finished(1, task="a"))
+        for number in range(10):
+            leaks = each_window or number % 3 == 0
+            totals.window(window(1, "a", kind=WindowKind.COMPLETE, runs=40, sites=int(leaks)))
+            if leaks:
+                totals.site(site(100_000, 1, task="a"))
+        return bool(totals.peek(60.0))
+
+    assert shown(1_000.0, each_window=False)
+    assert not shown(0.0, each_window=False)
+    # What a window shows once is in each of them.
+    assert not shown(1_000.0, each_window=True)
+
+
+def test_what_grows_while_the_worker_warms_up_is_no_site() -> None:
+    totals = SiteTotals(describe, 10)
+    totals.finished(finished(1, task="a"))
+    totals.window(window(1, "a", kind=WindowKind.COMPLETE, runs=40, sites=1), warms_up=True)
+    totals.site(site(6_000, 1, task="a", blocks=40))
+    assert totals.peek(60.0) == []

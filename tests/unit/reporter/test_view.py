@@ -31,7 +31,7 @@ class RecordingEmitter:
         self.state = WorkerState()
         self.sites = SiteTotals(describe, 10)
         self.captures = CaptureAssembly("w", 1, describe, None, clock)
-        self.tasks = TaskTotals(first_round_s=0)
+        self.tasks = TaskTotals()
         self.emitted: list[TakenCapture] = []
         self.off: list[tuple[str, str]] = []
 
@@ -99,6 +99,7 @@ def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None
                 "overhead": 0.01235,
                 "aborted": 4,
             },
+            "warm_up_seconds": 0,
             "processes": [
                 {"slot": "main", "pid": 100, "rss": 100_000, "task": None},
                 {"slot": "0", "pid": 101, "rss": 5_000, "task": "app.grow"},
@@ -195,6 +196,7 @@ def test_a_worker_without_data_has_a_view(bench: Bench) -> None:
             "overhead": None,
             "aborted": 4,
         },
+        "warm_up_seconds": 0,
         "processes": [],
         "tasks": [],
         "sites": [],

@@ -27,19 +27,19 @@ def test_nothing_is_known_of_nothing() -> None:
 
 
 def test_up_to_two_windows_the_steady_mean_is_the_mean() -> None:
-    assert totals_of(10, 30).means() == {KEY: SiteMean(20.0, 2.0, 20.0, 2, 2)}
+    assert totals_of(10, 30).means() == {KEY: SiteMean(20.0, 2.0, 20.0, 2, 2, 2)}
 
 
 def test_from_three_on_the_steady_mean_leaves_the_largest_window_out() -> None:
-    assert totals_of(10, 30, 500).means() == {KEY: SiteMean(180.0, 2.0, 20.0, 3, 3)}
+    assert totals_of(10, 30, 500).means() == {KEY: SiteMean(180.0, 2.0, 20.0, 3, 3, 3)}
 
 
 def test_what_was_freed_counts_and_is_never_the_largest() -> None:
-    assert totals_of(-30, -30, -30).means() == {KEY: SiteMean(-30.0, 2.0, -45.0, 3, 3)}
+    assert totals_of(-30, -30, -30).means() == {KEY: SiteMean(-30.0, 2.0, -45.0, 3, 3, 3)}
 
 
 def test_a_window_without_the_site_counts_in_its_mean() -> None:
-    assert totals_of(40, 0, 0, 0).means() == {KEY: SiteMean(10.0, 0.5, 0.0, 4, 4)}
+    assert totals_of(40, 0, 0, 0).means() == {KEY: SiteMean(10.0, 0.5, 0.0, 4, 4, 1)}
 
 
 def test_the_largest_is_that_of_all_intervals() -> None:
@@ -48,7 +48,7 @@ def test_the_largest_is_that_of_all_intervals() -> None:
     for size in (20, 30):
         totals.window("a", 1)
         totals.site("a", site(size, blocks=2))
-    assert totals.means() == {KEY: SiteMean(140.0, 2.0, 20.0, 4, 4)}
+    assert totals.means() == {KEY: SiteMean(140.0, 2.0, 20.0, 4, 4, 4)}
 
 
 def test_after_ten_intervals_an_interval_is_removed_with_its_windows() -> None:

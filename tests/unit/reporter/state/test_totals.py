@@ -20,7 +20,7 @@ def sampled(totals: TaskTotals, *sizes: int | None, task: str = "a", at_s: int =
 
 
 def test_runs_and_what_they_held_when_traced_are_added_up() -> None:
-    totals = TaskTotals(first_round_s=0)
+    totals = TaskTotals()
     totals.finished("a", finished())
     totals.finished("a", finished(traced_delta_bytes=300))
     totals.finished("a", finished(traced_delta_bytes=-100))
@@ -34,29 +34,27 @@ def kept(totals: TaskTotals, task: str = "a") -> float | None:
 
 
 def test_a_task_keeps_the_mean_of_its_samples_once_there_are_three() -> None:
-    totals = sampled(TaskTotals(first_round_s=0), 1_400, 900)
+    totals = sampled(TaskTotals(), 1_400, 900)
     assert kept(totals) is None
     assert kept(sampled(totals, 1_600)) == 1_300
     assert kept(totals, "unknown") is None
 
 
 def test_a_task_keeps_nothing_if_its_samples_do_not_say_that_it_does() -> None:
-    assert kept(sampled(TaskTotals(first_round_s=0), 60, -80, 70)) == 0
-    assert kept(sampled(TaskTotals(first_round_s=0), *[0, 600] * 20)) == pytest.approx(
-        300, rel=0.05
-    )
-    assert kept(sampled(TaskTotals(first_round_s=0), *[600, -590] * 20)) == 0
+    assert kept(sampled(TaskTotals(), 60, -80, 70)) == 0
+    assert kept(sampled(TaskTotals(), *[0, 600] * 20)) == pytest.approx(300, rel=0.05)
+    assert kept(sampled(TaskTotals(), *[600, -590] * 20)) == 0
 
 
 def test_a_block_more_or_less_is_nothing_in_three_samples_and_something_in_ten() -> None:
-    totals = sampled(TaskTotals(first_round_s=0), 100, 100, 200)
+    totals = sampled(TaskTotals(), 100, 100, 200)
     assert kept(totals) == 0
     assert kept(sampled(totals, *[100] * 7)) == pytest.approx(100, rel=0.2)
 
 
 def test_that_nothing_is_kept_is_known_of_many_samples_that_agree_and_of_no_others() -> None:
     def is_nothing(*sizes: int) -> bool:
-        found = sampled(TaskTotals(first_round_s=0), *sizes).kept("a")
+        found = sampled(TaskTotals(), *sizes).kept("a")
         return found is not None and found.is_nothing
 
     assert is_nothing(*[0] * 10)
@@ -66,7 +64,7 @@ def test_that_nothing_is_kept_is_known_of_many_samples_that_agree_and_of_no_othe
 
 
 def test_samples_before_a_run_of_another_task_count_only_where_there_are_no_others() -> None:
-    totals = TaskTotals(first_round_s=0)
+    totals = TaskTotals()
     before_a_large_message = left_behind(200_000, alike=0)
     assert all(totals.left_behind("a", before_a_large_message) for _ in range(3))
     assert kept(totals) == 200_000
@@ -78,7 +76,7 @@ def test_samples_before_a_run_of_another_task_count_only_where_there_are_no_othe
 def test_a_task_that_never_follows_itself_keeps_nothing_if_it_is_less_than_messages_differ_by() -> (
     None
 ):
-    totals = TaskTotals(first_round_s=0)
+    totals = TaskTotals()
     for size in (900, 1_000, 950):
         totals.left_behind("a", left_behind(size, alike=0))
         totals.left_behind("b", left_behind(2 * size, alike=0))
@@ -86,13 +84,14 @@ def test_a_task_that_never_follows_itself_keeps_nothing_if_it_is_less_than_messa
 
 
 def test_what_a_first_run_left_is_not_in_the_mean() -> None:
-    totals = sampled(TaskTotals(first_round_s=0), *[110] * 10)
+    totals = sampled(TaskTotals(), *[110] * 10)
     totals.left_behind("a", left_behind(40_000_000, warm_up=1))
     assert kept(totals) == 110
 
 
 def test_what_fills_up_in_a_workers_first_seconds_is_warm_up() -> None:
-    totals = TaskTotals(first_round_s=10)
+    totals = TaskTotals(warm_up_s=10)
+    totals.finished("fills", finished())
     told = [
         totals.left_behind("fills", left_behind(20_000, time_ns=second * S)) for second in range(10)
     ]
@@ -104,46 +103,34 @@ def test_what_fills_up_in_a_workers_first_seconds_is_warm_up() -> None:
     assert (kept(totals, "fills"), kept(totals, "leaks")) == (0, 20_000)
 
 
-def test_a_task_that_has_run_thirty_times_in_a_process_is_warm_before_those_seconds_are_over() -> (
-    None
-):
-    totals = TaskTotals(first_round_s=10)
-    for _ in range(30):
-        totals.finished("leaks", finished())
-    assert kept(sampled(totals, *[20_000] * 3, task="leaks"), "leaks") == 20_000
-    other_process = totals.left_behind("leaks", left_behind(20_000, pid=2))
-    assert other_process is not None
-    assert other_process.warm_up == 1
-
-
 def test_of_ten_samples_the_largest_is_no_leak_as_it_happened_once() -> None:
-    assert kept(sampled(TaskTotals(first_round_s=0), *[0] * 9, 8_000_000)) == 0
-    assert kept(sampled(TaskTotals(first_round_s=0), *[100] * 9, -8_000_000)) == 100
+    assert kept(sampled(TaskTotals(), *[0] * 9, 8_000_000)) == 0
+    assert kept(sampled(TaskTotals(), *[100] * 9, -8_000_000)) == 100
 
 
 def test_a_cache_that_has_filled_up_is_forgotten_within_two_intervals_of_samples() -> None:
-    totals = sampled(TaskTotals(first_round_s=0), *[500_000] * 10)
+    totals = sampled(TaskTotals(), *[500_000] * 10)
     for at_s in (40, 80):
         sampled(totals, *[0] * 10, at_s=at_s)
     assert kept(totals) == 0
 
 
 def test_a_rare_task_is_still_known_hours_later_and_by_its_newest_runs_then() -> None:
-    totals = TaskTotals(first_round_s=0)
+    totals = TaskTotals()
     for hour in range(3):
         sampled(totals, 1_100, at_s=hour * 3_600)
     assert kept(totals) == 1_100
 
 
 def test_without_malloc_s_counter_blocks_are_known_alone() -> None:
-    totals = sampled(TaskTotals(first_round_s=0), None, None, None)
+    totals = sampled(TaskTotals(), None, None, None)
     [(_, total, _)] = totals.largest(1)
     assert kept(totals) is None
     assert total.left_behind.per_run("blocks") == 2
 
 
 def test_those_whose_runs_left_most_in_all_come_first_and_equals_by_name() -> None:
-    totals = TaskTotals(first_round_s=0)
+    totals = TaskTotals()
     for name, size in {"d": 1_500, "c": -1_900, "b": 17_000, "a": 1_500}.items():
         totals.finished(name, finished())
         sampled(totals, size, size, size, task=name)
@@ -153,7 +140,7 @@ def test_those_whose_runs_left_most_in_all_come_first_and_equals_by_name() -> No
 
 
 def test_cleared_totals_are_empty() -> None:
-    totals = TaskTotals(first_round_s=0)
+    totals = TaskTotals()
     totals.finished("a", finished())
     totals.clear()
     assert totals.largest(5) == []
@@ -163,7 +150,7 @@ class Worker:
     """Children in which a task runs twice a second, with their heaps' levels after each run."""
 
     def __init__(self) -> None:
-        self.totals = TaskTotals(first_round_s=0)
+        self.totals = TaskTotals()
         self.at_s = 0.0
 
     def run(

@@ -103,7 +103,7 @@ def test_a_time_limit_that_strikes_as_a_task_begins_leaves_it_unsaid(
     with monkeypatch.context() as struck:
         struck.setattr(type(measurement._probe), "rss_bytes", strike)
         # It would be raised once more, in the task.
-        struck.setattr(child.recorder._soft_limit, "hit", lambda: None)
+        struck.setattr(child.recorder._soft_limit, "hit", lambda **_: None)
         begin(child, task, "a")
     assert not child.idle()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import time
@@ -106,6 +107,19 @@ def test_a_soft_time_limit_that_strikes_in_our_code_is_raised_again_in_the_task(
     with pytest.raises(SoftTimeLimitExceeded):
         struck(recording, task)
         time.sleep(20)
+
+
+def test_one_that_is_lost_in_a_slow_receiver_of_the_user_s_is_raised_where_the_task_s_code_begins(
+    recording: Recording, task: Any, soft_limit: None
+) -> None:
+    struck(recording, task)
+    with contextlib.suppress(SoftTimeLimitExceeded):  # Celery logs what a receiver raises
+        time.sleep(0.05)
+    with pytest.raises(SoftTimeLimitExceeded):
+        recording.recorder.task_init(task)
+        time.sleep(20)
+    recording.recorder.task_init(task)  # of one inside it
+    time.sleep(0.05)
 
 
 def test_a_soft_time_limit_is_not_raised_again_when_the_task_is_over(

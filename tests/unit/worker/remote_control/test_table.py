@@ -159,3 +159,8 @@ def test_of_long_lists_the_first_are_shown_and_the_rest_counted() -> None:
 )
 def test_sizes_have_a_unit_and_a_sign(size_bytes: int | None, text: str) -> None:
     assert size_text(size_bytes) == text
+
+
+def test_a_worker_that_warms_up_says_when_growth_is_told() -> None:
+    assert view_text({"warm_up_seconds": 42}).endswith("; warms up, growth is told in 42 s")
+    assert "warms up" not in view_text({"warm_up_seconds": 0})
