@@ -289,6 +289,7 @@ class SiteTotals:
         self._of_library: set[tuple[str, int]] = set()
         """Lines of stacks without a line of the user's."""
         self._names = BoundedNames(_NAMES_MAX)
+        self._warms_up = False
         self._runs: Counter[str] = Counter()
         self._whole, self._first, self._partial = WindowTotals(), WindowTotals(), WindowTotals()
         self._grown = HeapGrowth()
@@ -303,12 +304,10 @@ class SiteTotals:
         self._runs[self._names.bounded(record.task)] += 1
 
     def window(self, record: SitesWindow, *, warms_up: bool = False) -> None:
-        """Begins a window; its sites follow. ``warms_up``: what grew in it filled caches."""
+        """Begins a window; its sites follow. ``warms_up``: what grows now may fill caches."""
+        self._warms_up = warms_up
         if record.kind == WindowKind.PROCESS:
             self._grown.window(record)
-            return
-        if warms_up and record.kind == WindowKind.COMPLETE:
-            self._totals_of_pid.pop(record.pid, None)
             return
         task = self._names.bounded(record.task)
         totals = self._totals(record, task)
@@ -356,6 +355,8 @@ class SiteTotals:
         seen = self._whole.tasks()
         first = {k: m for k, m in self._first.means(key_of).items() if k[0] not in seen}
         left_by_runs = self._by_rate(self._within(self._whole.means(key_of)), interval_s)
+        if self._warms_up:
+            left_by_runs = []
         others = (
             self._by_growth(interval_s, key_of)
             + self._by_size(WindowKind.FIRST_RUN, self._within(first))

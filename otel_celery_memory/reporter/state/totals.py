@@ -110,6 +110,8 @@ class Kept(NamedTuple):
 
 
 _UNKNOWN = Kept(None, math.inf, 0, is_nothing=False)
+_WARMED_UP = Kept(None, 0.0, 0, is_nothing=True)
+"""Of a task of which nothing is known since its worker has warmed up: it is not said to grow."""
 
 
 @dataclass
@@ -484,6 +486,8 @@ class TaskTotal:
     runs: int = 0
     left_behind: LeftBehind = field(default_factory=LeftBehind)
     withheld: Withheld = field(default_factory=Withheld)
+    has_warmed_up: bool = False
+    """Whether it was sampled while the worker warmed up."""
     traced_runs: int = 0
     traced_bytes: int = 0
     not_traced: WhyNotTraced = WhyNotTraced.TRACED
@@ -523,6 +527,7 @@ class TaskTotals:
             self._levels.level(record.pid, record.time_ns, record.level_bytes)
         if self.warms_up(record.time_ns):
             record = record._replace(warm_up=1)
+            self._total(task).has_warmed_up = True
         total = self._total(task)
         if not total.left_behind.add(record):
             return None
@@ -549,6 +554,8 @@ class TaskTotals:
         total = self._totals.get(task)
         kept = None if total is None else total.left_behind.kept()
         growth = self._levels.growth(task)
+        if kept is None and total is not None and total.has_warmed_up:
+            return _WARMED_UP
         if total is None or kept is None:
             return None if growth is None else _UNKNOWN.within(growth)
         unexplained_bytes, runs = self._not_explained()

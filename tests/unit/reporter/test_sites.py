@@ -330,3 +330,5 @@ def test_what_grows_while_the_worker_warms_up_is_no_site() -> None:
     totals.window(window(1, "a", kind=WindowKind.COMPLETE, runs=40, sites=1), warms_up=True)
     totals.site(site(6_000, 1, task="a", blocks=40))
     assert totals.peek(60.0) == []
+    totals.window(window(1, "a", kind=WindowKind.COMPLETE, runs=40, sites=0))
+    assert [each.line for each in totals.peek(60.0)] == [1]
