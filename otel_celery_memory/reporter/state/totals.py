@@ -110,8 +110,9 @@ class Kept(NamedTuple):
 
 
 _UNKNOWN = Kept(None, math.inf, 0, is_nothing=False)
-_WARMED_UP = Kept(None, 0.0, 0, is_nothing=True)
-"""Of a task of which nothing is known since its worker has warmed up: it is not said to grow."""
+_WARMED_UP = Kept(None, 0.0, 2**63, is_nothing=True)
+"""Of a task of which nothing is known since its worker has warmed up: it is not said to grow, not
+even in few runs."""
 
 
 @dataclass

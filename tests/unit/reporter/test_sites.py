@@ -257,6 +257,7 @@ def test_sites_of_a_task_claim_no_more_than_its_runs_keep_by_the_counters() -> N
         "nobody knows": Kept(0.0, 500.0, 30, False),
         "few samples": Kept(0.0, 90.0, 4, False),
         "tuples": Kept(0.0, 90.0, 30, True),
+        "warmed up": Kept(None, 0.0, 2**63, True),
     }
     totals = SiteTotals(describe, 10, kept.get)
     for task, line, size, blocks in (
@@ -268,6 +269,7 @@ def test_sites_of_a_task_claim_no_more_than_its_runs_keep_by_the_counters() -> N
         ("nobody knows", 6, 60_000, 40),
         ("few samples", 7, 60_000, 40),
         ("tuples", 8, 4_000, 40),
+        ("warmed up", 9, 60_000, 40),
     ):
         totals.finished(finished(1, task=task))
         totals.window(window(1, task, kind=WindowKind.COMPLETE, runs=40, sites=1))

@@ -96,7 +96,7 @@ def test_what_fills_up_in_a_workers_first_seconds_is_warm_up() -> None:
         totals.left_behind("fills", left_behind(20_000, time_ns=second * S)) for second in range(10)
     ]
     assert {record.warm_up for record in told if record is not None} == {1}
-    assert totals.kept("fills") == Kept(None, 0.0, 0, is_nothing=True)
+    assert totals.kept("fills") == Kept(None, 0.0, 2**63, is_nothing=True)
     for second in range(10, 20):
         sampled(totals, 0, task="fills", at_s=second)
         sampled(totals, 20_000, task="leaks", at_s=second)
