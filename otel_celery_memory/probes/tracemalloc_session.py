@@ -130,6 +130,10 @@ class TracemallocSession:
         self._sessions += 1
         if _is_tracing():
             _stop()
+            if _PYTHON["get_traceback_limit"]() != self._limit_before:
+                # Only `start` sets it, and a task may ask.
+                _start(self._limit_before)
+                _stop()
         for name, wrapper in self._wrappers.items():
             # The user's code may have replaced it meanwhile.
             if getattr(tracemalloc, name, None) is wrapper:

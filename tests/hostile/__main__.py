@@ -24,6 +24,7 @@ def main(pool: str, *names: str) -> None:
         and each.spoils == pool.startswith("spoilt-")
         and not each.long
         and not each.ends_worker
+        and not each.keeps_functions
     ]
     directory = Path(tempfile.mkdtemp(prefix="hostile-"))
 

@@ -7,7 +7,7 @@ import os
 
 from celery import Celery
 
-from tests.hostile.tasks import HOSTILE
+from tests.hostile.tasks import HOSTILE, tracing
 
 app = Celery("hostile")
 app.conf.update(
@@ -40,6 +40,9 @@ def undo(name: str) -> None:
 
 for _each in HOSTILE.values():
     app.task(**{"name": _each.task_name, **_each.task})(_each.function)
+
+if "HOSTILE_KEEPS_FUNCTIONS" in os.environ:
+    tracing.keep_functions()
 
 if "HOSTILE_MEASURED" in os.environ:
     from otel_celery_memory import CeleryMemoryInstrumentor

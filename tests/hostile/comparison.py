@@ -193,12 +193,16 @@ def hostile_worker(
     name: str,
     settings: Mapping[str, str] | None,
     arguments: Sequence[str] = (),
+    *,
+    keeps_functions: bool = False,
 ) -> Iterator[HostileWorker]:
     """A worker with us under these settings, or without us where there are none."""
     here = directory / name
     (here / "tmp").mkdir(parents=True)
     mark = f"{name}-{os.getpid()}-{time.monotonic_ns()}"
     ours = {} if settings is None else {"HOSTILE_MEASURED": "1", **settings}
+    if keeps_functions:
+        ours["HOSTILE_KEEPS_FUNCTIONS"] = "1"
     with running_worker(
         broker,
         here,
@@ -237,11 +241,15 @@ def differences(
     """Where a worker with us differs from one without, over all of these, in words."""
     # A child that can do nothing more ends by itself, as one does that has run enough tasks.
     spoilt = any(each.spoils for each in scenarios)
+    keeps_functions = any(each.keeps_functions for each in scenarios)
     arguments = [f"--max-tasks-per-child={1 + RUNS_AFTERWARDS}"] if spoilt else []
     with ExitStack() as running, ThreadPoolExecutor(len(SETTINGS)) as threads:
         workers = {
             name: running.enter_context(
-                hostile_worker(broker, directory, endpoint, pool, name, settings, arguments)
+                hostile_worker(
+                    *(broker, directory, endpoint, pool, name, settings, arguments),
+                    keeps_functions=keeps_functions,
+                )
             )
             for name, settings in SETTINGS.items()
             if spoilt or name != DEFAULT

@@ -30,6 +30,8 @@ class Hostile:
     there is one unless more are asked for."""
     ends_worker: bool = False
     """Whether its worker ends without us, too: it has one of its own."""
+    keeps_functions: bool = False
+    """Whether its worker imports functions of ``tracemalloc`` by names of its own."""
     undo: Callable[[], None] | None = None
     """Called in its process afterwards, so that the next hostile task finds what this one found."""
     long: bool = False

@@ -8,11 +8,15 @@ import pytest
 
 from demo.receiver import Receiver
 from tests.hostile.comparison import differences
-from tests.hostile.scenarios import EVERY_POOL
+from tests.hostile.scenarios import EVERY_POOL, ORDINARY
 from tests.hostile.tasks import HOSTILE
 from tests.worker.harness import Broker
 
-SHORT = [each for each in HOSTILE.values() if not each.long and not each.ends_worker]
+SHORT = [
+    each
+    for each in HOSTILE.values()
+    if not each.long and not each.ends_worker and not each.keeps_functions
+]
 
 
 @pytest.mark.parametrize("pool", EVERY_POOL)
@@ -28,6 +32,14 @@ def test_no_task_that_spoils_its_process_can_tell_that_it_is_measured(
 ) -> None:
     scenarios = [each for each in SHORT if each.spoils]
     assert differences(scenarios, "prefork", broker, tmp_path, receiver.endpoint) == []
+
+
+@pytest.mark.parametrize("pool", ORDINARY)
+def test_no_task_with_functions_of_tracemalloc_can_tell_that_it_is_measured(
+    pool: str, broker: Broker, receiver: Receiver, tmp_path: Path
+) -> None:
+    scenarios = [each for each in HOSTILE.values() if each.keeps_functions]
+    assert differences(scenarios, pool, broker, tmp_path, receiver.endpoint) == []
 
 
 @pytest.mark.parametrize("name", [each.name for each in HOSTILE.values() if each.ends_worker])

@@ -150,7 +150,7 @@ def waits_for_a_signal_of_its_own(here: str) -> str:
         signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
-@hostile(pools=EVERY_POOL)
+@hostile()
 def has_its_traceback_dumped_later(here: str) -> int:
     """faulthandler's own thread writes of each thread that Python knows."""
     path = Path(here, "dump")

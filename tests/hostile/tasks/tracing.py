@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import tracemalloc
-from tracemalloc import start as start_kept_since_import
+from typing import Any
 
 from tests.hostile.scenarios import hostile
+
+start_kept_since_import: Any = None
+
+
+def keep_functions() -> None:
+    """As ``from tracemalloc import start`` would. In such a process no run is traced."""
+    global start_kept_since_import
+    start_kept_since_import = tracemalloc.start
 
 
 def _grow() -> list[bytes]:
@@ -79,7 +87,7 @@ def clears_traces(here: str) -> list[object]:
     return [len(kept), size < 10_000]
 
 
-@hostile(undo=tracemalloc.stop)
+@hostile(undo=tracemalloc.stop, keeps_functions=True)
 def starts_by_a_name_of_its_own(here: str) -> list[int]:
     """A function that was imported before we could replace it."""
     start_kept_since_import(4)
@@ -96,7 +104,7 @@ def stops_what_it_did_not_start(here: str) -> bool:
     return tracemalloc.is_tracing()
 
 
-@hostile(undo=tracemalloc.stop)
+@hostile(undo=tracemalloc.stop, keeps_functions=True)
 def compares_functions(here: str) -> bool:
     """The module is as it was imported."""
     return tracemalloc.start is start_kept_since_import
