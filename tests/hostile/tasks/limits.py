@@ -47,9 +47,9 @@ def runs_out_of_address_space(here: str) -> str:
 
 @hostile(spoils=True)
 def leaves_an_address_space_that_is_full(here: str) -> str:
-    """Who comes next gets no mapping."""
-    used = _used_bytes("VmSize:")
-    resource.setrlimit(resource.RLIMIT_AS, (used, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    """Who comes next gets no large mapping. Without any, a child of Celery's hangs by chance."""
+    allowed = _used_bytes("VmSize:") + (16 << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (allowed, resource.getrlimit(resource.RLIMIT_AS)[1]))
     return _asks_for(64 << 20)
 
 
