@@ -16,6 +16,7 @@ import argparse
 import logging
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from selectors import DefaultSelector
@@ -107,7 +108,9 @@ def main(argv: list[str]) -> None:
         pipeline.site_gauges,
         state,
         tasks,
-        SiteTotals(describe, settings.sites_top, tasks.kept),
+        SiteTotals(
+            describe, settings.sites_top, tasks.kept, lambda: tasks.warms_up(time.time_ns())
+        ),
         CaptureAssembly(
             options.worker, settings.frames, describe, saver(settings.capture_directory)
         ),

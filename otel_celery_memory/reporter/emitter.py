@@ -100,7 +100,7 @@ class Emitter:
             self.tasks.not_traced(self._names.bounded(record.task), record.reason)
         elif isinstance(record, SitesWindow):
             self._counts.aborted += bool(record.aborted)
-            self.sites.window(record, warms_up=self.tasks.warms_up(record.time_ns))
+            self.sites.window(record)
             self.captures.window(record, self._sender(record.pid))
         elif isinstance(record, Site):
             self.sites.site(record)

@@ -115,7 +115,11 @@ class InProcessSink:
             self._state,
             tasks,
             # What counters say of this process is also what its own exports do.
-            SiteTotals(describe, settings.sites_top),
+            SiteTotals(
+                describe,
+                settings.sites_top,
+                warms_up=lambda: tasks.warms_up(time.time_ns()),
+            ),
             CaptureAssembly("", settings.frames, describe, saver(settings.capture_directory)),
             ReporterContext(
                 processes=self._processes,

@@ -279,9 +279,10 @@ class SiteTotals:
         describe: Callable[[str, int], CodePlace],
         top: int,
         kept: Callable[[str], Kept | None] = lambda task: None,
+        warms_up: Callable[[], bool] = lambda: False,
     ) -> None:
         """``kept`` gives what a run of a task keeps by the counters, if that is known; without a
-        name, of the task that keeps least.
+        name, of the task that keeps least. ``warms_up``: whether what grows now may fill caches.
         """
         self._describe = describe
         self._top = top
@@ -289,7 +290,7 @@ class SiteTotals:
         self._of_library: set[tuple[str, int]] = set()
         """Lines of stacks without a line of the user's."""
         self._names = BoundedNames(_NAMES_MAX)
-        self._warms_up = False
+        self._warms_up = warms_up
         self._runs: Counter[str] = Counter()
         self._whole, self._first, self._partial = WindowTotals(), WindowTotals(), WindowTotals()
         self._grown = HeapGrowth()
@@ -303,9 +304,8 @@ class SiteTotals:
         """Counts a run, traced or not: the rate needs how often a task runs."""
         self._runs[self._names.bounded(record.task)] += 1
 
-    def window(self, record: SitesWindow, *, warms_up: bool = False) -> None:
-        """Begins a window; its sites follow. ``warms_up``: what grows now may fill caches."""
-        self._warms_up = warms_up
+    def window(self, record: SitesWindow) -> None:
+        """Begins a window; its sites follow."""
         if record.kind == WindowKind.PROCESS:
             self._grown.window(record)
             return
@@ -355,7 +355,7 @@ class SiteTotals:
         seen = self._whole.tasks()
         first = {k: m for k, m in self._first.means(key_of).items() if k[0] not in seen}
         left_by_runs = self._by_rate(self._within(self._whole.means(key_of)), interval_s)
-        if self._warms_up:
+        if self._warms_up():
             left_by_runs = []
         others = (
             self._by_growth(interval_s, key_of)

@@ -327,10 +327,11 @@ def test_a_line_in_few_windows_is_shown_if_it_explains_what_its_task_keeps() -> 
 
 
 def test_what_grows_while_the_worker_warms_up_is_no_site() -> None:
-    totals = SiteTotals(describe, 10)
+    warms_up = [True]
+    totals = SiteTotals(describe, 10, warms_up=lambda: warms_up[0])
     totals.finished(finished(1, task="a"))
-    totals.window(window(1, "a", kind=WindowKind.COMPLETE, runs=40, sites=1), warms_up=True)
+    totals.window(window(1, "a", kind=WindowKind.COMPLETE, runs=40, sites=1))
     totals.site(site(6_000, 1, task="a", blocks=40))
     assert totals.peek(60.0) == []
-    totals.window(window(1, "a", kind=WindowKind.COMPLETE, runs=40, sites=0))
+    warms_up[0] = False
     assert [each.line for each in totals.peek(60.0)] == [1]
