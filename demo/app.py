@@ -14,7 +14,7 @@ from otel_celery_memory import CeleryMemoryInstrumentor
 app = Celery("demo")
 app.config_from_object(os.environ.get("DEMO_CONFIG", "demo.broker"))
 
-# All that an application adds. The intervals are short as a demo is; the rest are defaults.
+# All that an application adds. The times are short as a demo is; the rest are defaults.
 CeleryMemoryInstrumentor().instrument(sites_interval=5, export_interval=1, warm_up=0)
 
 _entries_by_refresh: list[list[str]] = []

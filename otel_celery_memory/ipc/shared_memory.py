@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from otel_celery_memory.probes.allocators import c_function
 from otel_celery_memory.probes.descriptors import OwnedFile, spare_of
 
 try:
@@ -90,26 +91,13 @@ def mapped(fd: int, size_bytes: int, offset_bytes: int = 0) -> mmap.mmap:
 
 
 _MAP_FIXED = 0x10
-
-
-def _mmap_function() -> Callable[..., int | None] | None:
-    # Where a long has 32 bits, libraries differ in how large an offset is.
-    if not sys.platform.startswith("linux") or ctypes.sizeof(ctypes.c_long) < 8:
-        return None
-    try:
-        found = ctypes.CDLL(None, use_errno=True).mmap
-    except (AttributeError, OSError):
-        return None
-    found.restype = ctypes.c_void_p
-    found.argtypes = [
-        *(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int),
-        ctypes.c_long,
-    ]
-    function: Callable[..., int | None] = found
-    return function
-
-
-_map = _mmap_function()
+_map: Callable[..., int | None] | None = None
+# Where a long has 32 bits, libraries differ in how large an offset is.
+if sys.platform.startswith("linux") and ctypes.sizeof(ctypes.c_long) == 8:
+    _map = c_function(
+        *("mmap", ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t),
+        *(ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long),
+    )
 
 
 class SharedFile:
@@ -146,9 +134,9 @@ class SharedFile:
             file.close()
 
     def _add_spare(self) -> None:
-        for file in self._files[:1]:
+        if self._files:
             with contextlib.suppress(OSError):
-                self._files.append(OwnedFile(spare_of(file.fd), self._mark))
+                self._files.append(OwnedFile(spare_of(self._files[0].fd), self._mark))
 
 
 @dataclass(frozen=True)

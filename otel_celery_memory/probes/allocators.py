@@ -49,10 +49,10 @@ class _Mallinfo2(ctypes.Structure):
     ]
 
 
-def _find(name: str, result: Any, *arguments: Any) -> Callable[..., Any] | None:
-    """A function of glibc; ``None`` where it is missing: in musl, macOS or an older glibc."""
+def c_function(name: str, result: Any, *arguments: Any) -> Callable[..., Any] | None:
+    """A function of the C library that sets `ctypes.get_errno`; ``None`` where that has none."""
     try:
-        function = getattr(ctypes.CDLL(None), name)
+        function = getattr(ctypes.CDLL(None, use_errno=True), name)
     except (AttributeError, OSError, TypeError):
         return None
     function.restype = result
@@ -61,8 +61,8 @@ def _find(name: str, result: Any, *arguments: Any) -> Callable[..., Any] | None:
     return found
 
 
-_mallinfo2 = _find("mallinfo2", _Mallinfo2)
-_malloc_trim = _find("malloc_trim", ctypes.c_int, ctypes.c_size_t)
+_mallinfo2 = c_function("mallinfo2", _Mallinfo2)
+_malloc_trim = c_function("malloc_trim", ctypes.c_int, ctypes.c_size_t)
 
 
 def give_back_free_memory() -> None:

@@ -389,19 +389,20 @@ class SiteTotals:
 
     def _by_rate(self, means: dict[SiteKey, SiteMean], interval_s: float) -> list[RankedSite]:
         found = []
+        kept_by = {task: self._kept(task) for task in {key[0] for key in means if key[0]}}
         for key, mean in means.items():
             # The run of a window that closed in this interval may have ended before it.
             runs = max(self._runs[key[0]] or self._all_runs(key[0]), self._whole.fresh(key[0]))
             rate = mean.steady_bytes * runs * 60 / interval_s
-            if rate > 0 and mean.blocks * mean.runs >= self._least_blocks(key, mean):
+            least_blocks = self._least_blocks(key, mean, kept_by.get(key[0]))
+            if rate > 0 and mean.blocks * mean.runs >= least_blocks:
                 found.append(self._ranked(WindowKind.COMPLETE, key, mean, round(rate)))
         return self._own_first(found)
 
-    def _least_blocks(self, key: SiteKey, mean: SiteMean) -> float:
+    def _least_blocks(self, key: SiteKey, mean: SiteMean, kept: Kept | None) -> float:
         """Of so many blocks, in all windows, a site is told that grows in them."""
-        if mean.is_rare and key[0] and not self._is_of_library(*key[1:3]):
-            kept = self._kept(key[0])
-            known_bytes = (kept.bytes_per_run if kept else None) or 0.0
+        if kept is not None and mean.is_rare and not self._is_of_library(*key[1:3]):
+            known_bytes = kept.bytes_per_run or 0.0
             if 0 < _EXPLAINED_SHARE * known_bytes <= mean.steady_bytes:
                 return _LEAST_BLOCKS_EXPLAINED
         times = mean.windows if mean.runs > mean.windows else 1
@@ -442,8 +443,7 @@ class SiteTotals:
             if kept is None or self._is_beyond_counters(key, mean, kept):
                 found[key] = mean
                 continue
-            keeps_nothing = kept.bytes_per_run is not None and kept.bytes_per_run <= 0
-            if not key[0] and keeps_nothing and kept.runs >= _RUNS_KNOWN:
+            if not key[0] and kept.shows_nothing and kept.runs >= _RUNS_KNOWN:
                 continue
             claim = claims[key[0]] / max(kept.most_bytes, 1.0)
             if kept.contradicts(claims[key[0]]) and mean.blocks >= _RARE_FACTOR / kept.runs:

@@ -15,16 +15,14 @@ from tests.worker.harness import Broker
 
 
 def main(pool: str, *names: str) -> None:
-    """Runs those of these names, or all of the pool that do not take long."""
+    """Runs those of these names, or all of the pool that share a worker."""
     began_s = time.monotonic()
     wanted = [HOSTILE[name] for name in names] or [
         each
         for each in HOSTILE.values()
         if pool.removeprefix("spoilt-") in each.pools
         and each.spoils == pool.startswith("spoilt-")
-        and not each.long
-        and not each.ends_worker
-        and not each.keeps_functions
+        and each.shares_worker
     ]
     directory = Path(tempfile.mkdtemp(prefix="hostile-"))
 

@@ -42,6 +42,11 @@ class Hostile:
     """Options of ``apply_async``."""
 
     @property
+    def shares_worker(self) -> bool:
+        """Whether it runs in one worker with others of its kind."""
+        return not (self.long or self.ends_worker or self.keeps_functions)
+
+    @property
     def name(self) -> str:
         """What its function is called."""
         return self.function.__name__

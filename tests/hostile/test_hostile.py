@@ -12,11 +12,7 @@ from tests.hostile.scenarios import EVERY_POOL, ORDINARY
 from tests.hostile.tasks import HOSTILE
 from tests.worker.harness import Broker
 
-SHORT = [
-    each
-    for each in HOSTILE.values()
-    if not each.long and not each.ends_worker and not each.keeps_functions
-]
+SHORT = [each for each in HOSTILE.values() if each.shares_worker]
 
 
 @pytest.mark.parametrize("pool", EVERY_POOL)

@@ -72,6 +72,11 @@ class Kept(NamedTuple):
     """The heaps have grown by no more than that for each of its runs; ``None`` where that is not
     known. It misses nothing, where a sample misses a tuple that comes out of a free list."""
 
+    @property
+    def shows_nothing(self) -> bool:
+        """Whether what is known of its runs does not show that they keep anything."""
+        return self.bytes_per_run is not None and self.bytes_per_run <= 0
+
     def of_unexplained(self, unexplained_bytes: float, likely_bytes: float) -> Kept:
         """Where nobody's samples explain so much of the growth, for each of its runs.
 
@@ -104,9 +109,8 @@ class Kept(NamedTuple):
 
     def contradicts(self, claim_bytes: float) -> bool:
         """Whether a run of the task leaves no such thing behind."""
-        none = self.bytes_per_run is not None and self.bytes_per_run <= 0
         far_more = claim_bytes > _CONTRADICTION_FACTOR * max(self.most_bytes, 1.0)
-        return self.is_nothing or (none and far_more)
+        return self.is_nothing or (self.shows_nothing and far_more)
 
 
 _UNKNOWN = Kept(None, math.inf, 0, is_nothing=False)

@@ -225,7 +225,7 @@ class TaskRecorder:
         """The code of this task is about to run."""
         try:
             if self._soft_limit.is_before_code:
-                self._soft_limit.code_begins()
+                self._soft_limit.hit()  # it was lost if it was raised in a receiver meanwhile
             self._tracing.task_code_begins(task)
         except SoftTimeLimitExceeded:
             self._soft_limit.hit()

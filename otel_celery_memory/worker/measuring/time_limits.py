@@ -59,10 +59,6 @@ class SoftLimit:
             self.pending = True
             self._timer.set(_AGAIN_S)
 
-    def code_begins(self) -> None:
-        """The task's own code begins, after all receivers: in one of theirs it would be lost."""
-        self.hit()
-
     def ended(self) -> None:
         """The task has ended: nothing is raised any more."""
         self.pending = self.is_before_code = False
