@@ -108,7 +108,7 @@ def frame_of(layout: Layout, numbers: Sequence[int | bytes], strings: tuple[str,
     except UnicodeEncodeError:
         body = text.encode("utf-8", "replace")
     # Whether a string is clipped must not depend on the others: a start and its end carry one id.
-    if len(body) > _SMALLEST_LIMIT_BYTES or "\0" in "".join(strings):
+    if len(body) > _SMALLEST_LIMIT_BYTES or text.count("\0") >= len(strings):
         body = _clipped(layout, strings)
     payload = layout.pack(*numbers) + body
     return (

@@ -20,6 +20,9 @@ WAKE_SIGNAL = signal.SIGURG
 SLOTS_MAX = 10_000
 """A slot number from here on comes from a damaged record."""
 
+RAISED_STATES = ("FAILURE", "RETRY")
+"""States of a run that ended in an exception."""
+
 TERMINATED = "TERMINATED"
 """The state of a task that its process's end terminated: Celery's postrun has none for it."""
 
@@ -112,11 +115,6 @@ class TaskFinished(NamedTuple):
     task: str
     state: str
     previous_task: str
-
-    @property
-    def raised(self) -> bool:
-        """Whether it ended in an exception."""
-        return self.state in ("FAILURE", "RETRY")
 
 
 class WindowKind(int, Enum):

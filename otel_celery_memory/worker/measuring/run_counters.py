@@ -105,6 +105,8 @@ FLOOR_NS = 60_000_000_000
 """The least time between two floors."""
 NAMES_MAX = 200
 _WAIT_MAX = 5_000
+_ASK_RUNS = 100
+"""A process that has nothing to spend is asked again after so many runs, or when tasks are due."""
 _QUIET_NS = 100_000_000
 """After a traced run its thread and its memory are there for a moment."""
 _COLLECT_NS_A_BLOCK = 100
@@ -356,7 +358,17 @@ class RunCounters:
                 most = min(self._predecessors_runs // 2, _SKIPPED_MAX)
                 self.left[name] = self._chance.randint(0, most)
                 return False
-        return self._credit_left_ns(cpu_ns, now_ns) > 0
+        left_ns = self._credit_left_ns(cpu_ns, now_ns)
+        if left_ns > 0:
+            return True
+        # To ask at each run would cost more than what is asked for.
+        self.left[name] = min(self._runs_for(name, -left_ns), _ASK_RUNS)
+        return False
+
+    def _runs_for(self, name: str, cost_ns: float) -> int:
+        """How many runs of this task earn so much."""
+        earned_ns = SHARE * self._budget * self._run_ns.get(name, 0)
+        return min(int(cost_ns / max(earned_ns, 1.0)), _WAIT_MAX)
 
     def _credit_left_ns(self, cpu_ns: int, now_ns: int) -> float:
         left_ns = self._first_ns + self._earned_ns(cpu_ns, now_ns) * SHARE - self.spent_ns
@@ -454,8 +466,7 @@ class RunCounters:
         if fills or self._samples[name] < _SAMPLES_AT_ONCE:
             self.left[name] = self._fill_runs if fills else 0
             return
-        earned_ns = SHARE * self._budget * self._run_ns[name]
-        runs = min(int(cost_ns / max(earned_ns, 1.0)), _WAIT_MAX)
+        runs = self._runs_for(name, cost_ns)
         if self._grows():
             left = self._credit_left_ns(cpu_ns, now_ns) / _PLENTY_NS
             runs = int(runs * (1 - min(max(left, 0.0), 1.0)))

@@ -31,7 +31,12 @@ from celery.states import SUCCESS
 from otel_celery_memory.circuit_breaker import PartSwitches
 from otel_celery_memory.ipc.codec import ABSENT, FINISHED, STARTED, finished_record, frame_of
 from otel_celery_memory.ipc.control_page import IDLE, IN_FLIGHT_BYTES, UNKNOWN
-from otel_celery_memory.ipc.records import NO_SPAN, TERMINATED, TaskFinished, TaskStarted
+from otel_celery_memory.ipc.records import (
+    NO_SPAN,
+    RAISED_STATES,
+    TERMINATED,
+    TaskStarted,
+)
 from otel_celery_memory.probes.own_memory import ProcessProbe
 from otel_celery_memory.probes.tracemalloc_session import TracemallocSession
 from otel_celery_memory.worker.measuring.concurrent_runs import ConcurrentRuns, Run, RunStart
@@ -241,7 +246,7 @@ class TaskMeasurement:
             self._counters.discard()
         if self._tracing.tracer is None:
             return
-        if self._tracing.started(self._start_record(start), task, alone=alone):
+        if self._tracing.started(run.task_id, task, start[5], alone=alone):
             self._counters.discard()
             self._concurrent.rebase(run)
 
@@ -282,7 +287,9 @@ class TaskMeasurement:
         if alone:
             self._previous = (str(run.task), run.rss_bytes)
         if self._tracing.tracer is not None:
-            self._tracing.ended(finished_record(numbers, strings))
+            task_id, name, state, _ = strings
+            raised = state in RAISED_STATES
+            self._tracing.ended(task_id, name, exclusive=alone, raised=raised)
 
     def _start_record(self, start: RunStart, *, nested: bool = False) -> TaskStarted:
         task_id, name, now_ns, rss_bytes, retained_bytes, previous_task = start
@@ -352,20 +359,22 @@ class ContainedTracing:
         if self.tracer is not None:
             self._run(self.tracer.starting)
 
-    def started(self, started: TaskStarted, task: Any, *, alone: bool) -> bool:
+    def started(self, task_id: str, task: Any, previous_task: str, *, alone: bool) -> bool:
         """As `AllocationTracer.started`."""
         tracer = self.tracer
-        return tracer is not None and bool(self._run(tracer.started, started, task, alone=alone))
+        if tracer is None:
+            return False
+        return bool(self._run(tracer.started, task_id, task, previous_task, alone=alone))
 
     def task_code_begins(self, task: Any) -> None:
         """As `SampledTracing.task_code_begins`."""
         if self.tracer is not None and self.tracer.tasks.has_window:
             self._run(self.tracer.tasks.task_code_begins, task)
 
-    def ended(self, finished: TaskFinished) -> None:
+    def ended(self, task_id: str, name: str, *, exclusive: bool, raised: bool) -> None:
         """As `AllocationTracer.ended`."""
         if self.tracer is not None:
-            self._run(self.tracer.ended, finished)
+            self._run(self.tracer.ended, task_id, name, exclusive=exclusive, raised=raised)
 
     def down(self, previous_task: str) -> None:
         """As `AllocationTracer.down`."""

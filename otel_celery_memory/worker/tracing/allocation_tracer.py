@@ -16,7 +16,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from otel_celery_memory.ipc.commands import Commands
 from otel_celery_memory.ipc.control_page import ControlPage
-from otel_celery_memory.ipc.records import TaskFinished, TaskStarted, WindowKind
+from otel_celery_memory.ipc.records import WindowKind
 from otel_celery_memory.probes.allocators import give_back_free_memory
 from otel_celery_memory.probes.sites import SiteFilter, live_sites
 from otel_celery_memory.probes.tracemalloc_session import TracemallocSession
@@ -66,7 +66,7 @@ class AllocationTracer:
         """A task is about to start; nothing of it is measured yet."""
         self.tasks.starting()
 
-    def started(self, started: TaskStarted, task: Any, *, alone: bool) -> bool:
+    def started(self, task_id: str, task: Any, previous_task: str, *, alone: bool) -> bool:
         """A task that is not nested has started; ``alone``: it has the process to itself.
 
         Whether its numbers must begin again from here, because we have allocated meanwhile.
@@ -74,15 +74,16 @@ class AllocationTracer:
         if self._page.commands_version() != self.seen:
             self._apply_orders()
         if self._run_diff is None:
-            return self.tasks.started(started.task_id, task, alone=alone)
-        self.tasks.runs(started.task_id, started.task, alone=alone)
-        if self.tasks.steps_back_from(started.task):
+            return self.tasks.started(task_id, task, alone=alone)
+        name = task.name
+        self.tasks.runs(task_id, name, alone=alone)
+        if self.tasks.steps_back_from(name):
             self._tracer.stop()
             return False
         if not self._tracer.ours and self._tracer.start():
             # Nothing can be compared with what was alive before.
             self._begin_diffs()
-        for record in self._run_diff.task_starts(started.task, started.previous_task):
+        for record in self._run_diff.task_starts(name, previous_task):
             self._sink.send(record)
         if self._heap_diff is not None:
             for record in self._heap_diff.task_starts():
@@ -91,11 +92,11 @@ class AllocationTracer:
             self._capture_heap()
         return True
 
-    def ended(self, finished: TaskFinished) -> None:
-        """A task that is not nested has ended."""
+    def ended(self, task_id: str, name: str, *, exclusive: bool, raised: bool) -> None:
+        """A task that is not nested has ended; ``exclusive``: no other task ran meanwhile."""
         if self._run_diff is None:
-            self.tasks.ended(finished)
-        elif finished.raised:
+            self.tasks.ended(task_id, name, exclusive=exclusive, raised=raised)
+        elif raised:
             self._run_diff.run_raised()
 
     def capture_now(self) -> None:

@@ -23,7 +23,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from otel_celery_memory.ipc.commands import Balance, Commands
 from otel_celery_memory.ipc.control_page import ControlPage
-from otel_celery_memory.ipc.records import SHARED_NAME, TaskFinished, TaskNotTraced, WhyNotTraced
+from otel_celery_memory.ipc.records import SHARED_NAME, TaskNotTraced, WhyNotTraced
 from otel_celery_memory.probes.native_threads import native_lock
 from otel_celery_memory.probes.sites import SiteFilter
 from otel_celery_memory.probes.tracemalloc_session import TracemallocSession
@@ -329,27 +329,26 @@ class SampledTracing:
         """A task runs from now on, traced or not."""
         self._running = (name if alone else SHARED_NAME, task_id)
 
-    def ended(self, finished: TaskFinished) -> None:
-        """A task has ended, and its memory is measured."""
-        if self._running is not None and self._running[1] == finished.task_id:
+    def ended(self, task_id: str, task: str, *, exclusive: bool, raised: bool) -> None:
+        """This task has ended, and its memory is measured; as `AllocationTracer.ended`."""
+        if self._running is not None and self._running[1] == task_id:
             self._running = None
         window = self._window  # in a pool of threads, another task may close it meanwhile
         if not self.budgeted and window is None:
             return
         used_s = self._budget.book_work()
-        name = self._in_window.pop(finished.task_id, None)
+        name = self._in_window.pop(task_id, None)
         if name is None or window is None:
-            task = finished.task if finished.exclusive else SHARED_NAME
-            self._budget.ran(task, finished.task_id, used_s)
+            self._budget.ran(task if exclusive else SHARED_NAME, task_id, used_s)
             return
-        self._shared |= not finished.exclusive
-        self._raised = finished.raised
+        self._shared |= not exclusive
+        self._raised = raised
         if self._capture is None:
             # Of tasks that overlap, nobody knows what each of them used.
-            costs = name if finished.exclusive else SHARED_NAME
+            costs = name if exclusive else SHARED_NAME
             self._budget.run_traced(costs, used_s, aborted=not window.is_open)
             self._trace_faster(costs)
-        window.run_ends(failed=finished.task if self._raised else "")
+        window.run_ends(failed=task if raised else "")
         if not window.is_open or not window.whole:
             self._close()
         elif not self._in_window:

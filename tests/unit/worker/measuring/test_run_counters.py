@@ -147,6 +147,19 @@ def test_while_the_heap_grows_what_may_be_spent_is_spent() -> None:
     assert 0.005 < growing_share <= 0.0065
 
 
+def test_a_process_that_has_spent_all_is_asked_at_few_runs_until_tasks_are_due() -> None:
+    heap = Heap()
+    heap.read_ns = S // 10
+    asked = 0
+    for _ in range(250):  # in less than the time after which tasks are due
+        asked += not heap.counters.left.get("a") or heap.counters.open != ""
+        heap.run()
+    assert asked <= 6
+    heap.counters.due_ns = heap.now_ns
+    heap.run()
+    assert heap.counters.left["a"] > 0  # asked again, and there is still nothing
+
+
 def test_what_could_not_be_spent_for_hours_is_not_spent_at_once() -> None:
     heap = Heap()
     heap.read_ns = S // 5_000

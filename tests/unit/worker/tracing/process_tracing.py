@@ -7,14 +7,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from otel_celery_memory.ipc.control_page import ControlPage
-from otel_celery_memory.ipc.records import Site, SitesWindow, WindowKind
+from otel_celery_memory.ipc.records import RAISED_STATES, Site, SitesWindow, WindowKind
 from otel_celery_memory.probes import urgent_signal
 from otel_celery_memory.probes.sites import SiteFilter
 from otel_celery_memory.probes.tracemalloc_session import TracemallocSession
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.measuring.time_limits import TimeLimits
 from otel_celery_memory.worker.tracing.sampled import SampledTracing
-from tests.unit.examples import finished
 from tests.unit.fakes import FakeClock, ListSink
 
 BLOCK = 1_000
@@ -68,8 +67,8 @@ class Tracing:
         exclusive: bool = True,
         state: str = "SUCCESS",
     ) -> None:
-        done = finished(task=task, task_id=task_id, exclusive=int(exclusive), state=state)
-        self.tracing.ended(done)
+        raised = state in RAISED_STATES
+        self.tracing.ended(task_id, task, exclusive=exclusive, raised=raised)
 
     def leak(self, blocks: int) -> None:
         for _ in range(blocks):

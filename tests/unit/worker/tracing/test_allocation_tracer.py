@@ -20,7 +20,6 @@ from otel_celery_memory.probes.sites import SiteFilter
 from otel_celery_memory.probes.tracemalloc_session import TracemallocSession
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.tracing.allocation_tracer import AllocationTracer
-from tests.unit.examples import finished, started
 from tests.unit.fakes import ListSink
 
 
@@ -47,16 +46,18 @@ class Process:
     def start(self, name: str = "a") -> bool:
         task: Any = SimpleNamespace(name=name)
         self.tracing.starting()
-        record = started(task=name, previous_task=self.previous)
-        self.previous = name
-        return self.tracing.started(record, task, alone=True)
+        previous, self.previous = self.previous, name
+        return self.tracing.started("1", task, previous, alone=True)
+
+    def end(self, name: str = "a", *, raised: bool = False) -> None:
+        self.tracing.ended("1", name, exclusive=True, raised=raised)
 
     def run(self, name: str = "a", times: int = 1) -> list[bool]:
         """Runs that leave nothing; whether their numbers began anew."""
         found = []
         for _ in range(times):
             found.append(self.start(name))
-            self.tracing.ended(finished(task=name))
+            self.end(name)
         return found
 
     def windows(self) -> list[tuple[str, str, int]]:
@@ -114,9 +115,9 @@ def test_always_a_run_that_raised_holds_its_exception_and_is_no_whole_run(
     page: ControlPage,
 ) -> None:
     process = Process(page, "always")
-    for name, state in (("a", "FAILURE"), ("b", "RETRY"), ("c", "SUCCESS")):
+    for name, raised in (("a", True), ("b", True), ("c", False)):
         process.start(name)
-        process.tracing.ended(finished(task=name, state=state))
+        process.end(name, raised=raised)
     process.start()
     assert process.windows() == [("PARTIAL", "a", 0), ("PARTIAL", "b", 0), ("COMPLETE", "c", 0)]
     process.tracing.stop()
@@ -152,12 +153,12 @@ def test_always_in_the_middle_of_a_traced_run_ends_that_run_s_tracing_and_stays_
     process.run(times=200)
     process.tracing.tasks.down()
     while not process.start():
-        process.tracing.ended(finished(task="a"))
+        process.end()
     assert process.tracer.ours
     order(page, mode="always")
     process.run("b")
     assert process.tracer.ours
-    process.tracing.ended(finished(task="a"))
+    process.end()
     process.run("b", times=3)
     assert process.tracer.ours
 
