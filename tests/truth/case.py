@@ -33,7 +33,7 @@ class Case:
     leaks: str | None
     rates: Mapping[str, float]
     also: tuple[str, ...] = ()
-    seconds: float = 100
+    seconds: float = 160
     worker: tuple[str, ...] = ("--concurrency=2",)
     environ: Mapping[str, str] | None = None
     has_line: bool = True

@@ -13,12 +13,31 @@ _REPORT = {"report": 2.0}
 _SLEEP = {"wait": 4.0}
 _FAIL = {"flaky": 10.0}
 _PANDAS = ("pandas",)
+_TWO_MINUTES_S = 114  # what is asked then takes six seconds
 CASES = (
-    Case("four tasks", "order", {**_LEAK, **_REPORT, **_SLEEP, **_FAIL}, needs=_PANDAS),
-    Case("four tasks: leak and pandas", "order", {**_LEAK, **_REPORT}, needs=_PANDAS),
-    Case("four tasks: leak and sleep", "order", {**_LEAK, **_SLEEP}),
-    Case("four tasks: leak and failures", "order", {**_LEAK, **_FAIL}),
-    Case("four tasks: no leak", None, {**_REPORT, **_SLEEP, **_FAIL}, needs=_PANDAS),
+    Case(
+        "four tasks",
+        "order",
+        {**_LEAK, **_REPORT, **_SLEEP, **_FAIL},
+        needs=_PANDAS,
+        seconds=_TWO_MINUTES_S,
+    ),
+    Case(
+        "four tasks: leak and pandas",
+        "order",
+        {**_LEAK, **_REPORT},
+        needs=_PANDAS,
+        seconds=_TWO_MINUTES_S,
+    ),
+    Case("four tasks: leak and sleep", "order", {**_LEAK, **_SLEEP}, seconds=_TWO_MINUTES_S),
+    Case("four tasks: leak and failures", "order", {**_LEAK, **_FAIL}, seconds=_TWO_MINUTES_S),
+    Case(
+        "four tasks: no leak",
+        None,
+        {**_REPORT, **_SLEEP, **_FAIL},
+        needs=_PANDAS,
+        seconds=_TWO_MINUTES_S,
+    ),
 )
 
 
