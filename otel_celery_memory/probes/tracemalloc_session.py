@@ -14,6 +14,7 @@ import os
 import sys
 import tracemalloc
 import weakref
+from _tracemalloc import _get_object_traceback
 from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
@@ -128,6 +129,7 @@ class TracemallocSession:
             return
         self._ours = False
         self._sessions += 1
+        self.free_lists.give_back()
         if _is_tracing():
             _stop()
             if _PYTHON["get_traceback_limit"]() != self._limit_before:
@@ -228,14 +230,19 @@ class TracemallocSession:
     def begin(self) -> int:
         """Start a new traced peak; traced bytes now."""
         _reset_peak()
-        return int(_traced_memory()[0])
+        return self._in_use_bytes()
 
     def read(self) -> tuple[int, int]:
         """Traced bytes now, and the highest since `begin`."""
-        peak = int(_traced_memory()[1])
+        peak_bytes = int(_traced_memory()[1]) - self.free_lists.taken_out_bytes(_is_traced)
         if self.clears_free_lists:
             self.free_lists.clear()
-        return int(_traced_memory()[0]), peak
+        in_use_bytes = self._in_use_bytes()
+        return in_use_bytes, max(peak_bytes, in_use_bytes)
+
+    def _in_use_bytes(self) -> int:
+        """Of what is traced, without what we keep out of the free lists."""
+        return int(_traced_memory()[0]) - self.free_lists.taken_out_bytes(_is_traced)
 
     def _step_back(self) -> None:
         """Somebody else uses ``tracemalloc``: what we have found so far counts, and we stop."""
@@ -270,6 +277,10 @@ class TracemallocSession:
         asked.__name__ = asked.__qualname__ = name
         asked.__doc__ = python.__doc__
         return asked
+
+
+def _is_traced(thing: object) -> bool:
+    return _get_object_traceback(thing) is not None
 
 
 def _fixed(version: tuple[int, ...]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _tracemalloc
 import ctypes
+import gc
 import json
 import os
 import resource
@@ -163,6 +164,13 @@ def is_traced() -> bool:
     """Whether it runs under tracing."""
     # Who asks by the public name ends it.
     return bool(_tracemalloc.is_tracing())
+
+
+@app.task
+def full_collections() -> int:
+    """How many full collections there were in this process: from now on none by the interpreter."""
+    gc.set_threshold(10**9)
+    return int(gc.get_stats()[2]["collections"])
 
 
 @app.task

@@ -58,6 +58,19 @@ def test_a_line_that_leaks_a_kibibyte_a_run_is_named_first_by_default(
     assert 0 < overhead.value < 1
 
 
+def test_a_child_that_shares_its_heap_with_the_main_process_is_not_made_to_copy_it(
+    start: Start,
+) -> None:
+    environ = {"OTEL_CELERY_MEMORY_OVERHEAD_BUDGET": "0.5"}
+    with start(arguments=["--concurrency=1"], environ=environ) as worker:
+        before = worker.run("full_collections")
+        wait_until("a run is traced", lambda: worker.run("is_traced"), 60)
+        for _ in range(200):
+            worker.run("noop")
+        assert worker.run("full_collections") == before
+        worker.stop()
+
+
 def test_a_line_that_leaks_is_named_where_each_child_runs_one_task(
     start: Start, receiver: Receiver
 ) -> None:

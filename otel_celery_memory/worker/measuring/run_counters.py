@@ -68,6 +68,7 @@ from otel_celery_memory.ipc.commands import NO_BALANCE, Balance
 from otel_celery_memory.ipc.records import FloorMeasured, RunRetained
 from otel_celery_memory.probes.allocators import (
     SMALL_BLOCK_BYTES,
+    SharedHeap,
     level_caches,
     malloc_in_use,
     open_files_in_use,
@@ -158,7 +159,8 @@ class CounterProbes:
 class Collector:
     """Collections between two runs, never where the user has disabled or frozen the collector."""
 
-    def __init__(self) -> None:
+    def __init__(self, shared: SharedHeap | None = None) -> None:
+        self._shared = shared or SharedHeap()
         self._frozen = False
 
     def allowed(self) -> bool:
@@ -166,6 +168,10 @@ class Collector:
         # Counting what is frozen takes time where much is: once is enough.
         self._frozen = self._frozen or gc.get_freeze_count() > 0
         return gc.isenabled() and not self._frozen
+
+    def may_collect_fully(self) -> bool:
+        """Whether all objects may be collected, or are shared with the main process."""
+        return not self._shared.is_shared()
 
     def collect(self, generation: int) -> int:
         """Collects; how many objects were freed. A time limit waits, as a finalizer would eat it.
@@ -475,6 +481,8 @@ class RunCounters:
     def _collect_fully(self, now_ns: int, *, floor: bool, bracket: bool) -> bool:
         """Collects all garbage, if there is a reason to; whether it was done."""
         if not (floor or bracket) or not self._pause_fits():
+            return False
+        if not self._collector.may_collect_fully():
             return False
         self._probes.read_into(self._before)
         began_ns = self._clock_ns()

@@ -36,7 +36,7 @@ from otel_celery_memory.probes.tracemalloc_session import TracemallocSession
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.measuring.concurrent_runs import ConcurrentRuns
 from otel_celery_memory.worker.measuring.in_flight import InFlightSlot, open_in_flight_slot
-from otel_celery_memory.worker.measuring.run_counters import RunCounters
+from otel_celery_memory.worker.measuring.run_counters import Collector, RunCounters
 from otel_celery_memory.worker.measuring.spans import ContainedSpans, TaskSpans
 from otel_celery_memory.worker.measuring.task_measurement import (
     ContainedCounters,
@@ -127,6 +127,8 @@ class TaskRecorder:
         self._page = page
         self._open_probe = open_probe or self._open_own_probe
         self._session = TracemallocSession(settings.frames)
+        self._shared_heap = self._session.free_lists.shared_heap
+        self._made_in = os.getpid()
         self._site_filter = SiteFilter(settings.sites_include, settings.sites_exclude, called_from)
         self.time_limits = TimeLimits()
         self.slot = MAIN_SLOT
@@ -155,6 +157,8 @@ class TaskRecorder:
         self.slot = slot
         self._runs_tasks = runs_tasks
         self._begun_pid = os.getpid()
+        if self._begun_pid != self._made_in:
+            self._shared_heap.forked()
         # In the main process, too: its children have its modules, and need not look again.
         self._session.is_asked_directly()
         self._open()
@@ -305,6 +309,7 @@ class TaskRecorder:
                 settings.overhead_budget,
                 settings.max_added_latency,
                 probe.rss_bytes,
+                collector=Collector(self._shared_heap),
                 before=self._page.load(self.slot),
                 has_grown=self._heap_has_grown,
                 has_cost=self._samples_have_cost,
@@ -314,6 +319,7 @@ class TaskRecorder:
             return None
 
     def _heap_has_grown(self, seconds: float) -> None:
+        self._shared_heap.may_be_copied()
         tracer = self._tracing.tracer
         if tracer is not None:
             tracer.tasks.heap_has_grown(seconds)

@@ -264,7 +264,7 @@ class TracedWindow:
         traces = self._alive_now()
         # What seems to have grown may be garbage that waits for the collector.
         more = len(traces) - len(earlier.traces)
-        if _may_collect() and more >= max(
+        if self._may_collect() and more >= max(
             _SUSPECT_BLOCKS, (self.runs - earlier.at_runs) / _SUSPECT_RUNS
         ):
             self._collect()
@@ -403,12 +403,13 @@ class TracedWindow:
         """How many full collections there were in this process, without those of nothing."""
         return int(gc.get_stats()[-1]["collections"]) - self._tracer.free_lists.clears
 
+    def _may_collect(self) -> bool:
+        """Whether a full collection is ours to make: the user leaves the collector as it is."""
+        frozen = gc.get_freeze_count() if hasattr(gc, "get_freeze_count") else 0
+        if frozen or not gc.isenabled() or self._tracer.free_lists.shared_heap.is_shared():
+            return False
+        return sys.getallocatedblocks() <= _COLLECTED_MAX_BLOCKS
+
     def _is_ours(self) -> bool:
         """Whether it is still this window's tracing that is on."""
         return self._tracer.session == self._session != 0
-
-
-def _may_collect() -> bool:
-    """Whether a full collection is ours to make: the user leaves the collector as it is."""
-    frozen = gc.get_freeze_count() if hasattr(gc, "get_freeze_count") else 0
-    return gc.isenabled() and not frozen and sys.getallocatedblocks() <= _COLLECTED_MAX_BLOCKS

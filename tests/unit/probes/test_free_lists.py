@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from otel_celery_memory.probes.allocators import FreeLists
+from otel_celery_memory.probes import allocators
+from otel_celery_memory.probes.allocators import FreeLists, SharedHeap
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +41,7 @@ def garbage() -> list[int]:
 
 
 def freed_rows() -> int:
-    """Bytes that look alive after rows were made and dropped, at the line that made them."""
+    """Bytes that look alive after rows were made and dropped, until the lists were emptied."""
     FreeLists().clear()
     tracemalloc.start()
     len([{"id": number, "of": (number, [])} for number in range(300)])
@@ -49,6 +50,25 @@ def freed_rows() -> int:
     after = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     return before - after
+
+
+def just_forked() -> SharedHeap:
+    """That of a process in which no full collection was made yet."""
+    heap = SharedHeap()
+    heap.forked()
+    return heap
+
+
+def blocks_left(lists: FreeLists) -> int:
+    """How many blocks look alive at the line that made rows and dropped them."""
+    lists.clear()
+    tracemalloc.start()
+    rows = [{"id": number, "of": []} for number in range(300)]
+    del rows
+    lists.clear()
+    found = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, __file__)])
+    tracemalloc.stop()
+    return sum(trace.size > 40 for trace in found.traces)
 
 
 def test_what_was_freed_does_not_look_alive_any_more() -> None:
@@ -62,6 +82,40 @@ def test_garbage_is_left_to_python_s_own_collector() -> None:
     assert gone == []
     gc.collect()
     assert gone == [os.getpid()]
+
+
+def test_in_a_heap_that_is_shared_it_does_not_look_alive_and_nothing_is_collected() -> None:
+    shared = FreeLists(just_forked())
+    collections = gc.get_stats()[2]["collections"]
+    assert blocks_left(shared) == 0
+    assert gc.get_stats()[2]["collections"] == collections
+
+
+def test_a_large_heap_is_not_collected_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(allocators, "_EMPTIED_MAX_BLOCKS", 1_000)
+    collections = gc.get_stats()[2]["collections"]
+    assert blocks_left(FreeLists()) == 0
+    assert gc.get_stats()[2]["collections"] == collections
+
+
+def test_what_was_taken_out_of_the_lists_is_not_kept_longer_than_needed() -> None:
+    shared = FreeLists(just_forked())
+    shared.clear()
+    before = len(gc.get_objects())
+    shared.give_back()
+    assert len(gc.get_objects()) <= before - 80
+
+
+def test_a_heap_is_shared_until_the_first_full_collection_or_until_there_is_a_reason() -> None:
+    heap, grows = just_forked(), just_forked()
+    assert heap.is_shared()
+    grows.may_be_copied()
+    assert not grows.is_shared()
+    gc.collect(1)
+    assert heap.is_shared()
+    gc.collect()
+    assert not heap.is_shared()
+    assert not SharedHeap().is_shared()
 
 
 def test_nothing_stays_frozen() -> None:
