@@ -16,6 +16,7 @@ import tracemalloc
 import weakref
 from _tracemalloc import _get_object_traceback
 from collections.abc import Callable, Collection
+from types import ModuleType
 from typing import Any, Protocol
 
 from otel_celery_memory.probes.allocators import FreeLists
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 _TOLD_AFTER = 3
 """So often in a row it must have been unsafe: of a thread that runs just then nothing is known."""
+_SEEN_IN_A_ROW = 100
 TRACE_BYTES = 50
 """What ``tracemalloc`` keeps for one live block: 48 to 59 bytes on CPython 3.10 to 3.13."""
 _PYTHON = {
@@ -180,10 +182,9 @@ class TracemallocSession:
         modules = sys.modules
         if self._asked_directly or len(modules) == len(self._modules_seen):
             return self._asked_directly
-        for name, module in list(modules.items()):
-            if name in self._modules_seen:
-                continue
+        for name in _new_names(modules, self._modules_seen):
             self._modules_seen.add(name)
+            module = modules.get(name)
             if name in ("tracemalloc", "_tracemalloc") or name.partition(".")[0] == _PACKAGE:
                 continue
             found = getattr(module, "__dict__", None)
@@ -277,6 +278,26 @@ class TracemallocSession:
         asked.__name__ = asked.__qualname__ = name
         asked.__doc__ = python.__doc__
         return asked
+
+
+def _new_names(modules: dict[str, ModuleType], seen: Collection[str]) -> list[str]:
+    """Names of modules that were not seen before.
+
+    It goes back from the newest one until many in a row were seen: to touch each module in a child
+    would have its page copied, three megabytes in all.
+    """
+    found: list[str] = []
+    seen_in_a_row = 0
+    try:
+        for name in reversed(modules):
+            seen_in_a_row = seen_in_a_row + 1 if name in seen else 0
+            if seen_in_a_row > _SEEN_IN_A_ROW:
+                break
+            if not seen_in_a_row:
+                found.append(name)
+    except RuntimeError:  # another thread imports
+        return [name for name in list(modules) if name not in seen]
+    return found
 
 
 def _is_traced(thing: object) -> bool:

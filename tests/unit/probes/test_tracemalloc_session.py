@@ -306,3 +306,26 @@ def test_that_a_process_is_not_traced_is_said_once_with_the_thread_when_it_stays
     (record,) = caplog.records
     assert "gh-128679" in record.getMessage()
     assert record.getMessage().endswith("worker (libother.so)")
+
+
+class Seen(set[str]):
+    """Names of modules that were looked at, and how often it was asked."""
+
+    asked = 0
+
+    def __contains__(self, name: object) -> bool:
+        self.asked += 1
+        return super().__contains__(name)
+
+
+def test_new_modules_are_found_without_touching_all_the_others() -> None:
+    modules = {f"old{number}": ModuleType("old") for number in range(5_000)}
+    seen = Seen(modules)
+    modules |= {"new": ModuleType("new"), "old1": ModuleType("old"), "newer": ModuleType("newer")}
+    assert tracemalloc_session._new_names(modules, seen) == ["newer", "new"]
+    assert seen.asked < 200
+
+
+def test_a_process_that_has_looked_at_nothing_looks_at_every_module() -> None:
+    modules = {f"old{number}": ModuleType("old") for number in range(500)}
+    assert set(tracemalloc_session._new_names(modules, set())) == set(modules)
