@@ -201,14 +201,14 @@ _FREE_FLOATS = 100
 
 
 def fill_free_lists() -> None:
-    """Fill the free lists of dicts, lists and floats, as far as they go; it takes 10 us.
+    """Fill the free lists of dicts, their tables of keys, lists and floats; it takes 15 us.
 
     An object in a free list is an allocated block. Where one task takes from a list and another one
     gives back, the first would seem to keep less than it does and the second more: of a leaked
     small dict nothing would be seen. With the lists full at each read nothing moves between them.
     Those of tuples are too long for that: 2,000 for each of twenty sizes.
     """
-    [{} for _ in range(_FREE_DICTS)]
+    _dictionaries()
     [[] for _ in range(_FREE_LISTS)]
     [number + 0.5 for number in range(_FREE_FLOATS)]
 

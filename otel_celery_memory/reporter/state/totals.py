@@ -38,8 +38,9 @@ _LIKELY_ERRORS, _LIKELY_SHARE = 1.4, 0.25
 that would explain such a share of it is believed. One sample alone that shows something makes 1."""
 _SPREAD_LEAST_BYTES = 40.0
 """Samples differ by as much, whatever a few of them say: less than a block."""
-_CONTRADICTION_FACTOR = 10.0
-"""Claims of so many times what the counters say are no growth."""
+_CONTRADICTION_FACTOR = 5.2
+"""Claims of so many times what the counters say are no growth: those count a block of 512 bytes as
+`SMALL_BLOCK_BYTES`."""
 _WITHHELD_MOST_BYTES, _WITHHELD_ERRORS = 32 << 10, 2.0
 """What is withheld is told once it is more than both: bytes, and deviations of a sum by chance."""
 _STEP_NS = 5 * 10**9

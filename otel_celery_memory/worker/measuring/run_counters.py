@@ -7,8 +7,8 @@ a task. What is kept in mind meanwhile is kept in an array, as it would count it
 **Garbage is told from growth.** Before each read the young objects are collected. Then all cyclic
 garbage of the run before is freed: what a run left in garbage is known, and is neither its leak
 nor the gain of the run in which the collector would have come. If a full collection came inside a
-run, it freed garbage of others too: that run is left out, and the next ones of its task lie between
-two full collections, if those are short enough. Where the user has disabled or frozen the
+run, it freed garbage of others too: that run is left out. Where that happens to all samples of a
+task, the next ones lie between two full collections, if those are short enough. Where the user has disabled or frozen the
 collector, nothing is collected.
 
 **Caches of the interpreter** are brought to the same level before each read (`level_caches`).
@@ -115,12 +115,13 @@ _COLLECT_NS_A_BLOCK = 100
 _SAMPLES_AT_ONCE = 4
 _SMALL_INTEGER_MAX = 256
 """The interpreter has the integers up to here once."""
+_SPOILED_IN_A_ROW = 3
 _FILL_RUNS = 10
 """So many runs of a task fill the free lists, unless it is due before."""
 _SKIPPED_MAX = 20
 """First runs of a task in a child that are passed over."""
-_SAMPLE_NS = 1_000_000
-"""What a sample costs, about."""
+_SAMPLE_NS = 400_000
+"""What a sample costs in a new child, about."""
 _YOUNG, _FULL = 1, 2
 _HEAP, _BLOCKS, _FILES, _THREADS = range(4)
 _CPU, _COLLECTIONS, _MODULES, _ALLOWED, _BETWEEN_FULL, _MESSAGES = range(6)
@@ -239,7 +240,7 @@ class RunCounters:
         self.left: dict[str, int] = {}
         """How many runs of each task pass before the next one is sampled."""
         self.spent_ns = 0
-        """What samples and floors have cost, of the process's CPU time."""
+        """What samples have cost, of the process's CPU time; floors have a share of their own."""
         self._forfeited_ns = 0.0
         # A child that lives for a few runs would have no sample.
         self._fill_runs = min(_FILL_RUNS, int(before.runs) // 10) if before.runs else _FILL_RUNS
@@ -259,8 +260,8 @@ class RunCounters:
         same since; and how long it has grown."""
         self._samples: Counter[str] = Counter()
         self._sampled_lately: set[str] = set()
-        self._between_full: set[str] = set()
-        """Tasks whose runs are sampled between two full collections."""
+        self._spoiled: Counter[str] = Counter()
+        """How many samples of a task in a row had a full collection in them."""
         self._filled: dict[str, int] = {}
         """By task: how many full collections there had been when a run of it filled free lists."""
         self._fills_free_lists = False
@@ -313,7 +314,7 @@ class RunCounters:
             full = self._collect_fully(
                 now_ns,
                 floor=self._floor_is_due(began_cpu_ns, now_ns),
-                bracket=opens and name in self._between_full,
+                bracket=opens and self._spoiled[name] >= _SPOILED_IN_A_ROW,
             )
             if opens and not closes and not full:
                 self._collector.collect(_YOUNG)
@@ -406,10 +407,10 @@ class RunCounters:
         if allowed != self._marks[_ALLOWED] or self._probes.messages() != self._marks[_MESSAGES]:
             return False
         if collections != self._marks[_COLLECTIONS] and not between_full:
-            # It freed garbage of others too.
-            if len(self._between_full) < NAMES_MAX:
-                self._between_full.add(name)
+            self._spoiled[name] += 1  # it freed garbage of others too
             return False
+        if not between_full:
+            self._spoiled.pop(name, None)
         self._watch_heap()
         filled, self._filled[name] = self._filled.get(name) == collections, collections
         if not (filled or between_full or warm_up):
@@ -485,15 +486,18 @@ class RunCounters:
         if not self._collector.may_collect_fully():
             return False
         self._probes.read_into(self._before)
-        began_ns = self._clock_ns()
+        began_ns, began_cpu_ns = self._clock_ns(), self._cpu_ns()
         collected = self._collector.collect(_FULL)
         pause_ns = self._clock_ns() - began_ns
+        cost_ns = self._cpu_ns() - began_cpu_ns
         self._probes.read_into(self._now)
         self._ns_a_block = max(pause_ns // max(self._now[_BLOCKS], 1), 1)
         if not floor:
             return True
         self._floor_ns = now_ns
-        self._floors_spent_ns += pause_ns
+        # Not of the samples' share: they would have to wait for minutes after each floor.
+        self._floors_spent_ns += cost_ns
+        self.spent_ns -= cost_ns
         self._sink.send(
             FloorMeasured(
                 self._pid,

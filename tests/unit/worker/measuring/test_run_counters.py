@@ -205,7 +205,7 @@ def test_a_run_that_keeps_nothing_is_zero_by_the_interpreter_s_own_counter() -> 
 def test_a_heap_that_grows_is_sampled_more() -> None:
     def samples(kept: int) -> int:
         heap = Heap()
-        heap.read_ns = 500_000
+        heap.read_ns = 100_000
         for _ in range(3_000):
             heap.run(kept=kept)
             heap.now_ns += S // 10
@@ -232,7 +232,7 @@ def test_children_that_live_for_a_few_runs_are_sampled_seldom_and_not_in_their_f
     sampled = spent_ns = 0
     for number in range(children):
         heap = Heap(before=Balance(runs=10, run_s=0.05), seed=number)
-        heap.read_ns = 500_000
+        heap.read_ns = 100_000
         heap.counters.boundary("a")
         assert not heap.counters.open
         for _ in range(10):
