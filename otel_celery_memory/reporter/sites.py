@@ -293,6 +293,9 @@ class SiteTotals:
         self._warms_up = warms_up
         self._runs: Counter[str] = Counter()
         self._whole, self._first, self._partial = WindowTotals(), WindowTotals(), WindowTotals()
+        self._early = WindowTotals()
+        """Windows of complete runs from the time in which caches were filled: they count for tasks
+        that have no other."""
         self._grown = HeapGrowth()
         self._details: OrderedDict[SiteKey, tuple[str, str]] = OrderedDict()
         self._totals_of_pid: dict[int, WindowTotals] = {}
@@ -342,7 +345,7 @@ class SiteTotals:
             (site.kind, (site.task, site.path, site.line, site.via)): site.size_bytes
             for site in (*self.places, *found)
         }
-        for totals in (self._whole, self._first, self._partial):
+        for totals in (self._whole, self._early, self._first, self._partial):
             totals.next_interval()
         self._runs.clear()
         return found
@@ -353,10 +356,11 @@ class SiteTotals:
         With `place_of`, all stacks of a line are added up.
         """
         seen = self._whole.tasks()
+        early = {k: m for k, m in self._early.means(key_of).items() if k[0] not in seen}
+        seen |= self._early.tasks()
         first = {k: m for k, m in self._first.means(key_of).items() if k[0] not in seen}
-        left_by_runs = self._by_rate(self._within(self._whole.means(key_of)), interval_s)
-        if self._warms_up():
-            left_by_runs = []
+        whole = self._within({**self._whole.means(key_of), **early})
+        left_by_runs = [] if self._warms_up() else self._by_rate(whole, interval_s)
         others = (
             self._by_growth(interval_s, key_of)
             + self._by_size(WindowKind.FIRST_RUN, self._within(first))
@@ -368,7 +372,7 @@ class SiteTotals:
 
     def reset(self) -> None:
         """Removes everything, the last ranking included."""
-        for totals in (self._whole, self._first, self._partial, self._grown):
+        for totals in (self._whole, self._early, self._first, self._partial, self._grown):
             totals.clear()
         for kept in (self._runs, self._details, self._of_library, self._totals_of_pid):
             kept.clear()
@@ -385,7 +389,9 @@ class SiteTotals:
             return self._partial
         if record.kind == WindowKind.FIRST_RUN:
             return self._first
-        return self._whole if record.kind == WindowKind.COMPLETE else None
+        if record.kind != WindowKind.COMPLETE:
+            return None
+        return self._early if self._warms_up() else self._whole
 
     def _by_rate(self, means: dict[SiteKey, SiteMean], interval_s: float) -> list[RankedSite]:
         found = []

@@ -8,8 +8,8 @@ a task. What is kept in mind meanwhile is kept in an array, as it would count it
 garbage of the run before is freed: what a run left in garbage is known, and is neither its leak
 nor the gain of the run in which the collector would have come. If a full collection came inside a
 run, it freed garbage of others too: that run is left out. Where that happens to all samples of a
-task, the next ones lie between two full collections, if those are short enough. Where the user has disabled or frozen the
-collector, nothing is collected.
+task, the next ones lie between two full collections, if those are short enough. Where the user has
+disabled or frozen the collector, nothing is collected.
 
 **Caches of the interpreter** are brought to the same level before each read (`level_caches`).
 Tuples' free lists are too long for that. A full collection empties them, and the next run that

@@ -335,3 +335,6 @@ def test_what_grows_while_the_worker_warms_up_is_no_site() -> None:
     assert totals.peek(60.0) == []
     warms_up[0] = False
     assert [each.line for each in totals.peek(60.0)] == [1]
+    # A cache that was filled then, and of which a later window finds nothing.
+    totals.window(window(1, "a", kind=WindowKind.COMPLETE, runs=40, sites=0))
+    assert totals.peek(60.0) == []
