@@ -30,8 +30,9 @@ class Balance:
 
     ``task_s`` and ``spent_s`` are totals since the worker started; samples of the counters are in
     the second. ``recent_*`` are decayed totals of what earns as task time does and of tracing
-    alone, as of ``at_s`` on the monotonic clock. ``runs`` is how many runs the process had,
-    ``run_s`` the CPU time of one that was not traced, on the mean.
+    alone, as of ``at_s`` on the monotonic clock. ``runs`` is how many runs the process had in the
+    ``lived_s`` seconds since it began, ``run_s`` the CPU time of one that was not traced, on the
+    mean.
     """
 
     task_s: float = 0.0
@@ -41,6 +42,7 @@ class Balance:
     at_s: float = 0.0
     runs: float = 0.0
     run_s: float = 0.0
+    lived_s: float = 0.0
 
 
 NO_BALANCE = Balance()

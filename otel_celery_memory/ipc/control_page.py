@@ -140,7 +140,7 @@ class AcknowledgedExits:
 
 
 SLOTS = SLOT_RINGS + 1
-_BALANCE = struct.Struct("<7d")
+_BALANCE = struct.Struct("<8d")
 _CAPTURED = struct.Struct("<QQ")
 _CELL_BYTES = _BALANCE.size + _CAPTURED.size
 _CELLS_AT = COMMANDS_BYTES
@@ -256,6 +256,7 @@ class ControlPage:
             balance.at_s,
             balance.runs,
             balance.run_s,
+            balance.lived_s,
         )
 
     def load(self, slot: int) -> Balance:

@@ -295,7 +295,7 @@ class SiteTotals:
         self._whole, self._first, self._partial = WindowTotals(), WindowTotals(), WindowTotals()
         self._early = WindowTotals()
         """Windows of complete runs from the time in which caches were filled: they count for tasks
-        that have no other."""
+        that have no other, and that keep something by the counters since then."""
         self._grown = HeapGrowth()
         self._details: OrderedDict[SiteKey, tuple[str, str]] = OrderedDict()
         self._totals_of_pid: dict[int, WindowTotals] = {}
@@ -356,7 +356,8 @@ class SiteTotals:
         With `place_of`, all stacks of a line are added up.
         """
         seen = self._whole.tasks()
-        early = {k: m for k, m in self._early.means(key_of).items() if k[0] not in seen}
+        grows = {task for task in self._early.tasks() - seen if self._keeps_something(task)}
+        early = {k: m for k, m in self._early.means(key_of).items() if k[0] in grows}
         seen |= self._early.tasks()
         first = {k: m for k, m in self._first.means(key_of).items() if k[0] not in seen}
         whole = self._within({**self._whole.means(key_of), **early})
@@ -456,6 +457,10 @@ class SiteTotals:
                 continue
             found[key] = mean if claim <= _CLAIM_FACTOR else mean.scaled(1 / claim)
         return found
+
+    def _keeps_something(self, task: str) -> bool:
+        kept = self._kept(task)
+        return kept is not None and (kept.bytes_per_run or 0.0) > 0
 
     def _is_beyond_counters(self, key: SiteKey, mean: SiteMean, kept: Kept) -> bool:
         """Whether the counters cannot contradict it: it is too small, or a receiver of the user's,

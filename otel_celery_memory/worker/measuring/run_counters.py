@@ -28,10 +28,11 @@ at the end of a sample as at its start, it is none.
 failed run is hundreds of kilobytes of traceback. So the sample of a run that raised ends after the
 next run, if that is one of the same task and does not raise; and no sample begins right after one.
 
-**How often.** A read costs 20 us or, in a heap with many free chunks, milliseconds; a collection
-costs what the young objects cost. So both are measured, and a task is sampled so seldom that it
-pays for its samples by `SHARE` of the budget of its own CPU time. Each task is sampled every
-`DUE_NS` besides, so that a rare one is sampled at each run, as long as the process has the budget.
+**How often.** A read costs 20 us or, where the heap is not in the processor's caches or has many
+free chunks, milliseconds; a collection costs what the young objects cost. So both are measured, and
+a task is sampled so seldom that it pays for its samples by `SHARE` of the budget of its own CPU
+time. Each task is sampled every `DUE_NS` besides, so that a rare one is sampled at each run, as
+long as the process has the budget.
 
 **While the heap grows**, samples may cost more, and so may windows of tracing, which are told how
 long it has been growing: the question is then worth it. What may be spent is spent: the more of it
@@ -84,9 +85,9 @@ FIRST_NS = 20_000_000
 """What a process may spend before it has earned it, so that its first runs are sampled."""
 DUE_NS = 3_000_000_000
 """Each task is sampled so often, if it runs."""
-IDLE_SHARE = 0.1
-"""A process that hardly works counts as busy for so much of the time: 0.03 % of a core, or a sample
-every few seconds."""
+IDLE_SHARE = 0.3
+"""A process that hardly works counts as busy for so much of the time: 0.09 % of a core, or a sample
+every two seconds."""
 GROWING_SHARE = 1.0
 """A process whose heap grows counts as busy for so much of the time besides."""
 GROWTH_NS = 10_000_000_000
@@ -120,8 +121,9 @@ _FILL_RUNS = 10
 """So many runs of a task fill the free lists, unless it is due before."""
 _SKIPPED_MAX = 20
 """First runs of a task in a child that are passed over."""
-_SAMPLE_NS = 400_000
-"""What a sample costs in a new child, about."""
+_SAMPLE_NS = 2_000_000
+"""What a sample costs in a new child, about: the pages that it reads are not in the caches."""
+_FEW_SAMPLES = 3
 _YOUNG, _FULL = 1, 2
 _HEAP, _BLOCKS, _FILES, _THREADS = range(4)
 _CPU, _COLLECTIONS, _MODULES, _ALLOWED, _BETWEEN_FULL, _MESSAGES = range(6)
@@ -336,14 +338,16 @@ class RunCounters:
     def _credit_ns(self, before: Balance) -> int:
         """What this process may spend before it has earned it.
 
-        Where children live for a few runs, each has at most two samples, and few children have any.
+        Where children live for a few runs, each has a few samples, or few children have any.
         """
         if not self._predecessors_runs:
             return FIRST_NS
-        earns_ns = SHARE * self._budget * before.runs * before.run_s * 1e9
-        return (
-            2 * _SAMPLE_NS if self._chance.random() < earns_ns / (2 * _SAMPLE_NS) else -_SAMPLE_NS
-        )
+        earning_s = before.runs * before.run_s + IDLE_SHARE * before.lived_s
+        earns_ns = SHARE * self._budget * earning_s * 1e9
+        wanted_ns = _FEW_SAMPLES * _SAMPLE_NS
+        if earns_ns > 2 * wanted_ns:
+            return wanted_ns
+        return wanted_ns if self._chance.random() < earns_ns / wanted_ns else -_SAMPLE_NS
 
     def _make_due(self, now_ns: int) -> None:
         self.due_ns = now_ns + (DUE_NS // _GROWING_FACTOR if self._grows() else DUE_NS)

@@ -219,7 +219,7 @@ class TokenBucket:
         lately_s = self._lately.left_s(self._earning_s, now_s)
         return min(share * earned_s - self._recent_spent_s, lately_s)
 
-    def balance(self, now_s: float, runs: float, run_s: float) -> Balance:
+    def balance(self, now_s: float, runs: float, run_s: float, lived_s: float) -> Balance:
         """What the next process in this slot starts with."""
         self._decay(now_s)
         return Balance(
@@ -230,6 +230,7 @@ class TokenBucket:
             self._decayed_s,
             runs,
             run_s,
+            lived_s,
         )
 
     def _decay(self, now_s: float) -> None:

@@ -105,6 +105,7 @@ class TracingSampler:
         self._most_added_s = MOST_SHARE * max_added_latency_s
         self._chance = chance
         self._before = before or NO_BALANCE
+        self._began_s = now_s
         succeeds = self._before.task_s > 0
         floor_s = TRACING_FLOOR_S
         lately = RollingWindow(SPENT_SHARE * overhead_budget, floor_s)
@@ -233,9 +234,12 @@ class TracingSampler:
     def balance(self, now_s: float) -> Balance:
         """What the next process in this slot starts with."""
         untraced, run_s = self._known.runs()
-        return self.bucket.balance(
-            now_s, self._runs or self._before.runs, run_s if untraced else self._before.run_s
-        )
+        if not self._runs:
+            return self.bucket.balance(
+                now_s, self._before.runs, self._before.run_s, self._before.lived_s
+            )
+        run_s = run_s if untraced else self._before.run_s
+        return self.bucket.balance(now_s, self._runs, run_s, now_s - self._began_s)
 
     def _first_plan(self, now_s: float, limit_s: float | None) -> Plan | None:
         """Of a run of which nothing is known here, in a process that will not have many."""

@@ -20,7 +20,7 @@ def page() -> Iterator[ControlPage]:
     made.close()
 
 
-FIRST_CELL, CELL_BYTES = 8 * 8 + SLOTS * 9 * 8, 2 * 8
+FIRST_CELL, CELL_BYTES = 8 * 8 + SLOTS * 10 * 8, 2 * 8
 ENDS, OTHERS = 0, 8
 """Where they are in a cell."""
 

@@ -328,12 +328,15 @@ def test_a_line_in_few_windows_is_shown_if_it_explains_what_its_task_keeps() -> 
 
 def test_what_grows_while_the_worker_warms_up_is_no_site() -> None:
     warms_up = [True]
-    totals = SiteTotals(describe, 10, warms_up=lambda: warms_up[0])
+    known: dict[str, Kept] = {}
+    totals = SiteTotals(describe, 10, known.get, lambda: warms_up[0])
     totals.finished(finished(1, task="a"))
     totals.window(window(1, "a", kind=WindowKind.COMPLETE, runs=40, sites=1))
     totals.site(site(6_000, 1, task="a", blocks=40))
     assert totals.peek(60.0) == []
     warms_up[0] = False
+    assert totals.peek(60.0) == []
+    known["a"] = Kept(6_000.0, 7_000.0, 10, is_nothing=False)
     assert [each.line for each in totals.peek(60.0)] == [1]
     # A cache that was filled then, and of which a later window finds nothing.
     totals.window(window(1, "a", kind=WindowKind.COMPLETE, runs=40, sites=0))
