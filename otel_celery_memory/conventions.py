@@ -48,6 +48,14 @@ SNAPSHOT_SITES = "celery.memory.snapshot.sites"
 SNAPSHOT_RUNS = "celery.memory.snapshot.runs"
 SNAPSHOT_SIZE = "celery.memory.snapshot.size"
 SNAPSHOT_FILE = "celery.memory.snapshot.file"
+CENSUS_TYPE = "celery.memory.census.type"
+CENSUS_OBJECTS = "celery.memory.census.objects"
+CENSUS_GROWTH = "celery.memory.census.growth"
+CENSUS_RUNS = "celery.memory.census.runs"
+CENSUS_HOLDER = "celery.memory.census.holder"
+CENSUS_SHARE = "celery.memory.census.share"
+CENSUS_HOLD = "celery.memory.census.hold"
+CENSUS_PROBLEM = "celery.memory.census.problem"
 CODE_FILE = "code.file.path"
 CODE_LINE = "code.line.number"
 CODE_FUNCTION = "code.function.name"
@@ -84,6 +92,7 @@ PARTS = (
     TRACING_UNSAFE,
     "heap",
     "counters",
+    "census",
     "delivery",
     "checks",
     "records",
@@ -527,7 +536,26 @@ SNAPSHOT = Event(
     (SNAPSHOT_KIND, SNAPSHOT_REASON, SNAPSHOT_SITES, SNAPSHOT_RUNS, SNAPSHOT_SIZE, SNAPSHOT_FILE),
     "A capture is complete",
 )
-EVENTS = (ALLOCATION_SITE, PRESSURE, PROCESS_LOST, SNAPSHOT)
+CENSUS = Event(
+    "celery.memory.census",
+    "INFO",
+    (
+        SLOT,
+        PROCESS_PID,
+        TASK_NAME,
+        CENSUS_TYPE,
+        CENSUS_OBJECTS,
+        CENSUS_GROWTH,
+        CENSUS_RUNS,
+        CENSUS_HOLDER,
+        CENSUS_SHARE,
+        CENSUS_HOLD,
+        CENSUS_PROBLEM,
+    ),
+    "A census of objects is complete in a process: one for each type that has more objects than "
+    "before, with what holds the new ones; or one that no type has, or why it was not taken",
+)
+EVENTS = (ALLOCATION_SITE, PRESSURE, PROCESS_LOST, SNAPSHOT, CENSUS)
 
 SPAN_ATTRIBUTES = (
     SpanAttribute(SPAN_RSS_START, "int", "RSS at the task's start"),

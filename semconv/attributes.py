@@ -92,6 +92,30 @@ ATTRIBUTES = {
     "celery.memory.site.rate": Attribute(
         "int", "Bytes a minute, estimated from all runs of the task.", (1048576,)
     ),
+    "celery.memory.census.type": Attribute(
+        "string", "Module and qualified name of a type of objects.", ("shop.models.Order",)
+    ),
+    "celery.memory.census.objects": Attribute(
+        "int",
+        "How many of them there are; where the collector does not track them, in one container.",
+        (10001,),
+    ),
+    "celery.memory.census.growth": Attribute("int", "How many more than before.", (10000,)),
+    "celery.memory.census.runs": Attribute("int", "Runs between the two moments.", (10,)),
+    "celery.memory.census.holder": Attribute(
+        "string",
+        "What holds new ones: names of modules, types and attributes, the root first.",
+        ("shop.feeds.SEEN → list[…]",),
+    ),
+    "celery.memory.census.share": Attribute(
+        "double", "Share of the new ones that were looked at which it holds.", (1.0,)
+    ),
+    "celery.memory.census.hold": Attribute(
+        "double", "Longest time that the census held a run, in seconds.", (0.12,)
+    ),
+    "celery.memory.census.problem": Attribute(
+        "string", "Why the census was not taken.", ("a limit of memory is near",)
+    ),
     "celery.memory.site.via": Attribute(
         "string",
         "Line of a library that the site's line called, and that allocated.",

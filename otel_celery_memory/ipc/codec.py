@@ -34,7 +34,7 @@ ABSENT = -(2**63)
 """What stands for ``None`` in a frame."""
 _STRING_LIMIT_BYTES = {
     **{"task_id": 256, "via": 256, "where": 256},
-    **{"stack": 1792, "path": 1024},
+    **{"stack": 1792, "path": 1024, "holder": 1024},
 }
 _STRING_LIMIT_DEFAULT_BYTES = 512
 _SMALLEST_LIMIT_BYTES = min(_STRING_LIMIT_BYTES.values())

@@ -19,7 +19,8 @@ CAPTURE_RUNS_MAX = 10_000
 CAPTURE_SECONDS_MAX = 600.0
 _CAPTURE_MAX = 2**63 - 1
 """The largest capture number that a record can carry."""
-_BODY = struct.Struct("<QQQQQdd")
+TASK_NAME_MAX_BYTES = 255
+_BODY = struct.Struct(f"<QQQQQddQB{TASK_NAME_MAX_BYTES}s")
 _CHECKSUM = struct.Struct("<Q")
 COMMANDS_BYTES = _BODY.size + _CHECKSUM.size
 
@@ -51,12 +52,16 @@ NO_BALANCE = Balance()
 
 @dataclass(frozen=True)
 class Commands:
-    """The mode of allocation tracing and the last capture that people asked for.
+    """The mode of allocation tracing and the last capture or census that people asked for.
 
     ``mode`` is one of `TRACING_MODES`, or empty for the mode of the settings. ``capture`` is the
     number of the capture, 0 if there is none. It covers the next ``runs`` runs in each process or,
     if ``runs`` is 0, the runs that begin before ``until_s`` on the monotonic clock. It slows no
-    run by more than ``allowance_s`` seconds. ``by_signal`` is true if a signal began it.
+    run by more than ``allowance_s`` seconds. ``by_signal`` is true if a signal began it. ``task``
+    is the task whose runs are meant, empty for all.
+
+    ``census`` is the number of a census of objects, 0 if there is none, and the rest is of that
+    then: captures and censuses are numbered together, and one of them is taken at a time.
     """
 
     mode: str = ""
@@ -65,6 +70,13 @@ class Commands:
     by_signal: bool = False
     until_s: float = 0.0
     allowance_s: float = 0.0
+    census: int = 0
+    task: str = ""
+
+    @property
+    def number(self) -> int:
+        """The number of the capture or census; 0 if there is none."""
+        return max(self.capture, self.census)
 
 
 class CommandArea:
@@ -89,6 +101,9 @@ class CommandArea:
             commands.by_signal,
             commands.until_s,
             commands.allowance_s,
+            commands.census,
+            len(task := commands.task.encode()),
+            task,
         )
         self._map[:COMMANDS_BYTES] = body + _CHECKSUM.pack(crc32(body))
 
@@ -100,10 +115,13 @@ class CommandArea:
         body = found[: _BODY.size]
         if crc32(body) != _CHECKSUM.unpack_from(found, _BODY.size)[0]:
             return None
-        _, mode, capture, runs, signal, until_s, allowance_s = _BODY.unpack(body)
+        _, mode, capture, runs, signal, until_s, allowance_s, census, size, name = _BODY.unpack(
+            body
+        )
         if (
             mode > len(TRACING_MODES)
-            or capture > _CAPTURE_MAX
+            or max(capture, census) > _CAPTURE_MAX
+            or (capture and census)
             or runs > CAPTURE_RUNS_MAX
             or signal > 1
             or not 0 <= allowance_s <= CAPTURE_SECONDS_MAX
@@ -111,4 +129,5 @@ class CommandArea:
         ):
             return Commands()
         mode_name = TRACING_MODES[mode - 1] if mode else ""
-        return Commands(mode_name, capture, runs, bool(signal), until_s, allowance_s)
+        task = name[:size].decode("utf-8", "replace")
+        return Commands(mode_name, capture, runs, bool(signal), until_s, allowance_s, census, task)

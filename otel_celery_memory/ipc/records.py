@@ -356,6 +356,45 @@ class TaskNotTraced(NamedTuple):
     reason: str
 
 
+class TypeGrown(NamedTuple):
+    """A type of which a process has more objects than before, in a census; the census follows.
+
+    ``objects`` is how many there are now, ``growth`` how many more than ``runs`` runs before. Of
+    ``sampled`` new ones, ``alike`` are held by ``holder``: names of modules, types and attributes,
+    the root first. Where the collector does not track the objects, ``objects`` are those in that
+    one container.
+    """
+
+    pid: int
+    census: int
+    runs: int
+    objects: int
+    growth: int
+    sampled: int
+    alike: int
+    type: str
+    holder: str
+
+
+class ObjectsCounted(NamedTuple):
+    """The census of a process is complete or, as ``problem`` says, could not be taken.
+
+    ``objects`` and ``growth`` are of all that the collector tracks, over ``runs`` runs.
+    ``collected`` is 1 if garbage was collected before both moments. ``hold_ns`` is the longest that
+    a run was held.
+    """
+
+    pid: int
+    time_ns: int
+    census: int
+    runs: int
+    objects: int
+    growth: int
+    collected: int
+    hold_ns: int
+    problem: str
+
+
 Record = (
     ProcessUp
     | ProcessDown
@@ -374,6 +413,8 @@ Record = (
     | RunRetained
     | FloorMeasured
     | TaskNotTraced
+    | TypeGrown
+    | ObjectsCounted
 )
 
 

@@ -19,6 +19,7 @@ from otel_celery_memory.probes.procfs import (
     keyed_numbers,
     lines,
     read_rlimits,
+    read_size,
     read_small,
     status_numbers,
     whole_number,
@@ -240,6 +241,32 @@ def read_host_usage(proc: Path = PROC) -> tuple[int, int] | None:
     memory = status_numbers(read_small(proc / "meminfo"))
     total, available = memory.get("MemTotal"), memory.get("MemAvailable")
     return None if total is None or available is None else (max(total - available, 0), total)
+
+
+def room_bytes(pid: int, share: float, proc: Path = PROC, mount: Path = MOUNT) -> int | None:
+    """How much a process can take until this share of any limit is used; ``None``: no limit known.
+
+    Negative where a limit is that near already.
+    """
+    cgroup = find_cgroup(pid, proc, mount)
+    usages: list[tuple[int | None, int | None]] = []
+    for level in read_levels(cgroup) if cgroup is not None else ():
+        usages += [
+            (level.working_bytes, level.limit_bytes),
+            (level.working_bytes, level.high_bytes),
+        ]
+    usages.append(read_host_usage(proc) or (None, None))
+    size = read_size(pid, proc)
+    if size is not None:
+        rlimits = read_rlimits(pid, proc)
+        usages.append((size.virtual_bytes, rlimits.address_space_bytes))
+        usages.append((size.data_bytes, rlimits.data_bytes))
+    return _lowest(
+        [
+            None if used is None or limit is None else int(share * limit) - used
+            for used, limit in usages
+        ]
+    )
 
 
 def host_bytes(proc: Path = PROC) -> int | None:

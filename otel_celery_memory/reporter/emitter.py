@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from opentelemetry._logs import Logger
 from opentelemetry.metrics import Histogram, Meter
@@ -10,6 +11,7 @@ from opentelemetry.metrics import Histogram, Meter
 from otel_celery_memory import conventions as c
 from otel_celery_memory.captures.model import CapturedProcess
 from otel_celery_memory.ipc.records import (
+    ObjectsCounted,
     ProcessDown,
     ProcessUp,
     Record,
@@ -20,9 +22,11 @@ from otel_celery_memory.ipc.records import (
     TaskInFlightAtExit,
     TaskNotTraced,
     TaskStarted,
+    TypeGrown,
     slot_name,
 )
 from otel_celery_memory.reporter.capture_assembly import CaptureAssembly, TakenCapture
+from otel_celery_memory.reporter.census import Censuses, ProcessCensus
 from otel_celery_memory.reporter.gauges import Counts, ReporterContext, levels_of, parts_off
 from otel_celery_memory.reporter.limits import Usage
 from otel_celery_memory.reporter.sites import SiteTotals
@@ -30,7 +34,7 @@ from otel_celery_memory.reporter.state.exits import ProcessEnd, Recycling, Repla
 from otel_celery_memory.reporter.state.processes import ProcessState
 from otel_celery_memory.reporter.state.totals import TaskTotals
 from otel_celery_memory.reporter.state.worker_state import WorkerState
-from otel_celery_memory.telemetry.events import Events, LostProcess, Pressure
+from otel_celery_memory.telemetry.events import CensusEvent, Events, LostProcess, Pressure
 from otel_celery_memory.telemetry.metrics import (
     BoundedNames,
     RecyclingMetrics,
@@ -64,6 +68,7 @@ class Emitter:
         self._exit_counted = exit_counted
         self.sites = sites
         self.captures = captures
+        self.censuses = Censuses()
         self._context = context
         self.tasks = tasks
         self._names = BoundedNames(c.TASK_NAMES_MAX)
@@ -98,13 +103,24 @@ class Emitter:
                 self._tasks.left_behind(told, task)
         elif isinstance(record, TaskNotTraced):
             self.tasks.not_traced(self._names.bounded(record.task), record.reason)
-        elif isinstance(record, SitesWindow):
+        else:
+            self._found(record)
+
+    def _found(self, record: Record) -> None:
+        """Applies what a process has found in its memory."""
+        if isinstance(record, SitesWindow):
             self._counts.aborted += bool(record.aborted)
             self.sites.window(record)
             self.captures.window(record, self._sender(record.pid))
         elif isinstance(record, Site):
             self.sites.site(record)
             self.captures.site(record)
+        elif isinstance(record, TypeGrown):
+            self.censuses.grown(record)
+        elif isinstance(record, ObjectsCounted):
+            found = self.censuses.counted(record, self._sender(record.pid))
+            if found is not None:
+                self._emit_census(found)
 
     def task_in_flight(self, record: TaskStarted) -> None:
         """The start of a task was found in a process's in-flight slot."""
@@ -173,6 +189,33 @@ class Emitter:
     def emit_capture(self, taken: TakenCapture) -> None:
         """Emits that a capture is complete."""
         self._events.snapshot(taken.snapshot(), taken.capture.taken_ns)
+
+    def _emit_census(self, found: ProcessCensus) -> None:
+        counted = found.counted
+        about = CensusEvent(
+            slot=found.process.slot,
+            pid=counted.pid,
+            task=found.task or None,
+            runs=counted.runs,
+            objects=counted.objects,
+            hold_s=counted.hold_ns / 1e9,
+        )
+        for row in found.grown:
+            self._events.census(
+                replace(
+                    about,
+                    type_name=row.type,
+                    runs=row.runs,
+                    objects=row.objects,
+                    growth=row.growth,
+                    holder=row.holder,
+                    share=round(row.alike / row.sampled, 2) if row.sampled else None,
+                ),
+                counted.time_ns,
+            )
+        if not found.grown:
+            about = replace(about, growth=counted.growth, problem=counted.problem or None)
+            self._events.census(about, counted.time_ns)
 
     def runs_aborted(self) -> int:
         """Runs whose tracing was stopped before their end."""

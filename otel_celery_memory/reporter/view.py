@@ -20,7 +20,7 @@ from otel_celery_memory.reporter.state.processes import ProcessState
 from otel_celery_memory.reporter.state.totals import Kept
 from otel_celery_memory.telemetry.events import RankedSite
 
-_FIRST = ("sites", "tasks", "processes", "switched_off", "captures")
+_FIRST = ("objects", "sites", "tasks", "processes", "switched_off", "captures")
 """Lists in the order in which they are cut."""
 _FLOORS = (5, 0)
 """No list is cut below five rows before all others are."""
@@ -28,6 +28,7 @@ VIEW_INTERVAL_S = 5.0
 _TASKS_SHOWN = 50
 _PROCESSES_SHOWN = 200
 _PARTS_SHOWN = 100
+_OBJECTS_SHOWN = 100
 _FOUND_KEPT_S = 24 * 3_600.0
 _FOUND_TASKS_SHOWN = 20
 
@@ -125,7 +126,7 @@ class Inspector:
         self._view_due_s = clock_s()
         self._ranked_s = clock_s()
         # A child may read the order of a capture before the next tick does.
-        emitter.captures.read_orders = self._read_orders
+        emitter.captures.read_orders = emitter.censuses.read_orders = self._read_orders
 
     def ranked(self) -> None:
         """The sites were just emitted: a new interval begins."""
@@ -141,6 +142,7 @@ class Inspector:
         taken = self._emitter.captures.complete(self._processes(), all_now=last)
         if taken is not None:
             self._emitter.emit_capture(taken)
+        self._emitter.censuses.update(self._processes(), last=last)
         now_s = self._clock_s()
         if taken is not None or now_s >= self._view_due_s:
             self._view_due_s = now_s + VIEW_INTERVAL_S
@@ -151,6 +153,7 @@ class Inspector:
         self._commands = self._page.read_commands() or self._commands
         mode = self._commands.mode or self._mode
         self._emitter.captures.begin(self._commands, mode)
+        self._emitter.censuses.begin(self._commands)
         return mode
 
     def view(self, mode: str) -> dict[str, Any]:
@@ -189,7 +192,10 @@ class Inspector:
                     emitter.sites.peek(interval_s, place_of), self._clock_s()
                 )
             ],
-            "captures": emitter.captures.view(),
+            "captures": sorted(
+                emitter.captures.view() + emitter.censuses.view(), key=lambda row: -row["number"]
+            ),
+            "objects": emitter.censuses.objects()[:_OBJECTS_SHOWN],
             "switched_off": [{"slot": slot, "part": part} for slot, part in emitter.switched_off()][
                 :_PARTS_SHOWN
             ],

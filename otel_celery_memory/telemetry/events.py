@@ -123,6 +123,27 @@ class Snapshot:
     error: str | None
 
 
+@dataclass(frozen=True)
+class CensusEvent:
+    """What a census found of one type in one process or, if no type has grown, of them all.
+
+    ``objects`` are there now, ``growth`` more than ``runs`` runs before. ``share`` of the new ones
+    that were looked at are held by ``holder``. ``problem``: why there was no census.
+    """
+
+    slot: str
+    pid: int
+    task: str | None
+    runs: int
+    objects: int
+    hold_s: float
+    growth: int = 0
+    type_name: str | None = None
+    holder: str | None = None
+    share: float | None = None
+    problem: str | None = None
+
+
 class Events:
     """Emits events on a logger."""
 
@@ -210,6 +231,34 @@ class Events:
         where = taken.file or (f"not written, {taken.error}" if taken.error else "kept in no file")
         body = f"a capture by {taken.reason} has {taken.sites:,} sites: {where}"
         self._emit(c.SNAPSHOT, attributes, body, time_ns)
+
+    def census(self, found: CensusEvent, time_ns: int) -> None:
+        """Emits what a census found of one type."""
+        attributes: dict[str, Value] = {
+            c.SLOT: found.slot,
+            c.PROCESS_PID: found.pid,
+            c.TASK_NAME: found.task,
+            c.CENSUS_TYPE: found.type_name,
+            c.CENSUS_OBJECTS: None if found.problem else found.objects,
+            c.CENSUS_GROWTH: None if found.problem else found.growth,
+            c.CENSUS_RUNS: found.runs,
+            c.CENSUS_HOLDER: found.holder,
+            c.CENSUS_SHARE: found.share,
+            c.CENSUS_HOLD: found.hold_s,
+            c.CENSUS_PROBLEM: found.problem,
+        }
+        runs = f"{found.runs:,} runs of {found.task}" if found.task else f"{found.runs:,} runs"
+        where = f"worker process {found.slot} (pid {found.pid})"
+        if found.problem:
+            body = f"{where} took no census: {found.problem}"
+        elif found.type_name is None:
+            body = f"{where}: no type has more objects after {runs}"
+        else:
+            body = (
+                f"{where} has {found.growth:,} more objects of {found.type_name} after {runs}, "
+                f"held by {found.holder}"
+            )
+        self._emit(c.CENSUS, attributes, body, time_ns)
 
     def _emit(
         self,

@@ -214,6 +214,50 @@ def snapshot_event(where: str, **attributes: Any) -> Plain:
     }
 
 
+def census_event(body: str, **attributes: Any) -> Plain:
+    return {
+        "name": "celery.memory.census",
+        "severity": ("INFO", 9),
+        "body": body,
+        "time_ns": (8 * S, 8 * S),
+        "attributes": {"celery.worker.slot": "0", "process.pid": 101, **attributes},
+        "span": (0, 0),
+    }
+
+
+EXPECTED_CENSUSES = [
+    census_event(
+        "worker process 0 (pid 101) has 10,000 more objects of app.Order after 10 runs of app.sell"
+        ", held by app.SEEN → list[…]",
+        **{
+            "celery.task.name": "app.sell",
+            "celery.memory.census.type": "app.Order",
+            "celery.memory.census.objects": 10_001,
+            "celery.memory.census.growth": 10_000,
+            "celery.memory.census.runs": 10,
+            "celery.memory.census.holder": "app.SEEN → list[…]",
+            "celery.memory.census.share": 0.75,
+            "celery.memory.census.hold": 0.125,
+        },
+    ),
+    census_event(
+        "worker process 0 (pid 101): no type has more objects after 10 runs",
+        **{
+            "celery.memory.census.objects": 1_000_000,
+            "celery.memory.census.growth": -7,
+            "celery.memory.census.runs": 10,
+            "celery.memory.census.hold": 0.125,
+        },
+    ),
+    census_event(
+        "worker process 0 (pid 101) took no census: a limit of memory is near",
+        **{
+            "celery.memory.census.runs": 0,
+            "celery.memory.census.hold": 0.0,
+            "celery.memory.census.problem": "a limit of memory is near",
+        },
+    ),
+]
 WRITTEN = "/var/captures/20261120T101500Z-0123456789abcdef.capture.json.gz"
 EXPECTED_SNAPSHOTS = [
     snapshot_event(WRITTEN, **{"celery.memory.snapshot.file": WRITTEN}),

@@ -11,6 +11,7 @@ from otel_celery_memory import conventions as c
 from tests.telemetry.expected import EXPECTED_METRICS, EXPECTED_SITE_GAUGES
 from tests.telemetry.expected_ends import EXPECTED_AT_ENDS
 from tests.telemetry.expected_events import (
+    EXPECTED_CENSUSES,
     EXPECTED_LATE_LOSS,
     EXPECTED_LOSS,
     EXPECTED_PRESSURE,
@@ -64,6 +65,7 @@ def test_an_event_has_its_severity_and_just_its_attributes() -> None:
         c.PRESSURE: EXPECTED_PRESSURE,
         c.ALLOCATION_SITE: EXPECTED_SITES,
         c.SNAPSHOT: EXPECTED_SNAPSHOTS,
+        c.CENSUS: EXPECTED_CENSUSES,
     }
     assert set(sent) == set(c.EVENTS)
     for event, payloads in sent.items():
@@ -74,7 +76,7 @@ def test_an_event_has_its_severity_and_just_its_attributes() -> None:
 
 def test_an_event_s_body_is_one_line_for_people() -> None:
     payloads = (EXPECTED_LOSS, EXPECTED_LATE_LOSS, *EXPECTED_PRESSURE, *EXPECTED_SITES)
-    for payload in (*payloads, *EXPECTED_SNAPSHOTS):
+    for payload in (*payloads, *EXPECTED_SNAPSHOTS, *EXPECTED_CENSUSES):
         assert re.fullmatch(r"[^\n]+[^.\n]", payload["body"])
 
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from otel_celery_memory import conventions as c
+from otel_celery_memory.ipc.commands import Commands
 from otel_celery_memory.ipc.control_page import DropCounts
-from otel_celery_memory.ipc.records import ProcessUp
+from otel_celery_memory.ipc.records import ObjectsCounted, ProcessUp, Record, TypeGrown
 from otel_celery_memory.probes.limits import Limits
 from otel_celery_memory.probes.procfs import ProcessReading
 from otel_celery_memory.reporter.capture_assembly import CaptureAssembly, TakenCapture
@@ -29,6 +30,7 @@ from tests.telemetry.expected import (
 )
 from tests.telemetry.expected_ends import EXPECTED_AT_ENDS
 from tests.telemetry.expected_events import (
+    EXPECTED_CENSUSES,
     EXPECTED_LATE_LOSS,
     EXPECTED_LOSS,
     EXPECTED_PRESSURE,
@@ -230,6 +232,41 @@ def test_a_capture_that_is_complete_becomes_an_event(
 ) -> None:
     capture = replace(CAPTURE, reason="remote control", taken_ns=8 * S)
     emitter_on(telemetry).emit_capture(TakenCapture(3, capture, file, error))
+    assert telemetry.events() == [expected]
+
+
+@pytest.mark.parametrize(
+    ("task", "records", "expected"),
+    [
+        (
+            "app.sell",
+            [
+                TypeGrown(101, 3, 10, 10_001, 10_000, 8, 6, "app.Order", "app.SEEN → list[…]"),
+                ObjectsCounted(101, 8 * S, 3, 10, 1_000_000, 10_020, 1, 125_000_000, ""),
+            ],
+            EXPECTED_CENSUSES[0],
+        ),
+        (
+            "",
+            [ObjectsCounted(101, 8 * S, 3, 10, 1_000_000, -7, 1, 125_000_000, "")],
+            EXPECTED_CENSUSES[1],
+        ),
+        (
+            "",
+            [ObjectsCounted(101, 8 * S, 3, 0, 0, 0, 1, 0, "a limit of memory is near")],
+            EXPECTED_CENSUSES[2],
+        ),
+    ],
+    ids=["grown", "not grown", "not taken"],
+)
+def test_what_a_census_has_found_in_a_process_becomes_events(
+    telemetry: Telemetry, task: str, records: list[Record], expected: Plain
+) -> None:
+    emitter = emitter_on(telemetry)
+    emitter.apply(ProcessUp(101, 1, 0, 0))
+    emitter.censuses.begin(Commands(census=3, task=task))
+    for record in records:
+        emitter.apply(record)
     assert telemetry.events() == [expected]
 
 

@@ -6,6 +6,7 @@ from otel_celery_memory.ipc.records import (
     FloorMeasured,
     Goodbye,
     HeapSampled,
+    ObjectsCounted,
     PartFailed,
     ProcessDown,
     ProcessExited,
@@ -20,6 +21,7 @@ from otel_celery_memory.ipc.records import (
     TaskNotTraced,
     TaskOverdue,
     TaskStarted,
+    TypeGrown,
     WindowKind,
     WorkerStopping,
 )
@@ -61,6 +63,8 @@ EXAMPLES: tuple[Record, ...] = (
     RunRetained(151, 152, 0, 1, -154, 155, 156, -157, 158, 159, "app.task"),
     FloorMeasured(161, 162, 163, 164, 165, 166, 167, 168, 169, 170, 171),
     TaskNotTraced(181, 182, "app.task", "slow"),
+    TypeGrown(191, 192, 193, 194, 195, 8, 7, "app.Order", "app.SEEN → list[…]"),
+    ObjectsCounted(201, 202, 203, 204, 205, -206, 1, 208, "a limit of memory is near"),
 )
 
 

@@ -96,6 +96,44 @@ def churn_and_keep(size_bytes: int) -> str:
     return json.dumps(rows)[:10]
 
 
+class Order:
+    """What accumulates: it is tracked by the collector."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+def make_keeper() -> type:
+    """A class with an attribute behind whose closure orders are kept."""
+    seen: list[Order] = []
+
+    class Keeper:
+        remember = staticmethod(lambda number: seen.append(Order(number)))
+
+    return Keeper
+
+
+KEEPERS = {"orders": make_keeper()}
+CROWD: list[list[int]] = []
+TEXTS: list[str] = []
+
+
+@app.task
+def crowd(count: int) -> int:
+    """Has so many objects that the collector tracks."""
+    CROWD.extend([number] for number in range(count))
+    return len(CROWD)
+
+
+@app.task
+def keep_orders(count: int) -> None:
+    """Keeps objects, and a text for each."""
+    keeper: Any = KEEPERS["orders"]
+    for number in range(count):
+        keeper.remember(number)
+        TEXTS.append(f"order {number}")
+
+
 @app.task
 def hoard(steps: int, pause_s: float) -> int:
     """Takes memory slowly and keeps it."""

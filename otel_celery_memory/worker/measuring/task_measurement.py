@@ -39,6 +39,7 @@ from otel_celery_memory.ipc.records import (
 )
 from otel_celery_memory.probes.own_memory import ProcessProbe
 from otel_celery_memory.probes.tracemalloc_session import TracemallocSession
+from otel_celery_memory.worker.measuring.census import ObjectCensus
 from otel_celery_memory.worker.measuring.concurrent_runs import ConcurrentRuns, Run, RunStart
 from otel_celery_memory.worker.measuring.in_flight import InFlightSlot
 from otel_celery_memory.worker.measuring.run_counters import RunCounters
@@ -60,6 +61,7 @@ class TaskMeasurement:
         tracing: ContainedTracing,
         clock_ns: Callable[[], int] = time.time_ns,
         counters: ContainedCounters | None = None,
+        census: ContainedCensus | None = None,
     ) -> None:
         self._sink = sink
         # Its frames need no record to be made of them.
@@ -71,6 +73,7 @@ class TaskMeasurement:
         self._spans = spans
         self._tracing = tracing
         self._counters = counters or ContainedCounters(None)
+        self._census = census or ContainedCensus(None)
         self._clock_ns = clock_ns
         self._pid = os.getpid()
         self._plain: RunStart | None = None
@@ -222,7 +225,20 @@ class TaskMeasurement:
         if self._tracing.tracer is not None:
             self._tracing.starting()
         # The request is asked only where a task runs already: it costs more than a probe.
-        return concurrent.enter(lambda: bool(task.request.is_eager))
+        run = concurrent.enter(lambda: bool(task.request.is_eager))
+        if run.takes_previous and self._census.active:
+            self._take_census(task.name)
+        return run
+
+    def _take_census(self, name: str) -> None:
+        """Before this run, which is alone: a census of objects, if one is ordered."""
+        self._tracing.close_window()  # else what it keeps would be found there
+        if self._census.boundary(name):
+            # What it takes and leaves is nobody's.
+            self._previous = None
+            self._counters.discard()
+        # As long as it is not complete, each run comes by here.
+        self._may_be_plain = self._in_flight is not None and not self._census.active
 
     def _hand_over(self, plain: RunStart, task: Any) -> None:
         """The plain run has another one inside it, or its end was never reported."""
@@ -340,6 +356,43 @@ class ContainedCounters:
             self.counters.discard()
 
 
+class ContainedCensus:
+    """An `ObjectCensus` that raises nothing but a task's time limit; where it fails it is off."""
+
+    def __init__(self, census: ObjectCensus | None, switches: PartSwitches | None = None) -> None:
+        self.census = census
+        """``None`` where the process runs no tasks, or it has failed."""
+        self._switches = switches
+
+    @property
+    def active(self) -> bool:
+        """As `ObjectCensus.active`."""
+        return self.census is not None and self.census.active
+
+    def boundary(self, name: str) -> bool:
+        """As `ObjectCensus.boundary`."""
+        return self._run(lambda census: census.boundary(name))
+
+    def down(self) -> None:
+        """As `ObjectCensus.down`."""
+        self._run(lambda census: census.down())
+
+    def _run(self, function: Callable[[ObjectCensus], bool | None]) -> bool:
+        if self.census is None:
+            return False
+        try:
+            return bool(function(self.census))
+        except SoftTimeLimitExceeded:
+            raise
+        except RecursionError:
+            return True  # the user's limit is low here
+        except Exception:
+            self.census = None
+            if self._switches is not None:
+                self._switches.switch_off("census")
+            return True
+
+
 class ContainedTracing:
     """An `AllocationTracer` that raises nothing but a task's time limit.
 
@@ -370,6 +423,11 @@ class ContainedTracing:
         """As `SampledTracing.task_code_begins`."""
         if self.tracer is not None and self.tracer.tasks.has_window:
             self._run(self.tracer.tasks.task_code_begins, task)
+
+    def close_window(self) -> None:
+        """Traces no further in the window that is open, if one is."""
+        if self.tracer is not None and self.tracer.tasks.has_window:
+            self._run(self.tracer.tasks.down)
 
     def ended(self, task_id: str, name: str, *, exclusive: bool, raised: bool) -> None:
         """As `AllocationTracer.ended`."""

@@ -34,11 +34,13 @@ from otel_celery_memory.probes.own_memory import (
 from otel_celery_memory.probes.sites import SiteFilter, sign_generated_code
 from otel_celery_memory.probes.tracemalloc_session import TracemallocSession
 from otel_celery_memory.settings import Settings
+from otel_celery_memory.worker.measuring.census import ObjectCensus
 from otel_celery_memory.worker.measuring.concurrent_runs import ConcurrentRuns
 from otel_celery_memory.worker.measuring.in_flight import InFlightSlot, open_in_flight_slot
 from otel_celery_memory.worker.measuring.run_counters import Collector, RunCounters
 from otel_celery_memory.worker.measuring.spans import ContainedSpans, TaskSpans
 from otel_celery_memory.worker.measuring.task_measurement import (
+    ContainedCensus,
     ContainedCounters,
     ContainedTracing,
     TaskMeasurement,
@@ -143,6 +145,7 @@ class TaskRecorder:
         self._switches = PartSwitches(self._send_failed)
         self._spans = ContainedSpans(spans, self._switches)
         self._tracing = ContainedTracing(None, self._session, self._switches)
+        self._census = ContainedCensus(None)
         self._heap = HeapSampling(sink, settings.export_interval, self._switches)
         self._soft_limit = SoftLimit()
         self._session.on_unsafe = lambda: self._send_failed(TRACING_UNSAFE)
@@ -176,6 +179,7 @@ class TaskRecorder:
         if self._measurement is not None:
             previous, retained_bytes, rss_bytes = self._measurement.retained_until_now()
         self._tracing.down(previous)
+        self._census.down()
         self._sink.send(
             ProcessDown(
                 self._pid,
@@ -281,6 +285,9 @@ class TaskRecorder:
                 self._site_filter,
             )
         self._tracing = ContainedTracing(tracer, self._session, self._switches)
+        has_census = self._runs_tasks and not self._switches.is_off("census")
+        census = ObjectCensus(self.slot, self._sink, self._page) if has_census else None
+        self._census = ContainedCensus(census, self._switches)
         # In a fork that `begin` was not called in, the place in the page is another process's.
         owns = self._pid == self._begun_pid
         self._in_flight = open_in_flight_slot(self.slot, self._sink) if owns else None
@@ -292,6 +299,7 @@ class TaskRecorder:
             self._spans,
             self._tracing,
             counters=ContainedCounters(self._open_counters(self._probe), self._switches),
+            census=self._census,
         )
 
     def _open_own_probe(self) -> ProcessProbe:

@@ -1,4 +1,4 @@
-"""``celery inspect memory``, ``celery control memory_capture`` and ``memory_tracing``.
+"""``celery inspect memory``; ``celery control`` ``memory_capture``, ``_census`` and ``_tracing``.
 
 These are commands of Celery's remote control. Importing this module registers them, in the worker
 and in the command line alike. They run in the main process's event loop, so they only read one page
@@ -8,10 +8,13 @@ rate of commands is limited.
 
 Celery before 5.7 fixes the names that ``celery inspect`` and ``celery control`` accept when it
 starts, before it loads the app that imports this module: `accept` adds ours to its command line.
+Its commands take words in order, and no options: `accept_task_option` adds ``--task``, which
+becomes the last word.
 
 Celery has a client method for each remote command: ``app.control.inspect().memory()``,
-``app.control.memory_capture()`` and ``app.control.memory_tracing()`` are ours. They are added to
-Celery's client classes, and replace nothing there.
+``app.control.memory_capture()``, ``app.control.memory_census()`` and
+``app.control.memory_tracing()`` are ours. They are added to Celery's client classes, and replace
+nothing there.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import click
 from celery.app.control import Control, Inspect
 from celery.worker.control import control_command, inspect_command
 
@@ -30,12 +34,15 @@ from otel_celery_memory.worker.remote_control.validation import (
     ALLOWANCE_S,
     RUNS_WITHIN_S,
     RefusedError,
+    Wanted,
     WorkerControl,
     begin_capture,
+    begin_census,
     switch_tracing,
 )
 
 _SHOWN = 15
+_DEFAULT, _DEFAULT_RUNS = "default", "10"
 _WHY_NOT_TRACED = {
     WhyNotTraced.SLOW.value: (
         "tracing would delay it by more than max_added_latency; tried again now and then"
@@ -55,6 +62,30 @@ def accept(inspect: tuple[str, ...], control: tuple[str, ...]) -> None:
             if parameter.name == "action" and choices is not None:
                 new = [name for name in names if name not in choices]
                 parameter.type.choices = type(choices)([*choices, *new])
+
+
+def accept_task_option(names: Sequence[str]) -> None:
+    """Adds ``--task`` for these commands, if this process is Celery's command line."""
+    module: Any = sys.modules.get("celery.bin.control")
+    command: Any = getattr(module, "control", None)
+    if command is None or any(parameter.name == "task" for parameter in command.params):
+        return
+    option: Any = getattr(module, "CeleryOption", click.Option)
+    help_text = f"{' and '.join(names)}: only runs of this task."
+    options = {"help_group": "Remote Control Options"} if option is not click.Option else {}
+    command.params.append(option(["--task"], metavar="NAME", help=help_text, **options))
+    run = command.callback
+
+    def run_with_task(*args: Any, task: str | None = None, **kwargs: Any) -> Any:
+        context = click.get_current_context()
+        if task is not None:
+            if kwargs.get("command", kwargs.get("action")) not in names:
+                raise click.UsageError(f"--task is for {' and '.join(names)}")
+            given = context.args
+            context.args = [*given, *["default"] * (2 - len(given)), task]
+        return run(*args, **kwargs)
+
+    command.callback = run_with_task
 
 
 def view_text(view: Mapping[str, Any], share_from_s: float = 0.0) -> str:
@@ -131,6 +162,26 @@ def view_text(view: Mapping[str, Any], share_from_s: float = 0.0) -> str:
                 for c in view.get("captures", [])
             ],
         ),
+        _table(
+            ("objects of", "process", "now", "more", "runs", "held by"),
+            [
+                (
+                    o["type"],
+                    o["slot"],
+                    f"{o['objects']:,}",
+                    f"+{o['growth']:,}",
+                    f"{o['runs']:,}",
+                    o["holder"]
+                    + ("" if o["alike"] == o["sampled"] else f" ({o['alike']} of {o['sampled']})"),
+                )
+                for o in view.get("objects", [])
+                if not o["problem"]
+            ],
+        ),
+        _table(
+            ("no census", "because"),
+            [(o["slot"], o["problem"]) for o in view.get("objects", []) if o["problem"]],
+        ),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -202,19 +253,33 @@ def memory(state: Any) -> dict[str, Any]:
     return {"ok": view_text(view, share_from_s), "memory": view}
 
 
-@control_command(  # type: ignore[untyped-decorator]
-    args=[("amount", str), ("max_added_latency", float)],
-    signature="[RUNS|SECONDSs] [max_added_latency]",
-)
+_WANTED: Any = {
+    "args": [("amount", str), ("max_added_latency", str), ("task", str)],
+    "signature": "[RUNS|SECONDSs] [max_added_latency] [--task NAME]",
+}
+
+
+@control_command(**_WANTED)  # type: ignore[untyped-decorator]
 def memory_capture(
-    state: Any, amount: str = "10", max_added_latency: float = ALLOWANCE_S
+    state: Any, amount: str = _DEFAULT, max_added_latency: float | str = _DEFAULT, task: str = ""
 ) -> dict[str, Any]:
     """Trace the next runs of each process, or those of the next seconds (such as 30s)."""
     try:
         control = _answering()
-        runs, seconds = _amount(amount)
-        allowance_s = _allowance_s(max_added_latency)
-        return {"ok": begin_capture(control, runs, seconds, allowance_s)}
+        return {"ok": begin_capture(control, _wanted(amount, max_added_latency, ALLOWANCE_S, task))}
+    except RefusedError as why:
+        return {"error": str(why)}
+
+
+@control_command(**_WANTED)  # type: ignore[untyped-decorator]
+def memory_census(
+    state: Any, amount: str = _DEFAULT, max_added_latency: float | str = _DEFAULT, task: str = ""
+) -> dict[str, Any]:
+    """Count objects by type, now and after some runs or seconds, and find what holds new ones."""
+    try:
+        control = _answering()
+        allowance_s = control.settings.max_added_latency
+        return {"ok": begin_census(control, _wanted(amount, max_added_latency, allowance_s, task))}
     except RefusedError as why:
         return {"error": str(why)}
 
@@ -233,7 +298,9 @@ def memory_tracing(state: Any, mode: str = "") -> dict[str, Any]:
         return {"error": str(why)}
 
 
-accept(inspect=("memory",), control=("memory_capture", "memory_tracing"))
+_BY_TASK = ("memory_capture", "memory_census")
+accept(inspect=("memory",), control=(*_BY_TASK, "memory_tracing"))
+accept_task_option(_BY_TASK)
 
 
 def _inspect_memory(self: Any) -> Any:
@@ -247,19 +314,42 @@ def _inspect_memory(self: Any) -> Any:
 
 def _control_memory_capture(
     self: Any,
-    amount: int | str = "10",
-    max_added_latency: float = ALLOWANCE_S,
+    amount: int | str = _DEFAULT,
+    max_added_latency: float | str = _DEFAULT,
     destination: Sequence[str] | None = None,
+    task: str = "",
     **kwargs: Any,
 ) -> Any:
     """Tell all (or specific) workers to trace their next runs, or those of the next seconds.
 
-    ``amount`` is a number of runs of each process, or seconds such as ``30s``;
-    ``max_added_latency``, in seconds, is the most that it may add to a run. Further keywords are
-    those of ``broadcast``, such as ``reply`` and ``timeout``.
+    ``amount`` is a number of runs of each process (10 by default), or seconds such as ``30s``;
+    ``max_added_latency``, in seconds, is the most that it may add to a run; ``task`` is the task
+    whose runs are meant, all by default. Further keywords are those of ``broadcast``, such as
+    ``reply`` and ``timeout``.
     """
-    arguments = {"amount": str(amount), "max_added_latency": max_added_latency}
+    arguments = _arguments(amount, max_added_latency, task)
     return self.broadcast("memory_capture", arguments, destination, **kwargs)
+
+
+def _control_memory_census(
+    self: Any,
+    amount: int | str = _DEFAULT,
+    max_added_latency: float | str = _DEFAULT,
+    destination: Sequence[str] | None = None,
+    task: str = "",
+    **kwargs: Any,
+) -> Any:
+    """Tell all (or specific) workers to count their objects, now and after their next runs.
+
+    The arguments are those of ``memory_capture``.
+    """
+    arguments = _arguments(amount, max_added_latency, task)
+    return self.broadcast("memory_census", arguments, destination, **kwargs)
+
+
+def _arguments(amount: int | str, max_added_latency: float | str, task: str) -> dict[str, Any]:
+    arguments = {"amount": str(amount), "max_added_latency": max_added_latency}
+    return {**arguments, "task": task} if task else arguments
 
 
 def _control_memory_tracing(
@@ -283,7 +373,10 @@ def add_client_methods(client: type[Any], **methods: Callable[..., Any]) -> None
 
 add_client_methods(Inspect, memory=_inspect_memory)
 add_client_methods(
-    Control, memory_capture=_control_memory_capture, memory_tracing=_control_memory_tracing
+    Control,
+    memory_capture=_control_memory_capture,
+    memory_census=_control_memory_census,
+    memory_tracing=_control_memory_tracing,
 )
 
 
@@ -299,9 +392,23 @@ def _answering() -> WorkerControl:
     return _attached[0]
 
 
-def _amount(text: str) -> tuple[int, float]:
+def _wanted(amount: object, max_added_latency: object, allowance_s: float, task: object) -> Wanted:
+    """What the words of a command ask for; ``allowance_s`` is the default."""
+    if max_added_latency != _DEFAULT:
+        allowance_s = _allowance_s(max_added_latency)
+    return Wanted(*_amount(amount), allowance_s, _task(task))
+
+
+def _task(name: object) -> str:
+    if isinstance(name, str) and name.isprintable():  # no lone surrogates either
+        return name
+    raise RefusedError("the task is its name, such as shop.build_report")
+
+
+def _amount(text: object) -> tuple[int, float]:
     """(runs, seconds) of ``10`` or ``30s``."""
     word = str(text).strip().lower()
+    word = _DEFAULT_RUNS if word == _DEFAULT else word
     try:
         if word.endswith("s"):
             seconds = float(word[:-1])

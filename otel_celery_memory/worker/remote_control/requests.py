@@ -20,6 +20,7 @@ from otel_celery_memory.worker.remote_control.validation import (
     ALLOWANCE_S,
     SIGNAL_CAPTURE_S,
     RefusedError,
+    Wanted,
     WorkerControl,
     begin_capture,
 )
@@ -144,7 +145,7 @@ def _capture_now(recorder: TaskRecorder) -> None:
 
 def _capture_by_signal(control: WorkerControl) -> None:
     try:
-        message = begin_capture(control, 0, SIGNAL_CAPTURE_S, ALLOWANCE_S, signal=True)
+        message = begin_capture(control, Wanted(0, SIGNAL_CAPTURE_S, ALLOWANCE_S), signal=True)
     except RefusedError as why:
         message = f"SIGURG: {why}"
     logger.warning("otel_celery_memory: %s", message)

@@ -13,7 +13,7 @@ from typing import Any
 
 from otel_celery_memory.captures.directory import CaptureDirectory
 from otel_celery_memory.captures.model import CaptureError
-from otel_celery_memory.ipc.commands import Commands
+from otel_celery_memory.ipc.commands import TASK_NAME_MAX_BYTES, Commands
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.probes.native_threads import NativeLock, native_lock
 from otel_celery_memory.settings import Settings
@@ -74,41 +74,82 @@ class WorkerControl:
     """Held from reading the commands to replacing them, so that none is lost."""
 
 
-def begin_capture(
-    control: WorkerControl, runs: int, seconds: float, allowance_s: float, *, signal: bool = False
-) -> str:
+@dataclass(frozen=True)
+class Wanted:
+    """The runs that a capture or census is of, and what it may add to one of them.
+
+    Either so many ``runs`` of each process, within ``seconds``, or all runs of these if that is 0.
+    Those of ``task`` alone, if it is not empty.
+    """
+
+    runs: int
+    seconds: float
+    allowance_s: float
+    task: str = ""
+
+    def __str__(self) -> str:
+        of = f" of {self.task}" if self.task else ""
+        if self.runs:
+            return f"the next {self.runs} runs{of} of each process, within {self.seconds:.0f} s"
+        return f"the runs{of} of the next {self.seconds:.0f} s"
+
+
+def begin_capture(control: WorkerControl, wanted: Wanted, *, signal: bool = False) -> str:
     """Begins a capture and returns a message for people. Raises `RefusedError`."""
-    if not control.running():
-        raise RefusedError("the worker is shutting down")
-    finished = _finished_captures(control)
-    _refuse_while_one_is_taken(control.page.commands(), finished)
+    if wanted.task and (control.page.commands().mode or control.settings.tracing) == "always":
+        raise RefusedError(
+            "tracing is always on: a capture is of all that is alive, and of no single task"
+        )
     directory = control.settings.capture_directory
     if directory:
         try:
             CaptureDirectory(directory).check()
         except CaptureError as error:
             raise RefusedError(str(error)) from None
+    number = _order(control, wanted, signal=signal)
+    control.wake()
+    where = f"it will be written to {directory}" if directory else "no capture_directory is set"
+    return (
+        f"capture {number} begins: {wanted}; {where}; "
+        "`celery inspect memory` shows when it is complete"
+    )
+
+
+def begin_census(control: WorkerControl, wanted: Wanted) -> str:
+    """Begins a census and returns a message for people. Raises `RefusedError`."""
+    number = _order(control, wanted, census=True)
+    return (
+        f"census {number} begins: objects that are there after {wanted}, and were not before; "
+        "`celery inspect memory` shows when it is complete"
+    )
+
+
+def _order(
+    control: WorkerControl, wanted: Wanted, *, signal: bool = False, census: bool = False
+) -> int:
+    """Writes the order of a capture or census; returns its number. Raises `RefusedError`."""
+    if not control.running():
+        raise RefusedError("the worker is shutting down")
+    if len(wanted.task.encode()) > TASK_NAME_MAX_BYTES:
+        raise RefusedError(f"the task's name is longer than {TASK_NAME_MAX_BYTES} bytes")
+    finished = _finished_captures(control)
     with control.lock:
         commands = control.page.commands()
         _refuse_while_one_is_taken(commands, finished)
-        number = commands.capture + 1
+        number = commands.number + 1
         control.page.set_commands(
-            replace(
-                commands,
-                capture=number,
-                runs=runs,
+            Commands(
+                mode=commands.mode,
+                capture=0 if census else number,
+                runs=wanted.runs,
                 by_signal=signal,
-                until_s=time.monotonic() + seconds,
-                allowance_s=allowance_s,
+                until_s=time.monotonic() + wanted.seconds,
+                allowance_s=wanted.allowance_s,
+                census=number if census else 0,
+                task=wanted.task,
             )
         )
-    control.wake()
-    what = f"the next {runs} runs of each process, within" if runs else "the runs of the next"
-    where = f"it will be written to {directory}" if directory else "no capture_directory is set"
-    return (
-        f"capture {number} begins: {what} {seconds:.0f} s; {where}; "
-        "`celery inspect memory` shows when it is complete"
-    )
+    return number
 
 
 def switch_tracing(control: WorkerControl, mode: str) -> str:
@@ -131,9 +172,10 @@ def switch_tracing(control: WorkerControl, mode: str) -> str:
 
 def _refuse_while_one_is_taken(commands: Commands, finished: set[int], then: str = "") -> None:
     left_s = commands.until_s - time.monotonic()
-    if commands.capture and left_s > 0 and commands.capture not in finished:
+    if commands.number and left_s > 0 and commands.number not in finished:
+        what = "census" if commands.census else "capture"
         raise RefusedError(
-            f"capture {commands.capture} is being taken, for {left_s:.0f} s at most{then}"
+            f"{what} {commands.number} is being taken, for {left_s:.0f} s at most{then}"
         )
 
 

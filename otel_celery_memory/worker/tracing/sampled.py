@@ -93,13 +93,15 @@ class CapturedRuns:
                 self.ordered = None
         return self.ordered is not None
 
-    def plan(self, now_s: float) -> Plan | None:
-        """The plan of the run that starts now; ends a capture that is complete."""
+    def plan(self, name: str, now_s: float) -> Plan | None:
+        """The plan of this task's run that starts now; ends a capture that is complete."""
         orders = self.ordered
         if orders is None:
             return None
         if now_s >= orders.until_s or (orders.runs and self._runs_left <= 0):
             self.ordered = None
+            return None
+        if orders.task not in ("", name):
             return None
         self._runs_left -= 1
         return Plan(orders.allowance_s)
@@ -399,7 +401,8 @@ class SampledTracing:
         """Begin the capture that is ordered; ``now``: with the run that is in flight."""
         wanted = self._captures.order(orders, self._clock_s())
         running = self._running
-        if wanted and now and self._window is None and running:
+        meant = running is not None and orders.task in ("", running[0])
+        if wanted and now and self._window is None and running and meant:
             self._plan = Plan(orders.allowance_s)
             self._run_cpu_s = self._cpu_s()
             if self._open(orders, whole=False):
@@ -469,7 +472,7 @@ class SampledTracing:
         if self._tracer.user_traces or self.steps_back_from(name):
             return None
         if capture is not None:
-            plan = self._captures.plan(self._clock_s())
+            plan = self._captures.plan(name, self._clock_s())
         elif self.budgeted and self._sampler.due(name, self._clock_s()):
             costs = name if alone else SHARED_NAME
             plan = self._budget.plan(costs, task, guarded=self._guarded)

@@ -26,7 +26,14 @@ from tests.unit.arbitrary import BEYOND_INT64, INT64, RECORDS, TEXT
 from tests.unit.ipc.reading import read_all
 
 KIB = 1 << 10
-LIMITS_BYTES = {"task_id": 256, "via": 256, "where": 256, "stack": 1792, "path": 1024}
+LIMITS_BYTES = {
+    "task_id": 256,
+    "via": 256,
+    "where": 256,
+    "stack": 1792,
+    "path": 1024,
+    "holder": 1024,
+}
 
 
 def as_sent(record: Record) -> Record:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from otel_celery_memory.ipc.commands import Commands
+from otel_celery_memory.ipc.commands import COMMANDS_BYTES, Commands
 from otel_celery_memory.ipc.control_page import PAGE_BYTES, SLOTS, ControlPage, DropCounts
 from tests.unit.fakes import FakeClock
 from tests.unit.forks import in_a_fork
@@ -20,7 +20,7 @@ def page() -> Iterator[ControlPage]:
     made.close()
 
 
-FIRST_CELL, CELL_BYTES = 8 * 8 + SLOTS * 10 * 8, 2 * 8
+FIRST_CELL, CELL_BYTES = COMMANDS_BYTES + SLOTS * 10 * 8, 2 * 8
 ENDS, OTHERS = 0, 8
 """Where they are in a cell."""
 

@@ -10,11 +10,17 @@ from zlib import crc32
 
 import pytest
 
-from otel_celery_memory.ipc.commands import CAPTURE_RUNS_MAX, TRACING_MODES, Balance, Commands
+from otel_celery_memory.ipc.commands import (
+    CAPTURE_RUNS_MAX,
+    COMMANDS_BYTES,
+    TRACING_MODES,
+    Balance,
+    Commands,
+)
 from otel_celery_memory.ipc.control_page import PAGE_BYTES, SLOTS, ControlPage
 from tests.unit.forks import in_a_fork
 
-COMMANDS = Commands("always", 7, 20, True, 123.5, 0.75)
+COMMANDS = Commands("always", 7, 20, True, 123.5, 0.75, task="shop.build_report")
 BALANCE = Balance(1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5)
 NOW_S = 100.0
 
@@ -40,6 +46,14 @@ def test_commands_are_read_as_they_were_written(page: ControlPage, mode: str) ->
     commands = replace(COMMANDS, mode=mode)
     page.set_commands(commands)
     assert page.commands() == commands
+
+
+def test_a_census_and_a_task_of_a_long_name_are_read_as_they_were_written(
+    page: ControlPage,
+) -> None:
+    commands = Commands("off", 0, 10, False, 123.5, 0.25, census=9, task="ä" * 127)
+    page.set_commands(commands)
+    assert (page.commands(), page.commands().number) == (commands, 9)
 
 
 def test_each_write_of_commands_changes_the_version_and_nothing_else_does(
@@ -80,6 +94,8 @@ def test_a_page_of_one_process_is_shared_with_those_it_forks() -> None:
     "field",
     [
         {"capture": 2**63},
+        {"capture": 0, "census": 2**63},
+        {"census": 8},
         {"runs": CAPTURE_RUNS_MAX + 1},
         {"until_s": float("nan")},
         {"until_s": float("inf")},
@@ -100,7 +116,7 @@ def test_commands_with_an_impossible_value_are_the_default(
 @pytest.mark.parametrize("at", [8, 32], ids=["mode", "signal"])
 def test_commands_with_an_unknown_mode_or_flag_are_the_default(page: ControlPage, at: int) -> None:
     page.set_commands(COMMANDS)
-    body = bytearray(os.pread(page.fd, 56, 0))
+    body = bytearray(os.pread(page.fd, COMMANDS_BYTES - 8, 0))
     body[at] = 4
     os.pwrite(page.fd, body + crc32(body).to_bytes(8, "little"), 0)
     assert page.read_commands() == Commands()
@@ -108,11 +124,11 @@ def test_commands_with_an_unknown_mode_or_flag_are_the_default(page: ControlPage
 
 def test_half_written_commands_are_not_read_wherever_they_are_torn(page: ControlPage) -> None:
     page.set_commands(COMMANDS)
-    before = os.pread(page.fd, 64, 0)
+    before = os.pread(page.fd, COMMANDS_BYTES, 0)
     page.set_commands(replace(COMMANDS, mode="off", capture=8, until_s=NOW_S + 30))
-    after = os.pread(page.fd, 64, 0)
+    after = os.pread(page.fd, COMMANDS_BYTES, 0)
     whole = {before, after}
-    for torn in range(1, 64):
+    for torn in range(1, COMMANDS_BYTES):
         for found in (after[:torn] + before[torn:], before[:torn] + after[torn:]):
             os.pwrite(page.fd, found, 0)
             assert (page.read_commands() is None) is (found not in whole)

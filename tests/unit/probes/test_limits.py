@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from otel_celery_memory.probes.limits import Limits, oom_kill_counter, read_limits
+from otel_celery_memory.probes.limits import Limits, oom_kill_counter, read_limits, room_bytes
 from tests.unit.probes.machine import BAD_NUMBERS, MIB, V1_UNLIMITED, Machine
 
 
@@ -219,3 +219,22 @@ def test_half_a_number_at_the_end_of_what_is_read_is_no_number(machine: Machine)
     lines = "z" * (64 * 1024 - len("oom_kill 12\n")) + "\noom_kill 1234\n"
     (machine.cgroup / "x" / "memory.events").write_text(lines)
     assert oom_kill_counter(41, machine.proc, machine.cgroup)() is None
+
+
+def test_the_room_below_the_nearest_limit_is_told_in_bytes(machine: Machine) -> None:
+    (machine.proc / "meminfo").write_text("MemTotal: 16384000 kB\nMemAvailable: 8192000 kB\n")
+    (machine.proc / "41" / "statm").write_text("25600 12800 0 0 0 12800 0\n")
+    machine.member_of("0::/a/b")
+    machine.v2("a/b", 100 * MIB, 200 * MIB)
+    machine.v2("a", 900 * MIB, 1_000 * MIB)
+
+    def room(share: float) -> int | None:
+        return room_bytes(41, share, machine.proc, machine.cgroup)
+
+    assert (room(0.9), room(1.0), room(0.5)) == (0, 100 * MIB, -400 * MIB)
+    machine.v2("a", 10 * MIB, "max", memory_high=150 * MIB)
+    assert room(1.0) == 100 * MIB
+    page_bytes = os.sysconf("SC_PAGE_SIZE")
+    machine.rlimits(address_space=25_600 * page_bytes + 7 * MIB)
+    assert room(1.0) == 7 * MIB
+    assert room_bytes(77, 1.0, Path("/nonexistent"), Path("/nonexistent")) is None

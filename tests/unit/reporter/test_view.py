@@ -12,6 +12,7 @@ from otel_celery_memory.ipc.commands import Commands
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.ipc.records import HeapSampled, ProcessUp, WindowKind
 from otel_celery_memory.reporter.capture_assembly import CaptureAssembly, TakenCapture
+from otel_celery_memory.reporter.census import Censuses
 from otel_celery_memory.reporter.sites import CodePlace, SiteTotals
 from otel_celery_memory.reporter.state.totals import TaskTotals
 from otel_celery_memory.reporter.state.worker_state import WorkerState
@@ -31,6 +32,7 @@ class RecordingEmitter:
         self.state = WorkerState()
         self.sites = SiteTotals(describe, 10)
         self.captures = CaptureAssembly("w", 1, describe, None, clock)
+        self.censuses = Censuses(clock)
         self.tasks = TaskTotals()
         self.emitted: list[TakenCapture] = []
         self.off: list[tuple[str, str]] = []
@@ -131,6 +133,7 @@ def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None
                 }
             ],
             "captures": [],
+            "objects": [],
             "switched_off": [
                 {"slot": "0", "part": "heap"},
                 {"slot": "reporter", "part": "limits"},
@@ -201,6 +204,7 @@ def test_a_worker_without_data_has_a_view(bench: Bench) -> None:
         "tasks": [],
         "sites": [],
         "captures": [],
+        "objects": [],
         "switched_off": [],
     }
 

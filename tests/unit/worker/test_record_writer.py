@@ -15,6 +15,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from otel_celery_memory.ipc import ring as ring_module
 from otel_celery_memory.ipc.codec import encode
+from otel_celery_memory.ipc.commands import COMMANDS_BYTES
 from otel_celery_memory.ipc.control_page import SLOTS, ControlPage, DropCounts
 from otel_celery_memory.ipc.records import Goodbye, Record, Site, TaskFinished
 from otel_celery_memory.ipc.ring import RING_BYTES_MIN, SLOT_RINGS, RingReader, ring_bytes
@@ -26,7 +27,7 @@ from tests.unit.rings import Rings, read_ring
 BIG = Site(1, 0, 0, 2, 3, 4, 0, "t" * 500, "p" * 1_000, "s" * 1_700)
 START, END = started(), finished()
 CELL = struct.Struct("<QQ")
-FIRST_CELL = 8 * 8 + SLOTS * 10 * 8
+FIRST_CELL = COMMANDS_BYTES + SLOTS * 10 * 8
 """After the commands and the balances."""
 
 

@@ -19,7 +19,7 @@ def app() -> Celery:
 def test_every_remote_command_of_the_process_has_a_client_method(app: Celery) -> None:
     # As Celery's own tests want it, ours among them.
     kinds = {name: info.type for name, info in Panel.meta.items()}
-    assert {"memory", "memory_capture", "memory_tracing"} <= kinds.keys()
+    assert {"memory", "memory_capture", "memory_census", "memory_tracing"} <= kinds.keys()
     for name, kind in kinds.items():
         assert callable(getattr(app.control.inspect() if kind == "inspect" else app.control, name))
 
@@ -42,8 +42,11 @@ def test_they_broadcast_what_the_commands_take(
         ("memory_capture", {"amount": "30", "max_added_latency": 0.5}, ["w@h"]),
         {"reply": True},
     )
+    app.control.memory_census("30s", task="shop.build_report")
+    arguments = {"amount": "30s", "max_added_latency": "default", "task": "shop.build_report"}
+    assert sent[2] == (("memory_census", arguments, None), {})
     app.control.memory_tracing("off")
-    assert sent[2] == (("memory_tracing", {"mode": "off"}, None), {})
+    assert sent[3] == (("memory_tracing", {"mode": "off"}, None), {})
 
 
 def test_a_method_that_is_there_already_is_left_as_it_is() -> None:

@@ -19,6 +19,7 @@ from otel_celery_memory.worker.remote_control import commands
 from otel_celery_memory.worker.remote_control.validation import (
     COMMANDS_AT_ONCE,
     RateLimit,
+    Wanted,
     WorkerControl,
     begin_capture,
     switch_tracing,
@@ -115,6 +116,70 @@ def test_amounts_that_cannot_are_refused_in_one_line(worker: Worker, amount: Any
 def test_a_latency_out_of_bounds_is_refused(worker: Worker, latency: Any) -> None:
     assert commands.memory_capture(STATE, "10", latency) == ALLOWED
     assert worker.page.commands() == Commands()
+
+
+def test_a_census_is_of_the_next_ten_runs_within_the_latency_of_the_settings(
+    worker: Worker,
+) -> None:
+    assert commands.memory_census(STATE) == {
+        "ok": "census 1 begins: objects that are there after the next 10 runs of each process, "
+        "within 120 s, and were not before; `celery inspect memory` shows when it is complete"
+    }
+    found = worker.page.commands()
+    assert (found.census, found.capture, found.runs, found.allowance_s) == (1, 0, 10, 0.25)
+    assert worker.woken == 0
+
+
+def test_runs_of_one_task_are_captured_and_counted_by_its_name(worker: Worker) -> None:
+    answer = commands.memory_capture(STATE, "5", "default", "shop.build_report")
+    assert "the next 5 runs of shop.build_report of each process, within 120 s" in answer["ok"]
+    found = worker.page.commands()
+    assert (found.capture, found.task, found.allowance_s) == (1, "shop.build_report", 1.0)
+    worker.view = {"captures": [{"number": 1, "state": "complete"}]}
+    answer = commands.memory_census(STATE, "30s", 2, "shop.build_report")
+    assert "the runs of shop.build_report of the next 30 s" in answer["ok"]
+    found = worker.page.commands()
+    assert (found.census, found.capture, found.task) == (2, 0, "shop.build_report")
+    assert found.allowance_s == 2.0
+
+
+@pytest.mark.parametrize("task", [None, 7, ["a"], "a\nb", "\ud800", "\0"])
+def test_what_is_no_task_s_name_is_refused(worker: Worker, task: Any) -> None:
+    refused = {"error": "the task is its name, such as shop.build_report"}
+    assert commands.memory_census(STATE, "10", "default", task) == refused
+    assert commands.memory_capture(STATE, "10", "default", task) == refused
+    assert worker.page.commands() == Commands()
+
+
+def test_a_task_s_name_that_is_too_long_for_the_page_is_refused(worker: Worker) -> None:
+    refused = {"error": "the task's name is longer than 255 bytes"}
+    assert commands.memory_census(STATE, "10", "default", "ä" * 128) == refused
+    assert "ok" in commands.memory_census(STATE, "10", "default", "ä" * 127)
+
+
+def test_a_capture_of_all_that_is_alive_is_of_no_single_task(worker: Worker) -> None:
+    worker.settings = Settings(tracing="always")
+    worker.attach()
+    answer = commands.memory_capture(STATE, "10", "default", "shop.build_report")
+    assert "of no single task" in answer["error"]
+    assert "ok" in commands.memory_census(STATE, "10", "default", "shop.build_report")
+
+
+def test_one_capture_or_census_is_taken_at_a_time(worker: Worker) -> None:
+    commands.memory_census(STATE, "30s")
+    refused = {"error": "census 1 is being taken, for 30 s at most"}
+    assert commands.memory_census(STATE) == refused
+    assert commands.memory_capture(STATE) == refused
+    assert "tracing is off" in commands.memory_tracing(STATE, "off")["ok"]
+    assert worker.page.commands().census == 1
+    worker.view = {"captures": [{"number": 1, "state": "complete"}]}
+    assert commands.memory_capture(STATE)["ok"].startswith("capture 2 begins")
+    assert worker.page.commands().census == 0
+
+
+def test_a_worker_that_is_shutting_down_begins_no_census(worker: Worker) -> None:
+    worker.running = False
+    assert commands.memory_census(STATE) == {"error": "the worker is shutting down"}
 
 
 def test_a_second_capture_is_refused_while_the_first_is_being_taken(worker: Worker) -> None:
@@ -225,8 +290,11 @@ def test_the_view_is_shown_as_text_and_as_data(worker: Worker) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [commands.memory, commands.memory_capture, lambda state: commands.memory_tracing(state, "off")],
-    ids=["memory", "memory_capture", "memory_tracing"],
+    [
+        *(commands.memory, commands.memory_capture, commands.memory_census),
+        lambda state: commands.memory_tracing(state, "off"),
+    ],
+    ids=["memory", "memory_capture", "memory_census", "memory_tracing"],
 )
 def test_a_worker_that_is_not_measured_or_has_remote_control_off_answers_with_an_error(
     worker: Worker, command: Any
@@ -289,6 +357,6 @@ def test_commands_of_two_threads_at_once_are_both_carried_out(worker: Worker) ->
         return found
 
     worker.page.commands = read_while_switching  # type: ignore[method-assign]
-    begin_capture(control, 0, 30.0, 1.0, signal=True)
+    begin_capture(control, Wanted(0, 30.0, 1.0), signal=True)
     meanwhile[0].join()
     assert (read().mode, read().capture) == ("off", 1)

@@ -82,6 +82,17 @@ VIEW: dict[str, Any] = {
             "error": None,
         },
     ],
+    "objects": [
+        {
+            **{"slot": "0", "type": "app.Order", "objects": 10_001, "growth": 10_000, "runs": 10},
+            **{"holder": "app.SEEN → list[…]", "alike": 8, "sampled": 8, "problem": None},
+        },
+        {
+            **{"slot": "1", "type": "dict", "objects": 900, "growth": 90, "runs": 10},
+            **{"holder": "app.Feed.rows → list[…]", "alike": 5, "sampled": 8, "problem": None},
+        },
+        {"slot": "2", "problem": "a limit of memory is near"},
+    ],
     "switched_off": [{"slot": "0", "part": "heap"}, {"slot": "reporter", "part": "limits"}],
 }
 
@@ -107,7 +118,14 @@ app/threads.py:9  4.9 KiB   -         1     partial   8 h ago  -
 capture  state     kind  sites  runs  file
 3        running   -     -      -     -
 2        failed    runs  4      10    the disk is full
-1        complete  heap  9      0     /var/captures/a.gz"""
+1        complete  heap  9      0     /var/captures/a.gz
+
+objects of  process  now     more     runs  held by
+app.Order   0        10,001  +10,000  10    app.SEEN → list[…]
+dict        1        900     +90      10    app.Feed.rows → list[…] (5 of 8)
+
+no census  because
+2          a limit of memory is near"""
 
 
 def test_a_view_becomes_this_text() -> None:

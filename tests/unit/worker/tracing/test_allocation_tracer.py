@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from otel_celery_memory.ipc.commands import Commands
+from otel_celery_memory.ipc.commands import COMMANDS_BYTES, Commands
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.ipc.records import Record, SitesWindow, WindowKind
 from otel_celery_memory.probes import urgent_signal
@@ -225,7 +225,7 @@ def test_garbage_on_the_page_orders_nothing_and_the_order_before_holds(
 ) -> None:
     page.set_commands(Commands("off"))
     process.run()
-    page._map[8:64] = b"\xff" * 56
+    page._map[8:COMMANDS_BYTES] = b"\xff" * (COMMANDS_BYTES - 8)
     page._map[0:8] = b"\x77" * 8
     process.run(times=300)
     assert process.tracing.mode == "off"
@@ -236,14 +236,14 @@ def test_an_order_that_was_being_written_is_obeyed_at_the_task_behind(
     process: Process, page: ControlPage
 ) -> None:
     page.set_commands(Commands("off"))
-    whole = page._map[:64]
-    page._map[56:64] = bytes(8)
+    whole = page._map[:COMMANDS_BYTES]
+    page._map[COMMANDS_BYTES - 8 : COMMANDS_BYTES] = bytes(8)
     process.run()
     assert process.tracing.mode == "budget"
     late = Process(page)
     late.run()
     assert late.tracing.mode == "budget"
-    page._map[:64] = whole
+    page._map[:COMMANDS_BYTES] = whole
     process.run()
     late.run()
     assert (process.tracing.mode, late.tracing.mode) == ("off", "off")

@@ -36,6 +36,14 @@ def test_the_next_runs_are_traced_whole_and_told_as_the_capture_s(tracing: Traci
     ]
 
 
+def test_of_one_task_its_runs_alone_are_traced(tracing: Tracing) -> None:
+    tracing.tracing.apply(replace(RUNS, task="b"))
+    traced = [tracing.run(name) for name in "abcbabb"]
+    assert traced == [False, True, False, True, False, True, False]
+    tracing.tracing.starting()
+    assert [window[1] for window in tracing.windows()] == ["b", "b", "b"]
+
+
 def test_runs_that_begin_before_its_time_is_over_are_traced(tracing: Tracing) -> None:
     tracing.tracing.apply(TIMED)
     traced = [tracing.run(cpu_s=0.15) for _ in range(6)]
