@@ -135,6 +135,14 @@ def keep_orders(count: int) -> None:
 
 
 @app.task
+def limit_memory(room_bytes: int) -> None:
+    """Lets the process take so much more data."""
+    data_pages = int(Path("/proc/self/statm").read_text().split()[5])
+    limit_bytes = data_pages * resource.getpagesize() + room_bytes
+    resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, resource.RLIM_INFINITY))
+
+
+@app.task
 def hoard(steps: int, pause_s: float) -> int:
     """Takes memory slowly and keeps it."""
     Path(os.environ["TEST_MARKERS"], "hoard").touch()

@@ -18,8 +18,10 @@ that is scarce.
 of the young objects otherwise; never where the user has disabled or frozen the collector.
 
 **Memory**: 8 bytes an object from the first moment to the last (identities, to tell new objects
-from old ones), as much again for the list of all objects within a step, and 2 MiB. It is not taken
-if that would leave less than 10 % of any limit. Between two steps no object is kept.
+from old ones), as much again for the list of all objects within a step, and 4 MiB. A child that has
+not collected all objects since it was forked gets a copy of its own of those, as at its first full
+collection. It is not taken if that would leave less than 10 % of any limit. Between two steps no
+object is kept.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ from otel_celery_memory.probes.objects import (
     module_namespaces,
     new_objects,
 )
+from otel_celery_memory.probes.procfs import read_shared, read_size
 from otel_celery_memory.worker.measuring.run_counters import Collector
 from otel_celery_memory.worker.record_writer import RecordSink
 
@@ -81,6 +84,12 @@ _OBJECTS_A_BLOCK = 0.45
 counted: 0.3 to 0.6."""
 
 
+def shared_bytes(pid: int) -> int:
+    """What a process shares with others, in bytes: a child most of it with the main process."""
+    size, unique_bytes = read_size(pid), read_shared(pid).unique_bytes
+    return 0 if size is None or unique_bytes is None else max(size.rss_bytes - unique_bytes, 0)
+
+
 class _NotTakenError(Exception):
     """The census is not taken; the message says why."""
 
@@ -95,6 +104,7 @@ class ObjectCensus:
         page: ControlPage,
         collector: Collector | None = None,
         room: Callable[[int, float], int | None] = room_bytes,
+        shared: Callable[[int], int] = shared_bytes,
         clock_s: Callable[[], float] = time.monotonic,
         cpu_ns: Callable[[], int] = time.thread_time_ns,
     ) -> None:
@@ -102,7 +112,7 @@ class ObjectCensus:
         self._sink = sink
         self._page = page
         self._collector = collector or Collector()
-        self._room_bytes = room
+        self._room_bytes, self._shared_bytes = room, shared
         self._clock_s = clock_s
         self._cpu_ns = cpu_ns
         self._pid = os.getpid()
@@ -272,6 +282,9 @@ class ObjectCensus:
 
     def _check_room(self) -> None:
         needs_bytes = _BYTES_BESIDES + _BYTES_A_BLOCK * sys.getallocatedblocks()
+        if not self._collector.may_collect_fully():
+            # Each object is written to, and none was since the fork.
+            needs_bytes += self._shared_bytes(self._pid)
         room = self._room_bytes(self._pid, _LIMIT_SHARE)
         if room is not None and needs_bytes > room:
             raise _NotTakenError(

@@ -286,7 +286,8 @@ class TaskRecorder:
             )
         self._tracing = ContainedTracing(tracer, self._session, self._switches)
         has_census = self._runs_tasks and not self._switches.is_off("census")
-        census = ObjectCensus(self.slot, self._sink, self._page) if has_census else None
+        collector = Collector(self._shared_heap)
+        census = ObjectCensus(self.slot, self._sink, self._page, collector) if has_census else None
         self._census = ContainedCensus(census, self._switches)
         # In a fork that `begin` was not called in, the place in the page is another process's.
         owns = self._pid == self._begun_pid

@@ -13,7 +13,9 @@ from celery.exceptions import SoftTimeLimitExceeded
 from otel_celery_memory.ipc.commands import Commands
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.ipc.records import ObjectsCounted, Record, TypeGrown
-from otel_celery_memory.worker.measuring.census import ObjectCensus
+from otel_celery_memory.probes.allocators import SharedHeap
+from otel_celery_memory.worker.measuring.census import ObjectCensus, shared_bytes
+from otel_celery_memory.worker.measuring.run_counters import Collector
 from tests.unit.fakes import FakeClock
 
 HERE = __name__
@@ -197,6 +199,22 @@ def test_near_a_limit_it_is_refused() -> None:
     process.run_to_the_end(sell)
     assert process.end.problem.endswith("MiB, and a limit of memory is near")
     assert process.grown() == {}
+
+
+def test_what_a_child_still_shares_with_its_parent_counts_as_what_it_takes() -> None:
+    shared = SharedHeap()
+    shared.forked()
+    options: dict[str, Any] = {"room": lambda pid, share: 1 << 30, "shared": lambda pid: 1 << 30}
+    process = Process(collector=Collector(shared), **options)
+    process.order(2)
+    process.run_to_the_end(sell)
+    assert "a limit of memory is near" in process.end.problem
+    shared.may_be_copied()
+    process = Process(collector=Collector(shared), **options)
+    process.order(2)
+    process.run_to_the_end(sell)
+    assert process.end.problem == ""
+    assert 0 <= shared_bytes(os.getpid()) < 1 << 30
 
 
 @pytest.mark.parametrize("switch", [gc.disable, gc.freeze])
