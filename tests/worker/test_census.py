@@ -78,9 +78,10 @@ def test_of_a_million_objects_the_ten_thousand_new_ones_are_named_with_what_hold
     [
         (["--pool=solo"], {"main"}),
         (["--pool=threads", "--concurrency=1"], {"main"}),
+        (["--pool=gevent", "--concurrency=2"], {"main"}),
         (["--concurrency=2"], {"0", "1"}),
     ],
-    ids=["solo", "threads", "prefork"],
+    ids=["solo", "threads", "gevent", "prefork"],
 )
 def test_in_every_pool_each_process_that_runs_tasks_takes_its_census(
     start: Start, pool: list[str], slots: set[str]

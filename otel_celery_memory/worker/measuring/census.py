@@ -3,10 +3,10 @@
 Somebody asks for it (`ipc/commands.py`). It compares two moments between runs, and takes its steps
 between runs too, so that none is inside a task. A step is short enough for the order's allowance,
 or it waits for the next run, or the census is not taken: a list of all objects takes 20 to 40 ns an
-object and cannot be interrupted. So a process of some three million objects can be counted within
-the default of 0.25 s, and one of ten million within a second, if somebody allows that. A step has
-the allowance in CPU time of this thread; on a busy machine it lasts longer, as the run itself does.
-Several steps are taken before one run only while the clock allows it.
+object and cannot be interrupted. So in a process of some two million objects a census can be taken
+within the default of 0.25 s, in one of ten million with two seconds a run, if somebody allows that.
+A step has the allowance in CPU time of this thread; on a busy machine it lasts longer, as the run
+itself does. Several steps are taken before one run only while the clock allows it.
 
 **Why not on a copy of the process.** A fork would hold a run for 10 ms a GiB only. But `os.fork`
 runs what libraries have registered (exporters start their threads anew, and export twice), a fork
@@ -76,7 +76,7 @@ _MARGIN = 1.1
 """A step takes so much longer, at most, than it did before."""
 _NS_AN_OBJECT = {
     **{"collect": 140, "identify": 70},
-    **{"measure": 150, "find": 180, "climb": 110},
+    **{"measure": 150, "find": 130, "climb": 110},
 }
 """What the steps take for each object that the collector tracks, before one was measured."""
 _OBJECTS_A_BLOCK = 0.45
@@ -158,8 +158,13 @@ class ObjectCensus:
         self._hold_ns = max(self._hold_ns, time.perf_counter_ns() - began_ns)
         if self._steps is None:
             self._end(orders)
-        self._runs += orders.task in ("", task)
+        self.run_starts(task)
         return worked
+
+    def run_starts(self, task: str) -> None:
+        """A run of `task` starts, beside others where `boundary` is not called for it."""
+        if self._orders is not None and self._steps is not None:
+            self._runs += self._orders.task in ("", task)
 
     def down(self) -> None:
         """The process ends; the next one in its slot takes the census anew."""
@@ -226,7 +231,7 @@ class ObjectCensus:
         longest_ns = max(map(self._needs_ns, kinds))
         if longest_ns > self._allowance_ns:
             raise _NotTakenError(
-                f"with {self._tracked():,.0f} objects, a step would hold a run for "
+                f"with about {self._tracked():,.0f} objects, a step would hold a run for "
                 f"{longest_ns / 1e9:.2f} s: allow a larger max_added_latency than "
                 f"{self._allowance_ns / 1e9:g}"
             )

@@ -226,12 +226,15 @@ class TaskMeasurement:
             self._tracing.starting()
         # The request is asked only where a task runs already: it costs more than a probe.
         run = concurrent.enter(lambda: bool(task.request.is_eager))
-        if run.takes_previous and self._census.active:
-            self._take_census(task.name)
+        if self._census.active and not run.nested:
+            self._take_census(task.name, alone=run.alone)
         return run
 
-    def _take_census(self, name: str) -> None:
-        """Before this run, which is alone: a census of objects, if one is ordered."""
+    def _take_census(self, name: str, *, alone: bool) -> None:
+        """Before this run: a census of objects, which is ordered, if no other one runs."""
+        if not alone:
+            self._census.run_starts(name)
+            return
         self._tracing.close_window()  # else what it keeps would be found there
         if self._census.boundary(name):
             # What it takes and leaves is nobody's.
@@ -372,6 +375,10 @@ class ContainedCensus:
     def boundary(self, name: str) -> bool:
         """As `ObjectCensus.boundary`."""
         return self._run(lambda census: census.boundary(name))
+
+    def run_starts(self, name: str) -> None:
+        """As `ObjectCensus.run_starts`."""
+        self._run(lambda census: census.run_starts(name))
 
     def down(self) -> None:
         """As `ObjectCensus.down`."""

@@ -15,8 +15,9 @@ from otel_celery_memory.probes.allocators import FreeLists, SharedHeap
 
 
 @pytest.fixture(autouse=True)
-def thawed() -> Iterator[None]:
-    """The collector as it was, with nothing frozen."""
+def thawed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The collector as it was, with nothing frozen; the heap of all tests is no large one."""
+    monkeypatch.setattr(allocators, "_EMPTIED_MAX_BLOCKS", 10**9)
     yield
     gc.unfreeze()
     gc.enable()

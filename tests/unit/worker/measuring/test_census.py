@@ -129,6 +129,18 @@ def test_only_runs_of_the_task_that_was_named_are_counted() -> None:
     assert (order.growth, order.runs) == (300, 3)
 
 
+def test_runs_that_begin_beside_others_are_counted_too() -> None:
+    process = Process()
+    process.order(10, task=TASK)
+    while process.census.active:
+        process.run(sell)
+        process.census.run_starts(TASK)
+        sell()
+        process.census.run_starts("app.other")
+    order = process.grown()[f"{HERE}.Order"]
+    assert order.growth == 100 * order.runs >= 1_000
+
+
 def test_a_census_of_seconds_ends_with_the_first_run_after_them() -> None:
     process = Process()
     process.order(0, seconds=30.0)
