@@ -126,6 +126,8 @@ class ObjectCensus:
         self._collects = True
         self._hold_ns = self._deadline_ns = self._allowance_ns = 0
         self._ns: dict[str, float] = {}
+        # A child that starts in the middle of a census takes part in it.
+        self._read_orders()
 
     @property
     def active(self) -> bool:

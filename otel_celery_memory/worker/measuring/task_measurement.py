@@ -85,7 +85,7 @@ class TaskMeasurement:
         if in_flight is not None:
             self._send_frame = in_flight.writer.send_frame
             self._page, self._at = in_flight.place
-            self._may_be_plain = True
+            self._may_be_plain = not self._census.active
 
     def start(self, task_id: str, task: Any) -> None:
         """A task starts in the calling thread."""

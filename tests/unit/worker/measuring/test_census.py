@@ -115,6 +115,9 @@ def test_without_an_order_a_boundary_does_nothing() -> None:
     process = Process()
     assert (process.run(), process.run(), process.records) == (False, False, [])
     assert not process.census.active
+    process.order()
+    # A child that starts now takes part in it.
+    assert Process(page=process.page).census.active
 
 
 def test_only_runs_of_the_task_that_was_named_are_counted() -> None:
