@@ -95,7 +95,10 @@ def test_inspect_memory_shows_processes_tasks_and_sites_in_every_pool(
 
 def test_the_command_line_accepts_the_commands_and_lists_them(broker: Broker) -> None:
     environ = {**os.environ, **broker.environ(), **CONTROLLED, "COLUMNS": "1000"}
-    commands = {"inspect": ["memory"], "control": ["memory_capture", "memory_tracing"]}
+    commands = {
+        "inspect": ["memory"],
+        "control": ["memory_capture", "memory_census", "memory_tracing"],
+    }
     # From 5.7 on commands are listed apart; before, the usage has them.
     option = "--list" if celery.VERSION >= (5, 7) else "--help"
     for group, words in commands.items():
@@ -162,6 +165,27 @@ def test_a_capture_of_runs_traces_them_whatever_the_budget_says(
     assert first.size_bytes == pytest.approx(10 * (LEAK_BYTES + 57), rel=0.1)
     events = [e for e in receiver.received.events if e.name == "celery.memory.snapshot"]
     assert [e.attributes["celery.memory.snapshot.runs"] for e in events] == [10]
+
+
+def test_a_capture_of_one_task_s_runs_traces_no_other(
+    start: Start, broker: Broker, tmp_path: Path
+) -> None:
+    environ = {
+        **CONTROLLED,
+        "OTEL_CELERY_MEMORY_CAPTURE_DIRECTORY": str(tmp_path),
+        "OTEL_CELERY_MEMORY_TRACING": "off",
+    }
+    tmp_path.chmod(0o700)
+    with start(arguments=["--concurrency=1"], environ=environ) as worker:
+        text, _ = worker.remote(
+            "control", "memory_capture", "5", "0.5", "--task", TASK, broker=broker
+        )
+        assert f"capture 1 begins: the next 5 runs of {TASK} of each process" in text
+        for _ in range(8):
+            worker.run("noop")
+            run_many(worker, 1)
+        capture = load_capture(captured(tmp_path, 1)[0].read_bytes())
+    assert (capture.kind, capture.runs) == ("runs", {TASK: 5})
 
 
 def test_a_capture_of_more_runs_than_a_child_lives_for_is_complete_when_each_place_has_them(
