@@ -88,6 +88,7 @@ _LAST: dict[type, Callable[[Any], Iterator[Any]]] = {
     set: set.__iter__,
     deque: deque.__reversed__,
     tuple: tuple.__iter__,
+    frozenset: frozenset.__iter__,
 }
 """By the type that a container is or inherits from: its entries, the last ones first if it has an
 order."""

@@ -263,6 +263,15 @@ def test_a_circle_below_a_root_does_not_hide_it() -> None:
     assert found == (f"{HERE}.GLOBAL → list[…] → dict[…] → list[…] → dict[…]", 3)
 
 
+def test_sets_queues_and_tuples_hold_like_lists() -> None:
+    things = [Thing() for _ in range(4)]
+    GLOBAL.extend([{things[0]}, frozenset([things[1]]), deque([things[2]]), (things[3], 1)])
+    root = f"{HERE}.GLOBAL → list[…]"
+    assert [chain_of(each)[0] for each in things] == [
+        f"{root} → {kind}[…]" for kind in ("set", "frozenset", "collections.deque", "tuple")
+    ]
+
+
 def test_what_most_of_the_sample_is_held_by_is_the_chain() -> None:
     GLOBAL.append([Thing() for _ in range(7)])
     Owner.kept.append(Thing())
