@@ -16,9 +16,9 @@ same list must be passed to all functions within one step.
 of all objects in C (`gc.get_referrers`) finds one level, in 20 to 60 ns an object. A map from all
 objects to their holders would need no second scan, but 300 bytes an object.
 
-Locals of a function that is running cannot be seen before CPython 3.13: frames give them to the
-collector only when they are suspended, and ``f_locals`` would keep a copy alive in the user's
-frame.
+Local variables of a function that is running are not seen from CPython 3.11 on: the collector is
+given those of suspended ones only. ``f_locals`` would leave a copy of them in the user's frame, and
+in 3.13.0 it leaks.
 """
 
 from __future__ import annotations
@@ -121,28 +121,32 @@ def _plain_dicts() -> list[object]:
     """
     found: dict[int, object] = {}
     seen: set[int] = set()
-
-    def look_at(values: Iterable[Any], *, deeper: bool) -> None:
-        for each in values:
-            if type(each) is dict:
-                if not gc.is_tracked(each):
-                    found[id(each)] = each
-            elif deeper and id(each) not in seen and gc.is_tracked(each):
-                seen.add(id(each))
-                if _is(each, type):
-                    look_at(_values_of(*gc.get_referents(_dict_of_type(each))), deeper=False)
-                elif _base(each, _LAST) is None and type(each) is not types.FunctionType:
-                    held = gc.get_referents(each)
-                    look_at(held, deeper=False)
-                    # Its attributes, if it has a dict for them; one is not made.
-                    for attributes in held:
-                        if type(attributes) is dict and len(attributes) <= _ATTRIBUTES_MAX:
-                            look_at(_values_of(attributes), deeper=False)
-
     for module in list(sys.modules.values()):
         if _is(module, types.ModuleType):
-            look_at(_values_of(_dict_of_module(module)), deeper=True)
+            for each in _values_of(_dict_of_module(module)):
+                _add_plain(found, [each])
+                if type(each) is not dict and id(each) not in seen and gc.is_tracked(each):
+                    seen.add(id(each))
+                    _add_plain(found, _attributes(each))
     return list(found.values())
+
+
+def _add_plain(found: dict[int, object], values: Iterable[object]) -> None:
+    found.update(
+        (id(each), each) for each in values if type(each) is dict and not gc.is_tracked(each)
+    )
+
+
+def _attributes(each: Any) -> list[Any]:
+    """The attributes of a class or an instance; none of a container or a function."""
+    if _is(each, type):
+        return _values_of(*gc.get_referents(_dict_of_type(each)))
+    if _base(each, _LAST) is not None or type(each) is types.FunctionType:
+        return []
+    held = gc.get_referents(each)
+    # If it has a dict for them; one is not made.
+    namespaces = [it for it in held if type(it) is dict and len(it) <= _ATTRIBUTES_MAX]
+    return held + [value for namespace in namespaces for value in _values_of(namespace)]
 
 
 def _values_of(namespace: dict[Any, Any] | None) -> list[Any]:
@@ -351,8 +355,6 @@ class HolderSearch:
         self._levels += 1
         targets = frozenset(map(id, frontier))
         found = self._holders_of(frontier, {ours, id(frontier)})
-        if sys.version_info >= (3, 13):
-            found += _running_frames(targets)
         above: list[Any] = []
         for holder in found[:_HOLDERS_MAX]:
             held = self._held_by(holder, targets)
@@ -396,8 +398,6 @@ class HolderSearch:
             found = _entries_held(holder, base, targets)
             if found or type(holder) is base:
                 return found
-        if type(holder) is types.FrameType:
-            return [(each, "") for each in targets & set(map(id, _frame_values(holder)))]
         return [
             (id(each), self._name_in(holder, each))
             for each in gc.get_referents(holder)
@@ -561,27 +561,8 @@ def _code_name(code: Any) -> str:
     return _text(getattr(code, "co_qualname", None) or code.co_name)
 
 
-def _running_frames(targets: frozenset[int]) -> list[Any]:
-    """Frames of running functions that have one of these objects as a local variable."""
-    found = []
-    for frame in list(sys._current_frames().values()):
-        at: types.FrameType | None = frame
-        while at is not None:
-            if not _is_our_frame(at) and not targets.isdisjoint(map(id, _frame_values(at))):
-                found.append(at)
-            at = at.f_back
-    return found
-
-
 def _is_our_frame(each: object) -> bool:
     return type(each) is types.FrameType and each.f_code.co_filename == __file__
-
-
-def _frame_values(frame: types.FrameType) -> list[object]:
-    if sys.version_info >= (3, 13):
-        # A view: it leaves nothing behind in the frame.
-        return list(frame.f_locals.values())
-    return gc.get_referents(frame)
 
 
 def _is(each: object, cls: type) -> bool:

@@ -249,7 +249,7 @@ def test_of_objects_in_a_circle_that_nothing_else_holds_it_is_said_that_nobody_i
     other.append(one)  # type: ignore[arg-type]
     found, alike = chain_of(one[0])
     assert alike == 1
-    # The variable of a function that runs can be seen from CPython 3.13 on.
+    # The variable of a function that runs can be seen until CPython 3.10.
     assert "a running function, or native code" in found or "frame of" in found
 
 
@@ -392,3 +392,23 @@ def test_an_identity_that_nobody_has_any_more_is_passed_over() -> None:
     assert (search.done, search.chain()) == (True, ("a running function, or native code", 1))
     nobody = HolderSearch([], {})
     assert (nobody.done, nobody.chain()) == (True, ("", 0))
+
+
+def test_nothing_is_left_behind_in_cycles_that_keep_the_user_s_objects_alive() -> None:
+    GLOBAL.extend(Thing() for _ in range(300))
+
+    def whole_census() -> None:
+        objects = live_objects()
+        counts, old, found = count_by_type(objects), ids_of(objects), lengths(objects)
+        new_objects(objects, counts, {id(Thing): 1}, old)
+        grown_containers(objects, {}, found, 5)
+        chain_of(GLOBAL[0])
+
+    whole_census()
+    gc.collect()
+    gc.disable()
+    try:
+        whole_census()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
