@@ -251,9 +251,10 @@ def grown_containers(
 ) -> list[NewObjects]:
     """Containers that grew most by entries that the collector does not track, such as text.
 
-    Their ``type_name`` is of the entries; ``ids`` has the container. ``ours`` are passed over.
+    Their ``type_name`` is of the entries; ``ids`` has the container. ``ours`` are passed over. One
+    that is not in ``before`` may have had almost `LEAST_LENGTH`: it has grown by the rest at least.
     """
-    growth = {each: now[each] - before.get(each, 0) for each in now.keys() - ours}
+    growth = {each: now[each] - before.get(each, LEAST_LENGTH) for each in now.keys() - ours}
     largest = heapq.nlargest(4 * most, growth, key=growth.__getitem__)
     rows = []
     for held in with_ids(objects, (each for each in largest if growth[each] >= LEAST_LENGTH)):

@@ -61,12 +61,11 @@ def test_of_a_million_objects_the_ten_thousand_new_ones_are_named_with_what_hold
         worker.stop()
     assert [row["problem"] for row in view["objects"] if row["problem"]] == []
     rows = {row["type"]: row for row in view["objects"]}
-    order, text = rows[f"{APP}.Order"], rows["str"]
+    order = rows[f"{APP}.Order"]
     # It takes a run or two until there is time for the second count.
     assert order["runs"] >= RUNS
     assert order["growth"] == pytest.approx(order["runs"] * NEW, rel=0.01)
     assert (order["holder"], order["alike"]) == (CHAIN, order["sampled"])
-    assert (text["growth"], text["holder"]) == (text["runs"] * NEW, f"{APP}.TEXTS")
     (event,) = events(receiver, type=f"{APP}.Order")
     assert event.attributes["celery.memory.census.holder"] == CHAIN
     assert event.attributes["celery.task.name"] == task
@@ -88,11 +87,16 @@ def test_in_every_pool_each_process_that_runs_tasks_takes_its_census(
 ) -> None:
     with start(arguments=pool, environ=CONTROLLED) as worker:
         assert "census 1 begins" in worker.command("memory_census", amount=str(RUNS))["ok"]
-        view = complete(worker, "keep_orders", 10)
+        view = complete(worker, "keep_orders", 30)
     rows = [row for row in view["objects"] if row["type"] == f"{APP}.Order"]
     assert {row["slot"] for row in rows} == slots
-    assert all(row["growth"] == 10 * row["runs"] for row in rows)
+    assert all(row["growth"] == 30 * row["runs"] for row in rows)
     assert {row["holder"] for row in rows} == {CHAIN}
+    texts = [row for row in view["objects"] if row["type"] == "str"]
+    assert {row["slot"] for row in texts} == slots
+    # Of a list that had less than a hundred, as many are left out.
+    assert all(0 <= 30 * row["runs"] - row["growth"] <= 100 for row in texts)
+    assert {row["holder"] for row in texts} == {f"{APP}.TEXTS"}
 
 
 def test_where_children_end_before_the_census_does_that_is_said(
@@ -117,6 +121,7 @@ def test_where_children_end_before_the_census_does_that_is_said(
 
 def test_in_a_process_that_is_near_a_limit_there_is_no_census(start: Start) -> None:
     with start(arguments=["--concurrency=1"], environ=CONTROLLED) as worker:
+        worker.run("crowd", CROWD // 4)
         worker.run("limit_memory", 1 << 20)
         worker.command("memory_census", amount="3")
         view = complete(worker, "noop")

@@ -89,6 +89,7 @@ def sell() -> None:
 
 
 def test_what_each_run_keeps_is_found_with_its_number_and_its_holder() -> None:
+    TEXTS.extend(str(number) for number in range(100))
     process = Process()
     process.order()
     process.run_to_the_end(sell)
