@@ -17,6 +17,7 @@ TASK_NAME = "celery.task.name"
 TASK_ID = "celery.task.id"
 TASK_STATE = "celery.task.state"
 TASK_AGE = "celery.task.age"
+TASK_REDELIVERED = "celery.task.redelivered"
 DIRECTION = "celery.memory.direction"
 EXCLUSIVE = "celery.memory.exclusive"
 SLOT = "celery.worker.slot"
@@ -27,6 +28,8 @@ LIMIT_SIZE = "celery.memory.limit.size"
 LIMIT_USED = "celery.memory.limit.used"
 EXIT_REASON = "celery.worker.exit.reason"
 EXIT_SIGNAL = "celery.worker.exit.signal"
+EXIT_CODE = "celery.worker.exit.code"
+EXIT_REPEATED = "celery.worker.exit.repeated"
 EXIT_RECOVERED = "celery.worker.exit.recovered"
 PROCESS_RSS = "celery.worker.process.rss"
 PROCESS_RSS_PEAK = "celery.worker.process.rss_peak"
@@ -321,7 +324,16 @@ PROCESS_EXITS = Metric(
     "{process}",
     (SLOT, EXIT_REASON),
     "Processes that ended: max_tasks, max_memory, shutdown, autoscale, time_limit, terminated, "
-    "oom_kill, killed, crashed",
+    "oom_kill, killed, exited, crashed",
+)
+EXITS_REPEATED = Metric(
+    "celery.worker.process.exits.repeated",
+    "Counter",
+    "{process}",
+    (TASK_NAME,),
+    "Processes that were lost in a run of a message that this worker had lost a process to before: "
+    "the broker delivers it again (`acks_late` with `reject_on_worker_lost`, or a visibility "
+    "timeout), and it kills again",
 )
 _BOUNDS_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3_600, 14_400, 43_200, 86_400)
 PROCESS_TASKS = Metric(
@@ -372,6 +384,7 @@ PROCESS_METRICS = (
     MALLOC_USED,
     MALLOC_FREE,
     PROCESS_EXITS,
+    EXITS_REPEATED,
     PROCESS_TASKS,
     PROCESS_LIFETIME,
     RECYCLING_GAP,
@@ -509,17 +522,29 @@ PROCESS_LOST = Event(
         PROCESS_PID,
         EXIT_REASON,
         EXIT_SIGNAL,
+        EXIT_CODE,
+        EXIT_REPEATED,
         PROCESS_RSS,
         PROCESS_RSS_PEAK,
         TASK_NAME,
         TASK_ID,
         TASK_AGE,
+        TASK_REDELIVERED,
         SPAN_RSS_START,
+        SPAN_RSS_PEAK,
         CGROUP_OOM_KILLS,
         EXIT_RECOVERED,
     ),
     "A process of the worker ended otherwise than by shutdown, recycling or shrinking of the pool; "
-    "with the trace and span id in the message of its task in flight, if that trace is sampled",
+    "with the trace and span id in the message of its task in flight, if that trace is sampled. "
+    "`celery.worker.exit.code` is the code that it ended with, absent if a signal ended it. "
+    "`celery.worker.exit.repeated`: how many processes this worker has lost in runs of the same "
+    "message (task id), with this one. `celery.task.redelivered`: the broker says that it had "
+    "delivered the message before (not every broker does). `celery.task.memory.rss.peak` is the "
+    "highest RSS seen in the run, above its start: the run took at least that much. RSS is read "
+    "twice a second, more often near a limit, and what a run takes after the last reading is not "
+    "in it; absent if no reading was in the run. It is exact after `sys.exit` and SIGTERM, where "
+    "the run could still measure itself",
 )
 SNAPSHOT = Event(
     "celery.memory.snapshot",

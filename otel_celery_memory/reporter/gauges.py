@@ -159,6 +159,8 @@ class Counts:
         """Runs, by task, state, and whether they had their process to themselves."""
         self.exits: Counter[tuple[str, str]] = Counter()
         """Ends of processes, by slot and reason."""
+        self.repeated: Counter[str] = Counter()
+        """Losses by messages that had cost a process before, by task."""
         self.aborted = 0
         """Runs whose tracing was stopped before their end."""
 
@@ -167,6 +169,7 @@ class Counts:
         return {
             c.MEASURED: self._measured_levels,
             c.PROCESS_EXITS: self._exit_levels,
+            c.EXITS_REPEATED: self._repeated_levels,
             # From zero on: a count that begins at one shows no increase.
             c.TRACING_ABORTED: lambda: [(self.aborted, {})],
         }
@@ -175,6 +178,7 @@ class Counts:
         """Starts again at zero."""
         self.measured.clear()
         self.exits.clear()
+        self.repeated.clear()
         self.aborted = 0
 
     def _measured_levels(self) -> list[Level]:
@@ -188,6 +192,9 @@ class Counts:
             (count, {c.SLOT: slot, c.EXIT_REASON: reason})
             for (slot, reason), count in list(self.exits.items())
         ]
+
+    def _repeated_levels(self) -> list[Level]:
+        return [(count, {c.TASK_NAME: task}) for task, count in list(self.repeated.items())]
 
 
 WINDOW_S = 600.0

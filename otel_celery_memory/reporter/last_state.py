@@ -33,7 +33,7 @@ from otel_celery_memory.telemetry.events import LostProcess, ProcessSnapshot
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = 1
+_FORMAT = 2
 _READ_MAX_BYTES = 4 << 20
 PROCESSES_MAX = 1_000
 _TEXT_MAX = 512
@@ -53,6 +53,8 @@ class SavedProcess:
     task_id: str | None
     task_started_ns: int | None
     task_rss_start_bytes: int | None
+    task_rss_peak_bytes: int | None
+    """Above the start."""
 
 
 @dataclass(frozen=True)
@@ -235,7 +237,11 @@ class LastState(NoLastState):
                         process.rss_bytes,
                         process.rss_peak_bytes,
                         *((task.task, task.task_id) if task else (None, None)),
-                        *((task.time_ns, task.rss_bytes or None) if task else (None, None)),
+                        *(
+                            (task.time_ns, task.rss_bytes or None, process.run_peak_of(task))
+                            if task
+                            else (None, None, None)
+                        ),
                     )
                     for process in islice(self._state.processes.values(), PROCESSES_MAX)
                     if process.down is None
@@ -267,4 +273,11 @@ def _lost(process: SavedProcess, seen_ns: int, oom: bool, oom_kills: int | None)
         task_rss_start_bytes=process.task_rss_start_bytes,
     )
     reason = ExitReason.OOM_KILL if oom else ExitReason.KILLED
-    return LostProcess(snapshot, reason.value, _SIGKILL if oom else None, oom_kills, recovered=True)
+    return LostProcess(
+        snapshot,
+        reason.value,
+        _SIGKILL if oom else None,
+        oom_kills,
+        recovered=True,
+        task_rss_peak_bytes=process.task_rss_peak_bytes,
+    )

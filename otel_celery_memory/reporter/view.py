@@ -20,7 +20,7 @@ from otel_celery_memory.reporter.state.processes import ProcessState
 from otel_celery_memory.reporter.state.totals import Kept
 from otel_celery_memory.telemetry.events import RankedSite
 
-_FIRST = ("sites", "tasks", "processes", "switched_off", "captures")
+_FIRST = ("sites", "tasks", "processes", "switched_off", "captures", "losses")
 """Lists in the order in which they are cut."""
 _FLOORS = (5, 0)
 """No list is cut below five rows before all others are."""
@@ -189,6 +189,7 @@ class Inspector:
                     emitter.sites.peek(interval_s, place_of), self._clock_s()
                 )
             ],
+            "losses": emitter.losses.view(self._wall_ns()),
             "captures": emitter.captures.view(),
             "switched_off": [{"slot": slot, "part": part} for slot, part in emitter.switched_off()][
                 :_PARTS_SHOWN

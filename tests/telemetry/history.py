@@ -93,6 +93,6 @@ RECORDS: tuple[Record, ...] = (
     PartFailed(SECOND, 2 * S, 1, "tracing"),
     PartFailed(SECOND, 2 * S, 1, "tracing"),
     PartFailed(SECOND, 2 * S, 1, "something foreign"),
-    ProcessExited(SECOND, 0, -9, 1, 0, SAMPLED, "", "4"),
+    ProcessExited(SECOND, 0, -9, 1, 0, 0, SAMPLED, "", "4"),
     Goodbye(MAIN, 0),
 )

@@ -9,11 +9,12 @@ import pytest
 
 from otel_celery_memory import conventions as c
 from tests.telemetry.expected import EXPECTED_METRICS, EXPECTED_SITE_GAUGES
-from tests.telemetry.expected_ends import EXPECTED_AT_ENDS
+from tests.telemetry.expected_ends import EXPECTED_AT_ENDS, EXPECTED_REPEATED_EXITS
 from tests.telemetry.expected_events import (
     EXPECTED_LATE_LOSS,
     EXPECTED_LOSS,
     EXPECTED_PRESSURE,
+    EXPECTED_REPEATED_LOSS,
     EXPECTED_SITES,
     EXPECTED_SNAPSHOTS,
 )
@@ -28,7 +29,12 @@ KINDS = {
     "UpDownCounter": "cumulative up-down counter",
     "Gauge": "gauge",
 }
-ALL_METRICS = {**EXPECTED_METRICS, **EXPECTED_SITE_GAUGES, **EXPECTED_AT_ENDS}
+ALL_METRICS = {
+    **EXPECTED_METRICS,
+    **EXPECTED_SITE_GAUGES,
+    **EXPECTED_AT_ENDS,
+    **EXPECTED_REPEATED_EXITS,
+}
 
 
 @pytest.fixture
@@ -60,7 +66,7 @@ def test_a_metric_s_description_is_its_meaning(telemetry: Telemetry) -> None:
 
 def test_an_event_has_its_severity_and_just_its_attributes() -> None:
     sent = {
-        c.PROCESS_LOST: [EXPECTED_LOSS, EXPECTED_LATE_LOSS],
+        c.PROCESS_LOST: [EXPECTED_LOSS, EXPECTED_LATE_LOSS, EXPECTED_REPEATED_LOSS],
         c.PRESSURE: EXPECTED_PRESSURE,
         c.ALLOCATION_SITE: EXPECTED_SITES,
         c.SNAPSHOT: EXPECTED_SNAPSHOTS,
@@ -73,7 +79,13 @@ def test_an_event_has_its_severity_and_just_its_attributes() -> None:
 
 
 def test_an_event_s_body_is_one_line_for_people() -> None:
-    payloads = (EXPECTED_LOSS, EXPECTED_LATE_LOSS, *EXPECTED_PRESSURE, *EXPECTED_SITES)
+    payloads = (
+        EXPECTED_LOSS,
+        EXPECTED_LATE_LOSS,
+        EXPECTED_REPEATED_LOSS,
+        *EXPECTED_PRESSURE,
+        *EXPECTED_SITES,
+    )
     for payload in (*payloads, *EXPECTED_SNAPSHOTS):
         assert re.fullmatch(r"[^\n]+[^.\n]", payload["body"])
 

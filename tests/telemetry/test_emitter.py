@@ -27,11 +27,13 @@ from tests.telemetry.expected import (
     FIRST_READING,
     counter,
 )
-from tests.telemetry.expected_ends import EXPECTED_AT_ENDS
+from tests.telemetry.expected_ends import EXPECTED_AT_ENDS, EXPECTED_REPEATED_EXITS
 from tests.telemetry.expected_events import (
+    AGAIN,
     EXPECTED_LATE_LOSS,
     EXPECTED_LOSS,
     EXPECTED_PRESSURE,
+    EXPECTED_REPEATED_LOSS,
     EXPECTED_SITES,
     EXPECTED_SNAPSHOTS,
     LATE,
@@ -169,13 +171,25 @@ def test_a_loss_that_the_next_start_recovers_is_emitted_and_counted(telemetry: T
     assert (point["attributes"], point["value"]) == ({c.SLOT: "0", c.EXIT_REASON: "killed"}, 1)
 
 
+def test_a_message_that_kills_again_is_counted_by_its_task(telemetry: Telemetry) -> None:
+    emitter = emitter_on(telemetry)
+    emitter.emit_lost(LATE, 3 * S)
+    assert EXPECTED_REPEATED_EXITS.keys().isdisjoint(telemetry.metrics())
+    emitter.emit_lost(AGAIN, 4 * S)
+    assert telemetry.events() == [EXPECTED_LATE_LOSS, EXPECTED_REPEATED_LOSS]
+    metrics = telemetry.metrics()
+    assert {name: metrics[name] for name in EXPECTED_REPEATED_EXITS} == EXPECTED_REPEATED_EXITS
+
+
 def test_pressure_on_the_worker_is_emitted_for_each_process_by_size(
-    telemetry: Telemetry,
+    telemetry: Telemetry, caplog: pytest.LogCaptureFixture
 ) -> None:
     emitter = fed(telemetry)
     emitter.state.gone(FIRST, 4 * S)
     emitter.emit_pressure(Usage("cgroup", None, 910, 1_000), 4 * S)
     assert telemetry.events() == EXPECTED_PRESSURE
+    # The worker's log has a line with the largest.
+    assert caplog.messages == [f"otel_celery_memory: {EXPECTED_PRESSURE[0]['body']}"]
 
 
 def test_pressure_on_one_process_is_emitted_for_that_one(telemetry: Telemetry) -> None:

@@ -52,7 +52,7 @@ EXAMPLES: tuple[Record, ...] = (
     Site(61, 1, 63, 64, -65, 66, 1, "app.task", "/srv/app/feeds.py", "/srv/a.py:1\n/srv/b.py:2"),
     HeapSampled(71, 72, 73, 74, 75),
     TaskOverdue(81, 82, "id-8", "app.task"),
-    ProcessExited(91, 92, -9, 4, 1, SPAN, "terminated", "id-9"),
+    ProcessExited(91, 92, -9, 4, 1, 1, SPAN, "terminated", "id-9"),
     WorkerStopping(101, 102),
     Goodbye(111, 112),
     TaskInFlight(121, 122, "id-12", "app.task"),

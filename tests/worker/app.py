@@ -38,6 +38,8 @@ app.conf.update(
     worker_soft_shutdown_timeout=float(os.environ.get("TEST_SOFT_SHUTDOWN_S", "0")),
     # In four seconds a spawned child may not have come up on a busy machine, and is killed for it.
     worker_proc_alive_timeout=60.0,
+    # How long Celery waits for the result of a task whose process has died.
+    worker_lost_wait=float(os.environ.get("TEST_LOST_WAIT_S", "10")),
     worker_enable_remote_control="TEST_REMOTE_CONTROL" in os.environ,
 )
 
@@ -224,6 +226,20 @@ def die_once(marker: str) -> str:
     return "well"
 
 
+@app.task(acks_late=True, reject_on_worker_lost=True)
+def poison(marker: str, times: int, size_bytes: int) -> str:
+    """Dies of SIGKILL in each of its first runs, with so much memory, and ends well at last."""
+    with Path(marker).open("ab+") as file:
+        if file.tell() >= times:
+            return "well"
+        file.write(b"x")
+    held = b"x" * size_bytes
+    time.sleep(1.0 if held else 0)
+    os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(10)
+    return "never"
+
+
 @app.task
 def grow(step_bytes: int, steps: int, pause_s: float) -> None:
     """Takes more and more memory, and gives it back."""
@@ -234,9 +250,15 @@ def grow(step_bytes: int, steps: int, pause_s: float) -> None:
 
 
 @app.task
-def leave(code: int) -> None:
+def leave(code: Any) -> None:
     """Ends its process by itself."""
     sys.exit(code)
+
+
+@app.task
+def leave_at_once(code: int) -> None:
+    """Ends its process by itself, without a word to anybody."""
+    os._exit(code)
 
 
 @app.task

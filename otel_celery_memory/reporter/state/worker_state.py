@@ -107,6 +107,8 @@ class WorkerState:
         process.idle = process.idle or bool(record.idle)
         process.main_reason = record.reason
         process.record_span(record.task_id, record.span)
+        if record.redelivered:
+            process.redelivered_id = record.task_id
 
     def _worker_stopping(self, _: WorkerStopping) -> None:
         self._stopping = True

@@ -119,7 +119,7 @@ class PeriodicChecks:
 
     def _run_checks(self) -> None:
         self.follow_pool()
-        self._exit_observer.refresh_traces()
+        self._exit_observer.refresh_messages()
         restarted = self._supervisor.check()
         self._exit_observer.exits.retry_unsent()
         self._done += 1

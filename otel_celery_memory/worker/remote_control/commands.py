@@ -3,8 +3,8 @@
 These are commands of Celery's remote control. Importing this module registers them, in the worker
 and in the command line alike. They run in the main process's event loop, so they only read one page
 and write another. Anybody who reaches the broker can call them. So answers contain only sizes,
-names and places in code, no argument is a path to write to, one capture runs at a time, and the
-rate of commands is limited.
+names, ids of tasks and places in code, no argument is a path to write to, one capture runs at a
+time, and the rate of commands is limited.
 
 Celery before 5.7 fixes the names that ``celery inspect`` and ``celery control`` accept when it
 starts, before it loads the app that imports this module: `accept` adds ours to its command line.
@@ -24,7 +24,7 @@ from celery.app.control import Control, Inspect
 from celery.worker.control import control_command, inspect_command
 
 from otel_celery_memory.ipc.commands import CAPTURE_RUNS_MAX, CAPTURE_SECONDS_MAX, TRACING_MODES
-from otel_celery_memory.ipc.records import WhyNotTraced
+from otel_celery_memory.ipc.records import WhyNotTraced, printable, size_text
 from otel_celery_memory.settings import TRACING_FLOOR_S
 from otel_celery_memory.worker.remote_control.validation import (
     ALLOWANCE_S,
@@ -58,7 +58,7 @@ def accept(inspect: tuple[str, ...], control: tuple[str, ...]) -> None:
 
 
 def view_text(view: Mapping[str, Any], share_from_s: float = 0.0) -> str:
-    """The view as tables: allocation tracing, and the largest processes, tasks, sites and captures.
+    """The view as tables: allocation tracing, processes, tasks, sites, losses and captures.
 
     The cost of tracing is also given as a share, from `share_from_s` seconds of task time on.
     """
@@ -118,6 +118,22 @@ def view_text(view: Mapping[str, Any], share_from_s: float = 0.0) -> str:
             ],
         ),
         _table(
+            ("lost", "seen", "how", "RSS", "run took", "times", "task", "id"),
+            [
+                (
+                    each["slot"],
+                    _age_text(each["age_seconds"]),
+                    _how_text(each),
+                    size_text(each["rss"]),
+                    size_text(each["run_peak"]),
+                    f"{each['times']:,}",
+                    each["task"] or "-",
+                    each["task_id"] or "-",
+                )
+                for each in view.get("losses", [])
+            ],
+        ),
+        _table(
             ("capture", "state", "kind", "sites", "runs", "file"),
             [
                 (
@@ -143,6 +159,14 @@ def _spent_text(tracing: Mapping[str, Any], share_from_s: float) -> str:
     return f"{spent_s:.2f} s of {task_s:,.1f} s of task time in ten minutes{share}"
 
 
+def _how_text(lost: Mapping[str, Any]) -> str:
+    """The reason, with the signal or the exit code."""
+    for name, value in (("signal", lost["signal"]), ("code", lost["exit_code"])):
+        if value is not None:
+            return f"{lost['reason']}, {name} {value}"
+    return str(lost["reason"])
+
+
 def _age_text(age_s: float) -> str:
     for unit, seconds in (("h", 3_600), ("min", 60), ("s", 1)):
         if age_s >= seconds:
@@ -150,22 +174,10 @@ def _age_text(age_s: float) -> str:
     return "now"
 
 
-def size_text(size_bytes: int | None) -> str:
-    """A size for people, with its sign: ``1.5 KiB``; ``-`` if it is not known."""
-    if size_bytes is None:
-        return "-"
-    size = float(size_bytes)
-    for unit in ("B", "KiB", "MiB"):
-        if abs(size) < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"
-
-
 def _table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     if not rows:
         return ""
-    shown = [[str(cell) for cell in row] for row in rows[:_SHOWN]]
+    shown = [[printable(str(cell)) for cell in row] for row in rows[:_SHOWN]]
     widths = [max(len(line[i]) for line in [heads, *shown]) for i in range(len(heads))]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()

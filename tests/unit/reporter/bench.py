@@ -17,6 +17,7 @@ from otel_celery_memory.circuit_breaker import CircuitBreaker
 from otel_celery_memory.ipc.journal import Journal
 from otel_celery_memory.ipc.records import Goodbye, Record, TaskStarted
 from otel_celery_memory.reporter.limits import LimitUsage, LimitWatcher
+from otel_celery_memory.reporter.losses import Losses
 from otel_celery_memory.reporter.process_watcher import ProcessWatcher
 from otel_celery_memory.reporter.service import INDISPENSABLE, RecordReader, ReporterService
 from otel_celery_memory.reporter.state.exits import ProcessEnd
@@ -34,6 +35,7 @@ class RecordingEmitter:
     records: list[Record] = field(default_factory=list)
     ends: list[ProcessEnd] = field(default_factory=list)
     intervals: list[float] = field(default_factory=list)
+    losses: Losses = field(default_factory=Losses)
 
     def apply(self, record: Record) -> None:
         self.records.append(record)

@@ -12,6 +12,7 @@ from otel_celery_memory.ipc.commands import Commands
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.ipc.records import HeapSampled, ProcessUp, WindowKind
 from otel_celery_memory.reporter.capture_assembly import CaptureAssembly, TakenCapture
+from otel_celery_memory.reporter.losses import Losses
 from otel_celery_memory.reporter.sites import CodePlace, SiteTotals
 from otel_celery_memory.reporter.state.totals import TaskTotals
 from otel_celery_memory.reporter.state.worker_state import WorkerState
@@ -34,6 +35,7 @@ class RecordingEmitter:
         self.tasks = TaskTotals()
         self.emitted: list[TakenCapture] = []
         self.off: list[tuple[str, str]] = []
+        self.losses = Losses()
 
     def emit_capture(self, taken: TakenCapture) -> None:
         self.emitted.append(taken)
@@ -130,6 +132,7 @@ def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None
                     "age_seconds": 0,
                 }
             ],
+            "losses": [],
             "captures": [],
             "switched_off": [
                 {"slot": "0", "part": "heap"},
@@ -200,6 +203,7 @@ def test_a_worker_without_data_has_a_view(bench: Bench) -> None:
         "processes": [],
         "tasks": [],
         "sites": [],
+        "losses": [],
         "captures": [],
         "switched_off": [],
     }

@@ -13,7 +13,7 @@ from otel_celery_memory.worker.lifecycle.child_exits import ChildExitObserver
 from otel_celery_memory.worker.lifecycle.periodic_checks import RESYNC_CHECKS, PeriodicChecks
 from tests.unit.fakes import ListSink, exits_to
 
-REAPED = [ProcessExited(pid, 2**62, -9, 0, 0, NO_SPAN, "", "") for pid in (11, 12)]
+REAPED = [ProcessExited(pid, 2**62, -9, 0, 0, 0, NO_SPAN, "", "") for pid in (11, 12)]
 
 
 class Worker:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from otel_celery_memory.worker.remote_control.commands import size_text, view_text
+from otel_celery_memory.ipc.records import size_text
+from otel_celery_memory.worker.remote_control.commands import view_text
 
 VIEW: dict[str, Any] = {
     "tracing": {
@@ -61,6 +62,50 @@ VIEW: dict[str, Any] = {
             "age_seconds": 28_900,
         },
     ],
+    "losses": [
+        {
+            "age_seconds": 4,
+            "slot": "0",
+            "pid": 99,
+            "task": "app.grow",
+            "task_id": "id-1",
+            "reason": "oom_kill",
+            "signal": 9,
+            "exit_code": None,
+            "rss": 52_428_800,
+            "run_peak": 1_048_576,
+            "redelivered": True,
+            "times": 1_030,
+        },
+        {
+            "age_seconds": 7_200,
+            "slot": "1",
+            "pid": 98,
+            "task": "app.leave",
+            "task_id": "id\n2",
+            "reason": "exited",
+            "signal": None,
+            "exit_code": 0,
+            "rss": None,
+            "run_peak": None,
+            "redelivered": False,
+            "times": 1,
+        },
+        {
+            "age_seconds": 90,
+            "slot": "main",
+            "pid": 97,
+            "task": None,
+            "task_id": None,
+            "reason": "killed",
+            "signal": None,
+            "exit_code": None,
+            "rss": None,
+            "run_peak": None,
+            "redelivered": False,
+            "times": 1,
+        },
+    ],
     "captures": [
         {"number": 3, "state": "running"},
         {
@@ -103,6 +148,11 @@ app.new     tracing could bring it to its time limit
 site              left/run  a minute  runs  of        seen     task
 app/feeds.py:41   1.0 KiB   1.0 MiB   40    complete  now      app.grow
 app/threads.py:9  4.9 KiB   -         1     partial   8 h ago  -
+
+lost  seen       how                 RSS       run took  times  task       id
+0     4 s ago    oom_kill, signal 9  50.0 MiB  1.0 MiB   1,030  app.grow   id-1
+1     2 h ago    exited, code 0      -         -         1      app.leave  id?2
+main  2 min ago  killed              -         -         1      -          -
 
 capture  state     kind  sites  runs  file
 3        running   -     -      -     -
