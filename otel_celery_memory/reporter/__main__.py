@@ -36,6 +36,7 @@ from otel_celery_memory.reporter.emitter import Emitter
 from otel_celery_memory.reporter.gauges import ReporterContext, TracingShare
 from otel_celery_memory.reporter.last_state import LastState, LastStateFile, NoLastState
 from otel_celery_memory.reporter.limits import LimitUsage, LimitWatcher
+from otel_celery_memory.reporter.losses import Losses
 from otel_celery_memory.reporter.process_watcher import ProcessReadings, ProcessWatcher
 from otel_celery_memory.reporter.service import (
     INDISPENSABLE,
@@ -128,7 +129,7 @@ def main(argv: list[str]) -> None:
     )
     selector = DefaultSelector()
     oom_kills = oom_kill_counter(os.getpid())
-    last_state = _last_state(options, settings, state)
+    last_state = _last_state(options, settings, state, emitter.losses)
     watch = ProcessWatcher(selector)
     service = ReporterService(
         record_reader,
@@ -170,7 +171,9 @@ def _wake_fd() -> int:
     return read_fd
 
 
-def _last_state(options: argparse.Namespace, settings: Settings, state: WorkerState) -> NoLastState:
+def _last_state(
+    options: argparse.Namespace, settings: Settings, state: WorkerState, losses: Losses
+) -> NoLastState:
     """The last state of the worker before, and a file for this one's, if a directory is set."""
     if not settings.state_directory:
         return NoLastState()
@@ -181,6 +184,7 @@ def _last_state(options: argparse.Namespace, settings: Settings, state: WorkerSt
         (options.main_pid, read_start_ticks(options.main_pid)),
         "" if cgroup is None else identity(cgroup),
         read_start_ticks,
+        losses.times,
     )
 
 

@@ -7,7 +7,8 @@ together by their reason.
 
 The reporter writes the lines, to where the worker's main process logs (`service.py`). So the main
 process, which runs an event loop, waits for nothing, and there is a line when it is lost itself.
-Counts begin anew with each reporter.
+Counts begin anew with each reporter, but for the messages that run when a whole worker is killed
+(`last_state.py`).
 """
 
 from __future__ import annotations
@@ -52,11 +53,21 @@ class Losses:
         self._known: dict[str, _Repetition] = {}
         """By task id or reason, the latest last."""
 
+    def times(self, task_id: str) -> int:
+        """How many processes were lost in runs of this message."""
+        known = self._known.get(_key(task_id))
+        return 0 if known is None else known.count
+
     def record(self, lost: LostProcess, time_ns: int) -> LostProcess:
-        """Counts and logs a loss; returns it with the count of its message."""
+        """Counts and logs a loss; returns it with the count of its message.
+
+        A loss that comes with a count, from a reporter before, is counted on from there.
+        """
         task_id = lost.process.task_id
-        key = f"{lost.process.slot == 'main'} {lost.reason}" if task_id is None else f"id {task_id}"
-        known = self._known.pop(key, None) or _Repetition(lost, time_ns)
+        main = lost.process.slot == "main"
+        key = f"{main} {lost.reason}" if task_id is None else _key(task_id)
+        before = (lost.repeated or 1) - 1
+        known = self._known.pop(key, None) or _Repetition(lost, time_ns, before, before)
         known.count += 1
         known.lost = replace(lost, repeated=None if task_id is None else known.count)
         known.time_ns = time_ns
@@ -93,6 +104,10 @@ class Losses:
         more = f"; {others:,} more like it since the line before" if others else ""
         known.logged, known.logged_s = known.count, self._clock_s()
         self._log(f"otel_celery_memory: {known.lost.sentence}{more}")
+
+
+def _key(task_id: str) -> str:
+    return f"id {task_id}"
 
 
 def _row(known: _Repetition, now_ns: int) -> dict[str, Any]:

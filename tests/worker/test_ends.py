@@ -91,8 +91,7 @@ def test_revoked_killed_idle_and_requeued_are_reported_with_signals_and_tasks(
         wait_lost(receiver, len(expected))
         worker.stop()
     assert [how(event) for event in losses(receiver.received)] == expected
-    # billiard's handler of SIGTERM ends the process with the signal's number.
-    assert [code(event) for event in losses(receiver.received)] == [15, None, 15, None, None]
+    assert [code(event) for event in losses(receiver.received)] == [None] * 5
     assert exits(receiver.received, slot="0") == {"killed": 3, "terminated": 2, "shutdown": 1}
     assert measured(receiver.received)["die_once"] == 1
 
@@ -106,6 +105,8 @@ def test_a_process_that_its_task_ends_has_exited_whatever_the_code(
         ("leave", -1, 255),
         ("leave", "with a text", 1),
         ("leave", 155, 155),
+        # billiard has its own ``sys.exit``, and knows of no code that does not pass there.
+        ("leave_by_exception", 3, 0),
         ("leave_at_once", 0, 0),
         ("leave_at_once", 3, 3),
         # The codes of recycling and of a crash.

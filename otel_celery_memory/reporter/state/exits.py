@@ -121,9 +121,13 @@ class ProcessEnd:
 
     @property
     def exit_code(self) -> int | None:
-        """The code that it ended with; ``None`` if a signal ended it, or if it is not known."""
+        """The code that it ended with; ``None`` if a signal ended it, or if it is not known.
+
+        billiard's handler of SIGTERM exits with the signal's number, if the second SIGTERM that
+        billiard sends does not end the process before: that is no code of anybody's.
+        """
         code = self.process.exit_code
-        return code if code is not None and code >= 0 else None
+        return code if self.signal is None and code is not None and code >= 0 else None
 
     @property
     def lost(self) -> bool:

@@ -20,9 +20,9 @@ KNOWN = SavedWorker(
     cgroup="/sys/fs/cgroup:5",
     oom_kills=3,
     processes=(
-        SavedProcess(-1, 1, 10, 11, None, None, None, None, None),
-        SavedProcess(0, 8, 20, 21, "app.task", "id-1", 5, 19, 2),
-        SavedProcess(None, 9, None, None, None, None, None, None, None),
+        SavedProcess(-1, 1, 10, 11, None, None, None, None, None, None),
+        SavedProcess(0, 8, 20, 21, "app.task", "id-1", 5, 19, 2, 3),
+        SavedProcess(None, 9, None, None, None, None, None, None, None, None),
     ),
 )
 

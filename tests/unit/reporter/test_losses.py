@@ -81,6 +81,17 @@ def test_what_was_held_back_is_logged_when_the_worker_ends(
     assert "this message has killed 3 processes" in lines[1]
 
 
+def test_what_a_worker_that_was_killed_had_counted_goes_on(
+    losses: Losses, lines: list[str]
+) -> None:
+    assert losses.times("id-1") == 0
+    assert losses.record(lost(repeated=5), 0).repeated == 5
+    assert losses.record(lost(), 0).repeated == 6
+    assert losses.times("id-1") == 6
+    assert len(lines) == 1
+    assert lines[0].endswith("this message has killed 5 processes")
+
+
 def test_other_messages_and_processes_have_lines_of_their_own(
     losses: Losses, lines: list[str]
 ) -> None:

@@ -150,7 +150,9 @@ def test_after_a_goodbye_by_signal_the_main_process_s_reason_is_awaited() -> Non
     assert end.reason.value == "autoscale"
 
 
-@pytest.mark.parametrize(("code", "expected"), [(3, 3), (0, 0), (-9, None), (None, None)])
+@pytest.mark.parametrize(
+    ("code", "expected"), [(3, 3), (0, 0), (-9, None), (15, None), (None, None)]
+)
 def test_the_exit_code_of_an_end_is_known_unless_a_signal_ended_it(
     code: int | None, expected: int | None
 ) -> None:
