@@ -543,8 +543,8 @@ PROCESS_LOST = Event(
     "delivered the message before (not every broker does). `celery.task.memory.rss.peak` is the "
     "highest RSS seen in the run, above its start: the run took at least that much. RSS is read "
     "twice a second, more often near a limit, and what a run takes after the last reading is not "
-    "in it; absent if no reading was in the run. It is exact after `sys.exit` and SIGTERM, where "
-    "the run could still measure itself",
+    "in it; absent if no reading was in the run. After `sys.exit` and SIGTERM it is what the run "
+    "itself could still measure",
 )
 SNAPSHOT = Event(
     "celery.memory.snapshot",
