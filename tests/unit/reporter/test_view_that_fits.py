@@ -11,7 +11,7 @@ import pytest
 from otel_celery_memory.ipc.status_page import STATUS_BYTES, StatusPage
 from otel_celery_memory.reporter.view import write_what_fits
 
-LISTS = ("sites", "tasks", "processes", "switched_off", "captures")
+LISTS = ("sites", "tasks", "descendants", "processes", "switched_off", "captures")
 
 
 @pytest.fixture
@@ -52,6 +52,7 @@ def test_sites_go_first(page: StatusPage) -> None:
     assert shown(page) == {
         "sites": 25,
         "tasks": 50,
+        "descendants": 3,
         "processes": 30,
         "switched_off": 3,
         "captures": 3,
@@ -67,13 +68,14 @@ def test_then_tasks_and_processes_and_of_each_the_first_five_stay(page: StatusPa
     assert shown(page) == {
         "sites": 5,
         "tasks": 5,
-        "processes": 25,
+        "descendants": 3,
+        "processes": 12,
         "switched_off": 3,
         "captures": 3,
     }
     found = page.read()
     assert found is not None
-    assert found["left_out"] == {"sites": 95, "tasks": 45, "processes": 175}
+    assert found["left_out"] == {"sites": 95, "tasks": 45, "processes": 188}
 
 
 def test_where_a_row_is_as_large_as_the_page_the_lists_are_empty(page: StatusPage) -> None:
