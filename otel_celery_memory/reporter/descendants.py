@@ -8,11 +8,12 @@ pool nor a reporter.
   descendant when its parent ends, known by pid and start time. A process whose parent had ended
   before anybody looked is found by its session or process group, if a process of ours leads that;
   one that has left both (a daemon) is not found, unless the worker adopts it as process 1.
-- **Cost.** A look comes once a second at most, and uses at most half a percent of one core; the
-  search among all processes takes as little, and reads only those that are new.
+- **Cost.** A look comes once a second at most and uses at most half a percent of one core, and so
+  does the search among all processes, which reads only those that are new.
 - **Never a wrong number.** A child between fork and exec may still have its parent's memory as its
-  own (`vfork`): it counts from the next look on. Zombies count nothing. Where a process is hidden,
-  or there are more than `DESCENDANTS_MAX`, the sums of its slot are absent.
+  own (`vfork`): it counts from the next look on, as does what has just started. Zombies count
+  nothing. Where a process is hidden, or there are more than `DESCENDANTS_MAX`, the sums of its slot
+  are absent.
 - **Whose they are.** A descendant is of the run that was in flight in its parent when it started;
   what it starts is of the same run. Starts of processes are known to a tick of 10 ms: if a run had
   ended and the next one begun within it, of two tasks, it is of none.
@@ -60,6 +61,8 @@ WORTH_A_LOOK_BYTES = 16 << 20
 """What processes that were left behind have together when that becomes an event."""
 _OF_THE_POOL_NS = 10_000_000_000
 """A child of the main process is known by then if it is of the pool: those are sent every 3 s."""
+_EXEC_WITHIN_NS = 100_000_000
+"""A new process is in a program of its own by then, nearly always."""
 _POOL_HELPER = "billiard"
 """In the command lines of the processes that billiard starts to spawn children."""
 _PIPELINE_STARTS_NS = 2_000_000_000
@@ -174,6 +177,7 @@ class Descendants:
         self._boot_ns = boot_ns
         self._wall_ns = wall_ns
         self._due_s = self._search_due_s = clock_s()
+        self._search_cost_s = 0.0
         self._known: dict[int, _Descendant] = {}
         self._leaders: dict[int, _Descendant] = {}
         self._pids: set[int] = set()
@@ -205,11 +209,11 @@ class Descendants:
         if now_s < self._due_s:
             return
         self._due_s = now_s + LOOK_S
-        used_s = self._cpu_clock_s()
+        used_s, self._search_cost_s = self._cpu_clock_s(), 0.0
         try:
             self._look(now_s)
         finally:
-            cost_s = self._cpu_clock_s() - used_s
+            cost_s = self._cpu_clock_s() - used_s - self._search_cost_s
             self._due_s = now_s + max(LOOK_S, cost_s * COST_FACTOR)
 
     def _look(self, now_s: float) -> None:
@@ -268,11 +272,13 @@ class Descendants:
             return
         new = _Descendant(stat, owner, run)
         of_the_pool = stat.parent == owner.pid and self._may_be_of_the_pool(new)
-        if not of_the_pool and not self._has_memory_of_parent(stat):
+        if not of_the_pool and not self._may_be_in_parent_s_memory(stat):
             self._add(new, look)
 
-    def _has_memory_of_parent(self, stat: ProcessStat) -> bool:
-        """Whether a new process still runs in its parent's memory, until its exec (`vfork`)."""
+    def _may_be_in_parent_s_memory(self, stat: ProcessStat) -> bool:
+        """Whether a new process may still run in its parent's memory, until its exec (`vfork`)."""
+        if self._wall_ns() - self._started_ns(stat) < _EXEC_WITHIN_NS:
+            return True
         size = read_size(stat.pid, self._proc)
         return size is not None and size == read_size(stat.parent, self._proc)
 
@@ -317,23 +323,23 @@ class Descendants:
         self._pids = pids
         led = {number for each in look.found.values() for number in _numbers_of(each.stat)}
         self._leaders = {pid: leader for pid, leader in leaders.items() if pid in led}
-        cost_s = self._cpu_clock_s() - used_s
-        self._search_due_s = now_s + max(SEARCH_S, cost_s * COST_FACTOR)
+        self._search_cost_s = self._cpu_clock_s() - used_s
+        self._search_due_s = now_s + max(SEARCH_S, self._search_cost_s * COST_FACTOR)
 
     def _is_orphan_of(self, stat: ProcessStat, main: ProcessStat) -> bool:
         """Whether only the worker can have started a process whose parent has ended.
 
-        Then it is in the session or process group that the main process leads, and its parent is
-        not: somebody who adopts orphans. Of a group a shell may have made a pipeline, but those
-        start together.
+        It is in the session or process group that the main process leads, and its parent, who
+        adopts orphans, is not. Of a group a shell may have made a pipeline, whose processes all
+        start at once.
         """
-        in_session = main.session == main.pid == stat.session
-        later = (stat.start_ticks - main.start_ticks) * TICK_NS > _PIPELINE_STARTS_NS
-        in_group = main.group == main.pid == stat.group and later
-        if not in_session and not in_group:
-            return False
         parent = read_stat(stat.parent, self._proc)
-        return parent is not None and parent.session != stat.session
+        if parent is None:
+            return False
+        later = (stat.start_ticks - main.start_ticks) * TICK_NS > _PIPELINE_STARTS_NS
+        of_session = main.session == main.pid == stat.session != parent.session
+        of_group = later and main.group == main.pid == stat.group != parent.group
+        return of_session or of_group
 
     def _of_some_run(self, stat: ProcessStat, look: _Look) -> _Descendant:
         """An orphan is of the slot whose run began it, or of main if that is not known."""

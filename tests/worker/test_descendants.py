@@ -79,7 +79,7 @@ def test_what_is_left_behind_is_named_with_the_task_that_began_it(
         worker.run("noop")
         (event,) = wait_until("it is told", lambda: left_events(receiver), 30)
         (row,) = wait_until("it is shown", lambda: descendants(worker), 10)
-        text = wait_until("it is said", lambda: worker.command("memory").get("ok"), 10)
+        text = str(wait_until("it is said", lambda: worker.command("memory").get("ok"), 10))
         worker.stop()
     assert event.severity == "WARN"
     named = {

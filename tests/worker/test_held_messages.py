@@ -49,11 +49,10 @@ def test_messages_that_wait_for_their_time_are_counted_in_every_pool(
     assert BODY_BYTES < size_bytes / count < BODY_BYTES + 200
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_messages_that_run_wait_or_are_revoked_are_counted(
-    start: Start, receiver: Receiver, pool: str
+    start: Start, receiver: Receiver
 ) -> None:
-    arguments = [f"--pool={pool}", "--concurrency=2", "--prefetch-multiplier=4", "-Ofair"]
+    arguments = ["--concurrency=2", "--prefetch-multiplier=4"]
     with start(arguments=arguments, environ=CONTROLLED) as worker:
         sent = [worker.send("sleep", 25) for _ in range(6)]
         worker.wait_accepted("sleep", 2)

@@ -11,8 +11,8 @@ import pytest
 
 from otel_celery_memory.ipc.records import ProcessUp, TaskFinished
 from otel_celery_memory.probes.procfs import TICK_NS
+from otel_celery_memory.reporter import descendants as module
 from otel_celery_memory.reporter.descendants import (
-    DESCENDANTS_MAX,
     LEFT_AFTER_NS,
     LOOK_S,
     Descendants,
@@ -61,7 +61,7 @@ class FrozenProc:
         """A process; its parent lists it."""
         directory = self.root / str(pid)
         (directory / "task" / str(pid)).mkdir(parents=True, exist_ok=True)
-        ticks = int(start_s * S) // TICK_NS
+        ticks = round(start_s * S) // TICK_NS
         numbers = f"{parent} {group} {session} {'0 ' * 15}{ticks} 0 0"
         (directory / "stat").write_text(f"{pid} ({name}) {state} {numbers}\n")
         pages = 0 if state == "Z" else mib * MIB // PAGE
@@ -223,11 +223,12 @@ def test_where_main_runs_tasks_its_children_are_theirs_at_once(bench: Bench) -> 
 def test_a_child_between_fork_and_exec_does_not_count_its_parent_s_memory(bench: Bench) -> None:
     bench.start("app.render", 90)
     bench.proc.process(3_000_201, CHILD, mib=60, start_s=95)
+    bench.proc.process(3_000_202, CHILD, mib=60, start_s=100.95)  # most are sooner in their own
     statm = bench.proc.root / str(3_000_201) / "statm"
     statm.write_text((bench.proc.root / str(CHILD) / "statm").read_text())
     assert bench.look() == []
     bench.proc.process(3_000_201, CHILD, mib=3, start_s=95)
-    assert bench.look() == [("0", "app.render", 1, 3)]
+    assert bench.look() == [("0", "app.render", 2, 63)]
 
 
 def test_what_loses_its_parent_stays_what_it_was(bench: Bench) -> None:
@@ -251,6 +252,16 @@ def test_an_orphan_that_nobody_saw_is_found_in_the_worker_s_session(bench: Bench
     assert bench.look() == [("0", "app.render", 1, 5)]
 
 
+def test_an_orphan_in_the_worker_s_group_is_found_though_an_init_is_of_its_session(
+    bench: Bench,
+) -> None:
+    for pid, group in ((1, 1), (MAIN, MAIN), (CHILD, MAIN)):
+        bench.proc.process(pid, {1: 0, MAIN: 1, CHILD: MAIN}[pid], group=group, session=1)
+    bench.start("app.render", 90)
+    bench.proc.process(3_000_205, 1, mib=5, start_s=95, session=1)
+    assert bench.look() == [("0", "app.render", 1, 5)]
+
+
 def test_an_orphan_that_no_run_can_have_begun_is_of_main(bench: Bench) -> None:
     bench.start("app.render", 97)
     bench.proc.process(3_000_205, 1, mib=5, start_s=95)
@@ -262,13 +273,13 @@ def test_an_orphan_that_no_run_can_have_begun_is_of_main(bench: Bench) -> None:
     [
         (9, 9, 95, 1),  # of another session
         (MAIN, 9, 1, 1),  # in the group, from its very start: a pipeline
-        (MAIN, 9, 95, 3_000_301),  # in the group, and its parent is a shell of its session
+        (MAIN, 9, 95, 3_000_301),  # in the group, as what started it, which is a part of a pipeline
     ],
 )
 def test_what_may_be_somebody_else_s_is_not_found(
     bench: Bench, group: int, session: int, start_s: float, parent: int
 ) -> None:
-    bench.proc.process(3_000_301, 1, group=3_000_301, session=9)
+    bench.proc.process(3_000_301, 1, start_s=1, group=MAIN, session=9)
     bench.proc.process(3_000_205, parent, start_s=start_s, group=group, session=session)
     assert bench.look() == []
 
@@ -312,12 +323,15 @@ def test_where_unique_memory_of_one_may_not_be_read_the_sum_is_absent(bench: Ben
     assert bench.descendants.sizes[0].unique_bytes is None
 
 
-def test_of_more_than_thousands_the_sums_are_absent(tmp_path: Path) -> None:
+def test_of_more_than_there_is_room_for_the_sums_are_absent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "DESCENDANTS_MAX", 20)
     bench = Bench(tmp_path)
     bench.start("app.render", 90)
-    for pid in range(4_000_000, 4_000_001 + DESCENDANTS_MAX):
+    for pid in range(4_000_000, 4_000_021):
         bench.proc.process(pid, CHILD, start_s=95)
-    assert bench.look() == [("0", "app.render", DESCENDANTS_MAX, None)]
+    assert bench.look() == [("0", "app.render", 20, None)]
 
 
 @pytest.mark.parametrize("content", ["", "x", "7 (a) S", "7 (a) S 1 x 1" + " 0" * 20, "\0" * 9_000])
