@@ -179,6 +179,8 @@ class Descendants:
         self._due_s = self._search_due_s = clock_s()
         self._search_cost_s = 0.0
         self._known: dict[int, _Descendant] = {}
+        self._of_runs: dict[str, list[_Descendant]] = {}
+        """Those of runs in flight, by the run's id."""
         self._leaders: dict[int, _Descendant] = {}
         self._pids: set[int] = set()
         self._ended_runs: dict[int, deque[Run]] = {}
@@ -195,9 +197,8 @@ class Descendants:
         run = Run(record.task, record.task_id, record.started_ns, record.time_ns)
         runs = self._ended_runs.setdefault(record.pid, deque(maxlen=_RUNS_KEPT))
         runs.append(run)
-        for each in self._known.values():
-            if each.run is not None and each.run.task_id == record.task_id:
-                each.run = run
+        for each in self._of_runs.pop(record.task_id, ()):
+            each.run = run
         peak_bytes = self._peaks.get(record.pid, {}).pop(record.task_id, None)
         if peak_bytes is not None and record.exclusive:
             above_start = peak_bytes - record.rss_start_bytes
@@ -386,16 +387,17 @@ class Descendants:
         self._peaks = {pid: peaks for pid, peaks in self._peaks.items() if pid in roots}
 
     def _note_peaks(self, roots: Mapping[int, ProcessState]) -> None:
-        of_runs: dict[tuple[int, str], int] = {}
+        self._of_runs = {}
         for each in self._known.values():
             if each.run is not None and each.run.task_id and each.run.ended_ns is None:
-                key = (each.owner.pid, each.run.task_id)
-                of_runs[key] = of_runs.get(key, 0) + each.rss_bytes
-        for (pid, task_id), rss_bytes in of_runs.items():
+                self._of_runs.setdefault(each.run.task_id, []).append(each)
+        for task_id, members in self._of_runs.items():
+            pid = members[0].owner.pid
             size = read_size(pid, self._proc) if pid in roots else None
             if size is not None:
                 peaks = self._peaks.setdefault(pid, {})
-                peaks[task_id] = max(peaks.get(task_id, 0), size.rss_bytes + rss_bytes)
+                peak_bytes = size.rss_bytes + sum(each.rss_bytes for each in members)
+                peaks[task_id] = max(peaks.get(task_id, 0), peak_bytes)
                 if len(peaks) > _RUNS_KEPT:
                     del peaks[next(iter(peaks))]  # its end was dropped
 
