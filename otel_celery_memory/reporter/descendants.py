@@ -15,8 +15,8 @@ pool nor a reporter.
   nothing. Where a process is hidden, or there are more than `DESCENDANTS_MAX`, the sums of its slot
   are absent.
 - **Whose they are.** A descendant is of the run that was in flight in its parent when it started;
-  what it starts is of the same run. Starts of processes are known to a tick of 10 ms: if a run had
-  ended and the next one begun within it, of two tasks, it is of none.
+  what it starts is of the same run. Starts of processes are known to a tick of 10 ms. If runs of
+  two tasks took turns within it, it is of the one that has started processes before, or of none.
 - **Peaks** of runs are those of the looks: what rises and falls within a second is not seen.
 """
 
@@ -25,7 +25,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -67,6 +67,7 @@ _POOL_HELPER = "billiard"
 """In the command lines of the processes that billiard starts to spawn children."""
 _PIPELINE_STARTS_NS = 2_000_000_000
 _RUNS_KEPT = 64
+_STARTERS_MAX = 1_000
 _CLOCKS_DIFFER_NS = 1_000_000
 """Starts of runs are by the wall clock, those of processes by the time since boot."""
 _UNIQUE_S = 60.0
@@ -185,6 +186,8 @@ class Descendants:
         self._pids: set[int] = set()
         self._ended_runs: dict[int, deque[Run]] = {}
         self._peaks: dict[int, dict[str, int]] = {}
+        self._starters: set[str] = set()
+        """Tasks that have started processes, as is sure of one at least of each."""
         self._emitted: dict[tuple[int | None, str], int] = {}
         self._slots: set[str] = set()
         self.sizes: tuple[DescendantsSize, ...] = ()
@@ -227,7 +230,7 @@ class Descendants:
         look.waiting = [(pid, root, None) for pid, root in roots.items()]
         self._walk(look)
         # Where its parent has ended, a process was not met on the way.
-        for pid in set(self._known) - set(look.found):
+        for pid in set(self._known) - set(look.found) - set(roots):
             known, stat = self._known[pid], read_stat(pid, self._proc)
             if stat is not None and known.stat.is_same(stat):
                 self._meet(stat, known.owner, known.run, look)
@@ -353,7 +356,10 @@ class Descendants:
         running = [] if owner.idle else [task for task in owner.in_flight if not task.nested]
         runs = [Run(task.task, task.task_id, task.time_ns) for task in running]
         ended = self._ended_runs.get(owner.pid, ())
-        return run_that_began(self._started_ns(each.stat), [*ended, *runs])
+        found = run_that_began(self._started_ns(each.stat), [*ended, *runs], self._starters)
+        if found is not None and len(self._starters) < _STARTERS_MAX:
+            self._starters.add(found.task)
+        return found
 
     def _started_ns(self, stat: ProcessStat) -> int:
         return self._boot_ns() + stat.start_ticks * TICK_NS
@@ -436,10 +442,13 @@ class Descendants:
                 self._emitted[slot, task] = emitted_bytes
 
 
-def run_that_began(started_ns: int, runs: Sequence[Run]) -> Run | None:
+def run_that_began(
+    started_ns: int, runs: Sequence[Run], starters: Collection[str] = ()
+) -> Run | None:
     """The run in which a process started; ``started_ns`` is cut off to the tick before it.
 
-    The one that covers the whole tick, or else the only one that touches it.
+    The one that covers the whole tick, or else the only one that touches it. If runs of several
+    tasks took turns in it, that of one of ``starters``, tasks that are known to start processes.
     """
 
     def within(first_ns: int, last_ns: int) -> list[Run]:
@@ -453,6 +462,8 @@ def run_that_began(started_ns: int, runs: Sequence[Run]) -> Run | None:
     ended_ns = started_ns + TICK_NS
     covering = within(started_ns, ended_ns)
     candidates = covering or within(ended_ns + _CLOCKS_DIFFER_NS, started_ns - _CLOCKS_DIFFER_NS)
+    if len({run.task for run in candidates}) > 1 and not covering:
+        candidates = [run for run in candidates if run.task in starters]
     if len({run.task for run in candidates}) != 1:
         return None
     if len(candidates) == 1:

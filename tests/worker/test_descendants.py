@@ -110,6 +110,28 @@ def test_what_is_left_behind_is_named_with_the_task_that_began_it(
     assert "tests.worker.app.leave_processes  0" in text
 
 
+def test_each_process_is_of_its_task_where_runs_of_two_tasks_take_turns(
+    start: Start, left: list[int]
+) -> None:
+    """The next run begins some milliseconds after the end of the one before."""
+    with start(arguments=["--concurrency=1"], environ=CONTROLLED) as worker:
+        results = []
+        for _ in range(15):
+            worker.send("noop")
+            results.append(worker.send("leave_processes", MIB, "child"))
+        for result in results:
+            left += result.get(timeout=60)
+        rows = wait_until(
+            "all are known",
+            lambda: [row for row in descendants(worker) if row["left"] == 15],
+            20,
+        )
+        assert [(row["task"], row["processes"]) for row in rows] == [
+            ("tests.worker.app.leave_processes", 15)
+        ]
+        worker.stop()
+
+
 def test_what_a_process_that_is_killed_leaves_behind_is_named_too(
     start: Start, receiver: Receiver, left: list[int]
 ) -> None:

@@ -214,6 +214,15 @@ def test_what_main_started_beside_the_pool_is_known_when_it_can_be_no_child_of_t
     assert bench.look(110) == [("main", None, 1, 7)]
 
 
+def test_a_child_of_the_pool_that_is_known_very_late_is_no_descendant_any_more(
+    bench: Bench,
+) -> None:
+    bench.proc.process(3_000_203, MAIN, start_s=50, mib=7)
+    assert bench.look() == [("main", None, 1, 7)]
+    bench.apply_up(3_000_203, 1)
+    assert bench.look() == [("main", None, 0, 0)]
+
+
 def test_where_main_runs_tasks_its_children_are_theirs_at_once(bench: Bench) -> None:
     bench.start("app.render", 90, pid=MAIN)
     bench.proc.process(3_000_203, MAIN, start_s=99, mib=7)
@@ -479,6 +488,24 @@ def test_a_process_is_of_the_run_in_which_it_started_or_of_none(
 ) -> None:
     found = run_that_began(5 * S, runs)
     assert (found and found.task) == expected
+
+
+def test_of_two_runs_that_took_turns_it_is_the_one_whose_task_starts_processes(
+    bench: Bench,
+) -> None:
+    both = [_run("a", 4, 5 + TICK_S / 2), _run("b", 5 + TICK_S / 2, None)]
+    assert run_that_began(5 * S, both, ["b", "c"]) == both[1]
+    assert run_that_began(5 * S, both, ["a", "b"]) is None
+    # Of two that run at once in threads, either may have begun its first.
+    assert run_that_began(5 * S, [_run("a", 4, 6), _run("b", 4, 6)], ["b"]) is None
+    bench.start("app.noop", 80)
+    bench.finish("app.noop", 80, 90 + TICK_S / 4)
+    bench.start("app.render", 90 + TICK_S / 2)
+    bench.proc.process(3_000_201, CHILD, start_s=90)
+    assert bench.look() == [("0", None, 1, 1)]
+    bench.proc.process(3_000_202, CHILD, start_s=91)
+    bench.look()
+    assert bench.look() == [("0", "app.render", 2, 2)]
 
 
 def test_of_several_runs_of_one_task_the_task_is_known_and_not_the_run() -> None:
