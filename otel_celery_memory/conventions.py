@@ -51,6 +51,12 @@ SNAPSHOT_SITES = "celery.memory.snapshot.sites"
 SNAPSHOT_RUNS = "celery.memory.snapshot.runs"
 SNAPSHOT_SIZE = "celery.memory.snapshot.size"
 SNAPSHOT_FILE = "celery.memory.snapshot.file"
+MESSAGE_STATE = "celery.worker.message.state"
+DESCENDANT_PROCESSES = "celery.worker.descendant.processes"
+DESCENDANT_NAME = "celery.worker.descendant.name"
+DESCENDANT_RSS = "celery.worker.descendant.rss"
+DESCENDANT_UNIQUE = "celery.worker.descendant.unique"
+DESCENDANT_AGE = "celery.worker.descendant.age"
 CODE_FILE = "code.file.path"
 CODE_LINE = "code.line.number"
 CODE_FUNCTION = "code.function.name"
@@ -78,6 +84,9 @@ FRAME_OTHER = "other"
 FRAME_DAMAGED = "damaged"
 """The values of ``celery.memory.frame.kind``."""
 
+MESSAGE_STATES = ("active", "reserved", "scheduled", "revoked")
+"""The values of ``celery.worker.message.state``: the words of ``celery inspect``."""
+
 TRACING_UNSAFE = "tracing_beside_native_threads"
 """Nothing failed: to stop tracing could crash this process, so it is not traced (gh-128679)."""
 PARTS = (
@@ -89,9 +98,11 @@ PARTS = (
     "counters",
     "delivery",
     "checks",
+    "messages",
     "records",
     "ticks",
     "limits",
+    "descendants",
     "oom_kills",
     "tasks_in_flight",
     "requests",
@@ -158,6 +169,15 @@ RSS_PEAK = Metric(
     "By",
     (TASK_NAME,),
     "Highest RSS inside the task, above RSS at its start",
+)
+TREE_PEAK = Metric(
+    "celery.task.memory.tree.peak",
+    "Histogram",
+    "By",
+    (TASK_NAME,),
+    "Highest RSS inside the task together with that of the processes that it started, above its "
+    "own RSS at its start. Sent of runs that had such processes when the reporter looked, once a "
+    "second: a higher peak between two looks is not in it",
 )
 RSS_RETAINED = Metric(
     "celery.task.memory.rss.retained",
@@ -244,7 +264,7 @@ RETAINED_METRICS = (
 )
 TASK_METRICS = (
     *(RSS_DELTA, RSS_PEAK, RSS_RETAINED, *RETAINED_METRICS),
-    *(TRACED_DELTA, TRACED_PEAK, MEASURED),
+    *(TRACED_DELTA, TRACED_PEAK, TREE_PEAK, MEASURED),
 )
 
 MEMORY = Metric("celery.worker.memory", "UpDownCounter", "By", (SLOT,), "RSS")
@@ -254,6 +274,31 @@ MEMORY_UNIQUE = Metric(
     "By",
     (SLOT,),
     "Memory that no other process shares",
+)
+MEMORY_COPIED = Metric(
+    "celery.worker.memory.copied",
+    "UpDownCounter",
+    "By",
+    (SLOT,),
+    "Written memory that the process shared at its start, mostly pages inherited by the fork, and "
+    "that it does not share any more: they were written by it or by those that had them too, and "
+    "copied. RSS does not grow by that, what the machine needs does",
+)
+DESCENDANTS = Metric(
+    "celery.worker.memory.descendants",
+    "UpDownCounter",
+    "By",
+    (SLOT,),
+    "RSS of the processes that were started by tasks in the slot, and by what they started, as far "
+    "as they still run; of main also what it started beside the pool, and orphans that it adopted "
+    "as process 1. Pages that several of them have are counted for each",
+)
+DESCENDANTS_UNIQUE = Metric(
+    "celery.worker.memory.descendants.unique",
+    "UpDownCounter",
+    "By",
+    (SLOT,),
+    "Memory of these processes that no other process shares",
 )
 MEMORY_PROPORTIONAL = Metric(
     "celery.worker.memory.proportional",
@@ -305,6 +350,22 @@ OPEN_FILES_LIMIT = Metric(
     "celery.worker.open_files.limit", "UpDownCounter", "{file}", (SLOT,), "Soft descriptor limit"
 )
 THREADS = Metric("celery.worker.threads", "UpDownCounter", "{thread}", (SLOT,), "Threads")
+MESSAGES = Metric(
+    "celery.worker.messages",
+    "UpDownCounter",
+    "{message}",
+    (MESSAGE_STATE,),
+    "Messages that the main process holds: active (running), reserved (waiting for a process), "
+    "scheduled (waiting for their time) and revoked, of which it holds the ids alone",
+)
+MESSAGES_SIZE = Metric(
+    "celery.worker.messages.size",
+    "UpDownCounter",
+    "By",
+    (MESSAGE_STATE,),
+    "Size of the bodies of these messages as they were received, estimated from a hundred of each "
+    "state; in memory a message takes some kilobytes more. None for revoked",
+)
 HEAP_BLOCKS = Metric(
     "celery.worker.heap.blocks",
     "UpDownCounter",
@@ -370,6 +431,9 @@ RECYCLING_FREED = Metric(
 PROCESS_METRICS = (
     MEMORY,
     MEMORY_UNIQUE,
+    MEMORY_COPIED,
+    DESCENDANTS,
+    DESCENDANTS_UNIQUE,
     MEMORY_PROPORTIONAL,
     MEMORY_SWAP,
     MEMORY_VIRTUAL,
@@ -380,6 +444,8 @@ PROCESS_METRICS = (
     OPEN_FILES,
     OPEN_FILES_LIMIT,
     THREADS,
+    MESSAGES,
+    MESSAGES_SIZE,
     HEAP_BLOCKS,
     MALLOC_USED,
     MALLOC_FREE,
@@ -546,13 +612,31 @@ PROCESS_LOST = Event(
     "in it; absent if no reading was in the run. After `sys.exit` and SIGTERM it is what the run "
     "itself could still measure",
 )
+DESCENDANTS_LEFT = Event(
+    "celery.worker.descendants_left",
+    "WARN",
+    (
+        SLOT,
+        TASK_NAME,
+        TASK_ID,
+        PROCESS_PID,
+        DESCENDANT_NAME,
+        DESCENDANT_PROCESSES,
+        DESCENDANT_RSS,
+        DESCENDANT_UNIQUE,
+        DESCENDANT_AGE,
+    ),
+    "Processes that runs of a task started in a slot still run five seconds after these runs ended "
+    "and have 16 MiB together, unique memory where it can be read and RSS otherwise; again "
+    "whenever that has doubled. The pid, the name and the task's id are of the largest one",
+)
 SNAPSHOT = Event(
     "celery.memory.snapshot",
     "INFO",
     (SNAPSHOT_KIND, SNAPSHOT_REASON, SNAPSHOT_SITES, SNAPSHOT_RUNS, SNAPSHOT_SIZE, SNAPSHOT_FILE),
     "A capture is complete",
 )
-EVENTS = (ALLOCATION_SITE, PRESSURE, PROCESS_LOST, SNAPSHOT)
+EVENTS = (ALLOCATION_SITE, PRESSURE, PROCESS_LOST, DESCENDANTS_LEFT, SNAPSHOT)
 
 SPAN_ATTRIBUTES = (
     SpanAttribute(SPAN_RSS_START, "int", "RSS at the task's start"),

@@ -83,6 +83,22 @@ ATTRIBUTES = {
         "How many processes this worker has lost in runs of the task's message, this one included.",
         (30,),
     ),
+    "celery.worker.message.state": Attribute(
+        c.MESSAGE_STATES,
+        "Whether a message that the main process holds runs, waits for a process, waits for its "
+        "time, or is one whose task was revoked.",
+    ),
+    "celery.worker.descendant.name": Attribute(
+        "string", "Name of the largest of the processes, as `ps -o comm` shows it.", ("chrome",)
+    ),
+    "celery.worker.descendant.processes": Attribute("int", "How many processes they are.", (3,)),
+    "celery.worker.descendant.rss": Attribute("int", "Sum of their RSS, in bytes.", (209715200,)),
+    "celery.worker.descendant.unique": Attribute(
+        "int", "Sum of their unique memory, in bytes.", (157286400,)
+    ),
+    "celery.worker.descendant.age": Attribute(
+        "double", "Seconds since the run ended that started the largest one.", (5.8,)
+    ),
     "celery.worker.exit.recovered": Attribute(
         "boolean", "Whether a later start of the worker reported the end."
     ),

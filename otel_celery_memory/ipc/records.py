@@ -337,6 +337,25 @@ class PartFailed(NamedTuple):
     part: str
 
 
+class MessagesHeld(NamedTuple):
+    """The messages that the main process holds, by the words of ``celery inspect``.
+
+    ``active`` ones run, ``reserved`` ones wait for a process, ``scheduled`` ones for their time.
+    Of ``revoked`` tasks it holds the ids. Sizes are those of the bodies, estimated from some of
+    them.
+    """
+
+    pid: int
+    time_ns: int
+    active: int
+    reserved: int
+    scheduled: int | None
+    revoked: int
+    active_bytes: int | None
+    reserved_bytes: int | None
+    scheduled_bytes: int | None
+
+
 class WhyNotTraced(str, Enum):
     """Why allocations of a task are not traced within the budget."""
 
@@ -378,6 +397,7 @@ Record = (
     | RunRetained
     | FloorMeasured
     | TaskNotTraced
+    | MessagesHeld
 )
 
 

@@ -31,7 +31,7 @@ from otel_celery_memory.reporter.state.exits import ProcessEnd, Recycling, Repla
 from otel_celery_memory.reporter.state.processes import ProcessState
 from otel_celery_memory.reporter.state.totals import TaskTotals
 from otel_celery_memory.reporter.state.worker_state import WorkerState
-from otel_celery_memory.telemetry.events import Events, LostProcess, Pressure
+from otel_celery_memory.telemetry.events import DescendantsLeft, Events, LostProcess, Pressure
 from otel_celery_memory.telemetry.metrics import (
     BoundedNames,
     RecyclingMetrics,
@@ -67,7 +67,7 @@ class Emitter:
         self._exit_counted = exit_counted
         self.sites = sites
         self.captures = captures
-        self._context = context
+        self.context = context
         self.tasks = tasks
         self._names = BoundedNames(c.TASK_NAMES_MAX)
         self._states = BoundedNames(c.TASK_STATES_MAX)
@@ -94,6 +94,7 @@ class Emitter:
             self.task_in_flight(TaskStarted(*record))
         elif isinstance(record, ProcessUp):
             self._replaced(self._recycling.up(record))
+            self.context.process_started(record)
         elif isinstance(record, RunRetained):
             task = self._names.bounded(record.task)
             told = self.tasks.left_behind(task, record)
@@ -180,6 +181,14 @@ class Emitter:
         for each in pressed:
             self._events.pressure(each, now_ns)
 
+    def emit_tree_peak(self, record: TaskFinished, peak_bytes: int) -> None:
+        """Emits the peak of a run with the processes that it started."""
+        self._tasks.tree_peak(record, self._names.bounded(record.task), peak_bytes)
+
+    def emit_descendants_left(self, left: DescendantsLeft, now_ns: int) -> None:
+        """Emits that processes still run whose runs have ended."""
+        self._events.descendants_left(left, now_ns)
+
     def emit_sites(self, interval_s: float, now_ns: int) -> None:
         """Emits the sites that grew fastest in the ``interval_s`` since the last call.
 
@@ -199,7 +208,7 @@ class Emitter:
 
     def switched_off(self) -> list[tuple[str, str]]:
         """Slot and part of each part of the instrumentation that is switched off."""
-        return sorted(parts_off(self._context, self.state))
+        return sorted(parts_off(self.context, self.state))
 
     def reset(self) -> None:
         """Starts again at zero, after a fork: the parent exports what it counted."""

@@ -155,6 +155,25 @@ class Pressure:
 
 
 @dataclass(frozen=True)
+class DescendantsLeft:
+    """Processes that still run though the runs of the task that started them have ended.
+
+    ``task_id``, ``pid``, ``name`` and ``age_s`` (since the end of its run) are of the largest;
+    ``task_id`` is ``None`` where several runs may have started that.
+    """
+
+    slot: str
+    task: str
+    task_id: str | None
+    pid: int
+    name: str
+    processes: int
+    rss_bytes: int
+    unique_bytes: int | None
+    age_s: float
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """A completed capture: what is in it, and its file or why it was not written."""
 
@@ -233,6 +252,27 @@ class Events:
             c.LIMIT_USED: pressure.used_bytes,
         }
         self._emit(c.PRESSURE, attributes, pressure.sentence, time_ns)
+
+    def descendants_left(self, left: DescendantsLeft, time_ns: int) -> None:
+        """Emits that processes still run whose runs have ended."""
+        attributes: dict[str, Value] = {
+            c.SLOT: left.slot,
+            c.TASK_NAME: left.task,
+            c.TASK_ID: left.task_id,
+            c.PROCESS_PID: left.pid,
+            c.DESCENDANT_NAME: left.name,
+            c.DESCENDANT_PROCESSES: left.processes,
+            c.DESCENDANT_RSS: left.rss_bytes,
+            c.DESCENDANT_UNIQUE: left.unique_bytes,
+            c.DESCENDANT_AGE: left.age_s,
+        }
+        processes = "1 process" if left.processes == 1 else f"{left.processes:,} processes"
+        body = (
+            f"{processes} with RSS {left.rss_bytes:,} bytes, the largest {left.name} (pid "
+            f"{left.pid}), started by {left.task} in worker process {left.slot}, still run after "
+            "their runs ended"
+        )
+        self._emit(c.DESCENDANTS_LEFT, attributes, body, time_ns)
 
     def snapshot(self, taken: Snapshot, time_ns: int) -> None:
         """Emits that a capture is complete."""

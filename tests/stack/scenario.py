@@ -205,6 +205,10 @@ def _send(workers: Workers, turn: int) -> None:
     workers.sampled.send("free", 64 * MIB, expires=60)
     if turn % 5 == 2:
         workers.sampled.send("leave_behind", 1000, expires=60)
+    if turn % 20 == 10:
+        workers.sampled.send("with_processes", 4 * MIB, 3, expires=60)
+    if turn % 150 == 30:
+        workers.sampled.send("leave_processes", 32 * MIB, "child", expires=60)
     workers.stuck.send("keep", 1024, expires=60)
     for _ in range(2):
         workers.recycled.send("noop", expires=5)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from otel_celery_memory.ipc.records import size_text
-from otel_celery_memory.telemetry.events import LostProcess, ProcessSnapshot
+from otel_celery_memory.telemetry.events import DescendantsLeft, LostProcess, ProcessSnapshot
 from tests.telemetry.history import SPAN_ID, TRACE, S
 from tests.telemetry.payload import Plain
 
@@ -140,6 +140,44 @@ EXPECTED_PRESSURE = [
             "celery.worker.process.rss_peak": 50_000_000,
         },
     ),
+]
+
+
+LEFT = DescendantsLeft("0", "app.render", "7", 201, "chrome", 3, 90_000_000, 70_000_000, 5.5)
+
+
+def left_event(processes: str, **attributes: Any) -> Plain:
+    return {
+        "name": "celery.worker.descendants_left",
+        "severity": ("WARN", 13),
+        "body": (
+            f"{processes} with RSS 90,000,000 bytes, the largest chrome (pid 201), started by "
+            "app.render in worker process 0, still run after their runs ended"
+        ),
+        "time_ns": (4 * S, 4 * S),
+        "attributes": {
+            "celery.worker.slot": "0",
+            "celery.task.name": "app.render",
+            "process.pid": 201,
+            "celery.worker.descendant.name": "chrome",
+            "celery.worker.descendant.rss": 90_000_000,
+            "celery.worker.descendant.age": 5.5,
+            **attributes,
+        },
+        "span": (0, 0),
+    }
+
+
+EXPECTED_LEFT = [
+    left_event(
+        "3 processes",
+        **{
+            "celery.task.id": "7",
+            "celery.worker.descendant.processes": 3,
+            "celery.worker.descendant.unique": 70_000_000,
+        },
+    ),
+    left_event("1 process", **{"celery.worker.descendant.processes": 1}),
 ]
 
 

@@ -6,6 +6,7 @@ from otel_celery_memory.ipc.records import (
     FloorMeasured,
     Goodbye,
     HeapSampled,
+    MessagesHeld,
     PartFailed,
     ProcessDown,
     ProcessExited,
@@ -61,6 +62,7 @@ EXAMPLES: tuple[Record, ...] = (
     RunRetained(151, 152, 0, 1, -154, 155, 156, -157, 158, 159, "app.task"),
     FloorMeasured(161, 162, 163, 164, 165, 166, 167, 168, 169, 170, 171),
     TaskNotTraced(181, 182, "app.task", "slow"),
+    MessagesHeld(191, 192, 2, 3, 4_000, 5, 196, 197, None),
 )
 
 

@@ -8,7 +8,9 @@ import gc
 import json
 import os
 import resource
+import shlex
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -60,6 +62,8 @@ KEPT: deque[bytearray] = deque()
 HELD: list[int] = []
 PARSED: list[object] = []
 MIB = 1 << 20
+INHERITED = bytearray(b"x") * int(os.environ.get("TEST_INHERITED_BYTES", "0"))
+"""What the main process has before it forks."""
 
 
 @app.task
@@ -238,6 +242,90 @@ def poison(marker: str, times: int, size_bytes: int) -> str:
     os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(10)
     return "never"
+
+
+@app.task
+def rss_bytes() -> int:
+    """RSS of its process by the kernel."""
+    return _rollup(os.getpid())["rss"]
+
+
+@app.task
+def write_inherited() -> dict[str, int]:
+    """Writes to each page that its process shares with main; its sizes by the kernel."""
+    for at in range(0, len(INHERITED), 4096):
+        INHERITED[at] = 1
+    return _rollup(os.getpid())
+
+
+@app.task
+def take_note(text: str) -> int:
+    """Reads its message."""
+    return len(text)
+
+
+_HOLDER = """
+import sys, time
+held = b"x" * int(sys.argv[1])
+print("holds", flush=True)
+time.sleep(float(sys.argv[2]))
+"""
+
+
+def _start_holder(size_bytes: int, seconds: float) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-S", "-c", _HOLDER, str(size_bytes), str(seconds)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    return process
+
+
+def _fork_holder(size_bytes: int, seconds: float) -> int:
+    """A fork that holds as much, beside what it shares."""
+    ready, said = os.pipe()
+    pid = os.fork()
+    if not pid:
+        held = b"x" * size_bytes
+        os.write(said, b"!")
+        time.sleep(seconds)
+        os._exit(len(held) and 0)
+    os.read(ready, 1)
+    os.close(ready)
+    os.close(said)
+    return pid
+
+
+@app.task
+def with_processes(size_bytes: int, seconds: float) -> dict[int, dict[str, int]]:
+    """Starts a program and a fork that hold memory, and waits; their sums by the kernel."""
+    program, pid = _start_holder(size_bytes, seconds + 60), _fork_holder(size_bytes, seconds + 60)
+    time.sleep(seconds)
+    sizes = {each: _rollup(each) for each in (program.pid, pid)}
+    program.kill()
+    program.wait()
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return sizes
+
+
+@app.task
+def leave_processes(size_bytes: int, how: str) -> list[int]:
+    """Starts a program that stays, as a child or as an orphan of a shell."""
+    if how == "child":
+        return [_start_holder(size_bytes, 120).pid]
+    words = shlex.join([sys.executable, "-S", "-c", _HOLDER, str(size_bytes), "120"])
+    command = f"{words} >/dev/null 2>&1 & echo $!; sleep {2 if how == 'slowly' else 0}"
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, check=True)
+    return [int(done.stdout)]
+
+
+def _rollup(pid: int) -> dict[str, int]:
+    """RSS and unique memory of a process by ``smaps_rollup``."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    sizes = {
+        name: int(rest.split()[0]) * 1024 for name, _, rest in (x.partition(":") for x in lines)
+    }
+    return {"rss": sizes["Rss"], "unique": sizes["Private_Clean"] + sizes["Private_Dirty"]}
 
 
 @app.task

@@ -23,6 +23,7 @@ from otel_celery_memory.ipc.records import (
     MAIN_SLOT,
     Goodbye,
     HeapSampled,
+    MessagesHeld,
     PartFailed,
     ProcessDown,
     ProcessExited,
@@ -51,6 +52,8 @@ class WorkerState:
         self.oom = oom or OomKills()
         self.processes: dict[int, ProcessState] = {}
         self.said_goodbye = False
+        self.messages: MessagesHeld | None = None
+        """What the main process holds, as it sent last."""
         self._stopping = False
         self._overdue: dict[str, TaskOverdue] = {}
         self._classified: dict[int, None] = {}
@@ -61,6 +64,7 @@ class WorkerState:
             ProcessUp: self._up,
             ProcessDown: self._down,
             HeapSampled: self._heap_sampled,
+            MessagesHeld: self._messages_held,
             TaskOverdue: self._task_overdue,
             ProcessExited: self._exited,
             WorkerStopping: self._worker_stopping,
@@ -92,6 +96,9 @@ class WorkerState:
 
     def _heap_sampled(self, record: HeapSampled) -> None:
         self._process(record.pid).heap = record
+
+    def _messages_held(self, record: MessagesHeld) -> None:
+        self.messages = record
 
     def _task_overdue(self, record: TaskOverdue) -> None:
         self._overdue[record.task_id] = record

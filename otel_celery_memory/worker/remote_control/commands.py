@@ -36,6 +36,8 @@ from otel_celery_memory.worker.remote_control.validation import (
 )
 
 _SHOWN = 15
+_COPIED_BYTES, _COPIED_SHARE = 16 << 20, 0.1
+"""From so much on, and from such a share of its RSS, what a process has copied is said."""
 _WHY_NOT_TRACED = {
     WhyNotTraced.SLOW.value: (
         "tracing would delay it by more than max_added_latency; tried again now and then"
@@ -75,10 +77,25 @@ def view_text(view: Mapping[str, Any], share_from_s: float = 0.0) -> str:
         + (f"; no room for {cut} more" if cut else "")
         + (f"; warms up, growth is told in {warm_up_s:.0f} s" if warm_up_s else ""),
         _table(
-            ("process", "pid", "RSS", "task"),
+            ("process", "pid", "RSS", "unique", "task"),
             [
-                (p["slot"], p["pid"], size_text(p["rss"]), p["task"] or "-")
+                (
+                    *(p["slot"], p["pid"], size_text(p["rss"])),
+                    *(size_text(p["unique"]), p["task"] or "-"),
+                )
                 for p in view.get("processes", [])
+            ],
+        ),
+        _copied_text(view.get("processes", [])),
+        _messages_text(view.get("messages")),
+        _table(
+            ("started by", "process", "processes", "RSS", "unique", "left behind"),
+            [
+                (
+                    *(d["task"] or "-", d["slot"], f"{d['processes']:,}"),
+                    *(size_text(d["rss"]), size_text(d["unique"]), f"{d['left']:,}"),
+                )
+                for d in view.get("descendants", [])
             ],
         ),
         _table(
@@ -149,6 +166,37 @@ def view_text(view: Mapping[str, Any], share_from_s: float = 0.0) -> str:
         ),
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def _copied_text(processes: Sequence[Mapping[str, Any]]) -> str:
+    """A line for each process that has copied much of what it shared with the main process."""
+    copied = [
+        p
+        for p in processes
+        if p["rss"] and (p["copied"] or 0) >= max(_COPIED_BYTES, _COPIED_SHARE * p["rss"])
+    ]
+    copied.sort(key=lambda p: -p["copied"])
+    return "\n".join(
+        f"{p['slot']}: unique {size_text(p['unique'])} of {size_text(p['rss'])}, "
+        f"{size_text(p['unique_at_start'])} at its start: {size_text(p['copied'])} that it shared "
+        "with main are copied"
+        for p in copied[:_SHOWN]
+    )
+
+
+def _messages_text(messages: Mapping[str, Any] | None) -> str:
+    """What the main process holds, if it holds any messages."""
+    if not messages or not any(messages.values()):
+        return ""
+    words = {"active": "run", "reserved": "wait for a process", "scheduled": "wait for their time"}
+    parts = [
+        f"{messages[state]:,} {doing} (bodies: {size_text(messages[f'{state}_bytes'])})"
+        for state, doing in words.items()
+        if messages[state]
+    ]
+    if messages["revoked"]:
+        parts.append(f"{messages['revoked']:,} ids are revoked")
+    return f"messages in main: {', '.join(parts)}"
 
 
 def _spent_text(tracing: Mapping[str, Any], share_from_s: float) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 from otel_celery_memory.circuit_breaker import CircuitBreaker
 from otel_celery_memory.ipc.journal import Journal
 from otel_celery_memory.ipc.records import Goodbye, Record, TaskStarted
+from otel_celery_memory.reporter.descendants import Descendants
 from otel_celery_memory.reporter.limits import LimitUsage, LimitWatcher
 from otel_celery_memory.reporter.losses import Losses
 from otel_celery_memory.reporter.process_watcher import ProcessWatcher
@@ -143,6 +144,7 @@ class Reporter:
             60.0,
             self.damaged.append,
             InFlightTasks(self.places, emitter),
+            Descendants(emitter, main_pid, nowhere),
             lambda: self.oom_kills,
             lambda: self.sent.append(len(self.emitter.ends)),
             self.breaker,
