@@ -79,7 +79,7 @@ def numbers_of(received: Received) -> Numbers:
         # The events of one ranking have one time.
         rankings=len({event.time_ns for event in sites}),
         recycled=_count(exits, "max_tasks", "max_memory"),
-        lost=_count(exits, "killed", "crashed", "time_limit", "terminated", "oom_kill"),
+        lost=_count(exits, "killed", "exited", "crashed", "time_limit", "terminated", "oom_kill"),
         frames_dropped=int(sum(p.value for p in received.latest(c.FRAMES_DROPPED.name))),
         requests=requests,
     )

@@ -16,7 +16,7 @@ _BY_TASK = f"job, {TASK}"
 _RATIO = r.LIMIT_USED.name
 _EXITS = series(c.PROCESS_EXITS)
 _MAIN = f'{SLOT}="main"'
-_LOSSES = f'{_EXITS}{{{REASON}=~"oom_kill|killed|crashed"}}'
+_LOSSES = f'{_EXITS}{{{REASON}=~"oom_kill|killed|exited|crashed"}}'
 _MEMORY_OF_MAIN = f"{series(c.MEMORY)}{{{_MAIN}}}"
 
 _TOP_SITE = f"topk(1, max by ({SITE}) ({series(c.SITE_SIZE_LEVEL)}{{job=%q, {TASK}=%q}}))"
@@ -89,6 +89,20 @@ LOST = Alert(
     "five minutes, for the reason {{ $labels.celery_worker_exit_reason }}. The event "
     "celery.worker.process_lost names the task that each was running.",
     ids.WORKER_LOST,
+    keep_firing_for="5m",
+)
+KILLS_AGAIN = Alert(
+    "CeleryMessageKillsAgain",
+    "critical",
+    # The second process of one message may be chance; with the third it is not, and it goes on for
+    # as long as the broker delivers the message. The count is of processes after the first.
+    f"sum by ({BY_WORKER}, {TASK}) (\n" + appeared(series(c.EXITS_REPEATED), "15m") + "\n) > 1.5",
+    "0m",
+    "A message of {{ $labels.celery_task_name }} kills process after process",
+    "In 15 minutes worker {{ $labels.instance }} ({{ $labels.job }}) lost {{ $value | humanize }} "
+    "processes in runs of {{ $labels.celery_task_name }} to messages that had killed before. The "
+    "event celery.worker.process_lost has the message's id and celery.worker.exit.repeated.",
+    ids.FLEET_REPEATED,
     keep_firing_for="5m",
 )
 RECYCLING = Alert(
@@ -224,7 +238,7 @@ STUCK = Alert(
     narrowed=False,
 )
 
-WORKERS = (RETAINS, EXHAUSTION, PRESSURE, LOST, RECYCLING, DESCRIPTORS)
+WORKERS = (RETAINS, EXHAUSTION, PRESSURE, LOST, KILLS_AGAIN, RECYCLING, DESCRIPTORS)
 TELEMETRY = (SILENT, DROPPED, DOWN, REFUSING, FAILING, STUCK)
 ALERTS = WORKERS + TELEMETRY
 GROUPS = (

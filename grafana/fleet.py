@@ -35,6 +35,7 @@ def fleet(store: EventStore) -> build.Dashboard:
             _memory(),
             _alarms(store),
             _losses_by_task(store),
+            _repeated(),
             _self(),
             _collector(),
             _tracing(),
@@ -124,7 +125,8 @@ def _exits() -> Panel:
             ids.FLEET_EXITS,
             "How do processes end?",
             "Processes that ended, by reason. max_tasks and max_memory are recycling; killed, "
-            "crashed and oom_kill are losses. The graph does not show the first end of a reason.",
+            "exited, crashed and oom_kill are losses. The graph does not show the first end of a "
+            "reason.",
             "short",
             "No process ended in this time, or each reason for the first time.",
         ),
@@ -173,6 +175,23 @@ def _losses_by_task(store: EventStore) -> Panel:
         ),
         store,
         Count(Events((c.PROCESS_LOST.name,), OfTask.SOME), c.TASK_NAME),
+    )
+
+
+def _repeated() -> Panel:
+    again = f"increase({series(c.EXITS_REPEATED)}{{{INSTANCE}}}[$__rate_interval])"
+    return over_time(
+        Question(
+            ids.FLEET_REPEATED,
+            "Which messages kill again and again?",
+            "Processes that a message killed after it had killed one, by task. Such a message is "
+            "delivered again for as long as nobody removes it. The event of each loss has its id.",
+            "short",
+            "No message killed a second process, or each task for the first time.",
+        ),
+        [Query(f"sum by ({TASK}) ({again})", f"{{{{{TASK}}}}}")],
+        bars=True,
+        stacked=True,
     )
 
 

@@ -182,13 +182,15 @@ def _peaks() -> Panel:
             ids.TASK_PEAKS,
             "How much of its peak is Python's own?",
             "Mean peak of a run above its start, from RSS and from tracemalloc. A worker needs "
-            "this much for the task, on top of what it uses at rest.",
+            "this much for the task, on top of what it uses at rest, and for the processes that "
+            "the run started, where it started some.",
             "bytes",
             _NONE,
         ),
         [
             Query(mean(c.RSS_PEAK), f"RSS {{{{{TASK}}}}}"),
             Query(mean(c.TRACED_PEAK), f"traced {{{{{TASK}}}}}"),
+            Query(mean(c.TREE_PEAK), f"with its processes {{{{{TASK}}}}}"),
         ],
     )
 

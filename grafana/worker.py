@@ -8,7 +8,7 @@ from grafana import ids
 from grafana import recordings as r
 from grafana.event_queries import Events
 from grafana.frame import INSTANCE, OF_SLOT, SLOTS, page
-from grafana.names import LIMIT_KIND, REASON, SLOT, TASK, series
+from grafana.names import LIMIT_KIND, MESSAGE_STATE, REASON, SLOT, TASK, series
 from grafana.panels import Panel, Query, Question, events, over_time
 from grafana.promql import left_behind
 from grafana.recycling import recycling
@@ -32,6 +32,9 @@ def worker(store: EventStore) -> build.Dashboard:
             _limits(),
             _heap(),
             _unique(),
+            _copied(),
+            _descendants(),
+            _messages(),
             _exits(),
             _tasks(),
             _descriptors(),
@@ -39,6 +42,7 @@ def worker(store: EventStore) -> build.Dashboard:
             _swap(),
             *recycling(),
             _lost(store),
+            _descendants_left(store),
         ],
         [SLOTS],
     )
@@ -123,6 +127,66 @@ def _unique() -> Panel:
             _NO_PROCESS,
         ),
         [Query(f"sum by ({_BY_SLOT}) ({series(c.MEMORY_UNIQUE)}{{{OF_SLOT}}})", _SLOT)],
+    )
+
+
+def _copied() -> Panel:
+    return over_time(
+        Question(
+            ids.WORKER_COPIED,
+            "Are pages that it shared with the main process being copied?",
+            "Memory that a child inherited from the main process and that was written since: each "
+            "page was copied. RSS does not show it, the machine's memory does. If it is a large "
+            "part of what the main process has, load that in the children, or call gc.freeze() "
+            "before the fork.",
+            "bytes",
+            "No child has started under this reporter, or none can be read.",
+        ),
+        [Query(f"sum by ({_BY_SLOT}) ({series(c.MEMORY_COPIED)}{{{OF_SLOT}}})", _SLOT)],
+    )
+
+
+def _descendants() -> Panel:
+    sizes = {"RSS": c.DESCENDANTS, "unique": c.DESCENDANTS_UNIQUE}
+    return over_time(
+        Question(
+            ids.WORKER_DESCENDANTS,
+            "How big are the processes that its tasks started?",
+            "All descendants together, by the slot whose tasks started them. Unique memory is what "
+            "no other process shares: forks share most of theirs. If it grows with each run, runs "
+            "leave processes behind.",
+            "bytes",
+            "No process that a task started was seen in this time.",
+        ),
+        [
+            Query(f"sum by ({_BY_SLOT}) ({series(metric)}{{{OF_SLOT}}})", f"{what} {_SLOT}")
+            for what, metric in sizes.items()
+        ],
+    )
+
+
+def _messages() -> Panel:
+    by = f"instance, {MESSAGE_STATE}"
+    main = f'{series(c.MEMORY)}{{{INSTANCE}, {SLOT}="main"}}'
+    return over_time(
+        Question(
+            ids.WORKER_MESSAGES,
+            "Which messages does the main process hold?",
+            "Messages by state, and what the main process grows with them. Those that wait for "
+            "their time (countdown, eta) are all held in memory, without limit, whatever the "
+            "prefetch multiplier is.",
+            "short",
+            "The worker has not sent how many messages it holds.",
+        ),
+        [
+            Query(
+                f"sum by ({by}) ({series(c.MESSAGES)}{{{INSTANCE}}})",
+                f"{{{{instance}}}} {{{{{MESSAGE_STATE}}}}}",
+            ),
+            Query(f"sum({series(c.MESSAGES_SIZE)}{{{INSTANCE}}})", "bodies"),
+            Query(f"sum({main})", "RSS of main"),
+        ],
+        right={"bodies": "bytes", "RSS of main": "bytes"},
     )
 
 
@@ -215,4 +279,19 @@ def _lost(store: EventStore) -> Panel:
         ),
         store,
         Events((c.PROCESS_LOST.name,)),
+    )
+
+
+def _descendants_left(store: EventStore) -> Panel:
+    return events(
+        Question(
+            ids.WORKER_DESCENDANTS_LEFT,
+            "Which processes did runs leave behind?",
+            "One event when processes of runs that have ended hold 16 MiB, again whenever that has "
+            "doubled, with the task that started them.",
+            "none",
+            "No run left processes of this size behind in this time.",
+        ),
+        store,
+        Events((c.DESCENDANTS_LEFT.name,)),
     )

@@ -17,6 +17,7 @@ TASK_NAME = "celery.task.name"
 TASK_ID = "celery.task.id"
 TASK_STATE = "celery.task.state"
 TASK_AGE = "celery.task.age"
+TASK_REDELIVERED = "celery.task.redelivered"
 DIRECTION = "celery.memory.direction"
 EXCLUSIVE = "celery.memory.exclusive"
 SLOT = "celery.worker.slot"
@@ -27,6 +28,8 @@ LIMIT_SIZE = "celery.memory.limit.size"
 LIMIT_USED = "celery.memory.limit.used"
 EXIT_REASON = "celery.worker.exit.reason"
 EXIT_SIGNAL = "celery.worker.exit.signal"
+EXIT_CODE = "celery.worker.exit.code"
+EXIT_REPEATED = "celery.worker.exit.repeated"
 EXIT_RECOVERED = "celery.worker.exit.recovered"
 PROCESS_RSS = "celery.worker.process.rss"
 PROCESS_RSS_PEAK = "celery.worker.process.rss_peak"
@@ -56,6 +59,12 @@ CENSUS_HOLDER = "celery.memory.census.holder"
 CENSUS_SHARE = "celery.memory.census.share"
 CENSUS_HOLD = "celery.memory.census.hold"
 CENSUS_PROBLEM = "celery.memory.census.problem"
+MESSAGE_STATE = "celery.worker.message.state"
+DESCENDANT_PROCESSES = "celery.worker.descendant.processes"
+DESCENDANT_NAME = "celery.worker.descendant.name"
+DESCENDANT_RSS = "celery.worker.descendant.rss"
+DESCENDANT_UNIQUE = "celery.worker.descendant.unique"
+DESCENDANT_AGE = "celery.worker.descendant.age"
 CODE_FILE = "code.file.path"
 CODE_LINE = "code.line.number"
 CODE_FUNCTION = "code.function.name"
@@ -83,6 +92,9 @@ FRAME_OTHER = "other"
 FRAME_DAMAGED = "damaged"
 """The values of ``celery.memory.frame.kind``."""
 
+MESSAGE_STATES = ("active", "reserved", "scheduled", "revoked")
+"""The values of ``celery.worker.message.state``: the words of ``celery inspect``."""
+
 TRACING_UNSAFE = "tracing_beside_native_threads"
 """Nothing failed: to stop tracing could crash this process, so it is not traced (gh-128679)."""
 PARTS = (
@@ -95,9 +107,11 @@ PARTS = (
     "census",
     "delivery",
     "checks",
+    "messages",
     "records",
     "ticks",
     "limits",
+    "descendants",
     "oom_kills",
     "tasks_in_flight",
     "requests",
@@ -164,6 +178,15 @@ RSS_PEAK = Metric(
     "By",
     (TASK_NAME,),
     "Highest RSS inside the task, above RSS at its start",
+)
+TREE_PEAK = Metric(
+    "celery.task.memory.tree.peak",
+    "Histogram",
+    "By",
+    (TASK_NAME,),
+    "Highest RSS inside the task together with that of the processes that it started, above its "
+    "own RSS at its start. Sent of runs that had such processes when the reporter looked, once a "
+    "second: a higher peak between two looks is not in it",
 )
 RSS_RETAINED = Metric(
     "celery.task.memory.rss.retained",
@@ -250,7 +273,7 @@ RETAINED_METRICS = (
 )
 TASK_METRICS = (
     *(RSS_DELTA, RSS_PEAK, RSS_RETAINED, *RETAINED_METRICS),
-    *(TRACED_DELTA, TRACED_PEAK, MEASURED),
+    *(TRACED_DELTA, TRACED_PEAK, TREE_PEAK, MEASURED),
 )
 
 MEMORY = Metric("celery.worker.memory", "UpDownCounter", "By", (SLOT,), "RSS")
@@ -260,6 +283,31 @@ MEMORY_UNIQUE = Metric(
     "By",
     (SLOT,),
     "Memory that no other process shares",
+)
+MEMORY_COPIED = Metric(
+    "celery.worker.memory.copied",
+    "UpDownCounter",
+    "By",
+    (SLOT,),
+    "Written memory that the process shared at its start, mostly pages inherited by the fork, and "
+    "that it does not share any more: they were written by it or by those that had them too, and "
+    "copied. RSS does not grow by that, what the machine needs does",
+)
+DESCENDANTS = Metric(
+    "celery.worker.memory.descendants",
+    "UpDownCounter",
+    "By",
+    (SLOT,),
+    "RSS of the processes that were started by tasks in the slot, and by what they started, as far "
+    "as they still run; of main also what it started beside the pool, and orphans that it adopted "
+    "as process 1. Pages that several of them have are counted for each",
+)
+DESCENDANTS_UNIQUE = Metric(
+    "celery.worker.memory.descendants.unique",
+    "UpDownCounter",
+    "By",
+    (SLOT,),
+    "Memory of these processes that no other process shares",
 )
 MEMORY_PROPORTIONAL = Metric(
     "celery.worker.memory.proportional",
@@ -311,6 +359,22 @@ OPEN_FILES_LIMIT = Metric(
     "celery.worker.open_files.limit", "UpDownCounter", "{file}", (SLOT,), "Soft descriptor limit"
 )
 THREADS = Metric("celery.worker.threads", "UpDownCounter", "{thread}", (SLOT,), "Threads")
+MESSAGES = Metric(
+    "celery.worker.messages",
+    "UpDownCounter",
+    "{message}",
+    (MESSAGE_STATE,),
+    "Messages that the main process holds: active (running), reserved (waiting for a process), "
+    "scheduled (waiting for their time) and revoked, of which it holds the ids alone",
+)
+MESSAGES_SIZE = Metric(
+    "celery.worker.messages.size",
+    "UpDownCounter",
+    "By",
+    (MESSAGE_STATE,),
+    "Size of the bodies of these messages as they were received, estimated from a hundred of each "
+    "state; in memory a message takes some kilobytes more. None for revoked",
+)
 HEAP_BLOCKS = Metric(
     "celery.worker.heap.blocks",
     "UpDownCounter",
@@ -330,7 +394,16 @@ PROCESS_EXITS = Metric(
     "{process}",
     (SLOT, EXIT_REASON),
     "Processes that ended: max_tasks, max_memory, shutdown, autoscale, time_limit, terminated, "
-    "oom_kill, killed, crashed",
+    "oom_kill, killed, exited, crashed",
+)
+EXITS_REPEATED = Metric(
+    "celery.worker.process.exits.repeated",
+    "Counter",
+    "{process}",
+    (TASK_NAME,),
+    "Processes that were lost in a run of a message that this worker had lost a process to before: "
+    "the broker delivers it again (`acks_late` with `reject_on_worker_lost`, or a visibility "
+    "timeout), and it kills again",
 )
 _BOUNDS_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3_600, 14_400, 43_200, 86_400)
 PROCESS_TASKS = Metric(
@@ -367,6 +440,9 @@ RECYCLING_FREED = Metric(
 PROCESS_METRICS = (
     MEMORY,
     MEMORY_UNIQUE,
+    MEMORY_COPIED,
+    DESCENDANTS,
+    DESCENDANTS_UNIQUE,
     MEMORY_PROPORTIONAL,
     MEMORY_SWAP,
     MEMORY_VIRTUAL,
@@ -377,10 +453,13 @@ PROCESS_METRICS = (
     OPEN_FILES,
     OPEN_FILES_LIMIT,
     THREADS,
+    MESSAGES,
+    MESSAGES_SIZE,
     HEAP_BLOCKS,
     MALLOC_USED,
     MALLOC_FREE,
     PROCESS_EXITS,
+    EXITS_REPEATED,
     PROCESS_TASKS,
     PROCESS_LIFETIME,
     RECYCLING_GAP,
@@ -518,17 +597,47 @@ PROCESS_LOST = Event(
         PROCESS_PID,
         EXIT_REASON,
         EXIT_SIGNAL,
+        EXIT_CODE,
+        EXIT_REPEATED,
         PROCESS_RSS,
         PROCESS_RSS_PEAK,
         TASK_NAME,
         TASK_ID,
         TASK_AGE,
+        TASK_REDELIVERED,
         SPAN_RSS_START,
+        SPAN_RSS_PEAK,
         CGROUP_OOM_KILLS,
         EXIT_RECOVERED,
     ),
     "A process of the worker ended otherwise than by shutdown, recycling or shrinking of the pool; "
-    "with the trace and span id in the message of its task in flight, if that trace is sampled",
+    "with the trace and span id in the message of its task in flight, if that trace is sampled. "
+    "`celery.worker.exit.code` is the code that it ended with, absent if a signal ended it. "
+    "`celery.worker.exit.repeated`: how many processes this worker has lost in runs of the same "
+    "message (task id), with this one. `celery.task.redelivered`: the broker says that it had "
+    "delivered the message before (not every broker does). `celery.task.memory.rss.peak` is the "
+    "highest RSS seen in the run, above its start: the run took at least that much. RSS is read "
+    "twice a second, more often near a limit, and what a run takes after the last reading is not "
+    "in it; absent if no reading was in the run. After `sys.exit` and SIGTERM it is what the run "
+    "itself could still measure",
+)
+DESCENDANTS_LEFT = Event(
+    "celery.worker.descendants_left",
+    "WARN",
+    (
+        SLOT,
+        TASK_NAME,
+        TASK_ID,
+        PROCESS_PID,
+        DESCENDANT_NAME,
+        DESCENDANT_PROCESSES,
+        DESCENDANT_RSS,
+        DESCENDANT_UNIQUE,
+        DESCENDANT_AGE,
+    ),
+    "Processes that runs of a task started in a slot still run five seconds after these runs ended "
+    "and have 16 MiB together, unique memory where it can be read and RSS otherwise; again "
+    "whenever that has doubled. The pid, the name and the task's id are of the largest one",
 )
 SNAPSHOT = Event(
     "celery.memory.snapshot",
@@ -555,7 +664,7 @@ CENSUS = Event(
     "A census of objects is complete in a process: one for each type that has more objects than "
     "before, with what holds the new ones; or one that no type has, or why it was not taken",
 )
-EVENTS = (ALLOCATION_SITE, PRESSURE, PROCESS_LOST, SNAPSHOT, CENSUS)
+EVENTS = (ALLOCATION_SITE, PRESSURE, PROCESS_LOST, DESCENDANTS_LEFT, SNAPSHOT, CENSUS)
 
 SPAN_ATTRIBUTES = (
     SpanAttribute(SPAN_RSS_START, "int", "RSS at the task's start"),

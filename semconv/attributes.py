@@ -37,6 +37,10 @@ ATTRIBUTES = {
     "celery.task.state": Attribute(
         "string", "State in which the run ended.", ("SUCCESS", "FAILURE", "RETRY")
     ),
+    "celery.task.redelivered": Attribute(
+        "boolean",
+        "The broker says that it had delivered the task's message before; absent if it does not.",
+    ),
     "celery.task.age": Attribute(
         "double", "How long the task had been running, in seconds.", (1.5,)
     ),
@@ -71,6 +75,30 @@ ATTRIBUTES = {
         tuple(reason.value for reason in ExitReason), "Why the process ended."
     ),
     "celery.worker.exit.signal": Attribute("int", "Number of the signal that ended it.", (9,)),
+    "celery.worker.exit.code": Attribute(
+        "int", "Code that it ended with; absent if a signal ended it or if it is not known.", (3,)
+    ),
+    "celery.worker.exit.repeated": Attribute(
+        "int",
+        "How many processes this worker has lost in runs of the task's message, this one included.",
+        (30,),
+    ),
+    "celery.worker.message.state": Attribute(
+        c.MESSAGE_STATES,
+        "Whether a message that the main process holds runs, waits for a process, waits for its "
+        "time, or is one whose task was revoked.",
+    ),
+    "celery.worker.descendant.name": Attribute(
+        "string", "Name of the largest of the processes, as `ps -o comm` shows it.", ("chrome",)
+    ),
+    "celery.worker.descendant.processes": Attribute("int", "How many processes they are.", (3,)),
+    "celery.worker.descendant.rss": Attribute("int", "Sum of their RSS, in bytes.", (209715200,)),
+    "celery.worker.descendant.unique": Attribute(
+        "int", "Sum of their unique memory, in bytes.", (157286400,)
+    ),
+    "celery.worker.descendant.age": Attribute(
+        "double", "Seconds since the run ended that started the largest one.", (5.8,)
+    ),
     "celery.worker.exit.recovered": Attribute(
         "boolean", "Whether a later start of the worker reported the end."
     ),

@@ -41,6 +41,7 @@ class ExitReason(str, Enum):
     TERMINATED = "terminated"
     OOM_KILL = "oom_kill"
     KILLED = "killed"
+    EXITED = "exited"
     CRASHED = "crashed"
 
 
@@ -264,10 +265,12 @@ class ProcessExited(NamedTuple):
     """The main process has reaped a child; ``exit_code`` is negative for a signal, as in POSIX.
 
     ``reason`` is ``autoscale`` or ``terminated`` if the main process itself terminated it, to
-    shrink the pool or to revoke its task, and empty otherwise. ``span`` is the span that sent the
-    message of its last task, if that is in a sampled trace; ``task_id`` is that task's id then.
-    ``idle`` is 1 if the child had written to the control page that it ran no task; the end of its
-    last task may have been dropped. It is 0 if the child ran a task, or if that is not known.
+    shrink the pool or to revoke its task, and empty otherwise. ``task_id`` is the id of its last
+    task, as the main process knows it; empty if it knows none. ``span`` is the span that sent that
+    task's message, if it is in a sampled trace. ``redelivered`` is 1 if the broker says that it had
+    delivered that message before. ``idle`` is 1 if the child had written to the control page that
+    it ran no task; the end of its last task may have been dropped. It is 0 if the child ran a task,
+    or if that is not known.
     """
 
     pid: int
@@ -275,6 +278,7 @@ class ProcessExited(NamedTuple):
     exit_code: int
     slot: int
     idle: int
+    redelivered: int
     span: bytes
     reason: str
     task_id: str
@@ -331,6 +335,25 @@ class PartFailed(NamedTuple):
     time_ns: int
     slot: int
     part: str
+
+
+class MessagesHeld(NamedTuple):
+    """The messages that the main process holds, by the words of ``celery inspect``.
+
+    ``active`` ones run, ``reserved`` ones wait for a process, ``scheduled`` ones for their time.
+    Of ``revoked`` tasks it holds the ids. Sizes are those of the bodies, estimated from some of
+    them.
+    """
+
+    pid: int
+    time_ns: int
+    active: int
+    reserved: int
+    scheduled: int | None
+    revoked: int
+    active_bytes: int | None
+    reserved_bytes: int | None
+    scheduled_bytes: int | None
 
 
 class WhyNotTraced(str, Enum):
@@ -413,6 +436,7 @@ Record = (
     | RunRetained
     | FloorMeasured
     | TaskNotTraced
+    | MessagesHeld
     | TypeGrown
     | ObjectsCounted
 )
@@ -423,3 +447,20 @@ def slot_name(slot: int | None) -> str:
     if slot is None or not MAIN_SLOT <= slot < SLOTS_MAX:
         return "_other"
     return "main" if slot == MAIN_SLOT else str(slot)
+
+
+def size_text(size_bytes: int | None) -> str:
+    """A size for people, with its sign: ``1.5 KiB``; ``-`` if it is not known."""
+    if size_bytes is None:
+        return "-"
+    size = float(size_bytes)
+    for unit in ("B", "KiB", "MiB"):
+        if abs(size) < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
+
+
+def printable(text: str) -> str:
+    """One line for a log or a terminal: whoever sends a message chooses its id."""
+    return "".join(char if char.isprintable() else "?" for char in text)

@@ -7,6 +7,7 @@ mounted over it. So it is read with a bound, its numbers are parsed strictly, an
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,8 @@ _LIMIT_BYTES = 64 * 1024
 _DIGITS_MAX = 19
 """Digits of a signed 64-bit number; `int` raises for more than 4,300."""
 PROC = Path("/proc")
+TICK_NS = 1_000_000_000 // (os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100)
+"""Starts of processes are known as well as that."""
 
 
 def read_small(path: Path) -> str:
@@ -87,6 +90,9 @@ class ProcessReading:
     virtual_bytes: int | None = None
     swap_bytes: int | None = None
     unique_bytes: int | None = None
+    unique_at_start_bytes: int | None = None
+    copied_bytes: int | None = None
+    """What was shared and written at the start and is not shared any more."""
     proportional_bytes: int | None = None
     open_files: int | None = None
     open_files_limit: int | None = None
@@ -119,10 +125,35 @@ _RLIMITS = ("Max address space", "Max data size", "Max open files")
 
 @dataclass(frozen=True)
 class SharedMemory:
-    """USS and PSS of a process; ``None``: unknown."""
+    """USS, PSS, and written memory that others have too, of a process; ``None``: unknown."""
 
     unique_bytes: int | None
     proportional_bytes: int | None
+    shared_dirty_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class ProcessStat:
+    """``stat``: where a process belongs, and since when it runs."""
+
+    pid: int
+    name: str
+    ended: bool
+    """A zombie: it has no memory and no children any more."""
+    parent: int
+    group: int
+    session: int
+    start_ticks: int
+    """Since boot; with the pid it identifies the process."""
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether a session or process group has its pid as its number."""
+        return self.pid in (self.session, self.group)
+
+    def is_same(self, other: ProcessStat | None) -> bool:
+        """Whether both are of one process, and not of a later one that has its pid."""
+        return other is not None and self.start_ticks == other.start_ticks
 
 
 def read_size(pid: int, proc: Path = PROC) -> ProcessSize | None:
@@ -149,6 +180,82 @@ def _size_of(fields: list[str]) -> ProcessSize | None:
     virtual, rss = (in_bytes(whole_number(field), page_bytes) for field in fields[:2])
     data = in_bytes(whole_number(fields[5]), page_bytes) if len(fields) > 5 else None
     return None if rss is None else ProcessSize(rss, virtual, data)
+
+
+def read_stat(pid: int, proc: Path = PROC) -> ProcessStat | None:
+    """Where a process belongs, in 20 us; ``None`` where it is gone or hidden."""
+    try:
+        with open(f"{proc}/{pid}/stat", "rb", buffering=0) as file:  # noqa: PTH123 - see above
+            text = file.read(2_048).decode("ascii", "replace")
+    except (OSError, ValueError):
+        return None
+    # The name, in parentheses, may contain anything.
+    before, _, after = text.rpartition(")")
+    state, *rest = after.split()[:20] or [""]
+    numbers = [whole_number(field) for field in rest]
+    if len(numbers) < 19 or None in (*numbers[:3], numbers[18]):
+        return None
+    parent, group, session = (number or 0 for number in numbers[:3])
+    name = before.partition("(")[2]
+    return ProcessStat(pid, name, state in "ZX", parent, group, session, numbers[18] or 0)
+
+
+def read_children(pid: int, proc: Path = PROC) -> list[int]:
+    """The children of all threads of a process, where the kernel lists them.
+
+    While children end, others may be missing. Each must be checked: its pid may be another
+    process's by then.
+    """
+    found: list[int] = []
+    try:
+        threads = os.listdir(f"{proc}/{pid}/task")  # noqa: PTH208 - half of Path's cost
+    except OSError:
+        return found
+    for thread in threads:
+        try:
+            with open(f"{proc}/{pid}/task/{thread}/children", "rb", buffering=0) as file:  # noqa: PTH123
+                words = file.readall().decode("ascii", "replace").split()
+        except OSError:
+            continue
+        found += [child for word in words if (child := whole_number(word))]
+    return found
+
+
+def lists_children(proc: Path = PROC) -> bool:
+    """Whether the kernel lists children (``CONFIG_PROC_CHILDREN``); that costs one process."""
+    return (proc / "thread-self" / "children").exists()
+
+
+def read_pids(proc: Path = PROC) -> set[int]:
+    """All processes of the machine, or of the container; empty where there is no ``/proc``."""
+    try:
+        return {int(name) for name in os.listdir(proc) if name.isdecimal() and name.isascii()}  # noqa: PTH208
+    except OSError:
+        return set()
+
+
+def read_cmdline(pid: int, proc: Path = PROC) -> str:
+    """The command line with its words separated by NUL; empty where it cannot be read."""
+    return read_small(proc / str(pid) / "cmdline")
+
+
+def exists(pid: int) -> bool:
+    """Whether a process is there, hidden or not, as the kernel's answer to no signal."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
+
+
+def boot_time_ns() -> int:
+    """When the machine, or this container's time, began, since the epoch.
+
+    `ProcessStat.start_ticks` counts from there.
+    """
+    return time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 def read_start_ticks(pid: int, proc: Path = PROC) -> int | None:
@@ -198,7 +305,9 @@ def read_shared(pid: int, proc: Path = PROC) -> SharedMemory:
     rollup = status_numbers(read_small(proc / str(pid) / "smaps_rollup"))
     own = [rollup[name] for name in ("Private_Clean", "Private_Dirty") if name in rollup]
     return SharedMemory(
-        unique_bytes=in_bytes(sum(own), 1) if own else None, proportional_bytes=rollup.get("Pss")
+        unique_bytes=in_bytes(sum(own), 1) if own else None,
+        proportional_bytes=rollup.get("Pss"),
+        shared_dirty_bytes=rollup.get("Shared_Dirty"),
     )
 
 

@@ -32,10 +32,12 @@ from otel_celery_memory.ipc.status_page import StatusPage
 from otel_celery_memory.probes.limits import find_cgroup, identity, oom_kill_counter, read_limits
 from otel_celery_memory.probes.procfs import read_start_ticks
 from otel_celery_memory.reporter.capture_assembly import CaptureAssembly, saver
+from otel_celery_memory.reporter.descendants import Descendants
 from otel_celery_memory.reporter.emitter import Emitter
 from otel_celery_memory.reporter.gauges import ReporterContext, TracingShare
 from otel_celery_memory.reporter.last_state import LastState, LastStateFile, NoLastState
 from otel_celery_memory.reporter.limits import LimitUsage, LimitWatcher
+from otel_celery_memory.reporter.losses import Losses
 from otel_celery_memory.reporter.process_watcher import ProcessReadings, ProcessWatcher
 from otel_celery_memory.reporter.service import (
     INDISPENSABLE,
@@ -101,6 +103,7 @@ def main(argv: list[str]) -> None:
     max_memory_bytes = options.max_memory_kib * 1024 or None
     limit_usage = LimitUsage(os.getpid(), max_memory_bytes)
     tasks = TaskTotals(0.0 if options.restarts else settings.warm_up)
+    readings = ProcessReadings(pids)
     emitter = Emitter(
         pipeline.meter,
         pipeline.logger,
@@ -115,7 +118,7 @@ def main(argv: list[str]) -> None:
             options.worker, settings.frames, describe, saver(settings.capture_directory)
         ),
         ReporterContext(
-            processes=ProcessReadings(pids).read,
+            processes=readings.read,
             limits=lambda: read_limits(options.main_pid),
             limits_used=lambda: limit_usage.latest,
             max_memory_per_child_bytes=max_memory_bytes,
@@ -123,12 +126,15 @@ def main(argv: list[str]) -> None:
             reporter_restarts=1 if delta and options.restarts else options.restarts,
             tracing_share=tracing.share,
             switched_off=breaker.switched_off,
+            descendants=lambda: descendants.sizes,
+            process_started=readings.started,
         ),
         page.acknowledged_exits.add,
     )
+    descendants = Descendants(emitter, options.main_pid)
     selector = DefaultSelector()
     oom_kills = oom_kill_counter(os.getpid())
-    last_state = _last_state(options, settings, state)
+    last_state = _last_state(options, settings, state, emitter.losses)
     watch = ProcessWatcher(selector)
     service = ReporterService(
         record_reader,
@@ -143,6 +149,7 @@ def main(argv: list[str]) -> None:
         settings.sites_interval,
         page.drop_counters.count_damaged,
         InFlightTasks(page, emitter),
+        descendants,
         oom_kills,
         pipeline.send_events,
         breaker,
@@ -170,7 +177,9 @@ def _wake_fd() -> int:
     return read_fd
 
 
-def _last_state(options: argparse.Namespace, settings: Settings, state: WorkerState) -> NoLastState:
+def _last_state(
+    options: argparse.Namespace, settings: Settings, state: WorkerState, losses: Losses
+) -> NoLastState:
     """The last state of the worker before, and a file for this one's, if a directory is set."""
     if not settings.state_directory:
         return NoLastState()
@@ -181,6 +190,7 @@ def _last_state(options: argparse.Namespace, settings: Settings, state: WorkerSt
         (options.main_pid, read_start_ticks(options.main_pid)),
         "" if cgroup is None else identity(cgroup),
         read_start_ticks,
+        losses.times,
     )
 
 

@@ -57,7 +57,8 @@ class Censuses:
     def counted(self, record: ObjectsCounted, process: CapturedProcess) -> ProcessCensus | None:
         """A process has completed its census; ``None`` if that is not the last one ordered."""
         self._read(record.census)
-        if record.census != self._commands.census or len(self._found) >= _PROCESSES_MAX:
+        known = record.census == self._commands.census and record.census > 0
+        if not known or len(self._found) >= _PROCESSES_MAX:
             return None
         grown = tuple(self._grown.pop(record.pid, ()))
         found = ProcessCensus(process, self._commands.task, grown, record)

@@ -28,13 +28,20 @@ from otel_celery_memory.ipc.records import (
 from otel_celery_memory.reporter.capture_assembly import CaptureAssembly, TakenCapture
 from otel_celery_memory.reporter.census import Censuses, ProcessCensus
 from otel_celery_memory.reporter.gauges import Counts, ReporterContext, levels_of, parts_off
-from otel_celery_memory.reporter.limits import Usage
+from otel_celery_memory.reporter.limits import Usage, log_of_limit
+from otel_celery_memory.reporter.losses import Losses
 from otel_celery_memory.reporter.sites import SiteTotals
 from otel_celery_memory.reporter.state.exits import ProcessEnd, Recycling, Replacement
 from otel_celery_memory.reporter.state.processes import ProcessState
 from otel_celery_memory.reporter.state.totals import TaskTotals
 from otel_celery_memory.reporter.state.worker_state import WorkerState
-from otel_celery_memory.telemetry.events import CensusEvent, Events, LostProcess, Pressure
+from otel_celery_memory.telemetry.events import (
+    CensusEvent,
+    DescendantsLeft,
+    Events,
+    LostProcess,
+    Pressure,
+)
 from otel_celery_memory.telemetry.metrics import (
     BoundedNames,
     RecyclingMetrics,
@@ -62,14 +69,16 @@ class Emitter:
         captures: CaptureAssembly,
         context: ReporterContext,
         exit_counted: Callable[[int], None] = lambda pid: None,
+        losses: Losses | None = None,
     ) -> None:
         """``exit_counted`` gets the pid of each process whose end is counted without an event."""
         self.state = state
+        self.losses = losses or Losses()
         self._exit_counted = exit_counted
         self.sites = sites
         self.captures = captures
         self.censuses = Censuses()
-        self._context = context
+        self.context = context
         self.tasks = tasks
         self._names = BoundedNames(c.TASK_NAMES_MAX)
         self._states = BoundedNames(c.TASK_STATES_MAX)
@@ -96,6 +105,7 @@ class Emitter:
             self.task_in_flight(TaskStarted(*record))
         elif isinstance(record, ProcessUp):
             self._replaced(self._recycling.up(record))
+            self.context.process_started(record)
         elif isinstance(record, RunRetained):
             task = self._names.bounded(record.task)
             told = self.tasks.left_behind(task, record)
@@ -140,10 +150,17 @@ class Emitter:
             self._counts.exits[slot_name(process.slot), end.reason.value] += 1
             self._exit_counted(process.pid)
             return
-        snapshot = process.snapshot(end.task, end.time_ns)
-        oom_kills = self.state.oom.since_start
-        span = process.span_of(end.task)
-        lost = LostProcess(snapshot, end.reason.value, end.signal, oom_kills, span=span)
+        task = end.task
+        lost = LostProcess(
+            process.snapshot(task, end.time_ns),
+            end.reason.value,
+            end.signal,
+            self.state.oom.since_start,
+            span=process.span_of(task),
+            exit_code=end.exit_code,
+            redelivered=task is not None and task.task_id == process.redelivered_id,
+            task_rss_peak_bytes=process.run_peak_of(task),
+        )
         self.emit_lost(lost, end.time_ns)
 
     def exit_acknowledged(self, pid: int) -> None:
@@ -153,8 +170,11 @@ class Emitter:
             self._count_in_flight(process)
 
     def emit_lost(self, lost: LostProcess, time_ns: int) -> None:
-        """Counts a lost process and emits its event."""
+        """Counts a lost process, logs it and emits its event."""
         self._counts.exits[lost.process.slot, lost.reason] += 1
+        lost = self.losses.record(lost, time_ns)
+        if lost.process.task is not None and (lost.repeated or 0) > 1:
+            self._counts.repeated[self._names.bounded(lost.process.task)] += 1
         self._events.process_lost(lost, time_ns)
 
     def _replaced(self, replacement: Replacement | None) -> None:
@@ -162,20 +182,34 @@ class Emitter:
             self._recycled.replaced(replacement.reason, replacement.gap_s, replacement.freed_bytes)
 
     def emit_pressure(self, usage: Usage, now_ns: int) -> None:
-        """Emits that a limit is near: for each process, or for the one that has the limit."""
+        """Emits that a limit is near: for each process, or for the one that has the limit.
+
+        The worker's log has a line, with the largest of them.
+        """
         running = [process for process in self.state.processes.values() if process.gone_ns is None]
         running.sort(key=lambda process: -(process.rss_bytes or 0))
-        for process in running[:PRESSURE_EVENTS_MAX]:
-            if usage.pid in (None, process.pid):
-                self._events.pressure(
-                    Pressure(
-                        process.snapshot(process.running, now_ns),
-                        usage.kind,
-                        usage.used_bytes,
-                        usage.limit_bytes,
-                    ),
-                    now_ns,
-                )
+        pressed = [
+            Pressure(
+                process.snapshot(process.running, now_ns),
+                usage.kind,
+                usage.used_bytes,
+                usage.limit_bytes,
+            )
+            for process in running[:PRESSURE_EVENTS_MAX]
+            if usage.pid in (None, process.pid)
+        ]
+        if pressed:
+            log_of_limit(usage.kind).warning("otel_celery_memory: %s", pressed[0].sentence)
+        for each in pressed:
+            self._events.pressure(each, now_ns)
+
+    def emit_tree_peak(self, record: TaskFinished, peak_bytes: int) -> None:
+        """Emits the peak of a run with the processes that it started."""
+        self._tasks.tree_peak(record, self._names.bounded(record.task), peak_bytes)
+
+    def emit_descendants_left(self, left: DescendantsLeft, now_ns: int) -> None:
+        """Emits that processes still run whose runs have ended."""
+        self._events.descendants_left(left, now_ns)
 
     def emit_sites(self, interval_s: float, now_ns: int) -> None:
         """Emits the sites that grew fastest in the ``interval_s`` since the last call.
@@ -192,6 +226,7 @@ class Emitter:
 
     def _emit_census(self, found: ProcessCensus) -> None:
         counted = found.counted
+        time_ns = max(counted.time_ns, 0)  # a damaged record may have any
         about = CensusEvent(
             slot=found.process.slot,
             pid=counted.pid,
@@ -211,11 +246,11 @@ class Emitter:
                     holder=row.holder,
                     share=round(row.alike / row.sampled, 2) if row.sampled else None,
                 ),
-                counted.time_ns,
+                time_ns,
             )
         if not found.grown:
             about = replace(about, growth=counted.growth, problem=counted.problem or None)
-            self._events.census(about, counted.time_ns)
+            self._events.census(about, time_ns)
 
     def runs_aborted(self) -> int:
         """Runs whose tracing was stopped before their end."""
@@ -223,11 +258,12 @@ class Emitter:
 
     def switched_off(self) -> list[tuple[str, str]]:
         """Slot and part of each part of the instrumentation that is switched off."""
-        return sorted(parts_off(self._context, self.state))
+        return sorted(parts_off(self.context, self.state))
 
     def reset(self) -> None:
         """Starts again at zero, after a fork: the parent exports what it counted."""
         self._counts.clear()
+        self.losses.clear()
         self.tasks.clear()
         self.sites.reset()
         self._site_gauges.clear()

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 
 from otel_celery_memory import conventions as c
 from otel_celery_memory.ipc.control_page import DropCounts
-from otel_celery_memory.ipc.records import slot_name
+from otel_celery_memory.ipc.records import ProcessUp, slot_name
 from otel_celery_memory.probes.limits import Limits
 from otel_celery_memory.probes.procfs import ProcessReading
+from otel_celery_memory.reporter.descendants import DescendantsSize
 from otel_celery_memory.reporter.limits import Usage
 from otel_celery_memory.reporter.state.worker_state import WorkerState
-from otel_celery_memory.telemetry.metrics import Level
+from otel_celery_memory.telemetry.metrics import Level, in_64_bits
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,10 @@ class ReporterContext:
     tracing_share: Callable[[], float | None]
     switched_off: Callable[[], Iterable[str]] = tuple
     """Parts of the reporter that are switched off."""
+    descendants: Callable[[], Sequence[DescendantsSize]] = tuple
+    """The processes that tasks started, as of the last look."""
+    process_started: Callable[[ProcessUp], None] = lambda record: None
+    """Called when a process is up."""
 
 
 Levels = dict[c.Metric, Callable[[], Iterable[Level]]]
@@ -68,6 +73,9 @@ def levels_of(context: ReporterContext, state: WorkerState) -> Levels:
         c.TRACING_OVERHEAD: tracing_share,
         c.MEMORY: of_processes("rss_bytes"),
         c.MEMORY_UNIQUE: of_processes("unique_bytes"),
+        c.MEMORY_COPIED: of_processes("copied_bytes"),
+        c.DESCENDANTS: lambda: _descendant_levels(context.descendants(), "rss_bytes"),
+        c.DESCENDANTS_UNIQUE: lambda: _descendant_levels(context.descendants(), "unique_bytes"),
         c.MEMORY_PROPORTIONAL: of_processes("proportional_bytes"),
         c.MEMORY_SWAP: of_processes("swap_bytes"),
         c.MEMORY_VIRTUAL: of_processes("virtual_bytes"),
@@ -78,6 +86,8 @@ def levels_of(context: ReporterContext, state: WorkerState) -> Levels:
         c.LIMIT_UTILIZATION: lambda: _utilization_levels(context.limits_used()),
         c.MEMORY_CGROUP: of_cgroup("cgroup_used_bytes"),
         c.MEMORY_CGROUP_SWAP: of_cgroup("cgroup_swap_used_bytes"),
+        c.MESSAGES: lambda: _message_levels(state, ""),
+        c.MESSAGES_SIZE: lambda: _message_levels(state, "_bytes"),
         c.HEAP_BLOCKS: of_heaps("blocks"),
         c.MALLOC_USED: of_heaps("malloc_used_bytes"),
         c.MALLOC_FREE: of_heaps("malloc_free_bytes"),
@@ -126,6 +136,28 @@ def _heap_levels(state: WorkerState, attribute: str) -> list[Level]:
     ]
 
 
+def _descendant_levels(sizes: Sequence[DescendantsSize], attribute: str) -> list[Level]:
+    """The sum of each slot; none where a part of it is not known."""
+    of_slots: dict[str, list[int | None]] = {}
+    for size in sizes:
+        of_slots.setdefault(size.slot, []).append(getattr(size, attribute))
+    return [
+        (sum(value or 0 for value in values), {c.SLOT: slot})
+        for slot, values in of_slots.items()
+        if None not in values
+    ]
+
+
+def _message_levels(state: WorkerState, ending: str) -> list[Level]:
+    held = state.messages
+    main_runs = held is not None and held.pid in state.processes
+    return [
+        (in_64_bits(value), {c.MESSAGE_STATE: name})
+        for name in c.MESSAGE_STATES
+        if main_runs and (value := getattr(held, name + ending, None)) is not None
+    ]
+
+
 def _limit_levels(context: ReporterContext) -> list[Level]:
     limits = context.limits()
     kinds = {
@@ -159,6 +191,8 @@ class Counts:
         """Runs, by task, state, and whether they had their process to themselves."""
         self.exits: Counter[tuple[str, str]] = Counter()
         """Ends of processes, by slot and reason."""
+        self.repeated: Counter[str] = Counter()
+        """Losses by messages that had cost a process before, by task."""
         self.aborted = 0
         """Runs whose tracing was stopped before their end."""
 
@@ -167,6 +201,7 @@ class Counts:
         return {
             c.MEASURED: self._measured_levels,
             c.PROCESS_EXITS: self._exit_levels,
+            c.EXITS_REPEATED: self._repeated_levels,
             # From zero on: a count that begins at one shows no increase.
             c.TRACING_ABORTED: lambda: [(self.aborted, {})],
         }
@@ -175,6 +210,7 @@ class Counts:
         """Starts again at zero."""
         self.measured.clear()
         self.exits.clear()
+        self.repeated.clear()
         self.aborted = 0
 
     def _measured_levels(self) -> list[Level]:
@@ -188,6 +224,9 @@ class Counts:
             (count, {c.SLOT: slot, c.EXIT_REASON: reason})
             for (slot, reason), count in list(self.exits.items())
         ]
+
+    def _repeated_levels(self) -> list[Level]:
+        return [(count, {c.TASK_NAME: task}) for task, count in list(self.repeated.items())]
 
 
 WINDOW_S = 600.0

@@ -28,12 +28,13 @@ from pathlib import Path
 from typing import Any
 
 from otel_celery_memory.ipc.records import MAIN_SLOT, SLOTS_MAX, ExitReason, slot_name
+from otel_celery_memory.reporter.state.processes import ProcessState
 from otel_celery_memory.reporter.state.worker_state import WorkerState
 from otel_celery_memory.telemetry.events import LostProcess, ProcessSnapshot
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = 1
+_FORMAT = 2
 _READ_MAX_BYTES = 4 << 20
 PROCESSES_MAX = 1_000
 _TEXT_MAX = 512
@@ -53,6 +54,10 @@ class SavedProcess:
     task_id: str | None
     task_started_ns: int | None
     task_rss_start_bytes: int | None
+    task_rss_peak_bytes: int | None
+    """Above the start."""
+    task_losses: int | None
+    """How many processes its message had cost the worker before."""
 
 
 @dataclass(frozen=True)
@@ -193,8 +198,13 @@ class LastState(NoLastState):
         main: tuple[int, int | None],
         cgroup: str,
         started_of: Callable[[int], int | None],
+        losses_of: Callable[[str], int],
     ) -> None:
-        """``main`` is the main process's pid and start; ``started_of`` reads a process's start."""
+        """``main`` is the main process's pid and start; ``started_of`` reads a process's start.
+
+        ``losses_of`` is how many processes a message, by its task's id, has cost the worker.
+        """
+        self._losses_of = losses_of
         self._file = file
         self._state = state
         self._main = main
@@ -229,19 +239,26 @@ class LastState(NoLastState):
                 cgroup=self._cgroup,
                 oom_kills=self._state.oom.count,
                 processes=tuple(
-                    SavedProcess(
-                        process.slot,
-                        process.pid,
-                        process.rss_bytes,
-                        process.rss_peak_bytes,
-                        *((task.task, task.task_id) if task else (None, None)),
-                        *((task.time_ns, task.rss_bytes or None) if task else (None, None)),
-                    )
+                    self._saved(process)
                     for process in islice(self._state.processes.values(), PROCESSES_MAX)
                     if process.down is None
-                    for task in (process.running,)
                 ),
             )
+        )
+
+    def _saved(self, process: ProcessState) -> SavedProcess:
+        task = process.running
+        return SavedProcess(
+            slot=process.slot,
+            pid=process.pid,
+            rss_bytes=process.rss_bytes,
+            rss_peak_bytes=process.rss_peak_bytes,
+            task=task.task if task else None,
+            task_id=task.task_id if task else None,
+            task_started_ns=task.time_ns if task else None,
+            task_rss_start_bytes=task.rss_bytes or None if task else None,
+            task_rss_peak_bytes=process.run_peak_of(task),
+            task_losses=self._losses_of(task.task_id) if task else None,
         )
 
     def discard(self) -> None:
@@ -267,4 +284,12 @@ def _lost(process: SavedProcess, seen_ns: int, oom: bool, oom_kills: int | None)
         task_rss_start_bytes=process.task_rss_start_bytes,
     )
     reason = ExitReason.OOM_KILL if oom else ExitReason.KILLED
-    return LostProcess(snapshot, reason.value, _SIGKILL if oom else None, oom_kills, recovered=True)
+    return LostProcess(
+        snapshot,
+        reason.value,
+        _SIGKILL if oom else None,
+        oom_kills,
+        recovered=True,
+        repeated=None if process.task_losses is None else process.task_losses + 1,
+        task_rss_peak_bytes=process.task_rss_peak_bytes,
+    )

@@ -9,6 +9,7 @@ of it, or of memory, a check takes long, and that is when a process is about to 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -68,6 +69,8 @@ class PressureEpisodes:
 
     def __init__(self) -> None:
         self._pressed: dict[_Episode, float] = {}
+        self.relieved: list[tuple[str, float]] = []
+        """Kinds of limit whose episode was over at the last reading, and how long it was, in s."""
         self._before: dict[tuple[str, int | None, int], tuple[float, int]] = {}
 
     def new_episodes(self, usages: Sequence[Usage], now_s: float) -> list[Usage]:
@@ -78,10 +81,14 @@ class PressureEpisodes:
             known = nearest.get(episode)
             if known is None or usage.share > known.share:
                 nearest[episode] = usage
+        self.relieved = []
         for episode, begun_s in list(self._pressed.items()):
-            over = episode not in nearest or nearest[episode].share < RELIEF_BELOW
+            gone = episode not in nearest
+            over = gone or nearest[episode].share < RELIEF_BELOW
             if over and now_s - begun_s >= _pause_s(episode):
                 del self._pressed[episode]
+                if not gone:  # the end of a process is told as such
+                    self.relieved.append((episode[0], now_s - begun_s))
         begun = {
             episode: usage
             for episode, usage in nearest.items()
@@ -187,6 +194,11 @@ class LimitUsage:
         ]
 
 
+def log_of_limit(kind: str, what: str = "pressure") -> logging.Logger:
+    """The logger of one kind of limit: repetitions are left out of the log by logger."""
+    return logging.getLogger(f"{__name__}.{what}.{kind}")
+
+
 class PressureEmitter(Protocol):
     """What the watcher needs of the emitter."""
 
@@ -237,6 +249,13 @@ class LimitWatcher:
             slots = {pid: process.slot for pid, process in processes.items()}
             self.usages = self._limit_usage.usages(sizes, slots)
             new = self._episodes.new_episodes(self.usages, began_s)
+            for kind, lasted_s in self._episodes.relieved:
+                log_of_limit(kind, "relief").warning(
+                    "otel_celery_memory: less than %.0f %% of %s are used again, after %.0f s",
+                    RELIEF_BELOW * 100,
+                    kind,
+                    lasted_s,
+                )
             for usage in new:
                 self._emitter.emit_pressure(usage, time.time_ns())
             if new:

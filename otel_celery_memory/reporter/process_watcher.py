@@ -11,6 +11,7 @@ from pathlib import Path
 from selectors import EVENT_READ, BaseSelector
 from threading import Lock
 
+from otel_celery_memory.ipc.records import MAIN_SLOT, ProcessUp
 from otel_celery_memory.probes.procfs import (
     PROC,
     ProcessReading,
@@ -24,10 +25,12 @@ from otel_celery_memory.probes.procfs import (
 
 PID_LIMIT = 2**22 + 1
 """The largest pid_max of Linux (proc_sys_kernel(5))."""
-SHARED_INTERVAL_S = 60.0
+SHARED_INTERVAL_S = 15.0
 """Least time between two readings of USS and PSS. The kernel locks the process's memory map while
-it adds them up: milliseconds for a large process."""
+it adds them up, milliseconds for a large process: those are read more rarely."""
 _SHARED_COST_FACTOR = 1_000
+_AT_START_NS = 30_000_000_000
+"""Later a process has copied what it had shared at its start."""
 
 
 class ProcessWatcher:
@@ -96,6 +99,19 @@ class ProcessWatcher:
         return True
 
 
+def copied_bytes(at_start: SharedMemory, now: SharedMemory) -> int | None:
+    """Written memory that was shared at the start of a process and is its own now.
+
+    No more than its own memory has grown by: what it shared may also be freed, or swapped out.
+    """
+    numbers = (at_start.shared_dirty_bytes, now.shared_dirty_bytes)
+    unique = (at_start.unique_bytes, now.unique_bytes)
+    if None in numbers or None in unique:
+        return None
+    not_shared_bytes = (numbers[0] or 0) - (numbers[1] or 0)
+    return max(min(not_shared_bytes, (unique[1] or 0) - (unique[0] or 0)), 0)
+
+
 class ProcessReadings:
     """Readings of the worker's processes by slot, taken when metrics are collected."""
 
@@ -112,9 +128,19 @@ class ProcessReadings:
         self._fresh_until_s = 0.0
         self._readings: dict[str, ProcessReading] = {}
         self._shared: dict[int, tuple[float, SharedMemory]] = {}
+        self._at_start: dict[int, SharedMemory] = {}
+
+    def started(self, record: ProcessUp) -> None:
+        """Reads what a child of the pool shares at its start, if this is its start.
+
+        Not of one that another reporter has seen start, and not long after it.
+        """
+        fresh = time.time_ns() - record.time_ns < _AT_START_NS
+        if record.rss_bytes and record.slot != MAIN_SLOT and fresh:
+            self._at_start[record.pid] = read_shared(record.pid, self._proc)
 
     def read(self) -> Mapping[str, ProcessReading]:
-        """Readings by slot; one serves the seven metrics of a collection."""
+        """Readings by slot; one serves all metrics of a collection."""
         with self._lock:
             now_s = self._clock_s()
             if now_s >= self._fresh_until_s:
@@ -125,15 +151,20 @@ class ProcessReadings:
     def _take(self, now_s: float) -> dict[str, ProcessReading]:
         pids = dict(self._pids())
         self._shared = {pid: entry for pid, entry in self._shared.items() if pid in pids.values()}
+        for pid in set(self._at_start) - set(pids.values()):
+            self._at_start.pop(pid, None)  # the loop adds others meanwhile
         readings = {}
         for slot, pid in pids.items():
             reading = read_process(pid, self._proc)
             if reading is None:
                 continue
             shared = self._shared_of(pid, now_s)
+            at_start = self._at_start.get(pid)
             readings[slot] = replace(
                 reading,
                 unique_bytes=shared.unique_bytes,
+                unique_at_start_bytes=None if at_start is None else at_start.unique_bytes,
+                copied_bytes=None if at_start is None else copied_bytes(at_start, shared),
                 proportional_bytes=shared.proportional_bytes,
             )
         return readings

@@ -19,10 +19,10 @@
   running worker its children go on. Without a goodbye, the worker was killed, and the reporter
   emits its loss.
 
-**Its log.** A line of each kind once in ten minutes, repetitions counted: while a Collector is
-down, the SDK's exporters log every attempt. The reporter logs to the worker's log file, as its
-standard error is the worker's, which is ``/dev/null`` in a detached worker. The file may be
-rotated.
+**Its log.** A line for each loss (`losses.py`), and one of each other kind in ten minutes,
+repetitions counted: pressure on a limit comes and goes, and while a Collector is down, the SDK's
+exporters log every attempt. The reporter logs to the worker's log file, as its standard error is
+the worker's, which is ``/dev/null`` in a detached worker. The file may be rotated.
 """
 
 from __future__ import annotations
@@ -40,8 +40,16 @@ from threading import Lock
 from otel_celery_memory.circuit_breaker import CircuitBreaker
 from otel_celery_memory.ipc.codec import records_in
 from otel_celery_memory.ipc.journal import Journal
-from otel_celery_memory.ipc.records import MAIN_SLOT, ProcessExited, ProcessUp, Record
+from otel_celery_memory.ipc.records import (
+    MAIN_SLOT,
+    ProcessExited,
+    ProcessUp,
+    Record,
+    TaskFinished,
+)
 from otel_celery_memory.ipc.ring import CHUNK_BYTES, RING_BYTES_MAX, Batch, RingReader
+from otel_celery_memory.reporter import losses
+from otel_celery_memory.reporter.descendants import Descendants
 from otel_celery_memory.reporter.emitter import Emitter
 from otel_celery_memory.reporter.limits import LimitWatcher
 from otel_celery_memory.reporter.process_watcher import ProcessWatcher
@@ -63,6 +71,7 @@ _ROUNDS = RING_BYTES_MAX // CHUNK_BYTES + 1
 records are there."""
 _WAKE = "wake"
 _IN_FLIGHT = "tasks_in_flight"
+_DESCENDANTS = "descendants"
 INDISPENSABLE = ("records", "ticks")
 _MAIN_RING = MAIN_SLOT + 1
 
@@ -175,6 +184,7 @@ class ReporterService:
         sites_interval_s: float,
         count_damaged: Callable[[int], None],
         in_flight: InFlightTasks,
+        descendants: Descendants,
         oom_kills: Callable[[], int | None],
         send_events: Callable[[], None],
         breaker: CircuitBreaker,
@@ -193,6 +203,7 @@ class ReporterService:
         self._sites_interval_s = sites_interval_s
         self._count_damaged_frames = count_damaged
         self._in_flight = in_flight
+        self._descendants = descendants
         self._oom_kills = oom_kills
         self._send_events = send_events
         self._clock_s = clock_s
@@ -260,7 +271,9 @@ class ReporterService:
 
     def _apply(self, record: Record) -> None:
         self._emitter.apply(record)
-        if isinstance(record, ProcessUp):
+        if isinstance(record, TaskFinished):
+            self._guarded(_DESCENDANTS, self._descendants.finished, record)
+        elif isinstance(record, ProcessUp):
             self._process_up(record.pid, record.slot)
         elif isinstance(record, ProcessExited):
             self._process_gone(record.pid)  # reaped: the pid may belong to another process now
@@ -295,9 +308,13 @@ class ReporterService:
         ends = state.classify_ended(now_ns)
         for end in ends:
             self._emitter.ended(end)
+        self._emitter.losses.log_held_back()
         if any(end.lost for end in ends):
             # What killed a child may kill the reporter next.
             self._guarded("sending", self._send_events)
+        # Which run has started a process is decided by what is in flight now.
+        self._guarded(_IN_FLIGHT, self._in_flight.read)
+        self._guarded(_DESCENDANTS, self._descendants.look)
         if now_s - self._ranked_s >= self._sites_interval_s:
             self._rank(now_s, now_ns)
         self._guarded("requests", self._inspector.tick)
@@ -330,6 +347,7 @@ class ReporterService:
                 state.gone(pid, now_ns)
         for end in state.classify_ended(now_ns, all_now=True):
             self._emitter.ended(end)
+        self._emitter.losses.log_held_back(all_now=True)
         self._guarded("requests", self._inspector.finish)
         self._rank(self._clock_s(), now_ns)
         self._count_damaged()
@@ -339,7 +357,7 @@ REPEAT_AFTER_S = 600.0
 
 
 class RepetitionFilter(logging.Filter):
-    """Passes one record of each family of loggers in `REPEAT_AFTER_S`."""
+    """Passes one record of each family of loggers in `REPEAT_AFTER_S`, and each loss."""
 
     def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -347,6 +365,8 @@ class RepetitionFilter(logging.Filter):
         self._passed: dict[str, tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if record.name == losses.logger.name:
+            return True
         key = _family(record.name)
         now_s = self._clock_s()
         passed_s, suppressed = self._passed.get(key, (-REPEAT_AFTER_S, 0))

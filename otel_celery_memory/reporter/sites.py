@@ -33,7 +33,7 @@ import ast
 import sysconfig
 import warnings
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -99,6 +99,17 @@ class _Interval:
     largest_bytes: dict[SiteKey, int] = field(default_factory=dict)
     found_in: Counter[SiteKey] = field(default_factory=Counter)
     """In how many windows a site was."""
+
+    def of(self, tasks: Set[str]) -> _Interval:
+        """The part of these tasks."""
+        return _Interval(
+            Counter({task: n for task, n in self.windows.items() if task in tasks}),
+            Counter({task: n for task, n in self.runs.items() if task in tasks}),
+            Counter({key: n for key, n in self.size_bytes.items() if key[0] in tasks}),
+            Counter({key: n for key, n in self.blocks.items() if key[0] in tasks}),
+            {key: n for key, n in self.largest_bytes.items() if key[0] in tasks},
+            Counter({key: n for key, n in self.found_in.items() if key[0] in tasks}),
+        )
 
 
 @dataclass(frozen=True)
@@ -167,15 +178,21 @@ class WindowTotals:
         """Tasks with windows, with or without sites."""
         return {task for interval in self._intervals for task in interval.windows}
 
-    def means(self, key_of: KeyOf = site_of) -> dict[SiteKey, SiteMean]:
-        """Means of each site; sites with the same ``key_of`` are added up."""
+    def of(self, tasks: Set[str]) -> list[_Interval]:
+        """What it has of these tasks."""
+        return [interval.of(tasks) for interval in self._intervals] if tasks else []
+
+    def means(
+        self, key_of: KeyOf = site_of, more: Iterable[_Interval] = ()
+    ) -> dict[SiteKey, SiteMean]:
+        """Means of each site, ``more`` included; sites with the same ``key_of`` are added up."""
         windows: Counter[str] = Counter()
         runs: Counter[str] = Counter()
         size_bytes: Counter[SiteKey] = Counter()
         blocks: Counter[SiteKey] = Counter()
         largest_bytes: dict[SiteKey, int] = {}
         found_in: Counter[SiteKey] = Counter()
-        for interval in self._intervals:
+        for interval in (*more, *self._intervals):
             windows.update(interval.windows)
             runs.update(interval.runs)
             for key, size in interval.size_bytes.items():
@@ -295,7 +312,7 @@ class SiteTotals:
         self._whole, self._first, self._partial = WindowTotals(), WindowTotals(), WindowTotals()
         self._early = WindowTotals()
         """Windows of complete runs from the time in which caches were filled: they count for tasks
-        that have no other, and that keep something by the counters since then."""
+        that keep something by the counters since then."""
         self._grown = HeapGrowth()
         self._details: OrderedDict[SiteKey, tuple[str, str]] = OrderedDict()
         self._totals_of_pid: dict[int, WindowTotals] = {}
@@ -355,12 +372,10 @@ class SiteTotals:
 
         With `place_of`, all stacks of a line are added up.
         """
-        seen = self._whole.tasks()
-        grows = {task for task in self._early.tasks() - seen if self._keeps_something(task)}
-        early = {k: m for k, m in self._early.means(key_of).items() if k[0] in grows}
-        seen |= self._early.tasks()
+        seen = self._whole.tasks() | self._early.tasks()
         first = {k: m for k, m in self._first.means(key_of).items() if k[0] not in seen}
-        whole = self._within({**self._whole.means(key_of), **early})
+        grows = {task for task in self._early.tasks() if self._keeps_something(task)}
+        whole = self._within(self._whole.means(key_of, self._early.of(grows)))
         left_by_runs = [] if self._warms_up() else self._by_rate(whole, interval_s)
         others = (
             self._by_growth(interval_s, key_of)

@@ -10,17 +10,22 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from otel_celery_memory import conventions as c
 from otel_celery_memory.captures.model import CapturedProcess
 from otel_celery_memory.ipc.commands import Commands
 from otel_celery_memory.ipc.control_page import ControlPage
-from otel_celery_memory.ipc.records import MAIN_SLOT, WindowKind, slot_name
+from otel_celery_memory.ipc.records import MAIN_SLOT, MessagesHeld, WindowKind, slot_name
+from otel_celery_memory.probes.procfs import ProcessReading
 from otel_celery_memory.reporter.emitter import Emitter
 from otel_celery_memory.reporter.sites import place_of
 from otel_celery_memory.reporter.state.processes import ProcessState
 from otel_celery_memory.reporter.state.totals import Kept
 from otel_celery_memory.telemetry.events import RankedSite
 
-_FIRST = ("objects", "sites", "tasks", "processes", "switched_off", "captures")
+_FIRST = (
+    *("objects", "sites", "tasks", "descendants", "processes"),
+    *("switched_off", "captures", "losses"),
+)
 """Lists in the order in which they are cut."""
 _FLOORS = (5, 0)
 """No list is cut below five rows before all others are."""
@@ -29,6 +34,7 @@ _TASKS_SHOWN = 50
 _PROCESSES_SHOWN = 200
 _PARTS_SHOWN = 100
 _OBJECTS_SHOWN = 100
+_DESCENDANTS_SHOWN = 100
 _FOUND_KEPT_S = 24 * 3_600.0
 _FOUND_TASKS_SHOWN = 20
 
@@ -161,6 +167,7 @@ class Inspector:
         emitter = self._emitter
         task_s, spent_s = self._tracing_s()
         interval_s = max(self._clock_s() - self._ranked_s, 1.0)
+        readings = emitter.context.processes()
         return {
             "tracing": {
                 "mode": mode,
@@ -171,9 +178,22 @@ class Inspector:
             },
             "warm_up_seconds": round(emitter.tasks.warm_up_left_s(self._wall_ns())),
             "processes": [
-                _process(process)
+                _process(process, readings.get(slot_name(process.slot)))
                 for process in sorted(self._running(), key=lambda process: process.slot or 0)
             ][:_PROCESSES_SHOWN],
+            "messages": _messages(emitter.state.messages),
+            "descendants": [
+                {
+                    "slot": size.slot,
+                    "task": size.task,
+                    "processes": size.processes,
+                    "left": size.left,
+                    "rss": size.rss_bytes,
+                    "unique": size.unique_bytes,
+                }
+                for size in emitter.context.descendants()
+                if size.processes
+            ][:_DESCENDANTS_SHOWN],
             "tasks": [
                 {
                     "name": name,
@@ -192,6 +212,7 @@ class Inspector:
                     emitter.sites.peek(interval_s, place_of), self._clock_s()
                 )
             ],
+            "losses": emitter.losses.view(self._wall_ns()),
             "captures": sorted(
                 emitter.captures.view() + emitter.censuses.view(), key=lambda row: -row["number"]
             ),
@@ -212,12 +233,26 @@ class Inspector:
         return [process.captured() for process in children or running]
 
 
-def _process(process: ProcessState) -> dict[str, Any]:
+def _process(process: ProcessState, reading: ProcessReading | None) -> dict[str, Any]:
     return {
         "slot": slot_name(process.slot),
         "pid": process.pid,
         "rss": process.rss_bytes,
+        "unique": reading.unique_bytes if reading else None,
+        "unique_at_start": reading.unique_at_start_bytes if reading else None,
+        "copied": reading.copied_bytes if reading else None,
         "task": process.running.task if process.running else None,
+    }
+
+
+def _messages(held: MessagesHeld | None) -> dict[str, int | None] | None:
+    if held is None:
+        return None
+    return {
+        name: getattr(held, name)
+        for state in c.MESSAGE_STATES
+        for name in (state, f"{state}_bytes")
+        if name in held._fields
     }
 
 

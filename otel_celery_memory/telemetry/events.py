@@ -12,7 +12,7 @@ from opentelemetry._logs import Logger, SeverityNumber
 from opentelemetry.context import Context
 
 from otel_celery_memory import conventions as c
-from otel_celery_memory.ipc.records import NO_SPAN, WindowKind
+from otel_celery_memory.ipc.records import NO_SPAN, WindowKind, printable, size_text
 from otel_celery_memory.telemetry.metrics import NO_CONTEXT, in_64_bits, span_context
 
 Value = str | int | float | None
@@ -81,7 +81,9 @@ class ProcessSnapshot:
     @property
     def doing(self) -> str:
         """What it runs, in words."""
-        return "with no task" if self.task is None else f"in {self.task} [{self.task_id}]"
+        return (
+            "with no task" if self.task is None else printable(f"in {self.task} [{self.task_id}]")
+        )
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,9 @@ class LostProcess:
 
     ``recovered``: the whole worker was killed, and its next start emits the event. ``span`` is the
     task's own or that of its message's sender: trace id, span id and flags, as in records.
+    ``exit_code`` is ``None`` after a signal. ``repeated`` is how many processes the task's message
+    has cost this worker, with this one; ``None`` without a task. ``task_rss_peak_bytes`` is what
+    was seen of the run, above its start.
     """
 
     process: ProcessSnapshot
@@ -98,6 +103,35 @@ class LostProcess:
     oom_kills: int | None
     recovered: bool = False
     span: bytes = NO_SPAN
+    exit_code: int | None = None
+    repeated: int | None = None
+    redelivered: bool = False
+    task_rss_peak_bytes: int | None = None
+
+    @property
+    def sentence(self) -> str:
+        """What happened, in words: for the event, and for the worker's log."""
+        process = self.process
+        age = "" if process.task_age_s is None else f" after {process.task_age_s:.1f} s"
+        how = [
+            *([] if self.signal is None else [f"signal {self.signal}"]),
+            *([] if self.exit_code is None else [f"exit code {self.exit_code}"]),
+        ]
+        parts = [self.reason + (f" ({', '.join(how)})" if how else "")]
+        if process.rss_bytes is not None:
+            parts.append(f"RSS last seen {size_text(process.rss_bytes)}")
+        if self.task_rss_peak_bytes is not None:
+            parts.append(f"its run was seen to take {size_text(self.task_rss_peak_bytes)}")
+        if self.redelivered:
+            parts.append("the broker had delivered its message before")
+        if (self.repeated or 0) > 1:
+            parts.append(f"this message has killed {self.repeated:,} processes")
+        if self.recovered:
+            parts.append("found at the next start")
+        return (
+            f"worker process {process.slot} (pid {process.pid}) was lost {process.doing}{age}: "
+            + ", ".join(parts)
+        )
 
 
 @dataclass(frozen=True)
@@ -108,6 +142,35 @@ class Pressure:
     kind: str
     used_bytes: int
     limit_bytes: int
+
+    @property
+    def sentence(self) -> str:
+        """What is near its limit, in words: for the event, and for the worker's log."""
+        process = self.process
+        return (
+            f"{size_text(self.used_bytes)} of {size_text(self.limit_bytes)} of {self.kind} are "
+            f"used; worker process {process.slot} (pid {process.pid}, RSS "
+            f"{size_text(process.rss_bytes)}) is {process.doing}"
+        )
+
+
+@dataclass(frozen=True)
+class DescendantsLeft:
+    """Processes that still run though the runs of the task that started them have ended.
+
+    ``task_id``, ``pid``, ``name`` and ``age_s`` (since the end of its run) are of the largest;
+    ``task_id`` is ``None`` where several runs may have started that.
+    """
+
+    slot: str
+    task: str
+    task_id: str | None
+    pid: int
+    name: str
+    processes: int
+    rss_bytes: int
+    unique_bytes: int | None
+    age_s: float
 
 
 @dataclass(frozen=True)
@@ -191,16 +254,14 @@ class Events:
             **process.attributes(),
             c.EXIT_REASON: lost.reason,
             c.EXIT_SIGNAL: lost.signal,
+            c.EXIT_CODE: lost.exit_code,
+            c.EXIT_REPEATED: lost.repeated,
+            c.TASK_REDELIVERED: True if lost.redelivered else None,
+            c.SPAN_RSS_PEAK: lost.task_rss_peak_bytes,
             c.CGROUP_OOM_KILLS: lost.oom_kills,
             c.EXIT_RECOVERED: True if lost.recovered else None,
         }
-        size = "" if process.rss_bytes is None else f", RSS last seen {process.rss_bytes:,} bytes"
-        late = "; found at the next start" if lost.recovered else ""
-        body = (
-            f"worker process {process.slot} (pid {process.pid}) was lost {process.doing}: "
-            f"{lost.reason}{size}{late}"
-        )
-        self._emit(c.PROCESS_LOST, attributes, body, time_ns, span_context(lost.span))
+        self._emit(c.PROCESS_LOST, attributes, lost.sentence, time_ns, span_context(lost.span))
 
     def pressure(self, pressure: Pressure, time_ns: int) -> None:
         """Emits what a process runs while a limit is near."""
@@ -211,12 +272,28 @@ class Events:
             c.LIMIT_SIZE: pressure.limit_bytes,
             c.LIMIT_USED: pressure.used_bytes,
         }
+        self._emit(c.PRESSURE, attributes, pressure.sentence, time_ns)
+
+    def descendants_left(self, left: DescendantsLeft, time_ns: int) -> None:
+        """Emits that processes still run whose runs have ended."""
+        attributes: dict[str, Value] = {
+            c.SLOT: left.slot,
+            c.TASK_NAME: left.task,
+            c.TASK_ID: left.task_id,
+            c.PROCESS_PID: left.pid,
+            c.DESCENDANT_NAME: left.name,
+            c.DESCENDANT_PROCESSES: left.processes,
+            c.DESCENDANT_RSS: left.rss_bytes,
+            c.DESCENDANT_UNIQUE: left.unique_bytes,
+            c.DESCENDANT_AGE: left.age_s,
+        }
+        processes = "1 process" if left.processes == 1 else f"{left.processes:,} processes"
         body = (
-            f"{pressure.used_bytes:,} of {pressure.limit_bytes:,} bytes of {pressure.kind} are "
-            f"used; worker process {process.slot} (pid {process.pid}, RSS "
-            f"{process.rss_bytes or 0:,} bytes) is {process.doing}"
+            f"{processes} with RSS {left.rss_bytes:,} bytes, the largest {left.name} (pid "
+            f"{left.pid}), started by {left.task} in worker process {left.slot}, still run after "
+            "their runs ended"
         )
-        self._emit(c.PRESSURE, attributes, body, time_ns)
+        self._emit(c.DESCENDANTS_LEFT, attributes, body, time_ns)
 
     def snapshot(self, taken: Snapshot, time_ns: int) -> None:
         """Emits that a capture is complete."""

@@ -201,6 +201,7 @@ class TaskMetrics:
         }
         self._traced_delta = distribution(c.TRACED_DELTA, histogram)
         self._traced_peak = distribution(c.TRACED_PEAK, histogram)
+        self._tree_peak = distribution(c.TREE_PEAK, histogram)
 
     def finished(self, record: TaskFinished, task: str) -> None:
         """Records a run that had its process to itself; ``task`` is the bounded name."""
@@ -213,6 +214,10 @@ class TaskMetrics:
             _record_change(self._traced_delta, record.traced_delta_bytes, task, context)
         if record.traced_peak_bytes is not None:
             self._traced_peak.record(record.traced_peak_bytes, plain, context)
+
+    def tree_peak(self, record: TaskFinished, task: str, peak_bytes: int) -> None:
+        """Records the peak of a run with the processes that it started."""
+        self._tree_peak.record(peak_bytes, {c.TASK_NAME: task}, span_context(record.span))
 
     def retained(self, task: str, retained_bytes: int, *, warm_up: bool) -> None:
         """Records how the process's RSS changed from a run's start until the next one started."""

@@ -121,7 +121,11 @@ def _start(stack: Stack, redis_url: str, directory: Path, held: ExitStack) -> Wo
         sampled=start("sampled", stack.collector),
         # A service of its own: processes that are recycled all the time excuse much growth.
         recycled=start(
-            "recycled", stack.collector, "--max-tasks-per-child=1", OTEL_SERVICE_NAME="recycling"
+            "recycled",
+            stack.collector,
+            "--max-tasks-per-child=1",
+            OTEL_SERVICE_NAME="recycling",
+            TEST_LOST_WAIT_S="1",
         ),
         pressed=start(
             "pressed",
@@ -155,6 +159,13 @@ def _steps(stack: Stack, workers: Workers, told: Told) -> Generator[float, None,
             _send(workers, turn)
             if turn % 45 == 20:
                 told.sent_in.append(_kill_in_a_trace(workers.leaky, shop))
+            if turn % 120 == 60:
+                # A message that kills a process each time that it is delivered; slow enough that
+                # the size of its run is seen.
+                marker = workers.recycled.server.log.parent / f"poison-{turn}"
+                workers.recycled.send("poison", str(marker), 6, MIB, expires=60)
+            if turn % 60 == 30:
+                workers.recycled.send("leave", 3, expires=60)
             if not captured and elapsed_s > 30:
                 workers.leaky.client.control.broadcast(
                     "memory_capture", {"amount": "5"}, destination=[workers.leaky.node]
@@ -194,6 +205,10 @@ def _send(workers: Workers, turn: int) -> None:
     workers.sampled.send("free", 64 * MIB, expires=60)
     if turn % 5 == 2:
         workers.sampled.send("leave_behind", 1000, expires=60)
+    if turn % 20 == 10:
+        workers.sampled.send("with_processes", 4 * MIB, 3, expires=60)
+    if turn % 150 == 30:
+        workers.sampled.send("leave_processes", 32 * MIB, "child", expires=60)
     workers.stuck.send("keep", 1024, expires=60)
     for _ in range(2):
         workers.recycled.send("noop", expires=5)

@@ -24,6 +24,8 @@ FIRST_READING = ProcessReading(
     open_files=16,
     open_files_limit=17,
     threads=18,
+    unique_at_start_bytes=19,
+    copied_bytes=20,
 )
 """What the probe reads of the process in slot 0; the metrics of processes below are its numbers."""
 
@@ -90,6 +92,9 @@ EXPECTED_METRICS = {
         distribution(UP | GROW, [60_000], **exemplar(60_000))
     ),
     "celery.task.memory.traced.peak": histogram(distribution(GROW, [250_000], **exemplar(250_000))),
+    "celery.task.memory.tree.peak": histogram(
+        distribution(GROW, [90_000_000], **exemplar(90_000_000))
+    ),
     "celery.task.memory.measured": counter(
         "{task}",
         (measured("app.shared", "SUCCESS", False), 1),
@@ -100,10 +105,25 @@ EXPECTED_METRICS = {
     "celery.worker.memory.virtual": level("By", (FIRST_SLOT, 12)),
     "celery.worker.memory.swap": level("By", (FIRST_SLOT, 0)),
     "celery.worker.memory.unique": level("By", (FIRST_SLOT, 14)),
+    "celery.worker.memory.copied": level("By", (FIRST_SLOT, 20)),
+    "celery.worker.memory.descendants": level("By", (FIRST_SLOT, 1_234), (SECOND_SLOT, 0)),
+    "celery.worker.memory.descendants.unique": level("By", (SECOND_SLOT, 0)),
     "celery.worker.memory.proportional": level("By", (FIRST_SLOT, 15)),
     "celery.worker.open_files": level("{file}", (FIRST_SLOT, 16)),
     "celery.worker.open_files.limit": level("{file}", (FIRST_SLOT, 17)),
     "celery.worker.threads": level("{thread}", (FIRST_SLOT, 18)),
+    "celery.worker.messages": level(
+        "{message}",
+        ({"celery.worker.message.state": "active"}, 2),
+        ({"celery.worker.message.state": "reserved"}, 3),
+        ({"celery.worker.message.state": "revoked"}, 5),
+        ({"celery.worker.message.state": "scheduled"}, 4_000),
+    ),
+    "celery.worker.messages.size": level(
+        "By",
+        ({"celery.worker.message.state": "active"}, 200),
+        ({"celery.worker.message.state": "scheduled"}, 400_000),
+    ),
     "celery.worker.memory.limit": level(
         "By",
         ({"celery.memory.limit.kind": "cgroup"}, 1_000),

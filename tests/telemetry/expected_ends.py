@@ -35,3 +35,10 @@ EXPECTED_AT_ENDS: dict[str, Plain] = {
     **of_two(c.RECYCLING_GAP, 4.0, 1.0),
     **of_two(c.RECYCLING_FREED, 16_000_000, 20_000_000),
 }
+
+EXPECTED_REPEATED_EXITS: dict[str, Plain] = {
+    "celery.worker.process.exits.repeated": counter(
+        "{process}", ({"celery.task.name": "app.die"}, 1)
+    )
+}
+"""What comes of a message that kills a second process."""

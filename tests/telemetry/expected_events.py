@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from otel_celery_memory.telemetry.events import LostProcess, ProcessSnapshot
+from otel_celery_memory.ipc.records import size_text
+from otel_celery_memory.telemetry.events import DescendantsLeft, LostProcess, ProcessSnapshot
 from tests.telemetry.history import SPAN_ID, TRACE, S
 from tests.telemetry.payload import Plain
 
@@ -12,8 +14,8 @@ EXPECTED_LOSS = {
     "name": "celery.worker.process_lost",
     "severity": ("ERROR", 17),
     "body": (
-        "worker process 1 (pid 102) was lost in app.die [4]: oom_kill, "
-        "RSS last seen 60,000,000 bytes"
+        "worker process 1 (pid 102) was lost in app.die [4] after 3.0 s: oom_kill (signal 9), "
+        "RSS last seen 57.2 MiB"
     ),
     "time_ns": (5 * S, 5 * S),
     "attributes": {
@@ -21,6 +23,7 @@ EXPECTED_LOSS = {
         "process.pid": 102,
         "celery.worker.exit.reason": "oom_kill",
         "celery.worker.exit.signal": 9,
+        "celery.worker.exit.repeated": 1,
         "celery.worker.process.rss": 60_000_000,
         "celery.worker.process.rss_peak": 5_000_001_000,
         "celery.task.name": "app.die",
@@ -40,8 +43,8 @@ EXPECTED_LATE_LOSS = {
     "name": "celery.worker.process_lost",
     "severity": ("ERROR", 17),
     "body": (
-        "worker process 0 (pid 55) was lost in app.die [9]: killed, RSS last seen 7 bytes; "
-        "found at the next start"
+        "worker process 0 (pid 55) was lost in app.die [9] after 1.5 s: killed, "
+        "RSS last seen 7 B, found at the next start"
     ),
     "time_ns": (3 * S, 3 * S),
     "attributes": {
@@ -49,12 +52,43 @@ EXPECTED_LATE_LOSS = {
         "process.pid": 55,
         "celery.worker.exit.reason": "killed",
         "celery.worker.exit.recovered": True,
+        "celery.worker.exit.repeated": 1,
         "celery.worker.process.rss": 7,
         "celery.worker.process.rss_peak": 8,
         "celery.task.name": "app.die",
         "celery.task.id": "9",
         "celery.task.age": 1.5,
         "celery.task.memory.rss.start": 6,
+    },
+    "span": (0, 0),
+}
+
+AGAIN = replace(
+    LATE, reason="exited", recovered=False, exit_code=3, redelivered=True, task_rss_peak_bytes=2_048
+)
+EXPECTED_REPEATED_LOSS = {
+    "name": "celery.worker.process_lost",
+    "severity": ("ERROR", 17),
+    "body": (
+        "worker process 0 (pid 55) was lost in app.die [9] after 1.5 s: exited (exit code 3), "
+        "RSS last seen 7 B, its run was seen to take 2.0 KiB, the broker had delivered its message "
+        "before, this message has killed 2 processes"
+    ),
+    "time_ns": (4 * S, 4 * S),
+    "attributes": {
+        "celery.worker.slot": "0",
+        "process.pid": 55,
+        "celery.worker.exit.reason": "exited",
+        "celery.worker.exit.code": 3,
+        "celery.worker.exit.repeated": 2,
+        "celery.worker.process.rss": 7,
+        "celery.worker.process.rss_peak": 8,
+        "celery.task.name": "app.die",
+        "celery.task.id": "9",
+        "celery.task.age": 1.5,
+        "celery.task.redelivered": True,
+        "celery.task.memory.rss.start": 6,
+        "celery.task.memory.rss.peak": 2_048,
     },
     "span": (0, 0),
 }
@@ -69,8 +103,8 @@ def pressure_event(doing: str, **attributes: Any) -> Plain:
         "name": "celery.memory.pressure",
         "severity": ("WARN", 13),
         "body": (
-            f"910 of 1,000 bytes of cgroup are used; worker process {slot} (pid {pid}, "
-            f"RSS {rss:,} bytes) is {doing}"
+            f"910 B of 1000 B of cgroup are used; worker process {slot} (pid {pid}, "
+            f"RSS {size_text(rss)}) is {doing}"
         ),
         "time_ns": (4 * S, 4 * S),
         "attributes": {
@@ -106,6 +140,44 @@ EXPECTED_PRESSURE = [
             "celery.worker.process.rss_peak": 50_000_000,
         },
     ),
+]
+
+
+LEFT = DescendantsLeft("0", "app.render", "7", 201, "chrome", 3, 90_000_000, 70_000_000, 5.5)
+
+
+def left_event(processes: str, **attributes: Any) -> Plain:
+    return {
+        "name": "celery.worker.descendants_left",
+        "severity": ("WARN", 13),
+        "body": (
+            f"{processes} with RSS 90,000,000 bytes, the largest chrome (pid 201), started by "
+            "app.render in worker process 0, still run after their runs ended"
+        ),
+        "time_ns": (4 * S, 4 * S),
+        "attributes": {
+            "celery.worker.slot": "0",
+            "celery.task.name": "app.render",
+            "process.pid": 201,
+            "celery.worker.descendant.name": "chrome",
+            "celery.worker.descendant.rss": 90_000_000,
+            "celery.worker.descendant.age": 5.5,
+            **attributes,
+        },
+        "span": (0, 0),
+    }
+
+
+EXPECTED_LEFT = [
+    left_event(
+        "3 processes",
+        **{
+            "celery.task.id": "7",
+            "celery.worker.descendant.processes": 3,
+            "celery.worker.descendant.unique": 70_000_000,
+        },
+    ),
+    left_event("1 process", **{"celery.worker.descendant.processes": 1}),
 ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from otel_celery_memory.ipc.records import (
     Goodbye,
     HeapSampled,
+    MessagesHeld,
     PartFailed,
     ProcessDown,
     ProcessExited,
@@ -93,6 +94,7 @@ RECORDS: tuple[Record, ...] = (
     PartFailed(SECOND, 2 * S, 1, "tracing"),
     PartFailed(SECOND, 2 * S, 1, "tracing"),
     PartFailed(SECOND, 2 * S, 1, "something foreign"),
-    ProcessExited(SECOND, 0, -9, 1, 0, SAMPLED, "", "4"),
+    MessagesHeld(MAIN, 2 * S, 2, 3, 4_000, 5, 200, None, 400_000),
+    ProcessExited(SECOND, 0, -9, 1, 0, 0, SAMPLED, "", "4"),
     Goodbye(MAIN, 0),
 )

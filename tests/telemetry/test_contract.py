@@ -9,12 +9,14 @@ import pytest
 
 from otel_celery_memory import conventions as c
 from tests.telemetry.expected import EXPECTED_METRICS, EXPECTED_SITE_GAUGES
-from tests.telemetry.expected_ends import EXPECTED_AT_ENDS
+from tests.telemetry.expected_ends import EXPECTED_AT_ENDS, EXPECTED_REPEATED_EXITS
 from tests.telemetry.expected_events import (
     EXPECTED_CENSUSES,
     EXPECTED_LATE_LOSS,
+    EXPECTED_LEFT,
     EXPECTED_LOSS,
     EXPECTED_PRESSURE,
+    EXPECTED_REPEATED_LOSS,
     EXPECTED_SITES,
     EXPECTED_SNAPSHOTS,
 )
@@ -29,7 +31,12 @@ KINDS = {
     "UpDownCounter": "cumulative up-down counter",
     "Gauge": "gauge",
 }
-ALL_METRICS = {**EXPECTED_METRICS, **EXPECTED_SITE_GAUGES, **EXPECTED_AT_ENDS}
+ALL_METRICS = {
+    **EXPECTED_METRICS,
+    **EXPECTED_SITE_GAUGES,
+    **EXPECTED_AT_ENDS,
+    **EXPECTED_REPEATED_EXITS,
+}
 
 
 @pytest.fixture
@@ -61,9 +68,10 @@ def test_a_metric_s_description_is_its_meaning(telemetry: Telemetry) -> None:
 
 def test_an_event_has_its_severity_and_just_its_attributes() -> None:
     sent = {
-        c.PROCESS_LOST: [EXPECTED_LOSS, EXPECTED_LATE_LOSS],
+        c.PROCESS_LOST: [EXPECTED_LOSS, EXPECTED_LATE_LOSS, EXPECTED_REPEATED_LOSS],
         c.PRESSURE: EXPECTED_PRESSURE,
         c.ALLOCATION_SITE: EXPECTED_SITES,
+        c.DESCENDANTS_LEFT: EXPECTED_LEFT,
         c.SNAPSHOT: EXPECTED_SNAPSHOTS,
         c.CENSUS: EXPECTED_CENSUSES,
     }
@@ -75,8 +83,14 @@ def test_an_event_has_its_severity_and_just_its_attributes() -> None:
 
 
 def test_an_event_s_body_is_one_line_for_people() -> None:
-    payloads = (EXPECTED_LOSS, EXPECTED_LATE_LOSS, *EXPECTED_PRESSURE, *EXPECTED_SITES)
-    for payload in (*payloads, *EXPECTED_SNAPSHOTS, *EXPECTED_CENSUSES):
+    payloads = (
+        EXPECTED_LOSS,
+        EXPECTED_LATE_LOSS,
+        EXPECTED_REPEATED_LOSS,
+        *EXPECTED_PRESSURE,
+        *EXPECTED_SITES,
+    )
+    for payload in (*payloads, *EXPECTED_LEFT, *EXPECTED_SNAPSHOTS, *EXPECTED_CENSUSES):
         assert re.fullmatch(r"[^\n]+[^.\n]", payload["body"])
 
 
@@ -90,17 +104,17 @@ def test_of_more_than_200_task_names_the_rest_are_other(own_histograms: bool) ->
             task_id = f"{number}-{run}"
             emitter.apply(started(1, task_id, task, retained_bytes=1, previous_task=task))
             emitter.apply(left_behind(5, 6, task=task, open_files=7, threads=8, garbage_bytes=9))
-            emitter.apply(
-                finished(
-                    1,
-                    task_id,
-                    task,
-                    delta_bytes=1,
-                    peak_bytes=2,
-                    traced_delta_bytes=3,
-                    traced_peak_bytes=4,
-                )
+            end = finished(
+                1,
+                task_id,
+                task,
+                delta_bytes=1,
+                peak_bytes=2,
+                traced_delta_bytes=3,
+                traced_peak_bytes=4,
             )
+            emitter.apply(end)
+            emitter.emit_tree_peak(end, 5)
     expected = {f"app.task_{number:03}": 2 for number in range(200)} | {"_other": 100}
     metrics = made.metrics()
     made.meters.shutdown()

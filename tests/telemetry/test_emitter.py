@@ -14,6 +14,7 @@ from otel_celery_memory.ipc.records import ObjectsCounted, ProcessUp, Record, Ty
 from otel_celery_memory.probes.limits import Limits
 from otel_celery_memory.probes.procfs import ProcessReading
 from otel_celery_memory.reporter.capture_assembly import CaptureAssembly, TakenCapture
+from otel_celery_memory.reporter.descendants import DescendantsSize
 from otel_celery_memory.reporter.emitter import Emitter
 from otel_celery_memory.reporter.gauges import ReporterContext
 from otel_celery_memory.reporter.limits import Usage
@@ -28,22 +29,28 @@ from tests.telemetry.expected import (
     FIRST_READING,
     counter,
 )
-from tests.telemetry.expected_ends import EXPECTED_AT_ENDS
+from tests.telemetry.expected_ends import EXPECTED_AT_ENDS, EXPECTED_REPEATED_EXITS
 from tests.telemetry.expected_events import (
+    AGAIN,
     EXPECTED_CENSUSES,
     EXPECTED_LATE_LOSS,
+    EXPECTED_LEFT,
     EXPECTED_LOSS,
     EXPECTED_PRESSURE,
+    EXPECTED_REPEATED_LOSS,
     EXPECTED_SITES,
     EXPECTED_SNAPSHOTS,
     LATE,
+    LEFT,
     WRITTEN,
 )
-from tests.telemetry.history import FIRST, MAIN, RECORDS, SECOND, SUCCESSORS, S
+from tests.telemetry.history import FIRST, MAIN, RECORDS, SAMPLED, SECOND, SUCCESSORS, S
 from tests.telemetry.payload import Plain, Telemetry, in_memory
 from tests.unit.captures.examples import CAPTURE
-from tests.unit.examples import left_behind
+from tests.unit.examples import finished, left_behind
 
+_OF_RECORDS = ("celery.worker.heap.", "celery.worker.messages")
+"""Levels that processes send of themselves."""
 LIMITS = Limits(
     cgroup_bytes=1_000,
     cgroup_used_bytes=900,
@@ -97,6 +104,12 @@ def emitter_on(telemetry: Telemetry) -> Emitter:
             reporter_restarts=2,
             tracing_share=lambda: 0.0075,
             switched_off=lambda: ["limits"],
+            descendants=lambda: [
+                DescendantsSize("0", "app.grow", 2, 1_000, None, 1),
+                DescendantsSize("0", None, 1, 234, 5),
+                DescendantsSize("1", None, 0, 0, 0),
+                DescendantsSize("2", "app.hidden", 3, None, None),
+            ],
         ),
     )
 
@@ -106,6 +119,7 @@ def fed(telemetry: Telemetry) -> Emitter:
     emitter = emitter_on(telemetry)
     for record in RECORDS:
         emitter.apply(record)
+    emitter.emit_tree_peak(finished(FIRST, task="app.grow", span=SAMPLED), 90_000_000)
     return emitter
 
 
@@ -158,7 +172,7 @@ def test_ends_of_processes_become_a_count_each_and_an_event_for_a_loss(
     for record in SUCCESSORS:
         emitter.apply(record)
     assert telemetry.events() == [EXPECTED_LOSS]
-    gone = {name for name in EXPECTED_METRICS if name.startswith("celery.worker.heap.")}
+    gone = {name for name in EXPECTED_METRICS if name.startswith(_OF_RECORDS)}
     left = {k: v for k, v in EXPECTED_METRICS.items() if k not in gone}
     assert telemetry.metrics() == left | EXPECTED_AT_ENDS | EXPECTED_WITHOUT_PROCESSES
 
@@ -171,13 +185,25 @@ def test_a_loss_that_the_next_start_recovers_is_emitted_and_counted(telemetry: T
     assert (point["attributes"], point["value"]) == ({c.SLOT: "0", c.EXIT_REASON: "killed"}, 1)
 
 
+def test_a_message_that_kills_again_is_counted_by_its_task(telemetry: Telemetry) -> None:
+    emitter = emitter_on(telemetry)
+    emitter.emit_lost(LATE, 3 * S)
+    assert EXPECTED_REPEATED_EXITS.keys().isdisjoint(telemetry.metrics())
+    emitter.emit_lost(AGAIN, 4 * S)
+    assert telemetry.events() == [EXPECTED_LATE_LOSS, EXPECTED_REPEATED_LOSS]
+    metrics = telemetry.metrics()
+    assert {name: metrics[name] for name in EXPECTED_REPEATED_EXITS} == EXPECTED_REPEATED_EXITS
+
+
 def test_pressure_on_the_worker_is_emitted_for_each_process_by_size(
-    telemetry: Telemetry,
+    telemetry: Telemetry, caplog: pytest.LogCaptureFixture
 ) -> None:
     emitter = fed(telemetry)
     emitter.state.gone(FIRST, 4 * S)
     emitter.emit_pressure(Usage("cgroup", None, 910, 1_000), 4 * S)
     assert telemetry.events() == EXPECTED_PRESSURE
+    # The worker's log has a line with the largest.
+    assert caplog.messages == [f"otel_celery_memory: {EXPECTED_PRESSURE[0]['body']}"]
 
 
 def test_pressure_on_one_process_is_emitted_for_that_one(telemetry: Telemetry) -> None:
@@ -201,6 +227,15 @@ def test_pressure_is_emitted_for_at_most_the_hundred_largest_processes(
     assert [event["attributes"][c.PROCESS_RSS] for event in telemetry.events()] == [
         *range(150, 50, -1)
     ]
+
+
+def test_processes_that_are_left_behind_become_an_event(telemetry: Telemetry) -> None:
+    emitter = emitter_on(telemetry)
+    emitter.emit_descendants_left(LEFT, 4 * S)
+    emitter.emit_descendants_left(
+        replace(LEFT, task_id=None, processes=1, unique_bytes=None), 4 * S
+    )
+    assert telemetry.events() == EXPECTED_LEFT
 
 
 def test_sites_become_one_event_each_in_the_order_of_their_rates(telemetry: Telemetry) -> None:
@@ -275,7 +310,7 @@ def test_before_any_record_only_readings_from_outside_are_exported(
 ) -> None:
     emitter_on(telemetry)
     of_records = {metric.name for metric in (*c.TASK_METRICS, c.TRACING_ABORTED)} | {
-        name for name in EXPECTED_METRICS if name.startswith("celery.worker.heap.")
+        name for name in EXPECTED_METRICS if name.startswith(_OF_RECORDS)
     }
     left = {k: v for k, v in EXPECTED_METRICS.items() if k not in of_records}
     none_yet = {c.TRACING_ABORTED.name: counter("{task}", ({}, 0))}
@@ -292,4 +327,4 @@ def test_after_a_fork_the_parent_exports_what_it_counted(
     names = telemetry.metrics().keys()
     assert "celery.task.memory.measured" not in names
     assert not names & EXPECTED_SITE_GAUGES.keys()
-    assert not any(name.startswith("celery.worker.heap.") for name in names)
+    assert not any(name.startswith(_OF_RECORDS) for name in names)

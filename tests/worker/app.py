@@ -8,7 +8,9 @@ import gc
 import json
 import os
 import resource
+import shlex
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -38,6 +40,8 @@ app.conf.update(
     worker_soft_shutdown_timeout=float(os.environ.get("TEST_SOFT_SHUTDOWN_S", "0")),
     # In four seconds a spawned child may not have come up on a busy machine, and is killed for it.
     worker_proc_alive_timeout=60.0,
+    # How long Celery waits for the result of a task whose process has died.
+    worker_lost_wait=float(os.environ.get("TEST_LOST_WAIT_S", "10")),
     worker_enable_remote_control="TEST_REMOTE_CONTROL" in os.environ,
 )
 
@@ -58,6 +62,8 @@ KEPT: deque[bytearray] = deque()
 HELD: list[int] = []
 PARSED: list[object] = []
 MIB = 1 << 20
+INHERITED = bytearray(b"x") * int(os.environ.get("TEST_INHERITED_BYTES", "0"))
+"""What the main process has before it forks."""
 
 
 @app.task
@@ -270,6 +276,104 @@ def die_once(marker: str) -> str:
     return "well"
 
 
+@app.task(acks_late=True, reject_on_worker_lost=True)
+def poison(marker: str, times: int, size_bytes: int) -> str:
+    """Dies of SIGKILL in each of its first runs, with so much memory, and ends well at last."""
+    with Path(marker).open("ab+") as file:
+        if file.tell() >= times:
+            return "well"
+        file.write(b"x")
+    held = b"x" * size_bytes
+    time.sleep(1.0 if held else 0)
+    os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(10)
+    return "never"
+
+
+@app.task
+def rss_bytes() -> int:
+    """RSS of its process by the kernel."""
+    return _rollup(os.getpid())["rss"]
+
+
+@app.task
+def write_inherited() -> dict[str, int]:
+    """Writes to each page that its process shares with main; its sizes by the kernel."""
+    for at in range(0, len(INHERITED), 4096):
+        INHERITED[at] = 1
+    return _rollup(os.getpid())
+
+
+@app.task
+def take_note(text: str) -> int:
+    """Reads its message."""
+    return len(text)
+
+
+_HOLDER = """
+import sys, time
+held = b"x" * int(sys.argv[1])
+print("holds", flush=True)
+time.sleep(float(sys.argv[2]))
+"""
+
+
+def _start_holder(size_bytes: int, seconds: float) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-S", "-c", _HOLDER, str(size_bytes), str(seconds)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    return process
+
+
+def _fork_holder(size_bytes: int, seconds: float) -> int:
+    """A fork that holds as much, beside what it shares."""
+    ready, said = os.pipe()
+    pid = os.fork()
+    if not pid:
+        held = b"x" * size_bytes
+        os.write(said, b"!")
+        time.sleep(seconds)
+        os._exit(len(held) and 0)
+    os.read(ready, 1)
+    os.close(ready)
+    os.close(said)
+    return pid
+
+
+@app.task
+def with_processes(size_bytes: int, seconds: float) -> dict[int, dict[str, int]]:
+    """Starts a program and a fork that hold memory, and waits; their sums by the kernel."""
+    program, pid = _start_holder(size_bytes, seconds + 60), _fork_holder(size_bytes, seconds + 60)
+    time.sleep(seconds)
+    sizes = {each: _rollup(each) for each in (program.pid, pid)}
+    program.kill()
+    program.wait()
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return sizes
+
+
+@app.task
+def leave_processes(size_bytes: int, how: str) -> list[int]:
+    """Starts a program that stays, as a child or as an orphan of a shell."""
+    if how == "child":
+        return [_start_holder(size_bytes, 120).pid]
+    words = shlex.join([sys.executable, "-S", "-c", _HOLDER, str(size_bytes), "120"])
+    command = f"{words} >/dev/null 2>&1 & echo $!; sleep {2 if how == 'slowly' else 0}"
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, check=True)
+    return [int(done.stdout)]
+
+
+def _rollup(pid: int) -> dict[str, int]:
+    """RSS and unique memory of a process by ``smaps_rollup``."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    sizes = {
+        name: int(rest.split()[0]) * 1024 for name, _, rest in (x.partition(":") for x in lines)
+    }
+    return {"rss": sizes["Rss"], "unique": sizes["Private_Clean"] + sizes["Private_Dirty"]}
+
+
 @app.task
 def grow(step_bytes: int, steps: int, pause_s: float) -> None:
     """Takes more and more memory, and gives it back."""
@@ -280,9 +384,21 @@ def grow(step_bytes: int, steps: int, pause_s: float) -> None:
 
 
 @app.task
-def leave(code: int) -> None:
+def leave(code: Any) -> None:
     """Ends its process by itself."""
     sys.exit(code)
+
+
+@app.task
+def leave_by_exception(code: int) -> None:
+    """Ends its process by itself, past ``sys.exit``, which billiard watches."""
+    raise SystemExit(code)
+
+
+@app.task
+def leave_at_once(code: int) -> None:
+    """Ends its process by itself, without a word to anybody."""
+    os._exit(code)
 
 
 @app.task

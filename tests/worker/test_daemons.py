@@ -144,4 +144,6 @@ def test_a_detached_worker_is_measured_and_what_its_reporter_has_to_say_is_in_it
         os.kill(daemon.pid, signal.SIGTERM)
     assert measured(receiver.received) == {"noop": 10}
     assert exits(receiver.received) == {"killed": 1, "shutdown": 2}
-    assert len(REPORTER_LINE.findall(daemon.log())) == 1, daemon.log()
+    lines = [line for line in daemon.log().splitlines() if REPORTER_LINE.search(line)]
+    assert len(lines) == 2, daemon.log()
+    assert "was lost with no task: killed (signal 9), RSS last seen" in lines[1]

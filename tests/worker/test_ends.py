@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import warnings
@@ -14,6 +15,7 @@ from tests.processes import wait_until
 from tests.worker.cgroup import MemoryCgroup, memory_cgroup
 from tests.worker.harness import (
     CONTROLLED,
+    Broker,
     Start,
     Worker,
     children_of,
@@ -33,6 +35,11 @@ def how(event: Event) -> tuple[Any, ...]:
         event.attributes.get(f"celery.{name}")
         for name in ("worker.exit.reason", "worker.exit.signal", "task.name", "task.id")
     )
+
+
+def code(event: Event) -> Any:
+    """The exit code of a loss, ``None`` after a signal."""
+    return event.attributes.get("celery.worker.exit.code")
 
 
 def wait_lost(receiver: Receiver, count: int) -> None:
@@ -84,8 +91,102 @@ def test_revoked_killed_idle_and_requeued_are_reported_with_signals_and_tasks(
         wait_lost(receiver, len(expected))
         worker.stop()
     assert [how(event) for event in losses(receiver.received)] == expected
+    assert [code(event) for event in losses(receiver.received)] == [None] * 5
     assert exits(receiver.received, slot="0") == {"killed": 3, "terminated": 2, "shutdown": 1}
     assert measured(receiver.received)["die_once"] == 1
+
+
+def test_a_process_that_its_task_ends_has_exited_whatever_the_code(
+    start: Start, receiver: Receiver
+) -> None:
+    ways: list[tuple[str, Any, int]] = [
+        ("leave", 0, 0),
+        ("leave", 3, 3),
+        ("leave", -1, 255),
+        ("leave", "with a text", 1),
+        ("leave", 155, 155),
+        # billiard has its own ``sys.exit``, and knows of no code that does not pass there.
+        ("leave_by_exception", 3, 0),
+        ("leave_at_once", 0, 0),
+        ("leave_at_once", 3, 3),
+        # The codes of recycling and of a crash.
+        ("leave_at_once", 155, 155),
+        ("leave_at_once", 1, 1),
+    ]
+    expected = []
+    with start(arguments=["--concurrency=1"], environ={"TEST_LOST_WAIT_S": "0.1"}) as worker:
+        for task, given, seen in ways:
+            worker.run("noop")
+            left = worker.send(task, given)
+            expected.append(("exited", None, f"tests.worker.app.{task}", left.id, seen))
+            wait_lost(receiver, len(expected))
+        worker.run("noop")
+        worker.stop()
+    assert [(*how(event), code(event)) for event in losses(receiver.received)] == expected
+    assert exits(receiver.received, slot="0") == {"exited": len(ways), "shutdown": 1}
+    lines = [line for line in worker.log().splitlines() if "was lost in" in line]
+    assert len(lines) == len(ways)
+    assert all("otel_celery_memory: worker process 0" in line for line in lines)
+
+
+def test_thirty_deaths_by_one_message_are_thirty_events_and_one_line_that_says_thirty(
+    start: Start, receiver: Receiver, broker: Broker, tmp_path: Path
+) -> None:
+    environ = {**CONTROLLED, "TEST_LOST_WAIT_S": "0.1"}
+    with start(arguments=["--concurrency=1"], environ=environ) as worker:
+        other = worker.send("leave_at_once", 3)
+        wait_lost(receiver, 1)
+        result = worker.send("poison", str(tmp_path / "poison"), 30, 0)
+        assert result.get(timeout=240) == "well"
+        wait_lost(receiver, 31)
+        wanted = [(result.id, 30), (other.id, 1)]
+        text = wait_until("a row for each message", lambda: _text_with(worker, wanted), 30)
+        worker.stop()
+    (row,) = [line for line in text.splitlines() if result.id in line]
+    assert re.search(r" killed, signal 9 .* 30 +tests\.worker\.app\.poison ", row)
+    events = [e.attributes for e in losses(receiver.received)][1:]
+    assert {(e["celery.task.id"], e["celery.worker.exit.reason"]) for e in events} == {
+        (result.id, "killed")
+    }
+    assert [e["celery.worker.exit.repeated"] for e in events] == [*range(1, 31)]
+    (repeated,) = receiver.received.latest("celery.worker.process.exits.repeated")
+    assert repeated.attributes["celery.task.name"] == "tests.worker.app.poison"
+    assert repeated.value == 29
+    lines = [
+        line for line in worker.log().splitlines() if "was lost in" in line and result.id in line
+    ]
+    thirty = [line for line in lines if "has killed 30 processes" in line]
+    assert len(thirty) == 1
+    assert thirty == lines[-1:]
+    # One line for the first, one a minute meanwhile, one at the end.
+    assert len(lines) <= 6
+    # Redis and RabbitMQ say so of what was put back; files do not.
+    delivered_before = {e.get("celery.task.redelivered") for e in events[1:]}
+    assert delivered_before == ({None} if broker.url.startswith("filesystem") else {True})
+    assert "celery.task.redelivered" not in events[0]
+
+
+def _text_with(worker: Worker, wanted: list[tuple[str, int]]) -> str:
+    """What `inspect memory` says, once its losses are of these messages, so often each."""
+    answer = worker.command("memory")
+    rows = answer.get("memory", {}).get("losses", [])
+    shown = [(row["task_id"], row["times"]) for row in rows]
+    return answer["ok"] if shown == wanted else ""
+
+
+def test_what_a_run_took_before_it_died_is_told_as_far_as_it_was_seen(
+    start: Start, receiver: Receiver, tmp_path: Path
+) -> None:
+    with start(arguments=["--concurrency=1"]) as worker:
+        worker.run("free", 300 * MIB)
+        lost = worker.send("poison", str(tmp_path / "poison"), 1, 100 * MIB)
+        wait_lost(receiver, 1)
+        worker.stop()
+    (event,) = losses(receiver.received)
+    assert how(event) == ("killed", 9, "tests.worker.app.poison", lost.id)
+    assert 99 * MIB < event.attributes["celery.task.memory.rss.peak"] < 130 * MIB
+    (line,) = [each for each in worker.log().splitlines() if "was lost in" in each]
+    assert "its run was seen to take 1" in line
 
 
 def test_a_pool_that_shrinks_ends_its_children_orderly(start: Start, receiver: Receiver) -> None:
@@ -128,6 +229,8 @@ def _kill_for_want_of_memory(cgroup: MemoryCgroup, start: Start, receiver: Recei
     assert how(second) == ("killed", 9, "tests.worker.app.die", other.id)
     kills = [e.attributes["celery.worker.cgroup.oom_kills"] for e in (first, second)]
     assert kills == [1, 1]
+    assert [code(event) for event in (first, second)] == [None, None]
+    assert first.attributes["celery.task.memory.rss.peak"] > 100 * MIB
     assert first.attributes["celery.worker.process.rss"] > 100 * MIB
     assert exits(receiver.received, slot="0") == {"oom_kill": 1, "killed": 1, "shutdown": 1}
 

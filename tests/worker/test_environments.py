@@ -71,8 +71,9 @@ def test_on_a_read_only_root_what_cannot_be_written_is_logged_once(
         worker.run("noop")
         worker.stop()
     assert f"{tmp_path}/captures' cannot be used: Read-only file system" in answer
-    (line,) = OURS.findall(worker.log())
+    line, loss = OURS.findall(worker.log())
     assert f"the state cannot be saved in {tmp_path}/state: [Errno 30] Read-only file" in line
+    assert "was lost in tests.worker.app.die [" in loss
     assert measured(receiver.received) == {"noop": 11}
     assert exits(receiver.received) == {"killed": 1, "shutdown": 2}
 

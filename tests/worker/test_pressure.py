@@ -77,6 +77,8 @@ def test_a_process_near_its_own_limit_is_reported_with_its_task_while_it_runs(
         wait_until("the reporter has ended", lambda: not reporters_of(worker.pid), 15)
     (event,) = pressures(receiver)
     assert event.severity == "WARN"
+    (line,) = [each for each in worker.log().splitlines() if f" of {kind} are used;" in each]
+    assert f"otel_celery_memory: {event.body}; not repeated for 10 minutes" in line
     assert attributes_of(event) == {
         "celery.memory.limit.kind": kind,
         "celery.worker.slot": "0",

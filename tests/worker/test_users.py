@@ -64,5 +64,6 @@ def test_a_worker_without_privileges_is_measured_without_what_it_may_not_read(
         assert slots(metric) == looked_into, metric
     of_peaks = receiver.received.latest("celery.task.memory.rss.peak")
     assert sum(point.count for point in of_peaks) == peaks
-    assert "otel_celery_memory" not in worker.log()
-    assert "memory reporter" not in worker.log()
+    lines = [line for line in worker.log().splitlines() if "memory reporter" in line]
+    assert [f"was lost in tests.worker.app.die [{lost.id}]" in line for line in lines] == [True]
+    assert worker.log().count("otel_celery_memory") == 1

@@ -9,6 +9,10 @@ process that enforced a time limit, and the kernel's count of OOM kills.
   another program, such as one that a task started, no process claims the kill and it is dropped.
 - A child that gets SIGTERM says an orderly goodbye, whoever sent the signal. Only the main process
   knows whether it sent it (`ProcessExited.reason`).
+- A task may end its process by itself. After ``sys.exit`` billiard's loop ends: the run has an end
+  (in a state of its own, as its process ended it) and there is a goodbye with the task's exit code.
+  ``os._exit`` leaves a run in flight and an exit code, which may be that of a shutdown or of
+  recycling. So the run that was cut short decides, and not the code alone.
 
 Recycling leaves a slot empty for a while and frees memory. The successor may be up before the end
 of its predecessor is classified, so the two are matched by slot and time.
@@ -43,6 +47,7 @@ _LOST = frozenset(
         ExitReason.TERMINATED,
         ExitReason.OOM_KILL,
         ExitReason.KILLED,
+        ExitReason.EXITED,
         ExitReason.CRASHED,
     )
 )
@@ -115,6 +120,16 @@ class ProcessEnd:
     time_ns: int
 
     @property
+    def exit_code(self) -> int | None:
+        """The code that it ended with; ``None`` if a signal ended it, or if it is not known.
+
+        billiard's handler of SIGTERM exits with the signal's number, if the second SIGTERM that
+        billiard sends does not end the process before: that is no code of anybody's.
+        """
+        code = self.process.exit_code
+        return code if self.signal is None and code is not None and code >= 0 else None
+
+    @property
     def lost(self) -> bool:
         """Whether it ended otherwise than by shutdown, recycling or shrinking, or lost a task."""
         # A pool that shrinks picks idle children, but one may just have been given a task.
@@ -143,7 +158,7 @@ def classify_end(process: ProcessState, worker: Worker, overdue: bool, oom: OomK
     elif process.slot == MAIN_SLOT and worker.said_goodbye:
         how = (ExitReason.SHUTDOWN, None, None)
     else:
-        how = _without_goodbye(process, process.gone_ns, oom)
+        how = _without_goodbye(process, process.gone_ns, worker, oom)
     return ProcessEnd(process, *how, process.gone_ns)
 
 
@@ -155,17 +170,22 @@ def _ended_by_main(process: ProcessState) -> _How:
 
 
 def _after_goodbye(process: ProcessState, down: ProcessDown, worker: Worker) -> _How:
-    number = signal_of_code(down.exit_code)
+    # Nothing else is a signal here: ``sys.exit(-1)`` is a code of the task's own.
+    number = _signal_of_handler(down.exit_code)
     if worker.stopping or (number is None and not process.terminated):
         return reason_of_goodbye(down), None, None
     # The goodbye looks orderly: SIGTERM from outside, or sys.exit() in the task.
-    reason = ExitReason.CRASHED if number is None else ExitReason.KILLED
+    reason = ExitReason.EXITED if number is None else ExitReason.KILLED
     return reason, number, _cut_task(process)
 
 
-def _without_goodbye(process: ProcessState, gone_ns: int, oom: OomKills) -> _How:
-    task = process.running
-    reason, number = reason_of_exit_code(process.exit_code)
+def _without_goodbye(process: ProcessState, gone_ns: int, worker: Worker, oom: OomKills) -> _How:
+    task, code = process.running, process.exit_code
+    cut = _cut_task(process)
+    by_itself = code is not None and code >= 0 and code != _SIGTERM
+    if by_itself and cut is not None and not worker.stopping:
+        return ExitReason.EXITED, None, cut
+    reason, number = reason_of_exit_code(code)
     killed = reason is ExitReason.KILLED and number in (_SIGKILL, None)
     if killed and oom.claim(gone_ns):
         return ExitReason.OOM_KILL, _SIGKILL, task
@@ -198,13 +218,16 @@ def signal_of_code(exit_code: int) -> int | None:
 
     After a kill the code is the negated signal; billiard's handler exits with the signal less 256.
     """
-    if -256 < exit_code < -128:
-        return 256 + exit_code
-    return -exit_code if -128 <= exit_code < 0 else None
+    return -exit_code if -128 <= exit_code < 0 else _signal_of_handler(exit_code)
+
+
+def _signal_of_handler(exit_code: int) -> int | None:
+    """The signal that billiard's handler got; ``None`` if the code is not the handler's."""
+    return 256 + exit_code if -256 < exit_code < -128 else None
 
 
 def reason_of_exit_code(exit_code: int | None) -> tuple[ExitReason, int | None]:
-    """Reason and signal of an end without goodbye; the exit code may be unknown."""
+    """Reason and signal of an end without goodbye in no task; the exit code may be unknown."""
     if exit_code is None:
         return ExitReason.KILLED, None
     if exit_code == 0:

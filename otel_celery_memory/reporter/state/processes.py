@@ -34,6 +34,10 @@ class ProcessState:
     """``None`` until a record names it: the first record that is read may be of a task."""
     rss_bytes: int | None = None
     rss_peak_bytes: int | None = None
+    run_peak_bytes: int | None = None
+    """Highest RSS that was seen since its last run began; ``None`` if none was."""
+    redelivered_id: str = ""
+    """The id of a task whose message the broker had delivered before."""
     up_ns: int | None = None
     """When it was ready; ``None`` if only an earlier reporter read that record."""
     tasks: int = 0
@@ -68,6 +72,24 @@ class ProcessState:
         """Keeps a value of RSS, from a record or from ``/proc``, and the highest so far."""
         self.rss_bytes = rss_bytes
         self.rss_peak_bytes = max(self.rss_peak_bytes or 0, rss_bytes)
+        self.run_peak_bytes = max(self.run_peak_bytes or 0, rss_bytes)
+
+    def record_peak(self, peak_bytes: int) -> None:
+        """Keeps a high-water mark that the process measured in its run."""
+        self.rss_peak_bytes = max(self.rss_peak_bytes or 0, peak_bytes)
+        self.run_peak_bytes = max(self.run_peak_bytes or 0, peak_bytes)
+
+    def run_peak_of(self, task: TaskStarted | None) -> int | None:
+        """Highest RSS that was seen in its last run, above RSS at its start; ``None`` if unknown.
+
+        At least this much: RSS is read now and then, and a killed run has no mark of its own.
+        """
+        if task is None or self.last is None or task.task_id != self.last.task_id:
+            return None
+        # Unknown if only an earlier reporter read the start.
+        if not task.rss_bytes or self.run_peak_bytes is None:
+            return None
+        return max(self.run_peak_bytes - task.rss_bytes, 0)
 
     def record_span(self, task_id: str, span: bytes) -> None:
         """Keeps the span of a task, unless the task's own span is known already."""
@@ -83,6 +105,7 @@ class ProcessState:
         self.record_rss(record.rss_bytes)
         if not record.nested:
             self.last = record
+            self.run_peak_bytes = None
             # A child runs one task at a time: the end of the one before was dropped.
             if self._is_child:
                 self.in_flight.clear()
@@ -90,11 +113,12 @@ class ProcessState:
 
     def finished(self, record: TaskFinished) -> None:
         """A task ended in it."""
+        if not record.nested and not (self.last and self.last.task_id == record.task_id):
+            self.run_peak_bytes = None  # its start was not read
         self.record_rss(record.rss_start_bytes + record.rss_delta_bytes)
         if record.rss_peak_bytes is not None:
-            self.rss_peak_bytes = max(
-                self.rss_peak_bytes or 0, record.rss_start_bytes + record.rss_peak_bytes
-            )
+            # Of a run that its process ended, this is the true one.
+            self.record_peak(record.rss_start_bytes + record.rss_peak_bytes)
         self.terminated = record.state == TERMINATED
         if not record.nested:
             self.finished_ns = record.started_ns
@@ -162,8 +186,9 @@ class ProcessState:
     @property
     def classify_after_ns(self) -> int:
         """How long after it was gone its end is classified."""
-        # A goodbye after a signal does not name the sender: only the main process knows.
-        by_itself = self.down is not None and self.down.exit_code >= 0
+        # A goodbye after a signal does not name the sender: only the main process knows. One after
+        # ``sys.exit`` in a task comes a second before the exit, whose code the main process reads.
+        by_itself = self.down is not None and self.down.exit_code >= 0 and not self.terminated
         known = by_itself or self.exit_code is not None
         return CLASSIFY_AFTER_NS if known else GIVE_UP_AFTER_NS
 

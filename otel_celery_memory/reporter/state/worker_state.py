@@ -23,6 +23,7 @@ from otel_celery_memory.ipc.records import (
     MAIN_SLOT,
     Goodbye,
     HeapSampled,
+    MessagesHeld,
     PartFailed,
     ProcessDown,
     ProcessExited,
@@ -51,6 +52,8 @@ class WorkerState:
         self.oom = oom or OomKills()
         self.processes: dict[int, ProcessState] = {}
         self.said_goodbye = False
+        self.messages: MessagesHeld | None = None
+        """What the main process holds, as it sent last."""
         self._stopping = False
         self._overdue: dict[str, TaskOverdue] = {}
         self._classified: dict[int, None] = {}
@@ -61,6 +64,7 @@ class WorkerState:
             ProcessUp: self._up,
             ProcessDown: self._down,
             HeapSampled: self._heap_sampled,
+            MessagesHeld: self._messages_held,
             TaskOverdue: self._task_overdue,
             ProcessExited: self._exited,
             WorkerStopping: self._worker_stopping,
@@ -93,6 +97,9 @@ class WorkerState:
     def _heap_sampled(self, record: HeapSampled) -> None:
         self._process(record.pid).heap = record
 
+    def _messages_held(self, record: MessagesHeld) -> None:
+        self.messages = record
+
     def _task_overdue(self, record: TaskOverdue) -> None:
         self._overdue[record.task_id] = record
         _trim(self._overdue, _OVERDUE_MAX)
@@ -107,6 +114,8 @@ class WorkerState:
         process.idle = process.idle or bool(record.idle)
         process.main_reason = record.reason
         process.record_span(record.task_id, record.span)
+        if record.redelivered:
+            process.redelivered_id = record.task_id
 
     def _worker_stopping(self, _: WorkerStopping) -> None:
         self._stopping = True

@@ -16,8 +16,9 @@ knows whether it was itself (`ProcessExited.reason`). billiard may take five sec
 child. While the broker is away it reaps none, and the reporter reads the zombie's exit code from
 ``/proc``.
 
-If a process dies in a task, nobody exports the task's span. The trace context of the task's message
-is in the main process, so the processes that run tasks need to do nothing for it.
+If a process dies in a task, nobody exports the task's span. The task's message is in the main
+process, with its trace context and whether the broker had delivered it before, so the processes
+that run tasks need to do nothing for it.
 """
 
 from __future__ import annotations
@@ -47,19 +48,24 @@ _ORDERLY = (EX_OK, EX_RECYCLE)
 """Exit codes of children that shut down or reached a per-child limit."""
 
 
-class TaskTraceContext(NamedTuple):
-    """A task and the span that sent its message, `NO_SPAN` if that is in no sampled trace."""
+class TaskMessage(NamedTuple):
+    """What a task's message says.
+
+    ``span`` is the span that sent it, `NO_SPAN` if that is in no sampled trace. ``redelivered`` is
+    1 if the broker says that it had delivered the message before; not every broker does.
+    """
 
     task_id: str = ""
     span: bytes = NO_SPAN
+    redelivered: int = 0
 
 
-class ChildTraceContexts:
-    """The trace context of the task that each child of the pool runs."""
+class ChildMessages:
+    """The message of the task that each child of the pool runs."""
 
     def __init__(self, requests: Iterable[Any] = state.active_requests) -> None:
         self._requests = requests
-        self._known: dict[int, TaskTraceContext] = {}
+        self._known: dict[int, TaskMessage] = {}
         self._pool: Any = None
         self._ours: Callable[[Any, int], None] | None = None
         self._before: Callable[[Any, int], None] | None = None
@@ -93,20 +99,26 @@ class ChildTraceContexts:
         Celery removes the request of a revoked or overdue task long before its process ends.
         """
         running = self._running()
-        self._known = {pid: self._trace(pid, running) for pid in pids}
+        self._known = {pid: self._of(pid, running) for pid in pids}
 
-    def of(self, pid: int) -> TaskTraceContext:
+    def of(self, pid: int) -> TaskMessage:
         """The task that this process runs or, if it runs none, the last one remembered."""
-        return self._trace(pid, self._running())
+        return self._of(pid, self._running())
 
     def _running(self) -> dict[int, Any]:
         return {request.worker_pid: request for request in list(self._requests)}
 
-    def _trace(self, pid: int, running: dict[int, Any]) -> TaskTraceContext:
-        request, known = running.get(pid), self._known.get(pid, TaskTraceContext())
+    def _of(self, pid: int, running: dict[int, Any]) -> TaskMessage:
+        request, known = running.get(pid), self._known.get(pid, TaskMessage())
         if request is None or str(request.id) == known.task_id:
             return known
-        return TaskTraceContext(str(request.id), message_span(request.request_dict))
+        span = message_span(request.request_dict)
+        return TaskMessage(str(request.id), span, _redelivered(request))
+
+
+def _redelivered(request: Any) -> int:
+    delivery = getattr(request, "delivery_info", None)
+    return int(isinstance(delivery, dict) and delivery.get("redelivered") is True)
 
 
 def message_span(headers: dict[str, Any]) -> bytes:
@@ -188,9 +200,9 @@ class ChildExits:
 class ChildExitObserver:
     """Hooks into a billiard pool's ``on_process_down``, and sends each child's exit."""
 
-    def __init__(self, exits: ChildExits, traces: ChildTraceContexts | None = None) -> None:
+    def __init__(self, exits: ChildExits, messages: ChildMessages | None = None) -> None:
         self.exits = exits
-        self._traces = traces or ChildTraceContexts()
+        self._messages = messages or ChildMessages()
         self._pool: Any = None
         self._ours: Callable[[Any], None] | None = None
         self._before: Callable[[Any], None] | None = None
@@ -202,7 +214,7 @@ class ChildExitObserver:
         # Pools of threads and greenlets have no such thing.
         if pool is None or not hasattr(pool, "on_process_down"):
             return
-        self._traces.follow(pool)
+        self._messages.follow(pool)
         before = pool.on_process_down
         if before is not None and before is self._ours:
             return
@@ -223,17 +235,17 @@ class ChildExitObserver:
         if self._pool is not None and self._pool.on_process_down is self._ours:
             self._pool.on_process_down = self._before
         self._pool = self._ours = self._before = None
-        self._traces.release()
+        self._messages.release()
 
     def children(self) -> list[tuple[int, int]]:
         """The pid and slot of each child in the pool now."""
         processes = getattr(self._pool, "_pool", None) or []
         return [(process.pid, int(getattr(process, "index", 0))) for process in processes]
 
-    def refresh_traces(self) -> None:
+    def refresh_messages(self) -> None:
         """Remembers what the children run; called periodically."""
         if self._pool is not None:
-            self._traces.remember([pid for pid, _ in self.children()])
+            self._messages.remember([pid for pid, _ in self.children()])
 
     def _record(self, process: Any) -> None:
         if process is self._last_seen:
@@ -243,16 +255,17 @@ class ChildExitObserver:
             code = process.exitcode
             if code is not None:
                 slot = int(getattr(process, "index", 0))
-                ran = self._traces.of(process.pid)
+                ran = self._messages.of(process.pid)
                 exited = ProcessExited(
                     process.pid,
                     time.time_ns(),
                     int(code),
                     slot,
                     0,  # `ChildExits.record` sets it
+                    ran.redelivered,
                     ran.span,
                     _reason_of(process),
-                    "" if ran.span == NO_SPAN else ran.task_id,
+                    ran.task_id,
                 )
                 self.exits.record(exited)
         except Exception:

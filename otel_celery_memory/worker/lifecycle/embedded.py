@@ -95,7 +95,7 @@ class EmbeddedLifecycle:
         if os.getpid() != self._pid:
             self._announce()
 
-    def _process_down(self, exitcode: int | None = None, **_: object) -> None:
+    def _process_down(self, exitcode: object = None, **_: object) -> None:
         if os.getpid() == self._pid:
             self._recorder.end(exitcode or 0)
             self._end_sink()

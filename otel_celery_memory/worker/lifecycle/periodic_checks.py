@@ -18,13 +18,14 @@ from celery.worker import state
 from otel_celery_memory.circuit_breaker import CircuitBreaker
 from otel_celery_memory.ipc.records import MAIN_SLOT, PartFailed, ProcessUp, TaskInFlight
 from otel_celery_memory.worker.lifecycle.child_exits import ChildExitObserver, ChildExits
+from otel_celery_memory.worker.lifecycle.held_messages import read_messages_held
 from otel_celery_memory.worker.lifecycle.supervisor import CHECK_INTERVAL_S, Supervisor
 from otel_celery_memory.worker.record_writer import RecordSink, RecordWriter
 
 UNACKNOWLEDGED_FOR_NS = 600_000_000_000
 """Older exits are not sent again; a Collector may be unreachable for that long."""
 RESYNC_CHECKS = 3
-"""Every so many checks the processes are sent."""
+"""Every so many checks the processes are sent, and how many messages the main process holds."""
 
 
 def resync(
@@ -112,21 +113,26 @@ class PeriodicChecks:
     def _check(self) -> None:
         if self._timer is None:
             return  # a timer that is a thread may call once more after `end`
+        self._done += 1
         self._breaker.run("checks", self._run_checks)
+        if self._done % RESYNC_CHECKS == 0:
+            self._breaker.run("messages", self._send_messages)
 
     def _switched_off(self, part: str) -> None:
         self._writer.send(PartFailed(self._main_pid, time.time_ns(), MAIN_SLOT, part))
 
     def _run_checks(self) -> None:
         self.follow_pool()
-        self._exit_observer.refresh_traces()
+        self._exit_observer.refresh_messages()
         restarted = self._supervisor.check()
         self._exit_observer.exits.retry_unsent()
-        self._done += 1
         if restarted:
             self._resync()
         elif self._done % RESYNC_CHECKS == 0:
             send_processes(self._writer, self._main_pid, self._exit_observer.children())
+
+    def _send_messages(self) -> None:
+        self._writer.send(read_messages_held(self._worker, self._main_pid))
 
     def _resync(self) -> None:
         writer, exit_observer = self._writer, self._exit_observer

@@ -273,7 +273,7 @@ class WorkerLifecycle:
         self._recorder.begin(self._writer.slot)
         ChildRequests(self._settings, self._writer.page, self._main_pid).attach(self._recorder)
 
-    def _child_down(self, exitcode: int | None = None, **_: object) -> None:
+    def _child_down(self, exitcode: object = None, **_: object) -> None:
         if os.getpid() != self._main_pid and self._recorder is not None:
             self._recorder.end(exitcode or 0)
 

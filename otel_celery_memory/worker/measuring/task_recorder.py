@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from billiard.pool import EX_RECYCLE
+from billiard.pool import EX_FAILURE, EX_RECYCLE
 from celery.exceptions import SoftTimeLimitExceeded
 
 from otel_celery_memory.circuit_breaker import PartSwitches
@@ -171,10 +171,11 @@ class TaskRecorder:
         self._sink.send(ProcessUp(self._pid, time.time_ns(), slot, self._probe.rss_bytes()))
         self._switches.report()
 
-    def end(self, exit_code: int) -> None:
-        """This process ends in an orderly way."""
+    def end(self, exit_code: object) -> None:
+        """This process ends in an orderly way; a task may call ``sys.exit`` with anything."""
         if os.getpid() != self._pid:
             return
+        code = exit_code if isinstance(exit_code, int) and abs(exit_code) < 2**31 else EX_FAILURE
         previous, retained_bytes, rss_bytes = "", None, 0
         if self._measurement is not None:
             previous, retained_bytes, rss_bytes = self._measurement.retained_until_now()
@@ -185,10 +186,10 @@ class TaskRecorder:
                 self._pid,
                 time.time_ns(),
                 self.slot,
-                exit_code,
+                code,
                 rss_bytes,
                 retained_bytes,
-                exit_reason(exit_code, self.max_memory_kib, self._probe).value,
+                exit_reason(code, self.max_memory_kib, self._probe).value,
                 previous,
             )
         )

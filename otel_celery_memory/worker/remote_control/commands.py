@@ -3,8 +3,8 @@
 These are commands of Celery's remote control. Importing this module registers them, in the worker
 and in the command line alike. They run in the main process's event loop, so they only read one page
 and write another. Anybody who reaches the broker can call them. So answers contain only sizes,
-names and places in code, no argument is a path to write to, one capture runs at a time, and the
-rate of commands is limited.
+names, ids of tasks and places in code, no argument is a path to write to, one capture runs at a
+time, and the rate of commands is limited.
 
 Celery before 5.7 fixes the names that ``celery inspect`` and ``celery control`` accept when it
 starts, before it loads the app that imports this module: `accept` adds ours to its command line.
@@ -28,7 +28,7 @@ from celery.app.control import Control, Inspect
 from celery.worker.control import control_command, inspect_command
 
 from otel_celery_memory.ipc.commands import CAPTURE_RUNS_MAX, CAPTURE_SECONDS_MAX, TRACING_MODES
-from otel_celery_memory.ipc.records import WhyNotTraced
+from otel_celery_memory.ipc.records import WhyNotTraced, printable, size_text
 from otel_celery_memory.settings import TRACING_FLOOR_S
 from otel_celery_memory.worker.remote_control.validation import (
     ALLOWANCE_S,
@@ -43,6 +43,8 @@ from otel_celery_memory.worker.remote_control.validation import (
 
 _SHOWN = 15
 _DEFAULT, _DEFAULT_RUNS = "default", "10"
+_COPIED_BYTES, _COPIED_SHARE = 16 << 20, 0.1
+"""From so much on, and from such a share of its RSS, what a process has copied is said."""
 _WHY_NOT_TRACED = {
     WhyNotTraced.SLOW.value: (
         "tracing would delay it by more than max_added_latency; tried again now and then"
@@ -89,7 +91,7 @@ def accept_task_option(names: Sequence[str]) -> None:
 
 
 def view_text(view: Mapping[str, Any], share_from_s: float = 0.0) -> str:
-    """The view as tables: allocation tracing, and the largest processes, tasks, sites and captures.
+    """The view as tables: allocation tracing, processes, tasks, sites, losses and captures.
 
     The cost of tracing is also given as a share, from `share_from_s` seconds of task time on.
     """
@@ -106,10 +108,25 @@ def view_text(view: Mapping[str, Any], share_from_s: float = 0.0) -> str:
         + (f"; no room for {cut} more" if cut else "")
         + (f"; warms up, growth is told in {warm_up_s:.0f} s" if warm_up_s else ""),
         _table(
-            ("process", "pid", "RSS", "task"),
+            ("process", "pid", "RSS", "unique", "task"),
             [
-                (p["slot"], p["pid"], size_text(p["rss"]), p["task"] or "-")
+                (
+                    *(p["slot"], p["pid"], size_text(p["rss"])),
+                    *(size_text(p["unique"]), p["task"] or "-"),
+                )
                 for p in view.get("processes", [])
+            ],
+        ),
+        _copied_text(view.get("processes", [])),
+        _messages_text(view.get("messages")),
+        _table(
+            ("started by", "process", "processes", "RSS", "unique", "left behind"),
+            [
+                (
+                    *(d["task"] or "-", d["slot"], f"{d['processes']:,}"),
+                    *(size_text(d["rss"]), size_text(d["unique"]), f"{d['left']:,}"),
+                )
+                for d in view.get("descendants", [])
             ],
         ),
         _table(
@@ -146,6 +163,22 @@ def view_text(view: Mapping[str, Any], share_from_s: float = 0.0) -> str:
                     s["task"] or "-",
                 )
                 for s in view.get("sites", [])
+            ],
+        ),
+        _table(
+            ("lost", "seen", "how", "RSS", "run took", "times", "task", "id"),
+            [
+                (
+                    each["slot"],
+                    _age_text(each["age_seconds"]),
+                    _how_text(each),
+                    size_text(each["rss"]),
+                    size_text(each["run_peak"]),
+                    f"{each['times']:,}",
+                    each["task"] or "-",
+                    each["task_id"] or "-",
+                )
+                for each in view.get("losses", [])
             ],
         ),
         _table(
@@ -186,12 +219,51 @@ def view_text(view: Mapping[str, Any], share_from_s: float = 0.0) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+def _copied_text(processes: Sequence[Mapping[str, Any]]) -> str:
+    """A line for each process that has copied much of what it shared with the main process."""
+    copied = [
+        p
+        for p in processes
+        if p["rss"] and (p["copied"] or 0) >= max(_COPIED_BYTES, _COPIED_SHARE * p["rss"])
+    ]
+    copied.sort(key=lambda p: -p["copied"])
+    return "\n".join(
+        f"{p['slot']}: unique {size_text(p['unique'])} of {size_text(p['rss'])}, "
+        f"{size_text(p['unique_at_start'])} at its start: {size_text(p['copied'])} that it shared "
+        "with main are copied"
+        for p in copied[:_SHOWN]
+    )
+
+
+def _messages_text(messages: Mapping[str, Any] | None) -> str:
+    """What the main process holds, if it holds any messages."""
+    if not messages or not any(messages.values()):
+        return ""
+    words = {"active": "run", "reserved": "wait for a process", "scheduled": "wait for their time"}
+    parts = [
+        f"{messages[state]:,} {doing} (bodies: {size_text(messages[f'{state}_bytes'])})"
+        for state, doing in words.items()
+        if messages[state]
+    ]
+    if messages["revoked"]:
+        parts.append(f"{messages['revoked']:,} ids are revoked")
+    return f"messages in main: {', '.join(parts)}"
+
+
 def _spent_text(tracing: Mapping[str, Any], share_from_s: float) -> str:
     task_s, spent_s = tracing.get("task_seconds", 0.0), tracing.get("spent_seconds", 0.0)
     if not task_s:
         return "nothing measured in ten minutes"
     share = f" ({spent_s / task_s:.2%})" if task_s >= share_from_s else ""
     return f"{spent_s:.2f} s of {task_s:,.1f} s of task time in ten minutes{share}"
+
+
+def _how_text(lost: Mapping[str, Any]) -> str:
+    """The reason, with the signal or the exit code."""
+    for name, value in (("signal", lost["signal"]), ("code", lost["exit_code"])):
+        if value is not None:
+            return f"{lost['reason']}, {name} {value}"
+    return str(lost["reason"])
 
 
 def _age_text(age_s: float) -> str:
@@ -201,22 +273,10 @@ def _age_text(age_s: float) -> str:
     return "now"
 
 
-def size_text(size_bytes: int | None) -> str:
-    """A size for people, with its sign: ``1.5 KiB``; ``-`` if it is not known."""
-    if size_bytes is None:
-        return "-"
-    size = float(size_bytes)
-    for unit in ("B", "KiB", "MiB"):
-        if abs(size) < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"
-
-
 def _table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     if not rows:
         return ""
-    shown = [[str(cell) for cell in row] for row in rows[:_SHOWN]]
+    shown = [[printable(str(cell)) for cell in row] for row in rows[:_SHOWN]]
     widths = [max(len(line[i]) for line in [heads, *shown]) for i in range(len(heads))]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()

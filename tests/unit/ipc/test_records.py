@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from otel_celery_memory.ipc.records import MAIN_SLOT, NO_SPAN, ExitReason, Record, slot_name
+from otel_celery_memory.ipc.records import (
+    MAIN_SLOT,
+    NO_SPAN,
+    ExitReason,
+    Record,
+    printable,
+    slot_name,
+)
 from tests.unit.examples import EXAMPLES
 
 
@@ -33,8 +40,13 @@ def test_an_exit_reason_is_the_text_that_is_sent() -> None:
         "terminated",
         "oom_kill",
         "killed",
+        "exited",
         "crashed",
     ]
+
+
+def test_what_is_printed_of_a_message_s_id_is_one_line() -> None:
+    assert printable("a-1 ä\n[ERROR] \x1b[31m\u2028") == "a-1 ä?[ERROR] ?[31m?"
 
 
 def test_no_span_is_as_long_as_a_span() -> None:

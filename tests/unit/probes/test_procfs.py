@@ -6,21 +6,31 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import FrozenInstanceError, asdict
 from pathlib import Path
 
 import pytest
 
 from otel_celery_memory.probes.procfs import (
+    TICK_NS,
     ProcessReading,
     ProcessSize,
+    ProcessStat,
     Rlimits,
     SharedMemory,
+    boot_time_ns,
+    exists,
+    lists_children,
+    read_children,
+    read_cmdline,
+    read_pids,
     read_process,
     read_rlimits,
     read_rss_bytes,
     read_shared,
     read_size,
+    read_stat,
 )
 from tests.unit.leftovers import open_descriptors
 
@@ -52,6 +62,7 @@ Rss:               28004 kB
 Pss:               19321 kB
 Pss_Anon:          15000 kB
 Shared_Clean:       9000 kB
+Shared_Dirty:       3836 kB
 Private_Clean:        64 kB
 Private_Dirty:     15104 kB
 """
@@ -148,7 +159,9 @@ def test_numbers_of_the_rollup_that_are_none_are_left_out(proc: Path, number: st
 
 def test_uss_is_what_is_private_and_pss_what_is_said(proc: Path) -> None:
     assert read_shared(41, proc) == SharedMemory(
-        unique_bytes=(64 + 15_104) * 1024, proportional_bytes=19_321 * 1024
+        unique_bytes=(64 + 15_104) * 1024,
+        proportional_bytes=19_321 * 1024,
+        shared_dirty_bytes=3_836 * 1024,
     )
 
 
@@ -216,3 +229,62 @@ def test_open_descriptors_of_a_real_process_are_counted() -> None:
     assert before.open_files is not None
     assert after.open_files == before.open_files + 2
     assert len(open_descriptors()) == before.open_files
+
+
+STAT = "41 (a) S 7 (b) S 40 39 38 " + "0 " * 15 + "1234 0 0\n"
+
+
+def test_where_a_process_belongs_is_read_whatever_its_name_is(proc: Path) -> None:
+    (proc / "41" / "stat").write_text(STAT)
+    found = read_stat(41, proc)
+    assert found == ProcessStat(41, "a) S 7 (b", False, 40, 39, 38, 1_234)
+    assert found is not None
+    assert not found.is_leader
+    assert not found.is_same(None)
+    (proc / "41" / "stat").write_text(STAT.replace(") S 40 39", ") Z 40 41"))
+    ended = read_stat(41, proc)
+    assert ended is not None
+    assert (ended.ended, ended.is_leader, ended.is_same(found)) == (True, True, True)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "41", "41 (a)", STAT[:40], STAT.replace("40", "-1"), "\0" * 9_000]
+)
+def test_a_stat_of_another_form_is_none(proc: Path, content: str) -> None:
+    assert read_stat(41, proc) is None
+    (proc / "41" / "stat").write_text(content)
+    assert read_stat(41, proc) is None
+
+
+def test_children_are_those_of_all_threads(proc: Path) -> None:
+    assert not lists_children(proc)
+    assert read_children(41, proc) == []
+    for thread, children in ((41, "7 8 "), (43, "9 x -1 \n"), (44, None)):
+        (proc / "41" / "task" / str(thread)).mkdir(parents=True)
+        if children is not None:
+            (proc / "41" / "task" / str(thread) / "children").write_text(children)
+    assert sorted(read_children(41, proc)) == [7, 8, 9]
+    assert read_pids(proc) == {41}
+    assert read_pids(proc / "none") == set()
+
+
+def test_a_real_child_is_listed_and_has_started_just_now() -> None:
+    before_ns = time.time_ns()
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        stat = read_stat(child.pid)
+        assert stat is not None
+        started_ns = boot_time_ns() + stat.start_ticks * TICK_NS
+        # Cut off to its tick, and two clocks are read one after the other.
+        assert before_ns - TICK_NS - 10**6 <= started_ns <= time.time_ns() + 10**6
+        assert (stat.parent, stat.session) == (os.getpid(), os.getsid(0))
+        assert child.pid in read_pids()
+        assert exists(child.pid)
+        if lists_children():
+            assert child.pid in read_children(os.getpid())
+    finally:
+        child.kill()
+        child.wait()
+    assert not exists(child.pid)
+    assert not exists(2**70)
+    assert read_cmdline(os.getpid()).count("\0") >= 1

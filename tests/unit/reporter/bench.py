@@ -16,7 +16,9 @@ from typing import Any
 from otel_celery_memory.circuit_breaker import CircuitBreaker
 from otel_celery_memory.ipc.journal import Journal
 from otel_celery_memory.ipc.records import Goodbye, Record, TaskStarted
+from otel_celery_memory.reporter.descendants import Descendants
 from otel_celery_memory.reporter.limits import LimitUsage, LimitWatcher
+from otel_celery_memory.reporter.losses import Losses
 from otel_celery_memory.reporter.process_watcher import ProcessWatcher
 from otel_celery_memory.reporter.service import INDISPENSABLE, RecordReader, ReporterService
 from otel_celery_memory.reporter.state.exits import ProcessEnd
@@ -34,6 +36,7 @@ class RecordingEmitter:
     records: list[Record] = field(default_factory=list)
     ends: list[ProcessEnd] = field(default_factory=list)
     intervals: list[float] = field(default_factory=list)
+    losses: Losses = field(default_factory=Losses)
 
     def apply(self, record: Record) -> None:
         self.records.append(record)
@@ -141,6 +144,7 @@ class Reporter:
             60.0,
             self.damaged.append,
             InFlightTasks(self.places, emitter),
+            Descendants(emitter, main_pid, nowhere),
             lambda: self.oom_kills,
             lambda: self.sent.append(len(self.emitter.ends)),
             self.breaker,

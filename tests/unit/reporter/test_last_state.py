@@ -27,7 +27,9 @@ def last_state(
 ) -> LastState:
     """Of a worker whose main process has pid 10; `there`: the starts of processes that are."""
     file = LastStateFile(directory, "celery@box")
-    return LastState(file, state, (MAIN, main_started), cgroup, (there or {}).get)
+    return LastState(
+        file, state, (MAIN, main_started), cgroup, (there or {}).get, lambda task_id: 4
+    )
 
 
 def noted(directory: Path, *, main_started: int | None = 700) -> WorkerState:
@@ -70,6 +72,7 @@ def test_each_process_is_recovered_with_its_last_state(tmp_path: Path) -> None:
         None,
         0,
         recovered=True,
+        repeated=5,
     )
     assert (main.process.slot, main.process.task, main.reason) == ("main", None, "killed")
 

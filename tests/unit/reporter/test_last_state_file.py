@@ -20,9 +20,9 @@ KNOWN = SavedWorker(
     cgroup="/sys/fs/cgroup:5",
     oom_kills=3,
     processes=(
-        SavedProcess(-1, 1, 10, 11, None, None, None, None),
-        SavedProcess(0, 8, 20, 21, "app.task", "id-1", 5, 19),
-        SavedProcess(None, 9, None, None, None, None, None, None),
+        SavedProcess(-1, 1, 10, 11, None, None, None, None, None, None),
+        SavedProcess(0, 8, 20, 21, "app.task", "id-1", 5, 19, 2, 3),
+        SavedProcess(None, 9, None, None, None, None, None, None, None, None),
     ),
 )
 
@@ -68,7 +68,7 @@ def test_two_nodes_have_two_files(tmp_path: Path) -> None:
 
 def test_links_are_not_followed(file: LastStateFile, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
-    victim.write_text(json.dumps({"format": 1, **asdict(KNOWN)}))
+    victim.write_text(json.dumps({"format": 2, **asdict(KNOWN)}))
     before = victim.read_bytes()
     file.path.parent.mkdir()
     file.path.symlink_to(victim)
@@ -86,7 +86,7 @@ def test_a_pipe_in_its_place_is_not_waited_for(file: LastStateFile) -> None:
 
 
 def changed(**values: Any) -> bytes:
-    return json.dumps({"format": 1, **asdict(KNOWN), **values}).encode()
+    return json.dumps({"format": 2, **asdict(KNOWN), **values}).encode()
 
 
 GARBAGE = [
@@ -99,7 +99,7 @@ GARBAGE = [
     b"[" * 100_000,
     b"1" * 5_000,
     changed()[:-5],
-    changed(format=2),
+    changed(format=1),
     changed(processes=None),
     changed(processes={}),
     changed(processes=[1]),

@@ -28,6 +28,8 @@ PROCESSES = st.builds(
     task_id=NAMES,
     task_started_ns=SIZES,
     task_rss_start_bytes=SIZES,
+    task_rss_peak_bytes=SIZES,
+    task_losses=SIZES,
 )
 WORKERS = st.builds(
     SavedWorker,

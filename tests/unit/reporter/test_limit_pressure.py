@@ -33,6 +33,22 @@ def test_another_episode_begins_after_usage_fell_below_eighty_per_cent() -> None
     assert emitted == [True, False, False, False, False, True]
 
 
+def test_an_episode_that_is_over_is_told_once_with_how_long_it_was() -> None:
+    episodes = PressureEpisodes()
+    relieved = []
+    for now_s, used in enumerate((900, 850, 799, 700, 950)):
+        episodes.new_episodes([use(used)], float(now_s))
+        relieved.append(episodes.relieved)
+    assert relieved == [[], [], [("cgroup", 2.0)], [], []]
+
+
+def test_the_end_of_a_process_is_no_relief() -> None:
+    episodes = PressureEpisodes()
+    episodes.new_episodes([use(950, "rlimit_as", 1)], 0.0)
+    episodes.new_episodes([], 1.0)
+    assert episodes.relieved == []
+
+
 def test_a_limit_that_is_removed_ends_its_episode() -> None:
     episodes = PressureEpisodes()
     assert [

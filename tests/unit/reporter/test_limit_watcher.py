@@ -141,6 +141,20 @@ def test_an_episode_is_emitted_and_sent_once_and_the_next_check_comes_sooner(
     assert limit_watcher.due_s == pytest.approx(115.05)
 
 
+def test_relief_is_a_line_in_the_log(
+    machine: Machine, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    limit_watcher = Scene(machine, clock).limit_watcher()
+    machine.member_of("0::/app")
+    for used in (970, 500, 500):
+        machine.v2("app", used * MIB, 1_000 * MIB)
+        clock.move(16)
+        limit_watcher.check()
+    assert caplog.messages == [
+        "otel_celery_memory: less than 80 % of cgroup are used again, after 16 s"
+    ]
+
+
 def test_the_state_is_saved_once_a_second_and_when_a_limit_is_near(
     machine: Machine, clock: FakeClock
 ) -> None:

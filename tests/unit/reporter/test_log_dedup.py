@@ -50,6 +50,12 @@ def test_the_first_line_passes_and_says_that_it_is_not_repeated(passes: Repetiti
     )
 
 
+def test_every_loss_passes_as_it_is(passes: RepetitionFilter) -> None:
+    records = [line(f"loss {n}", name="otel_celery_memory.reporter.losses") for n in range(3)]
+    assert [passes.filter(record) for record in records] == [True] * 3
+    assert [record.getMessage() for record in records] == ["loss 0", "loss 1", "loss 2"]
+
+
 def test_more_of_one_family_are_suppressed_and_counted(
     passes: RepetitionFilter, clock: FakeClock
 ) -> None:

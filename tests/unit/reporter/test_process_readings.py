@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 
+from otel_celery_memory.ipc.records import ProcessUp
 from otel_celery_memory.probes.procfs import ProcessReading
 from otel_celery_memory.reporter.process_watcher import SHARED_INTERVAL_S, ProcessReadings
 from tests.unit.fakes import FakeClock
@@ -60,7 +62,7 @@ def test_one_reading_serves_all_metrics_of_a_moment(proc: FrozenProc) -> None:
     assert readings.read() == {"main": reading(900)}
 
 
-def test_what_locks_a_process_s_memory_map_is_read_once_a_minute(proc: FrozenProc) -> None:
+def test_what_locks_a_process_s_memory_map_is_read_a_few_times_a_minute(proc: FrozenProc) -> None:
     clock = FakeClock(100.0)
     proc.process(41, 100, private_kib=5)
     readings = ProcessReadings(lambda: {"main": 41}, proc.root, clock)
@@ -103,3 +105,64 @@ def test_what_takes_long_is_read_more_rarely(proc: FrozenProc) -> None:
     assert readings.read() == {"main": reading(200, 5)}
     clock.move(200)
     assert readings.read() == {"main": reading(200, 9)}
+
+
+def write_rollup(proc: FrozenProc, shared_kib: int, private_kib: int) -> None:
+    (proc.root / "41" / "smaps_rollup").write_text(
+        f"Shared_Clean: 9 kB\nShared_Dirty: {shared_kib} kB\nPrivate_Dirty: {private_kib} kB\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("shared_kib", "private_kib", "copied_kib"),
+    [
+        (300, 100, 0),
+        (100, 300, 200),
+        (300, 900, 0),  # it has allocated
+        (100, 150, 50),  # the rest was freed, or swapped out
+        (400, 90, 0),
+    ],
+)
+def test_what_was_shared_at_the_start_and_is_its_own_now_was_copied(
+    proc: FrozenProc, shared_kib: int, private_kib: int, copied_kib: int
+) -> None:
+    proc.process(41, 100)
+    readings = ProcessReadings(lambda: {"0": 41}, proc.root, FakeClock())
+    write_rollup(proc, 300, 100)
+    readings.started(ProcessUp(41, time.time_ns(), 0, 1))
+    write_rollup(proc, shared_kib, private_kib)
+    found = readings.read()["0"]
+    assert (found.unique_bytes, found.unique_at_start_bytes, found.copied_bytes) == (
+        private_kib * 1024,
+        100 * 1024,
+        copied_kib * 1024,
+    )
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        ProcessUp(41, 0, 0, 1),  # long ago, or for an earlier reporter
+        ProcessUp(41, 2**62, -1, 1),  # the main process shares what its children copy
+        ProcessUp(41, 2**62, 0, 0),  # sent again
+        ProcessUp(42, 2**62, 0, 1),  # another one
+    ],
+)
+def test_where_the_start_was_not_seen_nothing_is_said_of_it(
+    proc: FrozenProc, record: ProcessUp
+) -> None:
+    proc.process(41, 100)
+    write_rollup(proc, 300, 100)
+    readings = ProcessReadings(lambda: {"0": 41}, proc.root, FakeClock())
+    readings.started(record)
+    found = readings.read()["0"]
+    assert (found.unique_at_start_bytes, found.copied_bytes) == (None, None)
+    assert 42 not in readings._at_start
+
+
+def test_where_the_rollup_is_hidden_it_is_not_known_what_was_copied(proc: FrozenProc) -> None:
+    proc.process(41, 100)
+    readings = ProcessReadings(lambda: {"0": 41}, proc.root, FakeClock())
+    readings.started(ProcessUp(41, time.time_ns(), 0, 1))
+    write_rollup(proc, 300, 100)
+    assert readings.read()["0"].copied_bytes is None

@@ -95,7 +95,7 @@ def test_the_loss_of_a_child_is_emitted_with_its_task_while_the_worker_goes_on(
     reporter.send(ProcessUp(child.pid, 0, 0, 1), task_of(child))
     reporter.wait_for(task_of(child))
     child.kill()
-    reporter.send(ProcessExited(child.pid, 0, -9, 0, 0, NO_SPAN, "", ""))
+    reporter.send(ProcessExited(child.pid, 0, -9, 0, 0, 0, NO_SPAN, "", ""))
     wait_until("the loss is emitted", lambda: reporter.emitter.ends, 30)
     assert reporter.emitter.exits() == [(0, "killed", 9, "app.task")]
     reporter.send(Goodbye(main.pid, 0))
@@ -108,7 +108,7 @@ def test_a_reaped_child_is_gone_although_another_process_has_its_pid(
 ) -> None:
     # To a reporter that was started again both may come as one.
     reporter.send(ProcessUp(child.pid, 0, 0, 1), task_of(child))
-    reporter.send(ProcessExited(child.pid, 0, -9, 0, 0, NO_SPAN, "", ""))
+    reporter.send(ProcessExited(child.pid, 0, -9, 0, 0, 0, NO_SPAN, "", ""))
     wait_until("the loss is emitted", lambda: reporter.emitter.ends, 30)
     assert reporter.emitter.exits() == [(0, "killed", 9, "app.task")]
 
@@ -121,7 +121,7 @@ def test_a_child_that_dies_while_the_count_of_oom_kills_rises_was_killed_by_the_
     wait_until("the count was read", lambda: reporter.emitter.state.oom.count == 4, 30)
     reporter.oom_kills = 5
     child.kill()
-    reporter.send(ProcessExited(child.pid, 0, -9, 0, 0, NO_SPAN, "", ""))
+    reporter.send(ProcessExited(child.pid, 0, -9, 0, 0, 0, NO_SPAN, "", ""))
     wait_until("the loss is emitted", lambda: reporter.emitter.ends, 30)
     assert reporter.emitter.exits() == [(0, "oom_kill", 9, "app.task")]
     wait_until("it is sent at once", lambda: reporter.sent == [1], 30)
@@ -212,7 +212,7 @@ def test_a_part_that_fails_is_switched_off_and_logged_and_the_rest_goes_on(
     assert max(waits) > 0
     reporter.send(ProcessUp(child.pid, 0, 0, 1))
     child.kill()
-    reporter.send(ProcessExited(child.pid, 0, -9, 0, 0, NO_SPAN, "", ""))
+    reporter.send(ProcessExited(child.pid, 0, -9, 0, 0, 0, NO_SPAN, "", ""))
     wait_until("the loss is emitted", lambda: reporter.emitter.ends, 30)
     assert reporter.emitter.exits() == [(0, "killed", 9, None)]
 
@@ -232,7 +232,7 @@ def test_a_flood_of_frames_does_not_keep_it_from_its_ticks(
     try:
         for record in (
             ProcessUp(child.pid, 0, 0, 1),
-            ProcessExited(child.pid, 0, -9, 0, 0, NO_SPAN, "", ""),
+            ProcessExited(child.pid, 0, -9, 0, 0, 0, NO_SPAN, "", ""),
         ):
             wait_until("there is room", lambda: reporter.writer.send(record), 30)  # noqa: B023
         wait_until("the loss is emitted", lambda: reporter.emitter.ends, 30)

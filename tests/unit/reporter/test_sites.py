@@ -338,6 +338,7 @@ def test_what_grows_while_the_worker_warms_up_is_no_site() -> None:
     assert totals.peek(60.0) == []
     known["a"] = Kept(6_000.0, 7_000.0, 10, is_nothing=False)
     assert [each.line for each in totals.peek(60.0)] == [1]
-    # A cache that was filled then, and of which a later window finds nothing.
+    # A cache that was filled then.
+    known["a"] = Kept(0.0, 10.0, 10, is_nothing=True)
     totals.window(window(1, "a", kind=WindowKind.COMPLETE, runs=40, sites=0))
     assert totals.peek(60.0) == []

@@ -10,9 +10,12 @@ import pytest
 
 from otel_celery_memory.ipc.commands import Commands
 from otel_celery_memory.ipc.control_page import ControlPage
-from otel_celery_memory.ipc.records import HeapSampled, ProcessUp, WindowKind
+from otel_celery_memory.ipc.records import HeapSampled, MessagesHeld, ProcessUp, WindowKind
+from otel_celery_memory.probes.procfs import ProcessReading
 from otel_celery_memory.reporter.capture_assembly import CaptureAssembly, TakenCapture
 from otel_celery_memory.reporter.census import Censuses
+from otel_celery_memory.reporter.descendants import DescendantsSize
+from otel_celery_memory.reporter.losses import Losses
 from otel_celery_memory.reporter.sites import CodePlace, SiteTotals
 from otel_celery_memory.reporter.state.totals import TaskTotals
 from otel_celery_memory.reporter.state.worker_state import WorkerState
@@ -23,6 +26,23 @@ from tests.unit.fakes import FakeClock
 
 def describe(path: str, line: int) -> CodePlace:
     return CodePlace(f"feeds.py:{line}", "load")
+
+
+class Context:
+    """What an emitter reads beside records."""
+
+    def __init__(self) -> None:
+        self.of_descendants: list[DescendantsSize] = []
+
+    def processes(self) -> dict[str, ProcessReading]:
+        return {
+            "0": ProcessReading(
+                5_100, unique_bytes=4_000, unique_at_start_bytes=1_000, copied_bytes=2_500
+            )
+        }
+
+    def descendants(self) -> list[DescendantsSize]:
+        return self.of_descendants
 
 
 class RecordingEmitter:
@@ -36,6 +56,8 @@ class RecordingEmitter:
         self.tasks = TaskTotals()
         self.emitted: list[TakenCapture] = []
         self.off: list[tuple[str, str]] = []
+        self.losses = Losses()
+        self.context = Context()
 
     def emit_capture(self, taken: TakenCapture) -> None:
         self.emitted.append(taken)
@@ -85,6 +107,11 @@ def bench() -> Iterator[Bench]:
 def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None:
     bench.worker()
     bench.emitter.off = [("0", "heap"), ("reporter", "limits")]
+    bench.emitter.context.of_descendants = [
+        DescendantsSize("0", "app.grow", 3, 700, None, 1),
+        DescendantsSize("1", None, 0, 0, 0),
+    ]
+    bench.emitter.state.apply(MessagesHeld(100, 1, 2, 3, 4, 5, 200, None, 400))
     bench.emitter.tasks.finished("app.grow", finished(traced_delta_bytes=90))
     bench.emitter.tasks.not_traced("app.grow", "slow")
     for size in (100, 101, 100) * 4:
@@ -103,8 +130,24 @@ def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None
             },
             "warm_up_seconds": 0,
             "processes": [
-                {"slot": "main", "pid": 100, "rss": 100_000, "task": None},
-                {"slot": "0", "pid": 101, "rss": 5_000, "task": "app.grow"},
+                {
+                    **{"slot": "main", "pid": 100, "rss": 100_000, "unique": None},
+                    **{"unique_at_start": None, "copied": None, "task": None},
+                },
+                {
+                    **{"slot": "0", "pid": 101, "rss": 5_000, "unique": 4_000},
+                    **{"unique_at_start": 1_000, "copied": 2_500, "task": "app.grow"},
+                },
+            ],
+            "messages": {
+                **{"active": 2, "active_bytes": 200, "reserved": 3, "reserved_bytes": None},
+                **{"scheduled": 4, "scheduled_bytes": 400, "revoked": 5},
+            },
+            "descendants": [
+                {
+                    **{"slot": "0", "task": "app.grow", "processes": 3, "left": 1},
+                    **{"rss": 700, "unique": None},
+                }
             ],
             "tasks": [
                 {
@@ -132,6 +175,7 @@ def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None
                     "age_seconds": 0,
                 }
             ],
+            "losses": [],
             "captures": [],
             "objects": [],
             "switched_off": [
@@ -201,8 +245,11 @@ def test_a_worker_without_data_has_a_view(bench: Bench) -> None:
         },
         "warm_up_seconds": 0,
         "processes": [],
+        "messages": None,
+        "descendants": [],
         "tasks": [],
         "sites": [],
+        "losses": [],
         "captures": [],
         "objects": [],
         "switched_off": [],

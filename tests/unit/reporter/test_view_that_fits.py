@@ -11,7 +11,10 @@ import pytest
 from otel_celery_memory.ipc.status_page import STATUS_BYTES, StatusPage
 from otel_celery_memory.reporter.view import write_what_fits
 
-LISTS = ("objects", "sites", "tasks", "processes", "switched_off", "captures")
+LISTS = (
+    *("objects", "sites", "tasks", "descendants", "processes"),
+    *("switched_off", "captures", "losses"),
+)
 
 
 @pytest.fixture
@@ -52,10 +55,12 @@ def test_sites_go_first(page: StatusPage) -> None:
     assert shown(page) == {
         "sites": 25,
         "tasks": 50,
+        "descendants": 3,
         "processes": 30,
         "switched_off": 3,
         "captures": 3,
         "objects": 3,
+        "losses": 3,
     }
     found = page.read()
     assert found is not None
@@ -68,9 +73,11 @@ def test_then_tasks_and_processes_and_of_each_the_first_five_stay(page: StatusPa
     assert shown(page) == {
         "sites": 5,
         "tasks": 5,
+        "descendants": 3,
         "processes": 12,
         "switched_off": 3,
         "captures": 3,
+        "losses": 3,
         "objects": 3,
     }
     found = page.read()

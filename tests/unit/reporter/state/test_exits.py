@@ -35,7 +35,7 @@ def goodbye(exit_code: int) -> ProcessDown:
 
 
 def exited(exit_code: int, wanted: str = "", pid: int = CHILD) -> ProcessExited:
-    return ProcessExited(pid, 0, exit_code, pid - CHILD, 0, NO_SPAN, wanted, "")
+    return ProcessExited(pid, 0, exit_code, pid - CHILD, 0, 0, NO_SPAN, wanted, "")
 
 
 def exits(state: WorkerState) -> list[tuple[Any, ...]]:
@@ -75,8 +75,22 @@ def ending(*records: Record, oom_kills: int = 0) -> tuple[Any, ...]:
         ((*IDLE, goodbye(SIGTERM), exited(15)), ("killed", 15, None, True)),
         ((*IDLE, goodbye(SIGTERM)), ("killed", 15, None, True)),
         ((*CUT, goodbye(SIGTERM), exited(15)), ("killed", 15, "id-1", True)),
-        # The task called sys.exit().
-        ((*CUT, goodbye(3), exited(3)), ("crashed", None, "id-1", True)),
+        # The task called sys.exit(), with whatever code, or with a text: 1, and no goodbye.
+        ((*CUT, goodbye(3), exited(3)), ("exited", None, "id-1", True)),
+        ((*CUT, goodbye(0), exited(0)), ("exited", None, "id-1", True)),
+        ((*CUT, goodbye(155), exited(155)), ("exited", None, "id-1", True)),
+        ((*CUT, goodbye(15), exited(15)), ("exited", None, "id-1", True)),
+        ((*CUT, goodbye(-1), exited(255)), ("exited", None, "id-1", True)),
+        ((*CUT, exited(1)), ("exited", None, "id-1", True)),
+        # It called os._exit(): 0 and 155 are no shutdown and no recycling in the middle of a run.
+        ((*IN_TASK, exited(3)), ("exited", None, "id-1", True)),
+        ((*IN_TASK, exited(0)), ("exited", None, "id-1", True)),
+        ((*IN_TASK, exited(155)), ("exited", None, "id-1", True)),
+        # The goodbye of an idle child was dropped.
+        ((*IDLE, exited(0)), ("shutdown", None, None, False)),
+        ((*IDLE, exited(155)), ("max_tasks", None, None, False)),
+        # The end of a run and a goodbye were dropped while the worker stopped.
+        ((*IN_TASK, WorkerStopping(MAIN, 0), exited(0)), ("shutdown", None, "id-1", False)),
         # The worker stops: it asked them all to go.
         ((*IDLE, WorkerStopping(MAIN, 0), goodbye(SIGTERM)), ("shutdown", None, None, False)),
         (
@@ -134,6 +148,22 @@ def test_after_a_goodbye_by_signal_the_main_process_s_reason_is_awaited() -> Non
     state.apply(exited(15, "autoscale"))
     (end,) = state.classify_ended(5 * S + GIVE_UP_AFTER_NS - 1)
     assert end.reason.value == "autoscale"
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"), [(3, 3), (0, 0), (-9, None), (15, None), (None, None)]
+)
+def test_the_exit_code_of_an_end_is_known_unless_a_signal_ended_it(
+    code: int | None, expected: int | None
+) -> None:
+    state = WorkerState()
+    for record in IN_TASK:
+        state.apply(record)
+    if code is not None:
+        state.apply(exited(code))
+    state.gone(CHILD, 5 * S)
+    (end,) = state.classify_ended(5 * S, all_now=True)
+    assert end.exit_code == expected
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ def test_a_task_in_the_slot_is_found_although_only_the_exit_names_the_slot() -> 
     child.kill()
     # A reporter that was started again met it by this record, which has no slot.
     reporter.send(HeapSampled(child.pid, 1, 2, 3, 4))
-    reporter.send(ProcessExited(child.pid, 6, -9, SLOT, 0, NO_SPAN, "", ""))
+    reporter.send(ProcessExited(child.pid, 6, -9, SLOT, 0, 0, NO_SPAN, "", ""))
     reporter.send(Goodbye(reporter.main_pid, 0))
     reporter.end()
     assert (SLOT, "killed", 9, "app.task") in reporter.emitter.exits()

@@ -24,7 +24,7 @@ OVERDUE = TaskOverdue(MAIN, 0, "id-1", "app.task")
 
 
 def exited(span: bytes = NO_SPAN, task_id: str = "") -> ProcessExited:
-    return ProcessExited(CHILD, 0, -9, 0, 0, span, "", task_id)
+    return ProcessExited(CHILD, 0, -9, 0, 0, 0, span, "", task_id)
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ def test_a_process_s_slot_and_memory_follow_its_records() -> None:
             slot=4,
             rss_bytes=1_500,
             rss_peak_bytes=9_000,
+            run_peak_bytes=9_000,
             up_ns=0,
             tasks=1,
             last_finished="a",
@@ -157,3 +158,37 @@ def test_an_unknown_process_does_not_end() -> None:
     state = WorkerState()
     state.gone(1, 5)
     assert state.classify_ended(5, all_now=True) == []
+
+
+def test_the_peak_of_a_run_is_what_was_seen_since_its_start_above_it() -> None:
+    state = state_after(ProcessUp(1, 0, 4, 9_000))
+    process = state.processes[1]
+    process.record_rss(50_000)
+    state.apply(started(rss_bytes=10_000))
+    assert process.run_peak_of(process.running) is None  # it was not looked at yet
+    for rss_bytes in (12_000, 30_000, 11_000):
+        process.record_rss(rss_bytes)
+    assert process.run_peak_of(process.running) == 20_000
+    assert process.rss_peak_bytes == 50_000
+    process.record_rss(4_000)
+    state.apply(started(task_id="b", rss_bytes=10_000))
+    process.record_rss(9_000)
+    assert process.run_peak_of(process.running) == 0
+    assert process.run_peak_of(started(task_id="a", rss_bytes=10_000)) is None
+    assert process.run_peak_of(None) is None
+
+
+def test_a_run_that_its_process_ended_has_the_peak_that_it_measured() -> None:
+    process = state_after(started(task_id="before", rss_bytes=1_000)).processes[1]
+    process.record_rss(90_000)
+    end = finished(
+        task_id="b", start_bytes=2_000, delta_bytes=0, peak_bytes=8_000, state="TERMINATED"
+    )
+    process.finished(end)
+    assert process.run_peak_of(process.last) == 8_000
+
+
+def test_a_run_whose_size_at_its_start_is_not_known_has_no_peak() -> None:
+    process = state_after(ProcessUp(1, 0, 4, 9_000), TaskInFlight(1, 5, "a", "t")).processes[1]
+    process.record_rss(50_000)
+    assert process.run_peak_of(process.running) is None

@@ -23,7 +23,7 @@ S = 1_000_000_000
 IN_TASK = (ProcessUp(CHILD, 0, 0, 1_000), started(CHILD, "id-1"))
 IDLE = (*IN_TASK, finished(CHILD, "id-1"))
 RECYCLED = ProcessDown(CHILD, 0, 0, 155, 2_000, None, "max_tasks", "")
-REVOKED = ProcessExited(CHILD, 0, -9, 0, 0, NO_SPAN, "terminated", "")
+REVOKED = ProcessExited(CHILD, 0, -9, 0, 0, 0, NO_SPAN, "terminated", "")
 
 
 def exits(state: WorkerState) -> list[tuple[Any, ...]]:
@@ -47,7 +47,7 @@ def exits(state: WorkerState) -> list[tuple[Any, ...]]:
         ),
         # Its parent's word, where that has come.
         (
-            (*IN_TASK, ProcessExited(CHILD, 0, -9, 0, 0, NO_SPAN, "terminated", "")),
+            (*IN_TASK, ProcessExited(CHILD, 0, -9, 0, 0, 0, NO_SPAN, "terminated", "")),
             -11,
             ("terminated", 9, "id-1", True),
         ),

@@ -39,7 +39,7 @@ def up(pid: int = CHILD, slot: int = 0) -> ProcessUp:
 
 
 def exited(exit_code: int, reason: str = "", pid: int = CHILD) -> ProcessExited:
-    return ProcessExited(pid, 0, exit_code, 0, 0, NO_SPAN, reason, "")
+    return ProcessExited(pid, 0, exit_code, 0, 0, 0, NO_SPAN, reason, "")
 
 
 def state_of(*records: Record) -> WorkerState:
@@ -83,7 +83,8 @@ AFTER_TASK = (*IN_TASK, finished(CHILD, "id-1"))
         ((*IN_TASK, exited(-signal.SIGBUS)), ("crashed", 7, "id-1", True)),
         ((*IN_TASK, exited(-signal.SIGFPE)), ("crashed", 8, "id-1", True)),
         ((*IN_TASK, exited(-signal.SIGILL)), ("crashed", 4, "id-1", True)),
-        ((*IN_TASK, exited(1)), ("crashed", None, "id-1", True)),
+        ((*IN_TASK, exited(1)), ("exited", None, "id-1", True)),
+        ((up(), exited(1)), ("crashed", None, None, True)),
         ((*IN_TASK, exited(15)), ("killed", 15, "id-1", True)),
         (IN_TASK, ("killed", None, "id-1", True)),
         ((up(),), ("killed", None, None, True)),
@@ -146,7 +147,7 @@ def test_a_goodbye_with_an_unknown_reason_is_a_shutdown() -> None:
 def test_losses_are_the_ends_that_are_neither_shutdown_nor_recycling_nor_shrinking() -> None:
     process = classify_end(state_of(up())).process
     losses = [r.value for r in ExitReason if ProcessEnd(process, r, None, None, 0).lost]
-    assert losses == ["time_limit", "terminated", "oom_kill", "killed", "crashed"]
+    assert losses == ["time_limit", "terminated", "oom_kill", "killed", "exited", "crashed"]
 
 
 def test_an_end_is_classified_once_and_after_a_second() -> None:

@@ -15,7 +15,7 @@ SLOT = 2
 
 
 def reaped(pid: int, exit_code: int = -9, slot: int = SLOT) -> ProcessExited:
-    return ProcessExited(pid, pid, exit_code, slot, 0, NO_SPAN, "", "")
+    return ProcessExited(pid, pid, exit_code, slot, 0, 0, NO_SPAN, "", "")
 
 
 def in_flight(pid: int) -> TaskInFlightAtExit:

@@ -8,12 +8,20 @@ from typing import Any
 
 import pytest
 
-from otel_celery_memory.ipc.records import NO_SPAN, PartFailed, ProcessExited, ProcessUp, Record
+from otel_celery_memory.ipc.records import (
+    NO_SPAN,
+    MessagesHeld,
+    PartFailed,
+    ProcessExited,
+    ProcessUp,
+    Record,
+)
+from otel_celery_memory.worker.lifecycle import periodic_checks
 from otel_celery_memory.worker.lifecycle.child_exits import ChildExitObserver
 from otel_celery_memory.worker.lifecycle.periodic_checks import RESYNC_CHECKS, PeriodicChecks
 from tests.unit.fakes import ListSink, exits_to
 
-REAPED = [ProcessExited(pid, 2**62, -9, 0, 0, NO_SPAN, "", "") for pid in (11, 12)]
+REAPED = [ProcessExited(pid, 2**62, -9, 0, 0, 0, NO_SPAN, "", "") for pid in (11, 12)]
 
 
 class Worker:
@@ -101,7 +109,7 @@ def test_the_processes_are_sent_periodically(bench: Bench) -> None:
     for _ in range(RESYNC_CHECKS):
         assert bench.sent() == []
         bench.worker.check()
-    assert bench.sent() == [ProcessUp]
+    assert bench.sent() == [ProcessUp, MessagesHeld]
 
 
 def test_a_reporter_that_was_started_again_is_sent_the_exits_not_acknowledged(bench: Bench) -> None:
@@ -132,12 +140,22 @@ def test_an_exit_that_a_full_pipe_did_not_accept_is_sent_at_the_next_check() -> 
     assert bench.exited() == REAPED[:1]
 
 
+def test_messages_that_cannot_be_counted_stop_nothing_else(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(periodic_checks, "read_messages_held", lambda *_: 1 / 0)
+    for _ in range(5 * RESYNC_CHECKS):
+        bench.worker.check()
+    failed = [record for record in bench.pipe.records if isinstance(record, PartFailed)]
+    assert [record.part for record in failed] == ["messages"]
+    assert bench.sent().count(ProcessUp) == 5
+
+
 def test_checks_that_fail_again_and_again_are_switched_off_and_reported() -> None:
     observer = BrokenObserver()
     bench = Bench(observer)
     for _ in range(10):
         bench.worker.check()
     bench.checks.end()
-    (failed,) = bench.pipe.records
-    assert isinstance(failed, PartFailed)
+    (failed,) = [record for record in bench.pipe.records if isinstance(record, PartFailed)]
     assert (failed.slot, failed.part, observer.checks_made) == (-1, "checks", 3)

@@ -67,7 +67,7 @@ def test_if_nothing_runs_nothing_is_sent() -> None:
 
 def died(pid: int, exit_code: int = -9, slot: int = 2) -> ProcessExited:
     """A child was reaped just now."""
-    return ProcessExited(pid, time.time_ns(), exit_code, slot, 0, NO_SPAN, "", "")
+    return ProcessExited(pid, time.time_ns(), exit_code, slot, 0, 0, NO_SPAN, "", "")
 
 
 def test_a_reporter_that_was_started_again_is_sent_the_recent_exits() -> None:

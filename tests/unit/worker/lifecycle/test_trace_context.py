@@ -10,8 +10,8 @@ import pytest
 from otel_celery_memory.ipc.records import NO_SPAN, ProcessExited
 from otel_celery_memory.worker.lifecycle.child_exits import (
     ChildExitObserver,
-    ChildTraceContexts,
-    TaskTraceContext,
+    ChildMessages,
+    TaskMessage,
     message_span,
 )
 from tests.unit.fakes import ListSink, exits_to
@@ -29,6 +29,7 @@ class Request:
     id: str
     worker_pid: int | None
     request_dict: dict[str, Any] = field(default_factory=lambda: SAMPLED)
+    delivery_info: object = None
 
 
 @pytest.mark.parametrize(
@@ -48,19 +49,27 @@ def test_a_message_has_a_span_if_its_trace_is_sampled(headers: dict[str, Any], s
 
 
 def test_what_a_process_runs_now_is_known() -> None:
-    traces = ChildTraceContexts([Request("a", 11), Request("b", 12, {}), Request("waits", None)])
-    assert traces.of(11) == TaskTraceContext("a", SPAN)
-    assert traces.of(12) == TaskTraceContext("b", NO_SPAN)
-    assert traces.of(13) == TaskTraceContext()
+    traces = ChildMessages([Request("a", 11), Request("b", 12, {}), Request("waits", None)])
+    assert traces.of(11) == TaskMessage("a", SPAN)
+    assert traces.of(12) == TaskMessage("b", NO_SPAN)
+    assert traces.of(13) == TaskMessage()
+
+
+@pytest.mark.parametrize(
+    ("delivery", "redelivered"),
+    [({"redelivered": True}, 1), ({"redelivered": False}, 0), ({}, 0), (None, 0), ("odd", 0)],
+)
+def test_a_message_says_whether_it_was_delivered_before(delivery: object, redelivered: int) -> None:
+    assert ChildMessages([Request("a", 11, {}, delivery)]).of(11).redelivered == redelivered
 
 
 def test_a_task_whose_request_was_removed_is_known_if_it_was_remembered() -> None:
     requests = [Request("a", 11)]
-    traces = ChildTraceContexts(requests)
+    traces = ChildMessages(requests)
     traces.remember([11])
     requests.clear()
     traces.remember([11])
-    assert traces.of(11) == TaskTraceContext("a", SPAN)
+    assert traces.of(11) == TaskMessage("a", SPAN)
 
 
 class JobPool:
@@ -75,18 +84,18 @@ class JobPool:
 
 def test_a_task_is_known_whose_request_the_pool_removes_after_its_process_died() -> None:
     requests, pool = [Request("a", 11)], JobPool()
-    traces = ChildTraceContexts(requests)
+    traces = ChildMessages(requests)
     traces.follow(pool)
     traces.follow(pool)
     pool.on_job_process_down("job", 11)
     requests.clear()
-    assert traces.of(11) == TaskTraceContext("a", SPAN)
+    assert traces.of(11) == TaskMessage("a", SPAN)
     assert pool.called == [("job", 11)]
 
 
 def test_release_restores_the_pool_s_method_and_leaves_a_replaced_one() -> None:
     pool, other = JobPool(), JobPool()
-    traces = ChildTraceContexts([])
+    traces = ChildMessages([])
     traces.follow(pool)
     traces.release()
     assert pool.on_job_process_down == pool.__class__.on_job_process_down.__get__(pool)
@@ -99,27 +108,27 @@ def test_release_restores_the_pool_s_method_and_leaves_a_replaced_one() -> None:
 def test_if_requests_cannot_be_read_the_pool_goes_on() -> None:
     broken: list[Any] = [object()]
     pool = JobPool()
-    ChildTraceContexts(broken).follow(pool)
+    ChildMessages(broken).follow(pool)
     pool.on_job_process_down("job", 11)
     assert pool.called == [("job", 11)]
 
 
 def test_a_pool_without_jobs_is_left_alone() -> None:
-    ChildTraceContexts([]).follow(object())
+    ChildMessages([]).follow(object())
 
 
 def test_nothing_is_kept_of_processes_that_have_ended() -> None:
     requests = [Request("a", 11)]
-    traces = ChildTraceContexts(requests)
+    traces = ChildMessages(requests)
     traces.remember([11])
     requests.clear()
     traces.remember([12])
-    assert traces.of(11) == TaskTraceContext()
+    assert traces.of(11) == TaskMessage()
 
 
 @pytest.mark.parametrize(
     ("headers", "expected"),
-    [(SAMPLED, (SPAN, "a")), ({}, (NO_SPAN, ""))],
+    [(SAMPLED, (SPAN, "a")), ({}, (NO_SPAN, "a"))],
     ids=["sampled", "no trace"],
 )
 def test_the_exit_of_a_child_has_the_span_of_its_task_if_there_is_one(
@@ -127,10 +136,10 @@ def test_the_exit_of_a_child_has_the_span_of_its_task_if_there_is_one(
 ) -> None:
     sink, child = ListSink(), Child(11, None)
     pool, requests = BilliardPool(child), [Request("a", 11, headers)]
-    observer = ChildExitObserver(exits_to(sink), ChildTraceContexts(requests))
-    observer.refresh_traces()
+    observer = ChildExitObserver(exits_to(sink), ChildMessages(requests))
+    observer.refresh_messages()
     observer.follow(CeleryPool(pool))
-    observer.refresh_traces()
+    observer.refresh_messages()
     requests.clear()
     child.exitcode = -9
     pool.on_process_down(child)

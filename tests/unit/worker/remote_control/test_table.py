@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
-from otel_celery_memory.worker.remote_control.commands import size_text, view_text
+from otel_celery_memory.ipc.records import size_text
+from otel_celery_memory.worker.remote_control.commands import view_text
 
+MIB = 1 << 20
+_UNKNOWN = {"unique": None, "unique_at_start": None, "copied": None}
 VIEW: dict[str, Any] = {
     "tracing": {
         "mode": "budget",
@@ -17,8 +20,23 @@ VIEW: dict[str, Any] = {
         "aborted": 3,
     },
     "processes": [
-        {"slot": "main", "pid": 100, "rss": 52_428_800, "task": None},
-        {"slot": "0", "pid": 101, "rss": None, "task": "app.grow"},
+        {**_UNKNOWN, "slot": "main", "pid": 100, "rss": 52_428_800, "task": None},
+        {**_UNKNOWN, "slot": "0", "pid": 101, "rss": None, "task": "app.grow"},
+        {
+            **{"slot": "1", "pid": 102, "rss": 420 * MIB, "task": None},
+            **{"unique": 397 * MIB, "unique_at_start": 57 * MIB, "copied": 340 * MIB},
+        },
+    ],
+    "messages": {
+        **{"active": 2, "active_bytes": 1_024, "reserved": 0, "reserved_bytes": 0},
+        **{"scheduled": 4_000, "scheduled_bytes": None, "revoked": 3},
+    },
+    "descendants": [
+        {
+            **{"slot": "0", "task": "app.grow", "processes": 3, "left": 1},
+            **{"rss": 90 * MIB, "unique": 70 * MIB},
+        },
+        {"slot": "main", "task": None, "processes": 1, "left": 0, "rss": None, "unique": None},
     ],
     "tasks": [
         {
@@ -61,6 +79,50 @@ VIEW: dict[str, Any] = {
             "age_seconds": 28_900,
         },
     ],
+    "losses": [
+        {
+            "age_seconds": 4,
+            "slot": "0",
+            "pid": 99,
+            "task": "app.grow",
+            "task_id": "id-1",
+            "reason": "oom_kill",
+            "signal": 9,
+            "exit_code": None,
+            "rss": 52_428_800,
+            "run_peak": 1_048_576,
+            "redelivered": True,
+            "times": 1_030,
+        },
+        {
+            "age_seconds": 7_200,
+            "slot": "1",
+            "pid": 98,
+            "task": "app.leave",
+            "task_id": "id\n2",
+            "reason": "exited",
+            "signal": None,
+            "exit_code": 0,
+            "rss": None,
+            "run_peak": None,
+            "redelivered": False,
+            "times": 1,
+        },
+        {
+            "age_seconds": 90,
+            "slot": "main",
+            "pid": 97,
+            "task": None,
+            "task_id": None,
+            "reason": "killed",
+            "signal": None,
+            "exit_code": None,
+            "rss": None,
+            "run_peak": None,
+            "redelivered": False,
+            "times": 1,
+        },
+    ],
     "captures": [
         {"number": 3, "state": "running"},
         {
@@ -100,9 +162,19 @@ TEXT = """\
 tracing budget: 10.81 s of 1,704.9 s of task time in ten minutes (0.63%), 3 runs aborted; switched \
 off: heap (0), limits (reporter)
 
-process  pid  RSS       task
-main     100  50.0 MiB  -
-0        101  -         app.grow
+process  pid  RSS        unique     task
+main     100  50.0 MiB   -          -
+0        101  -          -          app.grow
+1        102  420.0 MiB  397.0 MiB  -
+
+1: unique 397.0 MiB of 420.0 MiB, 57.0 MiB at its start: 340.0 MiB that it shared with main are \
+copied
+
+messages in main: 2 run (bodies: 1.0 KiB), 4,000 wait for their time (bodies: -), 3 ids are revoked
+
+started by  process  processes  RSS       unique    left behind
+app.grow    0        3          90.0 MiB  70.0 MiB  1
+-           main     1          -         -         0
 
 task      runs    retained/run  traced runs  traced/run
 app.grow  12,345  1.1 KiB       40           -3 B
@@ -114,6 +186,11 @@ app.new     tracing could bring it to its time limit
 site              left/run  a minute  runs  of        seen     task
 app/feeds.py:41   1.0 KiB   1.0 MiB   40    complete  now      app.grow
 app/threads.py:9  4.9 KiB   -         1     partial   8 h ago  -
+
+lost  seen       how                 RSS       run took  times  task       id
+0     4 s ago    oom_kill, signal 9  50.0 MiB  1.0 MiB   1,030  app.grow   id-1
+1     2 h ago    exited, code 0      -         -         1      app.leave  id?2
+main  2 min ago  killed              -         -         1      -          -
 
 capture  state     kind  sites  runs  file
 3        running   -     -      -     -
@@ -182,3 +259,15 @@ def test_sizes_have_a_unit_and_a_sign(size_bytes: int | None, text: str) -> None
 def test_a_worker_that_warms_up_says_when_growth_is_told() -> None:
     assert view_text({"warm_up_seconds": 42}).endswith("; warms up, growth is told in 42 s")
     assert "warms up" not in view_text({"warm_up_seconds": 0})
+
+
+@pytest.mark.parametrize(("copied", "rss"), [(15 * MIB, 20 * MIB), (30 * MIB, 400 * MIB)])
+def test_a_little_that_is_copied_is_not_said(copied: int, rss: int) -> None:
+    process = {**VIEW["processes"][2], "copied": copied, "rss": rss}
+    assert "copied" not in view_text({"processes": [process]})
+
+
+def test_a_main_process_that_holds_no_message_has_no_line() -> None:
+    none = dict.fromkeys(VIEW["messages"], 0)
+    assert "messages" not in view_text({"messages": none})
+    assert "messages" not in view_text({"messages": None})
