@@ -159,13 +159,6 @@ def _steps(stack: Stack, workers: Workers, told: Told) -> Generator[float, None,
             _send(workers, turn)
             if turn % 45 == 20:
                 told.sent_in.append(_kill_in_a_trace(workers.leaky, shop))
-            if turn % 120 == 60:
-                # A message that kills a process each time that it is delivered; slow enough that
-                # the size of its run is seen.
-                marker = workers.recycled.server.log.parent / f"poison-{turn}"
-                workers.recycled.send("poison", str(marker), 6, MIB, expires=60)
-            if turn % 60 == 30:
-                workers.recycled.send("leave", 3, expires=60)
             if not captured and elapsed_s > 30:
                 workers.leaky.client.control.broadcast(
                     "memory_capture", {"amount": "5"}, destination=[workers.leaky.node]
@@ -209,6 +202,14 @@ def _send(workers: Workers, turn: int) -> None:
         workers.sampled.send("with_processes", 4 * MIB, 3, expires=60)
     if turn % 150 == 30:
         workers.sampled.send("leave_processes", 32 * MIB, "child", expires=60)
+    if turn % 120 == 60:
+        # A message that kills a process each time that it is delivered; slow enough that the size
+        # of its run is seen.
+        marker = workers.recycled.server.log.parent / f"poison-{turn}"
+        workers.recycled.send("poison", str(marker), 6, MIB, expires=60)
+    if turn % 60 == 30:
+        workers.recycled.send("leave", 3, expires=60)
+    _count_objects(workers, turn)
     workers.stuck.send("keep", 1024, expires=60)
     for _ in range(2):
         workers.recycled.send("noop", expires=5)
@@ -219,6 +220,18 @@ def _send(workers: Workers, turn: int) -> None:
         workers.pressed.send("keep", 5 * MIB, expires=60)
     if turn % 10 == 5:
         workers.pressed.send("hold_files", int(DESCRIPTORS * 0.85), expires=60)
+
+
+def _count_objects(workers: Workers, turn: int) -> None:
+    """A census, and a task whose objects it finds."""
+    if turn == 90:
+        workers.leaky.client.control.broadcast(
+            "memory_census",
+            {"amount": "5", "task": "tests.worker.app.keep_orders"},
+            destination=[workers.leaky.node],
+        )
+    if 90 <= turn < 150:
+        workers.leaky.send("keep_orders", 50, expires=60)
 
 
 def _kill_in_a_trace(worker: Worker, provider: TracerProvider) -> str:
