@@ -20,12 +20,16 @@ from otel_celery_memory.settings import Settings
 MIB = 1 << 20
 OF_CHILDREN = (
     *(c.HEAP_BLOCKS, c.MALLOC_USED, c.MALLOC_FREE),
-    *(c.PROCESS_EXITS, c.PARTS_SWITCHED_OFF),
+    *(c.PROCESS_EXITS, c.PARTS_SWITCHED_OFF, c.MEMORY_COPIED),
 )
 """What is sent of those that run tasks: their allocators and their tracing, and how they end.
 
 The main process is told once, as killed, and the reporter never.
 """
+
+OF_FEW = (c.DESCENDANTS, c.DESCENDANTS_UNIQUE, c.TREE_PEAK, c.EXITS_REPEATED)
+"""One task in ten starts processes or kills its process again and again, and one slot in ten has
+processes that were started."""
 
 FIRST_RUNS_TOO = (c.RSS_RETAINED, c.HEAP_RETAINED)
 """Those in which a task's first run has a direction of its own. Garbage only grows."""
@@ -56,6 +60,8 @@ class Shape:
             values = {**values, c.DIRECTION: (c.GROW,)}
         if metric in OF_CHILDREN:
             values = {**values, c.SLOT: tuple(map(str, range(self.children)))}
+        if metric in OF_FEW:
+            values = {name: some[::10] for name, some in values.items()}
         for chosen in product(*(values[name] for name in metric.attributes)):
             yield dict(zip(metric.attributes, chosen, strict=True))
         if metric == c.PROCESS_EXITS:
@@ -71,6 +77,7 @@ class Shape:
             c.SLOT: ("main", "reporter", *map(str, range(self.children))),
             c.LIMIT_KIND: ("cgroup", "host", "max_memory_per_child"),
             c.EXIT_REASON: ("max_tasks", "killed"),
+            c.MESSAGE_STATE: c.MESSAGE_STATES,
             c.PART: ("tracing",),
             c.FRAME_KIND: (c.FRAME_TASK_END, c.FRAME_OTHER, c.FRAME_DAMAGED),
         }
