@@ -19,7 +19,7 @@ from otel_celery_memory.probes.procfs import ProcessReading
 from otel_celery_memory.reporter.emitter import Emitter
 from otel_celery_memory.reporter.sites import place_of
 from otel_celery_memory.reporter.state.processes import ProcessState
-from otel_celery_memory.reporter.state.totals import Kept
+from otel_celery_memory.reporter.state.totals import Kept, TaskTotal
 from otel_celery_memory.telemetry.events import RankedSite
 
 _FIRST = (
@@ -195,16 +195,8 @@ class Inspector:
                 if size.processes
             ][:_DESCENDANTS_SHOWN],
             "tasks": [
-                {
-                    "name": name,
-                    "runs": total.runs,
-                    "retained_per_run": _rounded(bytes_per_run),
-                    "sampled_runs": total.left_behind.samples,
-                    "traced_runs": total.traced_runs,
-                    "traced_per_run": _mean(total.traced_bytes, total.traced_runs),
-                    "not_traced": total.not_traced.value or None,
-                }
-                for name, total, bytes_per_run in emitter.tasks.largest(_TASKS_SHOWN)
+                _task(name, total, kept)
+                for name, total, kept in emitter.tasks.largest(_TASKS_SHOWN)
             ],
             "sites": [
                 _site(site, age_s)
@@ -241,7 +233,25 @@ def _process(process: ProcessState, reading: ProcessReading | None) -> dict[str,
         "unique": reading.unique_bytes if reading else None,
         "unique_at_start": reading.unique_at_start_bytes if reading else None,
         "copied": reading.copied_bytes if reading else None,
+        "open_files": reading.open_files if reading else None,
+        "malloc_free": process.heap.malloc_free_bytes if process.heap else None,
         "task": process.running.task if process.running else None,
+    }
+
+
+def _task(name: str, total: TaskTotal, kept: Kept | None) -> dict[str, Any]:
+    known = kept is not None and kept.bytes_per_run is not None
+    return {
+        "name": name,
+        "runs": total.runs,
+        "retained_per_run": _rounded(kept.bytes_per_run if kept else None),
+        "retained_at_most": _rounded(kept.most_bytes) if kept and known else None,
+        "sampled_runs": total.left_behind.samples,
+        "peak": total.peak_bytes,
+        "largest": total.largest_bytes,
+        "traced_runs": total.traced_runs,
+        "traced_per_run": _mean(total.traced_bytes, total.traced_runs),
+        "not_traced": total.not_traced.value or None,
     }
 
 

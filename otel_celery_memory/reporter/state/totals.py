@@ -492,6 +492,10 @@ class TaskTotal:
     runs: int = 0
     left_behind: LeftBehind = field(default_factory=LeftBehind)
     withheld: Withheld = field(default_factory=Withheld)
+    peak_bytes: int | None = None
+    """The highest RSS in a run, above RSS at its start; ``None`` if no run had a peak."""
+    largest_bytes: int | None = None
+    """By how much RSS has grown in the run in which it grew most."""
     has_warmed_up: bool = False
     """Whether it was sampled while the worker warmed up."""
     traced_runs: int = 0
@@ -518,6 +522,9 @@ class TaskTotals:
         """Counts a run that had its process to itself."""
         total = self._total(task)
         total.runs += 1
+        total.largest_bytes = max(total.largest_bytes or 0, record.rss_delta_bytes)
+        if record.rss_peak_bytes is not None:
+            total.peak_bytes = max(total.peak_bytes or 0, record.rss_peak_bytes)
         if record.traced_delta_bytes is not None:
             total.traced_runs += 1
             total.traced_bytes += record.traced_delta_bytes
@@ -570,13 +577,15 @@ class TaskTotals:
             kept = kept.of_unexplained(unexplained_bytes / runs[task], likely_bytes)
         return kept if growth is None else kept.within(growth)
 
-    def largest(self, count: int) -> list[tuple[str, TaskTotal, float | None]]:
-        """The tasks whose runs left most behind in all: totals, and bytes that a run keeps."""
-        found = []
-        for name, total in self._totals.items():
-            kept = self._kept(name)
-            found.append((name, total, kept.bytes_per_run if kept else None))
-        return sorted(found, key=lambda each: (-(each[2] or 0.0) * each[1].runs, each[0]))[:count]
+    def largest(self, count: int) -> list[tuple[str, TaskTotal, Kept | None]]:
+        """The tasks whose runs left most behind in all: totals, and what a run keeps."""
+        found = [(name, total, self._kept(name)) for name, total in self._totals.items()]
+
+        def in_all(each: tuple[str, TaskTotal, Kept | None]) -> tuple[float, str]:
+            name, total, kept = each
+            return -((kept.bytes_per_run if kept else None) or 0.0) * total.runs, name
+
+        return sorted(found, key=in_all)[:count]
 
     def clear(self) -> None:
         """Starts again at zero."""

@@ -108,11 +108,11 @@ def view_text(view: Mapping[str, Any], share_from_s: float = 0.0) -> str:
         + (f"; no room for {cut} more" if cut else "")
         + (f"; warms up, growth is told in {warm_up_s:.0f} s" if warm_up_s else ""),
         _table(
-            ("process", "pid", "RSS", "unique", "task"),
+            ("process", "pid", "RSS", "unique", "malloc free", "files", "task"),
             [
                 (
-                    *(p["slot"], p["pid"], size_text(p["rss"])),
-                    *(size_text(p["unique"]), p["task"] or "-"),
+                    *(p["slot"], p["pid"], size_text(p["rss"]), size_text(p["unique"])),
+                    *(size_text(p["malloc_free"]), _count_text(p["open_files"]), p["task"] or "-"),
                 )
                 for p in view.get("processes", [])
             ],
@@ -130,14 +130,17 @@ def view_text(view: Mapping[str, Any], share_from_s: float = 0.0) -> str:
             ],
         ),
         _table(
-            ("task", "runs", "retained/run", "traced runs", "traced/run"),
+            (
+                *("task", "runs", "retained/run", "at most", "sampled"),
+                *("peak", "largest", "traced runs", "traced/run"),
+            ),
             [
                 (
-                    t["name"],
-                    f"{t['runs']:,}",
-                    size_text(t["retained_per_run"]),
-                    f"{t['traced_runs']:,}",
-                    size_text(t["traced_per_run"]),
+                    *(t["name"], f"{t['runs']:,}"),
+                    *(size_text(t["retained_per_run"]), size_text(t["retained_at_most"])),
+                    f"{t['sampled_runs']:,}",
+                    *(size_text(t["peak"]), size_text(t["largest"])),
+                    *(f"{t['traced_runs']:,}", size_text(t["traced_per_run"])),
                 )
                 for t in view.get("tasks", [])
             ],
@@ -217,6 +220,10 @@ def view_text(view: Mapping[str, Any], share_from_s: float = 0.0) -> str:
         ),
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def _count_text(count: int | None) -> str:
+    return "-" if count is None else f"{count:,}"
 
 
 def _copied_text(processes: Sequence[Mapping[str, Any]]) -> str:

@@ -37,7 +37,11 @@ class Context:
     def processes(self) -> dict[str, ProcessReading]:
         return {
             "0": ProcessReading(
-                5_100, unique_bytes=4_000, unique_at_start_bytes=1_000, copied_bytes=2_500
+                5_100,
+                unique_bytes=4_000,
+                unique_at_start_bytes=1_000,
+                copied_bytes=2_500,
+                open_files=12,
             )
         }
 
@@ -112,7 +116,9 @@ def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None
         DescendantsSize("1", None, 0, 0, 0),
     ]
     bench.emitter.state.apply(MessagesHeld(100, 1, 2, 3, 4, 5, 200, None, 400))
-    bench.emitter.tasks.finished("app.grow", finished(traced_delta_bytes=90))
+    run = finished(traced_delta_bytes=90)._replace(rss_delta_bytes=400, rss_peak_bytes=900)
+    bench.emitter.tasks.finished("app.grow", run)
+    bench.emitter.state.apply(HeapSampled(101, 1, 10, 20, 30))
     bench.emitter.tasks.not_traced("app.grow", "slow")
     for size in (100, 101, 100) * 4:
         bench.emitter.tasks.left_behind("app.grow", left_behind(size))
@@ -133,10 +139,12 @@ def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None
                 {
                     **{"slot": "main", "pid": 100, "rss": 100_000, "unique": None},
                     **{"unique_at_start": None, "copied": None, "task": None},
+                    **{"open_files": None, "malloc_free": None},
                 },
                 {
                     **{"slot": "0", "pid": 101, "rss": 5_000, "unique": 4_000},
                     **{"unique_at_start": 1_000, "copied": 2_500, "task": "app.grow"},
+                    **{"open_files": 12, "malloc_free": 30},
                 },
             ],
             "messages": {
@@ -154,7 +162,10 @@ def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None
                     "name": "app.grow",
                     "runs": 1,
                     "retained_per_run": 100,
+                    "retained_at_most": 190,
                     "sampled_runs": 12,
+                    "peak": 900,
+                    "largest": 400,
                     "traced_runs": 1,
                     "traced_per_run": 90,
                     "not_traced": "slow",
@@ -228,7 +239,7 @@ def test_rows_of_sites_are_distinct_whatever_the_depth_of_tracing(bench: Bench) 
 def test_a_view_that_finds_no_room_is_written_with_less_in_it(bench: Bench) -> None:
     for number in range(12):
         bench.emitter.tasks.finished(f"{number:02}" + "t" * 200, finished())
-    bench.room_bytes = 2_500
+    bench.room_bytes = 2_800
     bench.inspector.tick()
     assert (len(bench.written[0]["tasks"]), bench.written[0]["left_out"]) == (6, {"tasks": 6})
 

@@ -327,7 +327,7 @@ def test_commands_that_come_too_often_are_refused_and_change_nothing(worker: Wor
 def test_what_is_answered_is_bounded_however_much_the_reporter_knows(worker: Worker) -> None:
     page = StatusPage()
     assert not page.write({"tasks": ["x" * STATUS_BYTES]})
-    unknown = {"unique": None, "unique_at_start": None, "copied": None}
+    unknown = dict.fromkeys(("unique", "unique_at_start", "copied", "open_files", "malloc_free"))
     row = {"slot": "0", "pid": 1, "rss": 1, **unknown, "task": "t" * 512}
     assert page.write({"processes": [row] * 200})
     worker.view = page.read()

@@ -10,7 +10,10 @@ from otel_celery_memory.ipc.records import size_text
 from otel_celery_memory.worker.remote_control.commands import view_text
 
 MIB = 1 << 20
-_UNKNOWN = {"unique": None, "unique_at_start": None, "copied": None}
+_UNKNOWN = {
+    **{"unique": None, "unique_at_start": None, "copied": None},
+    **{"open_files": None, "malloc_free": None},
+}
 VIEW: dict[str, Any] = {
     "tracing": {
         "mode": "budget",
@@ -25,6 +28,7 @@ VIEW: dict[str, Any] = {
         {
             **{"slot": "1", "pid": 102, "rss": 420 * MIB, "task": None},
             **{"unique": 397 * MIB, "unique_at_start": 57 * MIB, "copied": 340 * MIB},
+            **{"open_files": 1_024, "malloc_free": 12 * MIB},
         },
     ],
     "messages": {
@@ -43,6 +47,10 @@ VIEW: dict[str, Any] = {
             "name": "app.grow",
             "runs": 12_345,
             "retained_per_run": 1_100,
+            "retained_at_most": 1_300,
+            "sampled_runs": 250,
+            "peak": 8 * MIB,
+            "largest": 2 * MIB,
             "traced_runs": 40,
             "traced_per_run": -3,
         },
@@ -50,6 +58,10 @@ VIEW: dict[str, Any] = {
             "name": "app.new",
             "runs": 1,
             "retained_per_run": None,
+            "retained_at_most": None,
+            "sampled_runs": 0,
+            "peak": None,
+            "largest": 0,
             "traced_runs": 0,
             "traced_per_run": None,
             "not_traced": "time_limit",
@@ -162,10 +174,10 @@ TEXT = """\
 tracing budget: 10.81 s of 1,704.9 s of task time in ten minutes (0.63%), 3 runs aborted; switched \
 off: heap (0), limits (reporter)
 
-process  pid  RSS        unique     task
-main     100  50.0 MiB   -          -
-0        101  -          -          app.grow
-1        102  420.0 MiB  397.0 MiB  -
+process  pid  RSS        unique     malloc free  files  task
+main     100  50.0 MiB   -          -            -      -
+0        101  -          -          -            -      app.grow
+1        102  420.0 MiB  397.0 MiB  12.0 MiB     1,024  -
 
 1: unique 397.0 MiB of 420.0 MiB, 57.0 MiB at its start: 340.0 MiB that it shared with main are \
 copied
@@ -176,9 +188,9 @@ started by  process  processes  RSS       unique    left behind
 app.grow    0        3          90.0 MiB  70.0 MiB  1
 -           main     1          -         -         0
 
-task      runs    retained/run  traced runs  traced/run
-app.grow  12,345  1.1 KiB       40           -3 B
-app.new   1       -             0            -
+task      runs    retained/run  at most  sampled  peak     largest  traced runs  traced/run
+app.grow  12,345  1.1 KiB       1.3 KiB  250      8.0 MiB  2.0 MiB  40           -3 B
+app.new   1       -             -        0        -        0 B      0            -
 
 not traced  because
 app.new     tracing could bring it to its time limit
