@@ -156,8 +156,8 @@ def conclude(shape: Shape, seen: Seen) -> Conclusion:
     accused += [claim for claim in alerts if not is_guilty(shape, claim.task)]
     return Conclusion(
         shape,
-        _told(first(task_rows), first(site_rows)),
-        _told(first(metrics), first(rankings[-1]) if rankings else None),
+        _told(task_rows, first(task_rows), first(site_rows)),
+        _told(metrics, first(metrics), first(rankings[-1]) if rankings else None),
         tuple(accused),
         _factor(shape, metrics),
         spent_share(seen.points),
@@ -184,7 +184,10 @@ def _factor(shape: Shape, claims: Iterable[Claim]) -> float | None:
     return leaking / max(1.0, *others)
 
 
-def _told(of_task: Claim | None, of_line: Claim | None) -> Told:
+def _told(tasks: Sequence[Claim], of_task: Claim | None, of_line: Claim | None) -> Told:
+    """Where no task has a number, as all of them overlap, the task is that of the line."""
+    if of_task is None and not tasks and of_line is not None:
+        return Told(of_line.task, of_line.line)
     return Told(of_task.task if of_task else None, of_line.line if of_line else None)
 
 
@@ -231,7 +234,9 @@ def inspected_tasks(
     """Rows of the table of tasks: what a run retains, times the runs."""
     claims = []
     for row in tables.get("task", ()):
-        retained = size_of(row["retained/run"]) or 0
+        retained = size_of(row["retained/run"])
+        if retained is None:
+            continue  # not known
         runs = int(row["runs"].replace(",", ""))
         claims.append(Claim("inspect, tasks", short(row["task"]), "", retained * runs / minutes))
     return claims

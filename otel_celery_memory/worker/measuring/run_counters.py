@@ -69,6 +69,7 @@ from otel_celery_memory.ipc.commands import NO_BALANCE, Balance
 from otel_celery_memory.ipc.records import FloorMeasured, RunRetained
 from otel_celery_memory.probes.allocators import (
     SMALL_BLOCK_BYTES,
+    HeapReading,
     SharedHeap,
     level_caches,
     malloc_in_use,
@@ -261,6 +262,8 @@ class RunCounters:
         """Its lowest level lately, and before; how often it was higher; how often it has been the
         same since; and how long it has grown."""
         self._samples: Counter[str] = Counter()
+        self._samples_before = 0
+        """How many there were when the heap was read last."""
         self._sampled_lately: set[str] = set()
         self._spoiled: Counter[str] = Counter()
         """How many samples of a task in a row had a full collection in them."""
@@ -287,6 +290,14 @@ class RunCounters:
         if self._goes_on:
             self.open = ""
         self._after_failed = True
+
+    def heap_read(self, heap: HeapReading) -> None:
+        """The heap was read at any moment: where no run is sampled, as they overlap, its growth is
+        watched by that."""
+        samples = sum(self._samples.values())
+        if samples == self._samples_before and heap.malloc_used_bytes is not None:
+            self._watch_heap(heap.malloc_used_bytes + heap.blocks * SMALL_BLOCK_BYTES)
+        self._samples_before = samples
 
     def boundary(self, name: str) -> None:
         """A run of this task is about to start, and the one before has ended."""
@@ -415,7 +426,7 @@ class RunCounters:
             return False
         if not between_full:
             self._spoiled.pop(name, None)
-        self._watch_heap()
+        self._watch_heap(self._now[_HEAP])
         filled, self._filled[name] = self._filled.get(name) == collections, collections
         if not (filled or between_full or warm_up):
             self._fills_free_lists = True
@@ -442,9 +453,9 @@ class RunCounters:
         )
         return is_reusable
 
-    def _watch_heap(self) -> None:
+    def _watch_heap(self, level: int) -> None:
         """Notes whether the heap goes on growing: from its lowest level to the next one."""
-        level, now_ns = self._now[_HEAP], self._clock_ns()
+        now_ns = self._clock_ns()
         lowest, before, times, _, _ = self._heap
         if ABSENT not in (level, lowest):
             lowest = min(level, lowest)

@@ -26,7 +26,7 @@ from otel_celery_memory.ipc.records import (
     ProcessDown,
     ProcessUp,
 )
-from otel_celery_memory.probes.allocators import read_heap
+from otel_celery_memory.probes.allocators import HeapReading, read_heap
 from otel_celery_memory.probes.own_memory import (
     ProcessProbe,
     open_process_probe,
@@ -78,8 +78,16 @@ def exit_reason(exit_code: int, max_memory_kib: int, probe: ProcessProbe | None)
 class HeapSampling:
     """Samples the heap, at most every ``interval_s``, and saves the tracing budget's balance."""
 
-    def __init__(self, sink: RecordSink, interval_s: float, switches: PartSwitches) -> None:
+    def __init__(
+        self,
+        sink: RecordSink,
+        interval_s: float,
+        switches: PartSwitches,
+        heap_read: Callable[[HeapReading], object],
+    ) -> None:
+        """``heap_read`` gets each reading."""
         self._sink = sink
+        self._heap_read = heap_read
         self._interval_ns = int(interval_s * 1e9)
         self._switches = switches
         self.due_ns = 0
@@ -94,6 +102,7 @@ class HeapSampling:
         try:
             began_ns = time.perf_counter_ns()
             heap = read_heap()
+            self._heap_read(heap)
             if tracing is not None:
                 tracing.tasks.save_balance()
             cost_ns = time.perf_counter_ns() - began_ns
@@ -146,7 +155,10 @@ class TaskRecorder:
         self._spans = ContainedSpans(spans, self._switches)
         self._tracing = ContainedTracing(None, self._session, self._switches)
         self._census = ContainedCensus(None)
-        self._heap = HeapSampling(sink, settings.export_interval, self._switches)
+        self._heap = HeapSampling(
+            sink, settings.export_interval, self._switches, self._heap_was_read
+        )
+        self._counters = ContainedCounters(None)
         self._soft_limit = SoftLimit()
         self._session.on_unsafe = lambda: self._send_failed(TRACING_UNSAFE)
 
@@ -293,6 +305,7 @@ class TaskRecorder:
         # In a fork that `begin` was not called in, the place in the page is another process's.
         owns = self._pid == self._begun_pid
         self._in_flight = open_in_flight_slot(self.slot, self._sink) if owns else None
+        self._counters = ContainedCounters(self._open_counters(self._probe), self._switches)
         self._measurement = TaskMeasurement(
             self._sink,
             self._in_flight,
@@ -300,7 +313,7 @@ class TaskRecorder:
             ConcurrentRuns(self._probe, self._session),
             self._spans,
             self._tracing,
-            counters=ContainedCounters(self._open_counters(self._probe), self._switches),
+            counters=self._counters,
             census=self._census,
         )
 
@@ -327,6 +340,10 @@ class TaskRecorder:
         except Exception:
             self._switches.switch_off("counters")
             return None
+
+    def _heap_was_read(self, heap: HeapReading) -> None:
+        if self._counters.counters is not None:
+            self._counters.counters.heap_read(heap)
 
     def _heap_has_grown(self, seconds: float) -> None:
         self._shared_heap.may_be_copied()

@@ -469,12 +469,13 @@ class SampledTracing:
         """How this run begins a window, if it does."""
         capture = self._captures.ordered
         plan: Plan | None = None
+        # Of tasks that overlap, it is only known what they cost together.
+        costs = name if alone else SHARED_NAME
         if self._tracer.user_traces or self.steps_back_from(name):
             return None
         if capture is not None:
             plan = self._captures.plan(name, self._clock_s())
-        elif self.budgeted and self._sampler.due(name, self._clock_s()):
-            costs = name if alone else SHARED_NAME
+        elif self.budgeted and self._sampler.due(costs, self._clock_s()):
             plan = self._budget.plan(costs, task, guarded=self._guarded)
             if plan is not None and not self._tracer.can_stop_safely():
                 plan = None

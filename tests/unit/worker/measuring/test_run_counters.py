@@ -12,7 +12,7 @@ import pytest
 
 from otel_celery_memory.ipc.commands import NO_BALANCE, Balance
 from otel_celery_memory.ipc.records import FloorMeasured, Record, RunRetained
-from otel_celery_memory.probes.allocators import SMALL_BLOCK_BYTES
+from otel_celery_memory.probes.allocators import SMALL_BLOCK_BYTES, HeapReading
 from otel_celery_memory.worker.measuring.run_counters import (
     FLOOR_NS,
     Collector,
@@ -145,6 +145,24 @@ def test_while_the_heap_grows_what_may_be_spent_is_spent() -> None:
     assert growing > 1.5 * calm > 0
     assert calm_share <= 0.004
     assert 0.005 < growing_share <= 0.007
+
+
+def test_where_runs_overlap_and_none_is_sampled_the_heap_is_watched_by_what_is_read_of_it() -> None:
+    def grown_s(kept: int, *, sampled: bool) -> float:
+        heap = Heap()
+        for _ in range(20):  # every 15 seconds
+            heap.malloc += kept
+            heap.counters.heap_read(HeapReading(heap.blocks, heap.malloc, None))
+            if sampled:
+                heap.run()
+                heap.run()
+            heap.now_ns += 15 * S
+        return sum(heap.grown_s)
+
+    assert grown_s(100_000, sampled=False) > 200
+    assert grown_s(0, sampled=False) == 0
+    by_samples = grown_s(100_000, sampled=True)
+    assert 0 < by_samples <= 300  # not counted twice
 
 
 def test_a_process_that_has_spent_all_is_asked_at_few_runs_until_tasks_are_due() -> None:
