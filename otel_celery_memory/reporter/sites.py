@@ -462,6 +462,8 @@ class SiteTotals:
         found = {}
         for key, mean in means.items():
             kept = kept_by[key[0]]
+            if kept is None and self._is_of_all_runs(key):
+                continue
             if kept is None or self._is_beyond_counters(key, mean, kept):
                 found[key] = mean
                 continue
@@ -476,6 +478,15 @@ class SiteTotals:
     def _keeps_something(self, task: str) -> bool:
         kept = self._kept(task)
         return kept is not None and (kept.bytes_per_run or 0.0) > 0
+
+    def _is_of_all_runs(self, key: SiteKey) -> bool:
+        """Whether it is code of Celery or another library that all runs have in common.
+
+        Where they overlap, and no counters speak for them, it is of those in flight at the looks.
+        """
+        task, path, line, _ = key
+        where = self._details.get(key, ("", ""))[1]
+        return not task and not where and self._is_of_library(path, line)
 
     def _is_beyond_counters(self, key: SiteKey, mean: SiteMean, kept: Kept) -> bool:
         """Whether the counters cannot contradict it: it is too small, or a receiver of the user's,

@@ -342,3 +342,16 @@ def test_what_grows_while_the_worker_warms_up_is_no_site() -> None:
     known["a"] = Kept(0.0, 10.0, 10, is_nothing=True)
     totals.window(window(1, "a", kind=WindowKind.COMPLETE, runs=40, sites=0))
     assert totals.peek(60.0) == []
+
+
+def test_library_code_of_all_runs_is_told_only_where_counters_speak_for_it() -> None:
+    def told(where: str, kept: Kept | None) -> list[int]:
+        totals = SiteTotals(describe, 10, lambda task: kept)
+        totals.finished(finished(1, task="a"))
+        totals.window(window(1, "", kind=WindowKind.COMPLETE, runs=40, sites=1))
+        totals.site(site(6_000, 7, task="", blocks=40)._replace(of_library=1, where=where))
+        return [each.line for each in totals.peek(60.0)]
+
+    assert told("", None) == []
+    assert told("idle", None) == [7]
+    assert told("", Kept(150.0, 200.0, 20, is_nothing=False)) == [7]
