@@ -54,7 +54,7 @@ def test_messages_that_run_wait_or_are_revoked_are_counted(
 ) -> None:
     arguments = ["--concurrency=2", "--prefetch-multiplier=4"]
     with start(arguments=arguments, environ=CONTROLLED) as worker:
-        sent = [worker.send("sleep", 25) for _ in range(6)]
+        sent = [worker.send("sleep", 600) for _ in range(6)]
         worker.wait_accepted("sleep", 2)
         worker.client.control.revoke([result.id for result in sent[2:]])
         wait_until(
@@ -64,13 +64,12 @@ def test_messages_that_run_wait_or_are_revoked_are_counted(
             ),
             20,
         )
-        for result in sent[:2]:
-            result.get(timeout=60)
+        worker.client.control.revoke([result.id for result in sent[:2]], terminate=True)
         wait_until(
             "all have ended",
             lambda: (
-                messages(receiver) == {"active": 0, "reserved": 0, "scheduled": 0, "revoked": 4}
+                messages(receiver) == {"active": 0, "reserved": 0, "scheduled": 0, "revoked": 6}
             ),
-            15,
+            20,
         )
         worker.stop()

@@ -62,9 +62,9 @@ def test_spawned_children_send_to_the_worker_s_one_reporter(
     # One stream, whoever measured.
     assert {p.resource["service.instance.id"] for p in receiver.received.points} == {"w@test"}
     ours = [line for line in worker.log().splitlines() if "otel_celery_memory:" in line]
-    assert len(ours) == 2
-    assert "of max_memory_per_child are used" in ours[0]
-    assert "was lost in tests.worker.app.die [" in ours[1]
+    # The pressure is over before the reporter looks, if the machine is busy.
+    [loss] = [line for line in ours if "of max_memory_per_child are used" not in line]
+    assert "was lost in tests.worker.app.die [" in loss
     assert list((tmp_path / "tmp").glob("otel-celery-memory-*")) == []
 
 
