@@ -121,7 +121,10 @@ class Worker:
 
         That program costs as much as a worker; one test a command shows that it works.
         """
-        (answer,) = self.client.control.broadcast(
+        control = self.client.control
+        # A worker says that it is ready before it listens, and what came before is lost.
+        wait_until("it listens", lambda: control.ping([self.node], timeout=2), 60)
+        (answer,) = control.broadcast(
             name, arguments, destination=[self.node], reply=True, timeout=10, limit=1
         )
         own: dict[str, Any] = answer[self.node]
