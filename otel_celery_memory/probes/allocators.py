@@ -240,10 +240,14 @@ class SharedHeap:
         self._collections_at_fork = None
 
     def is_shared(self) -> bool:
-        """Whether there was no full collection in this process yet."""
+        """Whether no full collection was made since the fork, and there is no reason for one."""
         if self._collections_at_fork not in (None, _full_collections()):
             self._collections_at_fork = None
         return self._collections_at_fork is not None
+
+
+def _is_frozen() -> bool:
+    return hasattr(gc, "get_freeze_count") and gc.get_freeze_count() > 0
 
 
 def _full_collections() -> int:
@@ -281,24 +285,32 @@ class FreeLists:
 
     def __init__(self, shared: SharedHeap | None = None) -> None:
         self.shared_heap = shared or SharedHeap()
+        self.takes_out: bool | None = None
+        """Whether objects are taken out of them and kept, instead of a collection. It is decided
+        anew after `give_back`: levels before and after a change could not be compared."""
         self._taken_out: list[object] = []
+        self._taken_out_bytes: int | None = None
         self.frozen_by_user = False
         """Whether the user's code was seen to have frozen objects."""
         self.clears = 0
         """How many full collections were made to empty them; they collect nothing else."""
 
     def clear(self) -> None:
-        """Empty them."""
+        """Empty them, or where the heap is shared or large keep some of what they have."""
         clear_type_cache()
-        self.give_back()
-        if self.shared_heap.is_shared() or sys.getallocatedblocks() > _EMPTIED_MAX_BLOCKS:
+        if self.takes_out is None:
+            # A heap that the user has frozen is not to be unfrozen: that would copy it.
+            self.frozen_by_user = self.frozen_by_user or _is_frozen()
+            is_large = sys.getallocatedblocks() > _EMPTIED_MAX_BLOCKS
+            self.takes_out = self.shared_heap.is_shared() or is_large
+        if self.takes_out:
+            self._taken_out, self._taken_out_bytes = [], None
             self._taken_out = _out_of_free_lists()
             return
         if self.frozen_by_user or not hasattr(gc, "freeze"):
             self._clear_beside_frozen()
             return
-        if gc.get_freeze_count():
-            # The user has frozen the heap that children share: unfreezing it would copy it.
+        if _is_frozen():
             self.frozen_by_user = True
             self._clear_beside_frozen()
             return
@@ -311,11 +323,18 @@ class FreeLists:
 
     def taken_out_bytes(self, is_traced: Callable[[object], bool]) -> int:
         """Of what `clear` has taken out of them, the bytes of what is traced."""
-        return sum(sys.getsizeof(each) for each in self._taken_out if is_traced(each))
+        if self._taken_out_bytes is None:
+            self._taken_out_bytes = sum(
+                sys.getsizeof(each)
+                for each in self._taken_out
+                # To ask takes microseconds, and these are many: mostly they were there before.
+                if type(each) is not tuple and is_traced(each)
+            )
+        return self._taken_out_bytes
 
     def give_back(self) -> None:
         """Keep nothing any more of what `clear` has taken out of them."""
-        self._taken_out = []
+        self._taken_out, self._taken_out_bytes, self.takes_out = [], None, None
 
     @staticmethod
     def _clear_beside_frozen() -> None:

@@ -97,7 +97,7 @@ class TracemallocSession:
         """Called where somebody else uses ``tracemalloc`` while we trace, before we stop."""
         self.free_lists = FreeLists()
         self.clears_free_lists = True
-        """Whether `read` empties the free lists. Not where tracing is always on: what they hold
+        """Whether `read` clears the free lists. Not where tracing is always on: what they hold
         was there before the run, too."""
 
     def start(self, frames: int | None = None) -> bool:
@@ -227,6 +227,10 @@ class TracemallocSession:
     def tracer_bytes(self) -> int:
         """What ``tracemalloc`` itself has allocated for its traces."""
         return int(_tracer_bytes())
+
+    def reset_peak(self) -> None:
+        """Start a new traced peak."""
+        _reset_peak()
 
     def begin(self) -> int:
         """Start a new traced peak; traced bytes now."""

@@ -60,6 +60,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from tracemalloc import is_tracing
 
 import celery.worker.state
 from billiard.pool import SIG_SOFT_TIMEOUT
@@ -96,6 +97,7 @@ GROWTH_NS = 10_000_000_000
 _GROWTH_BYTES = 4 << 10
 _GROWTHS = 3
 _STILL_MAX = 5
+_ALIKE_SHARE = 0.1
 _GROWING_FACTOR = 4
 """In a heap that grows, tasks are due so much more often, if the process has the budget."""
 _PLENTY_NS = 20_000_000
@@ -295,8 +297,11 @@ class RunCounters:
         """The heap was read at any moment: where no run is sampled, as they overlap, its growth is
         watched by that."""
         samples = sum(self._samples.values())
-        if samples == self._samples_before and heap.malloc_used_bytes is not None:
-            self._watch_heap(heap.malloc_used_bytes + heap.blocks * SMALL_BLOCK_BYTES)
+        if samples == self._samples_before and not is_tracing():
+            known, read = self._probes.malloc, heap.malloc_used_bytes
+            # Only where both are glibc's: other counters are of a thread, or cannot be trusted.
+            if known is not None and read and abs(known() - read) <= _ALIKE_SHARE * read:
+                self._watch_heap(read + heap.blocks * SMALL_BLOCK_BYTES)
         self._samples_before = samples
 
     def boundary(self, name: str) -> None:

@@ -111,8 +111,12 @@ def view_text(view: Mapping[str, Any], share_from_s: float = 0.0) -> str:
             ("process", "pid", "RSS", "unique", "malloc free", "files", "task"),
             [
                 (
-                    *(p["slot"], p["pid"], size_text(p["rss"]), size_text(p["unique"])),
-                    *(size_text(p["malloc_free"]), _count_text(p["open_files"]), p["task"] or "-"),
+                    *(p["slot"], p["pid"], size_text(p["rss"]), size_text(p.get("unique"))),
+                    *(
+                        size_text(p.get("malloc_free")),
+                        _count_text(p.get("open_files")),
+                        p["task"] or "-",
+                    ),
                 )
                 for p in view.get("processes", [])
             ],
@@ -137,9 +141,9 @@ def view_text(view: Mapping[str, Any], share_from_s: float = 0.0) -> str:
             [
                 (
                     *(t["name"], f"{t['runs']:,}"),
-                    *(size_text(t["retained_per_run"]), size_text(t["retained_at_most"])),
-                    f"{t['sampled_runs']:,}",
-                    *(size_text(t["peak"]), size_text(t["largest"])),
+                    *(size_text(t["retained_per_run"]), size_text(t.get("retained_at_most"))),
+                    f"{t.get('sampled_runs', 0):,}",
+                    *(size_text(t.get("peak")), size_text(t.get("largest"))),
                     *(f"{t['traced_runs']:,}", size_text(t["traced_per_run"])),
                 )
                 for t in view.get("tasks", [])
@@ -231,7 +235,7 @@ def _copied_text(processes: Sequence[Mapping[str, Any]]) -> str:
     copied = [
         p
         for p in processes
-        if p["rss"] and (p["copied"] or 0) >= max(_COPIED_BYTES, _COPIED_SHARE * p["rss"])
+        if p["rss"] and (p.get("copied") or 0) >= max(_COPIED_BYTES, _COPIED_SHARE * p["rss"])
     ]
     copied.sort(key=lambda p: -p["copied"])
     return "\n".join(

@@ -24,7 +24,6 @@ from celery.exceptions import SoftTimeLimitExceeded
 from otel_celery_memory.ipc.commands import Balance, Commands
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.ipc.records import SHARED_NAME, TaskNotTraced, WhyNotTraced
-from otel_celery_memory.probes.allocators import give_back_free_memory
 from otel_celery_memory.probes.native_threads import native_lock
 from otel_celery_memory.probes.sites import SiteFilter
 from otel_celery_memory.probes.tracemalloc_session import TracemallocSession
@@ -584,6 +583,3 @@ class SampledTracing:
         for record in records:
             self._sink.send(record)
         self._captures.sent(capture)
-        # The traces took a megabyte or more, which malloc would keep.
-        del found, records
-        give_back_free_memory()

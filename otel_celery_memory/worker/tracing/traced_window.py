@@ -166,6 +166,11 @@ class TracedWindow:
             self.is_open = True
             self._tracer.free_lists.clear()
             self.is_open = self._tracer.start(frames)
+            if not self.is_open:
+                self._tracer.free_lists.give_back()
+            elif self._tracer.free_lists.takes_out:
+                # Again, as what was allocated before is not traced.
+                self._tracer.free_lists.clear()
             self._session = self._tracer.session
             return self.is_open
 
@@ -200,6 +205,8 @@ class TracedWindow:
         with self._lock:
             if self.is_open and not self._tracer.free_lists.frozen_by_user:
                 self._tracer.free_lists.clear()
+                if self._tracer.free_lists.takes_out:
+                    self._tracer.reset_peak()  # else what that took for a moment would be it
 
     def run_ends(self, failed: str = "") -> None:
         """A run has ended; its return value is still alive. ``failed``: its task, if it raised."""

@@ -107,6 +107,24 @@ def test_what_was_taken_out_of_the_lists_is_not_kept_longer_than_needed() -> Non
     assert len(gc.get_objects()) <= before - 80
 
 
+def test_until_they_are_given_back_they_are_cleared_in_the_same_way() -> None:
+    lists = FreeLists(just_forked())
+    lists.clear()
+    lists.shared_heap.may_be_copied()
+    lists.clear()
+    assert (lists.takes_out, lists.clears) == (True, 0)
+    lists.give_back()
+    lists.clear()
+    assert (lists.takes_out, lists.clears) == (False, 1)
+
+
+def test_beside_a_frozen_heap_that_is_shared_it_is_known_that_the_user_froze_it() -> None:
+    gc.freeze()
+    lists = FreeLists(just_forked())
+    lists.clear()
+    assert lists.frozen_by_user
+
+
 def test_a_heap_is_shared_until_the_first_full_collection_or_until_there_is_a_reason() -> None:
     heap, grows = just_forked(), just_forked()
     assert heap.is_shared()

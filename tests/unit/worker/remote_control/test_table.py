@@ -283,3 +283,11 @@ def test_a_main_process_that_holds_no_message_has_no_line() -> None:
     none = dict.fromkeys(VIEW["messages"], 0)
     assert "messages" not in view_text({"messages": none})
     assert "messages" not in view_text({"messages": None})
+
+
+def test_rows_of_a_reporter_that_knew_less_are_shown_too() -> None:
+    process = {"slot": "0", "pid": 1, "rss": 1_024, "task": None}
+    task = {"name": "a", "runs": 1, "retained_per_run": 9, "traced_runs": 0, "traced_per_run": None}
+    text = view_text({"processes": [process], "tasks": [task]})
+    assert "0        1    1.0 KiB  -" in text
+    assert "a     1     9 B           -" in text
