@@ -253,3 +253,16 @@ def test_deeper_stacks_are_given_up_where_they_leave_room_for_too_few_runs(
     tracing.end()
     assert sampled._frames == WINDOW_FRAMES
     assert not sampled._sampler.is_too_slow("a", tracing.clock())
+
+
+def test_runs_that_overlap_are_traced_though_no_name_was_ever_seen_alone(tracing: Tracing) -> None:
+    for number in range(20_000):
+        mine, other = f"a{number}", f"b{number}"
+        traced = [tracing.start(task_id=mine, alone=False)]
+        traced.append(tracing.start("b", other, alone=False))
+        tracing.move(0.002)
+        tracing.end("b", other, exclusive=False)
+        tracing.end(task_id=mine, exclusive=False)
+        if any(traced):
+            break
+    assert any(traced)
