@@ -10,6 +10,7 @@ import os
 import resource
 import shlex
 import signal
+import stringprep  # noqa: F401  # else a first run in a child imports it, and its tables grow
 import subprocess
 import sys
 import threading
