@@ -233,7 +233,7 @@ class SharedHeap:
 
     def forked(self) -> None:
         """This process has just been forked."""
-        self._collections_at_fork = _full_collections()
+        self._collections_at_fork = full_collections()
 
     def may_be_copied(self) -> None:
         """There is a reason to: the heap of the process grows."""
@@ -241,7 +241,7 @@ class SharedHeap:
 
     def is_shared(self) -> bool:
         """Whether no full collection was made since the fork, and there is no reason for one."""
-        if self._collections_at_fork not in (None, _full_collections()):
+        if self._collections_at_fork not in (None, full_collections()):
             self._collections_at_fork = None
         return self._collections_at_fork is not None
 
@@ -250,7 +250,8 @@ def _is_frozen() -> bool:
     return hasattr(gc, "get_freeze_count") and gc.get_freeze_count() > 0
 
 
-def _full_collections() -> int:
+def full_collections() -> int:
+    """How many full collections there have been in this process and those it was forked from."""
     return int(gc.get_stats()[-1]["collections"])
 
 

@@ -72,6 +72,7 @@ from otel_celery_memory.probes.allocators import (
     SMALL_BLOCK_BYTES,
     HeapReading,
     SharedHeap,
+    full_collections,
     level_caches,
     malloc_in_use,
     open_files_in_use,
@@ -190,7 +191,7 @@ class Collector:
     @staticmethod
     def full_collections() -> int:
         """How many full collections there have been."""
-        return int(gc.get_stats()[2]["collections"])
+        return full_collections()
 
 
 @contextlib.contextmanager

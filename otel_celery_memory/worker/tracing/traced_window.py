@@ -30,7 +30,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from otel_celery_memory.probes.allocators import HeapReading, read_heap
+from otel_celery_memory.probes.allocators import HeapReading, full_collections, read_heap
 from otel_celery_memory.probes.native_threads import native_lock
 from otel_celery_memory.probes.sites import (
     LiveSites,
@@ -408,7 +408,7 @@ class TracedWindow:
 
     def _full_collections(self) -> int:
         """How many full collections there were in this process, without those of nothing."""
-        return int(gc.get_stats()[-1]["collections"]) - self._tracer.free_lists.clears
+        return full_collections() - self._tracer.free_lists.clears
 
     def _may_collect(self) -> bool:
         """Whether a full collection is ours to make: the user leaves the collector as it is."""
