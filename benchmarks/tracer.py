@@ -11,36 +11,52 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
-VARIANTS = ("bare", "ours, tracing off", "opentelemetry-instrumentation-celery + SDK")
+from benchmarks.progress import Progress
+
+THEIRS = "opentelemetry-instrumentation-celery + SDK"
+OURS = {"this package, default": "budget", "this package, tracing off": "off"}
+VARIANTS = ("bare", *OURS, THEIRS)
 ROUNDS = 7
 RUNS = 20_000
 
 
-def main() -> None:
-    """Prints the table."""
-    added: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
-    for _ in range(ROUNDS):
+def measured(progress: Progress, rounds: int = ROUNDS, runs: int = RUNS) -> dict[str, Any]:
+    """CPU microseconds a task of each variant, and the ratios of what is added."""
+    found: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
+    for number in range(rounds):
+        progress.step(f"Celery's tracer, round {number + 1} of {rounds}")
         for variant in VARIANTS:
-            added[variant].append(_in_a_process(variant))
-    bare = statistics.median(added["bare"])
-    print("Celery's tracer, empty task, CPU us a task (median of rounds)")
-    gains = {}
-    for variant in VARIANTS:
-        median = statistics.median(added[variant])
-        gains[variant] = median - bare
-        print(f"  {variant:46} {median:7.2f}  adds {gains[variant]:6.2f}")
-    ours, theirs = gains[VARIANTS[1]], gains[VARIANTS[2]]
-    print(f"  ratio of what is added: {ours / theirs:.2f}")
+            found[variant].append(_in_a_process(variant, runs))
+    medians = {variant: statistics.median(each) for variant, each in found.items()}
+    added = {variant: median - medians["bare"] for variant, median in medians.items()}
+    return {
+        "cpu_us": medians,
+        "added_us": added,
+        "of_theirs": {variant: added[variant] / added[THEIRS] for variant in OURS},
+        "rounds": rounds,
+        "runs": runs,
+    }
 
 
-def _in_a_process(variant: str) -> float:
-    command = [sys.executable, "-m", "benchmarks.tracer", variant]
+def table(told: Mapping[str, Any]) -> str:
+    """For people."""
+    lines = [f"Celery's tracer, empty task, CPU us a task (median of {told['rounds']} rounds)"]
+    for variant, median in told["cpu_us"].items():
+        lines.append(f"  {variant:46} {median:7.2f}  adds {told['added_us'][variant]:6.2f}")
+    for variant, ratio in told["of_theirs"].items():
+        lines.append(f"  {variant}, of what OpenTelemetry's adds: {ratio:.2f}")
+    return "\n".join(lines)
+
+
+def _in_a_process(variant: str, runs: int) -> float:
+    command = [sys.executable, "-m", "benchmarks.tracer", variant, str(runs)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def measure(variant: str) -> float:
+def measure(variant: str, runs: int) -> float:
     """CPU microseconds of this process per task."""
     from celery import Celery
     from celery.app.trace import build_tracer
@@ -55,20 +71,20 @@ def measure(variant: str) -> float:
     task = app.tasks[empty.name]
     trace = build_tracer(task.name, task, app=app)
     request = {"id": "0" * 36, "delivery_info": {}, "is_eager": False, "hostname": "w@h"}
-    for _ in range(RUNS // 10):
+    for _ in range(runs // 10):
         trace("0" * 36, (), {}, request)
     began = time.process_time()
-    for _ in range(RUNS):
+    for _ in range(runs):
         trace("0" * 36, (), {}, request)
-    cost_us = (time.process_time() - began) / RUNS * 1e6
+    cost_us = (time.process_time() - began) / runs * 1e6
     stop()
     return cost_us
 
 
 def _instrument(variant: str) -> Callable[[], None]:
-    if variant == VARIANTS[1]:
-        return _ours()
-    if variant == VARIANTS[2]:
+    if variant in OURS:
+        return _ours(OURS[variant])
+    if variant == THEIRS:
         from opentelemetry.instrumentation.celery import CeleryInstrumentor
         from opentelemetry.sdk.metrics import MeterProvider
         from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -88,7 +104,7 @@ def _instrument(variant: str) -> Callable[[], None]:
     return lambda: None
 
 
-def _ours() -> Callable[[], None]:
+def _ours(tracing: str) -> Callable[[], None]:
     """The worker's side as in a child of the pool, with a real reporter on the rings."""
     from otel_celery_memory.settings import Settings
     from otel_celery_memory.worker.lifecycle.supervisor import Supervisor
@@ -98,7 +114,7 @@ def _ours() -> Callable[[], None]:
     from otel_celery_memory.worker.record_writer import RecordWriter
 
     os.environ.update(OTEL_METRICS_EXPORTER="none", OTEL_LOGS_EXPORTER="none")
-    settings = Settings()
+    settings = Settings(tracing=tracing)
     writer = RecordWriter()
     supervisor = Supervisor(writer, settings, "bench@h", 0)
     supervisor.start()
@@ -118,6 +134,6 @@ def _ours() -> Callable[[], None]:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        print(measure(sys.argv[1]))
+        print(measure(sys.argv[1], int(sys.argv[2])))
     else:
-        main()
+        print(table(measured(Progress())))

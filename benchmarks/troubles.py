@@ -14,9 +14,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from celery import Celery
-
-from benchmarks.batches import Batch, bench_worker, interval, ratio
+from benchmarks.batches import Batch, bench_worker
+from benchmarks.statistics import interval, ratio
 from soak.collector import Trouble, TroubledReceiver
 from tests.redis_server import running_redis
 
@@ -46,15 +45,17 @@ def _measure(rounds: int, tasks: int, rss_bytes: dict[str, int]) -> list[dict[st
         url = stack.enter_context(running_redis(directory))
         workers = {
             variant: stack.enter_context(
-                bench_worker(variant, variant, url, directory, _environ(stack, variant))
+                bench_worker(
+                    *(variant, "bare" if variant in BARE else "default", url, directory),
+                    _environ(stack, variant),
+                )
             )
             for variant in VARIANTS
         }
-        client = Celery("client", broker=url, set_as_current=False)
         for number in range(-WARM_UP, rounds):
             # In a different order each round.
             order = random.sample(VARIANTS, len(VARIANTS))
-            batches = {each: workers[each].batch(client, url, tasks) for each in order}
+            batches = {each: workers[each].batch(("bench.allocating",), tasks) for each in order}
             for variant, worker in workers.items():
                 rss_bytes[variant] = max(rss_bytes[variant], worker.reporter_rss_bytes())
             if number >= 0:

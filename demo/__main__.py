@@ -16,6 +16,7 @@ def main() -> int:
     """Run the demo as the command line asks."""
     # Before everything slow, above all the imports of Celery.
     interruption = Interruption()
+    from demo.local_view import ViewError
     from demo.run import Options, run
     from demo.worker import WorkerError
 
@@ -24,23 +25,31 @@ def main() -> int:
         "--endpoint",
         default="",
         metavar="URL",
-        help="send to this OTLP endpoint, such as http://127.0.0.1:4318, and not to the receiver "
-        "inside the demo; other OTEL_EXPORTER_OTLP_* variables apply then",
+        help="send to this OTLP endpoint, such as http://127.0.0.1:4318, and not to a view that "
+        "the demo starts; other OTEL_EXPORTER_OTLP_* variables apply then",
+    )
+    parser.add_argument(
+        "--view",
+        action="store_true",
+        help="leave the page of the view open at the end, until Ctrl-C",
     )
     parser.add_argument(
         "--seconds",
         type=_seconds,
         default=25.0,
         metavar="N",
-        help="how long tasks are published (default 25)",
+        help="how long tasks are published (default 25); up to four times as long if the leak was "
+        "not sampled by then, as on a busy machine",
     )
     arguments = parser.parse_args()
+    if arguments.view and arguments.endpoint:
+        parser.error("--view is for what the demo receives itself, without --endpoint")
     try:
-        print(run(Options(arguments.seconds, arguments.endpoint), interruption), flush=True)
+        run(Options(arguments.seconds, arguments.endpoint, arguments.view), interruption)
     except Interrupted as interrupted:
         print("The demo has ended and left nothing behind.", file=sys.stderr)
         return interrupted.exit_code
-    except WorkerError as error:
+    except (WorkerError, ViewError) as error:
         print(error, file=sys.stderr)
         return 1
     except BrokenPipeError:

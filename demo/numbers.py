@@ -1,13 +1,10 @@
-"""The received telemetry as rows for the table and the summary. Pure functions."""
+"""What the view knows as rows for the table and the summary. Pure functions."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
-
-from demo.receiver import Event, Point, Received
-from otel_celery_memory import conventions as c
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -24,21 +21,14 @@ class TaskRow:
 
 @dataclass(frozen=True)
 class SiteRow:
-    """A line, and what traced runs of a task left alive there, over all rankings so far."""
+    """A line, and what traced runs of a task left alive there, on average."""
 
     name: str
     function: str
     task: str
-    total_bytes: int
+    run_bytes: float
     blocks: int
     runs: int
-    firsts: int
-    """In how many rankings it was the first."""
-
-    @property
-    def run_bytes(self) -> float:
-        """Left alive by a traced run, on average."""
-        return self.total_bytes / max(self.runs, 1)
 
     @property
     def place(self) -> str:
@@ -53,12 +43,12 @@ class Numbers:
     tasks: tuple[TaskRow, ...] = ()
     rss_bytes_by_slot: tuple[tuple[str, float], ...] = ()
     sites: tuple[SiteRow, ...] = ()
-    """The sites; the one that left most memory alive comes first."""
-    rankings: int = 0
+    """The last ranking; the line that grows most comes first."""
+    verdict: str = ""
+    """The most important verdict that stands, in words."""
     recycled: int = 0
     lost: int = 0
     frames_dropped: int = 0
-    requests: int = 0
 
     @property
     def runs(self) -> int:
@@ -66,75 +56,43 @@ class Numbers:
         return sum(task.runs for task in self.tasks)
 
 
-def numbers_of(received: Received) -> Numbers:
-    """The numbers as of now, from the newest point of every stream and all events."""
-    requests = received.requests
-    exits = received.latest(c.PROCESS_EXITS.name)
-    memory = received.latest(c.MEMORY.name)
-    sites = [event for event in list(received.events) if event.name == c.ALLOCATION_SITE.name]
+def numbers_of(snapshot: Mapping[str, Any]) -> Numbers:
+    """The numbers of a snapshot of the view, to which one worker sends."""
+    if not snapshot["workers"]:
+        return Numbers()
+    (worker,) = snapshot["workers"]
+    happened = snapshot["timeline"]
+    standing = (each for each in snapshot["verdicts"] if each["state"] != "ended")
     return Numbers(
-        tasks=_tasks(received),
-        rss_bytes_by_slot=tuple(sorted((str(p.attributes[c.SLOT]), p.value) for p in memory)),
-        sites=_sites(sites),
-        # The events of one ranking have one time.
-        rankings=len({event.time_ns for event in sites}),
-        recycled=_count(exits, "max_tasks", "max_memory"),
-        lost=_count(exits, "killed", "exited", "crashed", "time_limit", "terminated", "oom_kill"),
-        frames_dropped=int(sum(p.value for p in received.latest(c.FRAMES_DROPPED.name))),
-        requests=requests,
+        tasks=tuple(sorted(map(_task, worker["tasks"]), key=lambda task: task.name)),
+        rss_bytes_by_slot=tuple(
+            (each["slot"], each["rss"]) for each in worker["processes"] if not each["gone"]
+        ),
+        sites=tuple(map(_site, worker["sites"])),
+        verdict=next((each["text"] for each in standing), ""),
+        recycled=sum(each["count"] for each in happened if each["kind"] == "recycled"),
+        lost=sum(each["count"] for each in happened if each["kind"] == "lost"),
+        frames_dropped=int(worker["dropped"]),
     )
 
 
-def _tasks(received: Received) -> tuple[TaskRow, ...]:
-    runs: dict[str, int] = defaultdict(int)
-    for point in received.latest(c.MEASURED.name):
-        runs[str(point.attributes[c.TASK_NAME])] += int(point.value)
-    delta = _mean_change(received.latest(c.RSS_DELTA.name))
-    retained = _mean_change(received.latest(c.HEAP_RETAINED.name))
-    traced = _mean_change(received.latest(c.TRACED_DELTA.name))
-    peak: dict[str, float] = {}
-    for point in received.latest(c.RSS_PEAK.name):
-        task = str(point.attributes[c.TASK_NAME])
-        peak[task] = max(peak.get(task, 0.0), point.high)
-    return tuple(
-        TaskRow(task, count, delta.get(task), peak.get(task), retained.get(task), traced.get(task))
-        for task, count in sorted(runs.items())
+def _task(row: Mapping[str, Any]) -> TaskRow:
+    return TaskRow(
+        row["name"],
+        int(row["runs"]),
+        row["rss_delta"],
+        row["peak"],
+        row["retained"],
+        row["traced"],
     )
 
 
-def _mean_change(points: Iterable[Point]) -> dict[str, float]:
-    """Growth less shrinkage of a run, by task: each direction is a series of its own.
-
-    Warm-up has one too, and is neither.
-    """
-    total: dict[str, float] = defaultdict(float)
-    count: dict[str, int] = defaultdict(int)
-    for point in points:
-        if point.attributes[c.DIRECTION] not in (c.GROW, c.SHRINK):
-            continue
-        task = str(point.attributes[c.TASK_NAME])
-        total[task] += point.value if point.attributes[c.DIRECTION] == c.GROW else -point.value
-        count[task] += point.count
-    return {task: total[task] / count[task] for task in total if count[task]}
-
-
-def _sites(events: Iterable[Event]) -> tuple[SiteRow, ...]:
-    by_site: dict[tuple[str, str, str], list[Event]] = defaultdict(list)
-    for event in events:
-        of = event.attributes
-        by_site[of[c.SITE_NAME], of.get(c.CODE_FUNCTION, ""), of.get(c.TASK_NAME, "")].append(event)
-    rows = [
-        SiteRow(
-            *key,
-            total_bytes=sum(e.attributes[c.SITE_SIZE] * e.attributes[c.SITE_RUNS] for e in seen),
-            blocks=max(e.attributes[c.SITE_BLOCKS] for e in seen),
-            runs=sum(e.attributes[c.SITE_RUNS] for e in seen),
-            firsts=sum(1 for e in seen if e.attributes[c.SITE_RANK] == 1),
-        )
-        for key, seen in by_site.items()
-    ]
-    return tuple(sorted(rows, key=lambda row: -row.total_bytes))
-
-
-def _count(exits: Iterable[Point], *reasons: str) -> int:
-    return int(sum(point.value for point in exits if point.attributes[c.EXIT_REASON] in reasons))
+def _site(row: Mapping[str, Any]) -> SiteRow:
+    return SiteRow(
+        row["name"],
+        row["function"],
+        row["task"],
+        row["size"] or 0,
+        row["blocks"] or 0,
+        row["runs"] or 0,
+    )

@@ -1,4 +1,4 @@
-"""A small OTLP/HTTP receiver that keeps all telemetry as plain values, for a demo or a test."""
+"""A small OTLP/HTTP receiver that keeps all telemetry as plain values, for tests and benchmarks."""
 
 from __future__ import annotations
 

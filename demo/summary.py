@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 
 from demo.environment import SERVICE_NAME
-from demo.numbers import Numbers, SiteRow, TaskRow
+from demo.numbers import Numbers, TaskRow
 from demo.table import HEADINGS, cells, size
 from otel_celery_memory import conventions as c
 
 _LEAK_BYTES = 64 * 1024
 """Less than this retained by a run, on average over a short demo, may be chance."""
 _SPIKE_BYTES = 16 * 1024 * 1024
+_WIDTH = 100
 
 
 def summary(numbers: Numbers) -> str:
@@ -21,14 +23,20 @@ def summary(numbers: Numbers) -> str:
             "",
             *_table(numbers.tasks),
             "",
+            *_words_of(numbers.verdict),
             *_verdict(numbers),
             *_others(numbers),
             "",
             f"{numbers.runs} tasks measured, {numbers.recycled} processes recycled, "
-            f"{numbers.lost} lost, {numbers.frames_dropped} frames dropped, "
-            f"{numbers.requests} OTLP requests received.",
+            f"{numbers.lost} lost, {numbers.frames_dropped} frames dropped.",
         ]
     )
+
+
+def names_the_leak(numbers: Numbers) -> bool:
+    """Whether the summary would name the task that leaks, and its line."""
+    leaking = _leaking(numbers)
+    return leaking is not None and any(site.task == leaking.name for site in numbers.sites)
 
 
 def endpoint_summary(endpoint: str, published: int) -> str:
@@ -40,6 +48,7 @@ In its backend, under service.name {SERVICE_NAME}, look for
       {c.DIRECTION}=shrink count as negative (celery_task_heap_retained_bytes_sum in Prometheus).
   {c.RSS_PEAK.name}  by {c.TASK_NAME}: another task spikes, and gives it back.
   {c.MEMORY.name}  by {c.SLOT}: children grow until they are recycled.
+  {c.LEAK.name}  log events: who leaks, in words.
   {c.ALLOCATION_SITE.name}  log events: {c.SITE_RANK} 1 names the leaking line."""
 
 
@@ -55,27 +64,32 @@ def _table(tasks: tuple[TaskRow, ...]) -> Iterator[str]:
     yield "for retained of a sample by the allocators' counters, for the traced delta of few."
 
 
+def _words_of(verdict: str) -> Iterator[str]:
+    """What `celery inspect memory` begins with, folded."""
+    if verdict:
+        yield from textwrap.wrap(verdict, _WIDTH, break_long_words=False, break_on_hyphens=False)
+        yield ""
+
+
 def _verdict(numbers: Numbers) -> Iterator[str]:
     leaking = _leaking(numbers)
-    site = numbers.sites[0] if numbers.sites else None
     if leaking is None:
-        yield "No task leaks."
+        # One does: on a busy machine few runs fit into the time, and fewer are sampled.
+        yield "Too few runs were sampled to say which task leaks; let it run longer:"
+        yield '  make demo ARGS="--seconds 60"'
+        for most in numbers.sites[:1]:
+            yield f"Most was left alive by {most.task or 'no task'} at {most.place}."
         return
     yield f"{leaking.name} leaks: a run retains {size(leaking.retained_bytes or 0)}."
+    site = next((each for each in numbers.sites if each.task == leaking.name), None)
     if site is None:
-        yield "  No allocation site has arrived."
-    elif site.task != leaking.name:
-        yield f"  The line that left most alive is another task's, so none is named: {site.place}"
+        yield "  No allocation site of it has arrived."
     else:
         yield f"  {site.place}"
-        yield f"  {_evidence(site, numbers)}"
-
-
-def _evidence(site: SiteRow, numbers: Numbers) -> str:
-    return (
-        f"left {size(site.run_bytes)} in {site.blocks} blocks alive in each of {site.runs} traced "
-        f"runs; first in {site.firsts} of {numbers.rankings} rankings"
-    )
+        yield (
+            f"  left {size(site.run_bytes)} in {site.blocks} blocks alive in each of {site.runs} "
+            "traced runs"
+        )
 
 
 def _others(numbers: Numbers) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """Draws the dashboards from the answers to their queries in `make stack`.
 
-``python -m docs.pictures panels.json`` writes docs/fleet.svg, worker.svg and task.svg. Layout,
-titles, units and legends are those of the committed dashboards for VictoriaLogs, which the stack
+``python -m docs.pictures panels.json`` writes fleet.svg, worker.svg and task.svg into
+docs/site/images. Layout, titles, units and legends are those of the committed
+dashboards for VictoriaLogs, which the stack
 runs, and the data is real; the drawing is not Grafana's.
 """
 
@@ -241,7 +242,7 @@ def main() -> None:
             if each["dashboard"] == path.stem
         }
         made = picture(json.loads(path.read_text(encoding="utf-8")), answers)
-        (ROOT / "docs" / f"{path.stem}.svg").write_text(made, encoding="utf-8")
+        (ROOT / "docs" / "site" / "images" / f"{path.stem}.svg").write_text(made, encoding="utf-8")
 
 
 if __name__ == "__main__":

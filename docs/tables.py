@@ -1,24 +1,31 @@
-"""The README's tables, generated from ``conventions.py``, ``settings.py``, rules and the matrix.
+"""The site's tables, generated from ``conventions.py``, ``settings.py``, parsers, rules, figures.
 
-``python -m docs.tables`` checks that the README is up to date; ``--write`` updates it.
+Each stands between ``<!-- name -->`` and ``<!-- end -->`` in a page of ``docs/site``.
+``python -m docs.tables`` checks that the pages are up to date; ``--write`` updates them.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
 import yaml
 
+from benchmarks import page
+from docs import commands
+from grafana.rules import RUNBOOKS
 from matrix import results
 from otel_celery_memory import conventions as c
 from otel_celery_memory.settings import ENVIRONMENT_PREFIX, Settings
 
-README = Path(__file__).resolve().parents[1] / "README.md"
-ALERTS = README.parent / "grafana" / "alerts" / "alerts.yaml"
+_CONDITION = r"{{ if [^}]*}}(.*?)(?:{{ else }}.*?)?{{ end }}"
+"""Part of an alert's text: what it says where the condition holds is shown."""
+ROOT = Path(__file__).resolve().parents[1]
+SITE = ROOT / "docs" / "site"
+ALERTS = ROOT / "grafana" / "alerts" / "alerts.yaml"
 
 
 def tables() -> dict[str, str]:
@@ -27,26 +34,32 @@ def tables() -> dict[str, str]:
         "task-metrics": _metrics(c.TASK_METRICS),
         "process-metrics": _metrics(c.PROCESS_METRICS),
         "site-metrics": _metrics(c.SITE_METRICS),
+        "leak-metrics": _metrics(c.LEAK_METRICS),
         "self-metrics": _metrics(c.SELF_METRICS),
         "events": _table(
-            ("event", "severity", "when", "attributes"),
+            ("event, and severity", "when", "attributes"),
             (
-                (f"`{event.name}`", event.severity, event.when, _names(event.attributes))
+                (f"`{event.name}`<br>{event.severities}", event.when, _names(event.attributes))
                 for event in c.EVENTS
             ),
         ),
+        "commands": _table(("command", "option", "meaning"), commands.of_program()),
+        "celery-commands": _table(("command", "arguments", "meaning"), commands.of_celery()),
+        "remote-commands": _table(
+            ("command", "arguments", "meaning"), commands.of_remote_control()
+        ),
         "alerts": _table(("alert", "severity", "after", "says"), _alerts()),
         "matrix": results.table(results.read()),
+        **page.tables(),
         "span-attributes": _table(
             ("attribute", "type", "meaning"),
             ((f"`{item.name}`", item.type, item.meaning) for item in c.SPAN_ATTRIBUTES),
         ),
         "settings": _table(
-            ("keyword", "environment", "default", "allowed", "meaning"),
+            ("keyword, and variable", "default", "allowed", "meaning"),
             (
                 (
-                    f"`{item.name}`",
-                    f"`{ENVIRONMENT_PREFIX}{item.name.upper()}`",
+                    f"`{item.name}`<br>`{ENVIRONMENT_PREFIX}{item.name.upper()}`",
                     _default(item.default, item.metadata["unit"]),
                     item.metadata["allowed"],
                     item.metadata["meaning"],
@@ -57,10 +70,15 @@ def tables() -> dict[str, str]:
     }
 
 
-def updated(text: str) -> str:
-    """A text with every part between its markers replaced.
+def pages() -> dict[Path, str]:
+    """The text of each page of the site."""
+    return {path: path.read_text(encoding="utf-8") for path in sorted(SITE.rglob("*.md"))}
 
-    Raises `KeyError` where one is missing or strange.
+
+def updated(texts: Mapping[Path, str]) -> dict[Path, str]:
+    """Pages with every part between its markers replaced.
+
+    Raises `KeyError` where a part is in no page, in two, or unknown.
     """
     parts = tables()
     found: list[str] = []
@@ -69,7 +87,10 @@ def updated(text: str) -> str:
         found.append(match[1])
         return f"<!-- {match[1]} -->\n{parts[match[1]]}\n<!-- end -->"
 
-    made = re.sub(r"<!-- (\S+) -->\n(?:(?!<!--).*\n)*<!-- end -->", replace, text)
+    made = {
+        path: re.sub(r"<!-- (\S+) -->\n(?:(?!<!--).*\n)*<!-- end -->", replace, text)
+        for path, text in texts.items()
+    }
     if sorted(found) != sorted(parts):
         raise KeyError(f"parts missing or given twice: {sorted({*parts} ^ {*found}) or found}")
     return made
@@ -77,19 +98,23 @@ def updated(text: str) -> str:
 
 def _metrics(metrics: Sequence[c.Metric]) -> str:
     return _table(
-        ("metric", "instrument", "unit", "attributes", "meaning"),
-        ((f"`{m.name}`", m.kind, m.unit, _names(m.attributes) or "-", m.meaning) for m in metrics),
+        ("metric, instrument and unit", "attributes", "meaning"),
+        (
+            (f"`{m.name}`<br>{m.kind}, {m.unit}", _names(m.attributes) or "-", m.meaning)
+            for m in metrics
+        ),
     )
 
 
 def _alerts() -> Iterator[tuple[str, str, str, str]]:
     for group in yaml.safe_load(ALERTS.read_text(encoding="utf-8"))["groups"]:
         for rule in group["rules"]:
-            runbook = rule["annotations"]["runbook_url"]
-            says = re.sub(r"{{ \$labels\.(\w+) }}", r"*\1*", rule["annotations"]["summary"])
+            page = rule["annotations"]["runbook_url"].removeprefix(f"{RUNBOOKS}/")
+            says = re.sub(_CONDITION, r"\1", rule["annotations"]["summary"])
+            says = re.sub(r"{{ \$labels\.(\w+) }}", r"*\1*", says)
             after = "at once" if rule["for"] == "0m" else rule["for"]
             severity = rule["labels"]["severity"]
-            yield f"[`{rule['alert']}`]({runbook})", severity, after, says
+            yield f"[`{rule['alert']}`](runbooks/{page})", severity, after, says
 
 
 def _names(attributes: Iterable[str]) -> str:
@@ -105,20 +130,20 @@ def _default(value: object, unit: str) -> str:
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    cells = ([cell.replace("|", "\\|") for cell in line] for line in lines)
+    return "\n".join("| " + " | ".join(line) + " |" for line in cells)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Compares or writes; returns 1 if the README is out of date and was not written."""
-    text = README.read_text()
-    wanted = updated(text)
-    if text == wanted:
-        return 0
-    if "--write" in arguments:
-        README.write_text(wanted)
-        return 0
-    print("README.md: its tables are out of date: make docs")
-    return 1
+    """Compares or writes; returns 1 if a page is out of date and was not written."""
+    texts = pages()
+    stale = {path: text for path, text in updated(texts).items() if text != texts[path]}
+    for path, text in stale.items():
+        if "--write" in arguments:
+            path.write_text(text, encoding="utf-8")
+        else:
+            print(f"{path.relative_to(ROOT)}: its tables are out of date: make docs")
+    return 1 if stale and "--write" not in arguments else 0
 
 
 if __name__ == "__main__":

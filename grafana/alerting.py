@@ -1,48 +1,92 @@
-"""The alerts, with the reasons for their thresholds. Runbooks: docs/runbooks/."""
+"""The alerts, with the reasons for their thresholds. Runbooks: docs/site/runbooks/."""
 
 from __future__ import annotations
 
 from grafana import ids
 from grafana import recordings as r
-from grafana.names import REASON, SITE, SLOT, TASK, series
+from grafana.names import LEAK_STATE, REASON, SITE, SLOT, TASK, series
 from grafana.names import WORKER as BY_WORKER
-from grafana.promql import appeared, last_seen, left_behind
+from grafana.promql import appeared, last_seen
 from grafana.rules import Alert, Group
 from otel_celery_memory import conventions as c
+from otel_celery_memory.leaks.verdict import State
 
-KIB, MIB = 1 << 10, 1 << 20
-
-_BY_TASK = f"job, {TASK}"
 _RATIO = r.LIMIT_USED.name
 _EXITS = series(c.PROCESS_EXITS)
 _MAIN = f'{SLOT}="main"'
 _LOSSES = f'{_EXITS}{{{REASON}=~"oom_kill|killed|exited|crashed"}}'
 _MEMORY_OF_MAIN = f"{series(c.MEMORY)}{{{_MAIN}}}"
 
-_TOP_SITE = f"topk(1, max by ({SITE}) ({series(c.SITE_SIZE_LEVEL)}{{job=%q, {TASK}=%q}}))"
-RETAINS = Alert(
-    "CeleryTaskRetainsMemory",
+_LEAKING = f'{LEAK_STATE}="{State.LEAKING.value}"'
+_ACTIVE = series(c.LEAK_ACTIVE)
+_WHO = (
+    "{{ if $labels.celery_task_name }}{{ $labels.celery_task_name }}{{ else }}"
+    "Something of no single task ({{ $labels.celery_memory_leak_where }}){{ end }}"
+)
+_LEAKS_WHERE = (
+    " leaks{{ if $labels.celery_memory_site_name }} at {{ $labels.celery_memory_site_name }}"
+    "{{ end }} ({{ $labels.celery_memory_leak_kind }})"
+)
+_HELD = (
+    "{{ if $labels.celery_memory_leak_holder }} It is held by "
+    "{{ $labels.celery_memory_leak_holder }}.{{ end }}"
+)
+
+
+def _queried(query: str, labels: str, text: str) -> str:
+    """A sentence with what a query says, for Prometheus; ``labels`` fill the query's places."""
+    names = " ".join(f"$labels.{name}" for name in labels.split())
+    return f"{{{{ range printf `{query}` {names} | query }}}} {text}{{{{ end }}}}"
+
+
+_FIRST_TO_END = (
+    f"min by (job) ({series(c.EXHAUSTION)}{{job=%q}} and on ({BY_WORKER}) "
+    f"{_ACTIVE}{{job=%q, {TASK}=%q, {_LEAKING}}})"
+)
+LEAKS = Alert(
+    "CeleryTaskLeaks",
     "warning",
-    # By the allocators' counters: RSS names the task with the largest working set.
-    # 32 MiB for the fleet and for each process that was started in a worker that runs the task: a
-    # healthy process may take that much at its start (imports, caches) or keep it in malloc after
-    # one spike. A task with few of the runs gets no less: each process has its first run too. The
-    # last ten minutes must show the growth as well, so that a cache fills up before the alert.
+    # A verdict is no threshold of ours: it says `leaking` once growth went on beyond what caches
+    # and warm-up explain. A worker that does not know the place yet adds no alert to those that do.
     f"""\
-{r.RETAINED_BY_TASK.name}
-  > {32 * MIB} * (1 + ({r.BEGUN_BY_TASK.name} or 0 * {r.RUNS_BY_TASK.name}))
-and {r.RETAINED_BY_TASK.name} / {r.RUNS_BY_TASK.name} > {16 * KIB}
-and {r.RUNS_BY_TASK.name} >= 50
-and (
-{left_behind(_BY_TASK, "10m")}
-) / (sum by ({_BY_TASK}) (increase({series(c.MEASURED)}[10m])) > 0) > {16 * KIB}""",
-    "15m",
-    "{{ $labels.celery_task_name }} retains memory",
-    "Runs of {{ $labels.celery_task_name }} in {{ $labels.job }} left "
-    "{{ $value | humanize1024 }}B more behind in the last 30 minutes than was freed.",
-    ids.TASK_RETAINED,
-    detail=f"{{{{ range printf `{_TOP_SITE}` $labels.job $labels.celery_task_name | query }}}}"
-    f" Of its lines, {{{{ .Labels.{SITE} }}}} left most alive in traced runs.{{{{ end }}}}",
+{r.LEAKING.name}{{{SITE}!=""}}
+or on ({r.ONE_LEAK}) {r.LEAKING.name}""",
+    "0m",
+    _WHO + _LEAKS_WHERE,
+    f"{_WHO} in {{{{ $labels.job }}}}{_LEAKS_WHERE}"
+    "{{ if gt $value 0.0 }}, {{ $value | humanize1024 }}B a run{{ end }}."
+    f"{_HELD} The event celery.memory.leak says it in words, and what to do.",
+    ids.TASK_LEAKS,
+    detail=_queried(
+        _FIRST_TO_END,
+        "job job celery_task_name",
+        "A worker reaches its limit in about {{ .Value | humanizeDuration }}.",
+    ),
+    # A verdict that is not sent for a moment has not ended.
+    keep_firing_for="5m",
+)
+_OF_WORKER = f"instance, {r.OF_A_LEAK}"
+_RATE_THERE = (
+    f"max by (job) ({series(c.LEAK_RATE_LEVEL)}{{job=%q, instance=%q, {TASK}=%q, {_LEAKING}}})"
+)
+LEAK_AT_LIMIT = Alert(
+    "CeleryLeakNearLimit",
+    "critical",
+    # By worker, as one may be started again while others have time.
+    f"""\
+0 * max by ({_OF_WORKER}) ({_ACTIVE}{{{_LEAKING}}})
+  + on ({BY_WORKER}) group_left () min by ({BY_WORKER}) ({series(c.EXHAUSTION)})
+  < 3600""",
+    "2m",
+    "{{ $labels.instance }} runs out of memory: " + _WHO + _LEAKS_WHERE,
+    f"{_WHO}{_LEAKS_WHERE}.{_HELD} Worker {{{{ $labels.instance }}}} ({{{{ $labels.job }}}}) "
+    "reaches its limit in about {{ $value | humanizeDuration }}.",
+    ids.WORKER_LIMITS,
+    detail=_queried(
+        _RATE_THERE,
+        "job instance celery_task_name",
+        "Each run leaves {{ .Value | humanize1024 }}B behind.",
+    ),
 )
 EXHAUSTION = Alert(
     "CeleryMemoryExhaustion",
@@ -127,6 +171,19 @@ DESCRIPTORS = Alert(
     "Process {{ $labels.celery_worker_slot }} of worker {{ $labels.instance }} "
     "({{ $labels.job }}) has {{ $value | humanizePercentage }} of the descriptors it may have.",
     ids.WORKER_DESCRIPTORS,
+)
+LEFT_BEHIND = Alert(
+    "CeleryProcessesLeftBehind",
+    "warning",
+    # A browser or an interpreter that a run forgot has as much; what a run starts on purpose and
+    # leaves to end by itself is over in five minutes.
+    f"sum by ({BY_WORKER}, {TASK}) ({series(c.DESCENDANTS_LEFT_SIZE)}) > {64 << 20}",
+    "5m",
+    "{{ $labels.celery_task_name }} leaves processes behind",
+    "Processes that runs of {{ $labels.celery_task_name }} started in worker "
+    "{{ $labels.instance }} ({{ $labels.job }}) still run though these runs have ended, and hold "
+    "{{ $value | humanize1024 }}B. The event celery.worker.descendants_left names the largest.",
+    ids.WORKER_DESCENDANTS,
 )
 SILENT = Alert(
     "CeleryMemoryReporterSilent",
@@ -238,7 +295,10 @@ STUCK = Alert(
     narrowed=False,
 )
 
-WORKERS = (RETAINS, EXHAUSTION, PRESSURE, LOST, KILLS_AGAIN, RECYCLING, DESCRIPTORS)
+WORKERS = (
+    *(LEAKS, LEAK_AT_LIMIT, EXHAUSTION, PRESSURE, LOST, KILLS_AGAIN, RECYCLING),
+    *(DESCRIPTORS, LEFT_BEHIND),
+)
 TELEMETRY = (SILENT, DROPPED, DOWN, REFUSING, FAILING, STUCK)
 ALERTS = WORKERS + TELEMETRY
 GROUPS = (

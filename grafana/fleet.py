@@ -8,6 +8,7 @@ from grafana import ids
 from grafana import recordings as r
 from grafana.event_queries import Count, Events, OfTask
 from grafana.frame import INSTANCE, JOB, link_to, page
+from grafana.leaks import leaks
 from grafana.names import LIMIT_KIND, REASON, TASK, series
 from grafana.panels import Panel, Query, Question, counted, events, over_time, rows
 from grafana.promql import left_behind
@@ -20,13 +21,18 @@ _LOSSES = (c.FRAMES_DROPPED, c.REPORTER_RESTARTS)
 
 
 def fleet(store: EventStore) -> build.Dashboard:
-    """Tasks, workers and limits, ends of processes, and whether the telemetry arrives."""
+    """Leaks, tasks, workers and limits, ends of processes, and whether the telemetry arrives."""
     return page(
         store,
         ids.FLEET,
         "Celery memory / Fleet",
-        "Which task retains most, who is near a limit, how processes end.",
+        "What leaks, who is near a limit, how processes end.",
         [
+            *leaks(
+                (ids.FLEET_LEAKS, ids.FLEET_EXHAUSTION, ids.FLEET_LEAK_RATES),
+                INSTANCE,
+                [("Show this task", link_to(ids.TASK_PAGE, "task", "${__value.raw}"))],
+            ),
             _tasks(),
             _limits(),
             _growth_by_task(),
@@ -154,9 +160,9 @@ def _alarms(store: EventStore) -> Panel:
         Question(
             ids.FLEET_ALARMS,
             "What happened?",
-            "Lost processes and memory pressure, newest first, with the task in flight.",
+            "Verdicts on leaks, lost processes and memory pressure, newest first.",
             "none",
-            "No process was lost and no limit was near in this time.",
+            "No verdict changed, no process was lost and no limit was near in this time.",
         ),
         store,
         Events(_ALARMING),

@@ -46,8 +46,13 @@ REASON = label(c.EXIT_REASON)
 MESSAGE_STATE = label(c.MESSAGE_STATE)
 DIRECTION = label(c.DIRECTION)
 LIMIT_KIND = label(c.LIMIT_KIND)
+GENERATION = label(c.GC_GENERATION)
 SITE = label(c.SITE_NAME)
 WINDOW = label(c.SITE_WINDOW)
+LEAK_KIND = label(c.LEAK_KIND)
+LEAK_WHERE = label(c.LEAK_WHERE)
+LEAK_STATE = label(c.LEAK_STATE)
+LEAK_HOLDER = label(c.LEAK_HOLDER)
 
 WORKER = "job, instance"
 """The labels that identify a worker: the service, and the worker's node name."""

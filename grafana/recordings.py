@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
-from grafana.names import LIMIT_KIND, NOT_CHILDREN, REASON, SLOT, TASK, WORKER, series
+from grafana.names import (
+    LEAK_HOLDER,
+    LEAK_KIND,
+    LEAK_STATE,
+    LEAK_WHERE,
+    LIMIT_KIND,
+    NOT_CHILDREN,
+    REASON,
+    SITE,
+    SLOT,
+    TASK,
+    WORKER,
+    series,
+)
 from grafana.promql import appeared, left_behind, net
 from grafana.rules import Group, Recording
 from otel_celery_memory import conventions as c
+from otel_celery_memory.leaks.verdict import State
 
+ONE_LEAK = f"job, {TASK}, {LEAK_KIND}, {LEAK_WHERE}"
+"""The labels that tell one leak of a service from another."""
+OF_A_LEAK = f"{ONE_LEAK}, {SITE}, {LEAK_HOLDER}"
+_LEAKING = f'{LEAK_STATE}="{State.LEAKING.value}"'
 RETAINED_BY_TASK = Recording(
     "job_task:celery_task_memory_retained_bytes:net_increase30m",
     left_behind(f"job, {TASK}", "30m"),
@@ -42,22 +60,12 @@ CHILDREN = Recording(
     "job_instance:celery_worker_children:count",
     f"count by ({WORKER}) ({_MEMORY_OF_CHILDREN})",
 )
-BEGUN = Recording(
-    "job_instance:celery_worker_children:begun",
-    # Ends of processes, each of which has a successor, and slots that are new. After a deployment
-    # the last child may have its first run of a task long after the others.
-    f"sum by ({WORKER}) (\n"
-    + appeared(f'{series(c.PROCESS_EXITS)}{{{REASON}!="shutdown"}}', "30m")
-    + "\nor "
-    + appeared(f'{series(c.PROCESS_EXITS)}{{{REASON}="shutdown"}}', "1h")
-    + f"\nor 0 * ({_MEMORY_OF_CHILDREN} "
-    f"unless last_over_time({_MEMORY_OF_CHILDREN}[5m] offset 1h)) + 1\n)",
-)
-BEGUN_BY_TASK = Recording(
-    "job_task:celery_worker_children:begun",
-    # Only of workers that run the task: recycling elsewhere does not explain its growth.
-    f"sum by (job, {TASK}) (\n{BEGUN.name} * on ({WORKER}) group_right ()\n"
-    f"group by ({WORKER}, {TASK}) ({series(c.MEASURED)})\n)",
+LEAKING = Recording(
+    "job_leak:celery_memory_leak_rate_bytes:leaking",
+    # 0 where the kind is not counted in bytes, or the rate is not known by run. By what tells leaks
+    # apart and what a person wants to read, but not by worker: all run the same code.
+    f"max by ({OF_A_LEAK}) ({series(c.LEAK_RATE_LEVEL)}{{{_LEAKING}}})\n"
+    f"or 0 * max by ({OF_A_LEAK}) ({series(c.LEAK_ACTIVE)}{{{_LEAKING}}})",
 )
 
 GROUPS = (
@@ -72,8 +80,7 @@ GROUPS = (
             LIMIT_USED,
             EXITS,
             CHILDREN,
-            BEGUN,
-            BEGUN_BY_TASK,
+            LEAKING,
         ),
     ),
 )

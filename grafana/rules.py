@@ -8,9 +8,13 @@ from typing import Literal
 
 from grafana.ids import FLEET, TASK_PAGE, WORKER, PanelId
 
-RUNBOOKS = "docs/runbooks"
-"""Where runbooks are, relative to the project. To serve them elsewhere, change this line or pass
-``--runbooks URL`` when writing the files."""
+PROJECT = "https://github.com/otel-celery-memory/otel-celery-memory"
+"""Where the project is; a test holds that pyproject.toml says so too."""
+RUNBOOKS_PATH = "docs/site/runbooks"
+"""Where runbooks are in the project."""
+RUNBOOKS = f"{PROJECT}/blob/main/{RUNBOOKS_PATH}"
+"""Where a person opens them. If you serve them elsewhere, pass ``--runbooks URL`` when writing the
+files, with ``{alert}`` for the name where the address does not end with ``/name.md``."""
 
 GRAFANA = ""
 """Where Grafana is, for the links to dashboards: relative, unless ``--grafana URL`` is passed."""
@@ -53,6 +57,8 @@ class Alert:
 
     def runbook(self, base: str = RUNBOOKS) -> str:
         """The address of its runbook."""
+        if "{alert}" in base:
+            return base.replace("{alert}", self.name)
         return f"{base.rstrip('/')}/{self.name}.md"
 
     def page(self, base: str = GRAFANA) -> str:

@@ -7,6 +7,7 @@ from grafana_foundation_sdk.builders import dashboard as build
 from grafana import ids
 from grafana.event_queries import Events, OfTask
 from grafana.frame import INSTANCE, OF_TASK, TASKS, page
+from grafana.leaks import leaks
 from grafana.names import DIRECTION, EXCLUSIVE, SITE, STATE, TASK, WINDOW, series
 from grafana.panels import Panel, Query, Question, distribution, events, over_time, rows
 from grafana.promql import net
@@ -41,8 +42,9 @@ def task(store: EventStore) -> build.Dashboard:
         store,
         ids.TASK_PAGE,
         "Celery memory / Task",
-        "Memory of a task, run by run, and the lines that left it alive.",
+        "Whether a task leaks, its memory run by run, and the lines that left it alive.",
         [
+            *leaks((ids.TASK_LEAKS, ids.TASK_EXHAUSTION, ids.TASK_LEAK_RATES), OF_TASK),
             _a_run(),
             _site_rates(),
             _sites(),

@@ -8,7 +8,7 @@ from grafana import ids
 from grafana import recordings as r
 from grafana.event_queries import Events
 from grafana.frame import INSTANCE, OF_SLOT, SLOTS, page
-from grafana.names import LIMIT_KIND, MESSAGE_STATE, REASON, SLOT, TASK, series
+from grafana.names import GENERATION, LIMIT_KIND, MESSAGE_STATE, REASON, SLOT, TASK, series
 from grafana.panels import Panel, Query, Question, events, over_time
 from grafana.promql import left_behind
 from grafana.recycling import recycling
@@ -39,6 +39,7 @@ def worker(store: EventStore) -> build.Dashboard:
             _tasks(),
             _descriptors(),
             _threads(),
+            _collector(),
             _swap(),
             *recycling(),
             _lost(store),
@@ -148,20 +149,23 @@ def _copied() -> Panel:
 
 def _descendants() -> Panel:
     sizes = {"RSS": c.DESCENDANTS, "unique": c.DESCENDANTS_UNIQUE}
+    left = f"{series(c.DESCENDANTS_LEFT_SIZE)}{{{INSTANCE}}}"
     return over_time(
         Question(
             ids.WORKER_DESCENDANTS,
             "How big are the processes that its tasks started?",
             "All descendants together, by the slot whose tasks started them. Unique memory is what "
-            "no other process shares: forks share most of theirs. If it grows with each run, runs "
-            "leave processes behind.",
+            "no other process shares: forks share most of theirs. Left behind is what still runs "
+            "though the runs that started it have ended: if that grows, the task does not end its "
+            "processes when it fails or runs into a time limit.",
             "bytes",
             "No process that a task started was seen in this time.",
         ),
         [
             Query(f"sum by ({_BY_SLOT}) ({series(metric)}{{{OF_SLOT}}})", f"{what} {_SLOT}")
             for what, metric in sizes.items()
-        ],
+        ]
+        + [Query(f"sum by ({TASK}) ({left})", f"left behind by {{{{{TASK}}}}}")],
     )
 
 
@@ -248,6 +252,34 @@ def _threads() -> Panel:
             _NO_PROCESS,
         ),
         [Query(f"max by ({_BY_SLOT}) ({series(c.THREADS)}{{{OF_SLOT}}})", _SLOT)],
+    )
+
+
+def _collector() -> Panel:
+    def rate(metric: c.Metric) -> str:
+        return f"rate({series(metric)}{{{OF_SLOT}}}[$__rate_interval])"
+
+    generation = f"{{{{{GENERATION}}}}}"
+    return over_time(
+        Question(
+            ids.WORKER_COLLECTOR,
+            "How much does the garbage collector do?",
+            "Collections a second of all chosen processes by generation, and objects a second that "
+            "they freed. Garbage in cycles waits for a collection of its generation, of which the "
+            "oldest has few. Objects that cannot be collected stay for ever.",
+            "cps",
+            "The chosen processes finished no task in this time.",
+        ),
+        [
+            Query(f"sum by ({GENERATION}) ({rate(c.GC_COLLECTIONS)})", f"generation {generation}"),
+            Query(f"sum({rate(c.GC_COLLECTED)})", "objects collected"),
+            # Told of a slot that has some: of the others it is zero.
+            Query(
+                f"sum({rate(c.GC_UNCOLLECTABLE)}) or 0 * sum({rate(c.GC_COLLECTIONS)})",
+                "uncollectable objects",
+            ),
+        ],
+        right={"objects collected": "short", "uncollectable objects": "short"},
     )
 
 

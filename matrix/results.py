@@ -1,4 +1,4 @@
-"""What came of each combination that was tried, kept as data, and as a table for the README."""
+"""What came of each combination that was tried, kept as data, and as a table for the site."""
 
 from __future__ import annotations
 

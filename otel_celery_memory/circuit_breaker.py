@@ -42,7 +42,8 @@ class CircuitBreaker:
         except Exception:
             self._failed(part)
         else:
-            self._failures.pop(part, None)
+            if self._failures:
+                self._failures.pop(part, None)
 
     def switched_off(self) -> list[str]:
         """The parts that failed `TRIES` times in a row, sorted."""
@@ -85,6 +86,10 @@ class PartSwitches:
         self._reported_s = time.monotonic()
         for part in self.switched_off():
             self._report(part)
+
+    def report_of(self, part: str) -> None:
+        """Reports a part that does nothing any more, though it has not failed."""
+        self._report(part)
 
     def is_off(self, part: str) -> bool:
         """Whether this part is switched off."""

@@ -1,7 +1,7 @@
 """Every metric, attribute and event that this package emits, as data: the contract with its users.
 
-The README's tables and the registry of semantic conventions are generated from here, and tests
-compare them. Sizes are integers in bytes (unit ``By``).
+The documentation's tables and the registry of semantic conventions are generated from here, and
+tests compare them. Sizes are integers in bytes (unit ``By``).
 """
 
 from __future__ import annotations
@@ -45,6 +45,23 @@ SITE_BLOCKS = "celery.memory.site.blocks"
 SITE_SIZE_CHANGE = "celery.memory.site.size_change"
 SITE_RUNS = "celery.memory.site.runs"
 SITE_RATE = "celery.memory.site.rate"
+SITE_SHARE = "celery.memory.site.share"
+LEAK_STATE = "celery.memory.leak.state"
+LEAK_KIND = "celery.memory.leak.kind"
+LEAK_WHERE = "celery.memory.leak.where"
+LEAK_RATE = "celery.memory.leak.rate"
+LEAK_RATE_LOW = "celery.memory.leak.rate_low"
+LEAK_RATE_HIGH = "celery.memory.leak.rate_high"
+LEAK_RUNS = "celery.memory.leak.runs"
+LEAK_PROCESSES = "celery.memory.leak.processes"
+LEAK_EXPLAINED = "celery.memory.leak.explained"
+LEAK_HOLDER = "celery.memory.leak.holder"
+LEAK_TYPES = "celery.memory.leak.types"
+LEAK_CONDITION = "celery.memory.leak.condition"
+LEAK_REASON = "celery.memory.leak.reason"
+EXHAUSTION_TIME = "celery.memory.exhaustion.time"
+MAX_TASKS_PER_CHILD = "celery.memory.max_tasks_per_child"
+MAX_MEMORY_PER_CHILD = "celery.memory.max_memory_per_child"
 SNAPSHOT_KIND = "celery.memory.snapshot.kind"
 SNAPSHOT_REASON = "celery.memory.snapshot.reason"
 SNAPSHOT_SITES = "celery.memory.snapshot.sites"
@@ -65,6 +82,7 @@ DESCENDANT_NAME = "celery.worker.descendant.name"
 DESCENDANT_RSS = "celery.worker.descendant.rss"
 DESCENDANT_UNIQUE = "celery.worker.descendant.unique"
 DESCENDANT_AGE = "celery.worker.descendant.age"
+GC_GENERATION = "cpython.gc.generation"
 CODE_FILE = "code.file.path"
 CODE_LINE = "code.line.number"
 CODE_FUNCTION = "code.function.name"
@@ -97,12 +115,16 @@ MESSAGE_STATES = ("active", "reserved", "scheduled", "revoked")
 
 TRACING_UNSAFE = "tracing_beside_native_threads"
 """Nothing failed: to stop tracing could crash this process, so it is not traced (gh-128679)."""
+MALLOC_SLOW = "malloc"
+"""Nothing failed: one read of glibc's counters took so long that there are no others, as they would
+hold runs. What tasks keep is not measured in this process from then on."""
 PARTS = (
     "measurement",
     "spans",
     "tracing",
     TRACING_UNSAFE,
     "heap",
+    MALLOC_SLOW,
     "counters",
     "census",
     "delivery",
@@ -112,6 +134,7 @@ PARTS = (
     "ticks",
     "limits",
     "descendants",
+    "leaks",
     "oom_kills",
     "tasks_in_flight",
     "requests",
@@ -148,12 +171,21 @@ class Metric:
 
 @dataclass(frozen=True)
 class Event:
-    """One log event; ``when`` says when it is emitted and what it is about."""
+    """One log event; ``when`` says when it is emitted and what it is about.
+
+    ``calm_severity`` is that of events which ask nobody to act, if these have one of their own.
+    """
 
     name: str
     severity: str
     attributes: tuple[str, ...]
     when: str
+    calm_severity: str = ""
+
+    @property
+    def severities(self) -> str:
+        """Its severity, or both, for documents."""
+        return " or ".join(filter(None, (self.severity, self.calm_severity)))
 
 
 @dataclass(frozen=True)
@@ -309,6 +341,14 @@ DESCENDANTS_UNIQUE = Metric(
     (SLOT,),
     "Memory of these processes that no other process shares",
 )
+DESCENDANTS_LEFT_SIZE = Metric(
+    "celery.worker.memory.descendants.left",
+    "UpDownCounter",
+    "By",
+    (TASK_NAME,),
+    "Of the processes that runs of the task started, those that still run five seconds after these "
+    "runs ended: their unique memory where it can be read, and RSS otherwise",
+)
 MEMORY_PROPORTIONAL = Metric(
     "celery.worker.memory.proportional",
     "UpDownCounter",
@@ -388,6 +428,33 @@ MALLOC_USED = Metric(
 MALLOC_FREE = Metric(
     "celery.worker.heap.malloc.free", "UpDownCounter", "By", (SLOT,), "malloc: free but kept"
 )
+GC_GENERATIONS = 3
+_OF_A_GENERATION = (SLOT, GC_GENERATION)
+_OF_THE_COLLECTOR = "in the processes that the slot has had, each since its start"
+GC_COLLECTIONS = Metric(
+    "cpython.gc.collections",
+    "Counter",
+    "{collection}",
+    _OF_A_GENERATION,
+    "Times that the generation was collected, by samples of what runs leave behind too, "
+    f"{_OF_THE_COLLECTOR}; by `gc.get_stats()`",
+)
+GC_COLLECTED = Metric(
+    "cpython.gc.collected_objects",
+    "Counter",
+    "{object}",
+    _OF_A_GENERATION,
+    f"Objects that were collected, {_OF_THE_COLLECTOR}",
+)
+GC_UNCOLLECTABLE = Metric(
+    "cpython.gc.uncollectable_objects",
+    "Counter",
+    "{object}",
+    _OF_A_GENERATION,
+    f"Objects that could not be collected, {_OF_THE_COLLECTOR}. Sent once there are any",
+)
+GC_METRICS = (GC_COLLECTIONS, GC_COLLECTED, GC_UNCOLLECTABLE)
+"""OpenTelemetry's own metrics of CPython, with the slot besides."""
 PROCESS_EXITS = Metric(
     "celery.worker.process.exits",
     "Counter",
@@ -443,6 +510,7 @@ PROCESS_METRICS = (
     MEMORY_COPIED,
     DESCENDANTS,
     DESCENDANTS_UNIQUE,
+    DESCENDANTS_LEFT_SIZE,
     MEMORY_PROPORTIONAL,
     MEMORY_SWAP,
     MEMORY_VIRTUAL,
@@ -458,6 +526,7 @@ PROCESS_METRICS = (
     HEAP_BLOCKS,
     MALLOC_USED,
     MALLOC_FREE,
+    *GC_METRICS,
     PROCESS_EXITS,
     EXITS_REPEATED,
     PROCESS_TASKS,
@@ -491,6 +560,39 @@ SITE_RUNS_LEVEL = Metric(
     "Traced runs, or parts of runs, that the size is a mean of",
 )
 SITE_METRICS = (SITE_SIZE_LEVEL, SITE_RATE_LEVEL, SITE_RUNS_LEVEL)
+
+_OF_A_LEAK = (TASK_NAME, LEAK_KIND, LEAK_WHERE, LEAK_STATE, SITE_NAME, LEAK_HOLDER)
+LEAK_RATE_LEVEL = Metric(
+    "celery.memory.leak.rate",
+    "Gauge",
+    "By/{task}",
+    _OF_A_LEAK,
+    "What each run of the task leaves behind, while a leak is suspected or leaking; sent of kinds "
+    "that are counted in bytes, where it is known by run. The place is the line that allocates it, "
+    "the holder what holds it, each absent as long as it is not known",
+)
+LEAK_ACTIVE = Metric(
+    "celery.memory.leak.active",
+    "Gauge",
+    "{leak}",
+    _OF_A_LEAK,
+    "1 while a leak is suspected or leaking, then 0 with the state `ended` for as long as it is "
+    "remembered; two leaks with the same attributes are added",
+)
+EXHAUSTION = Metric(
+    EXHAUSTION_TIME,
+    "Gauge",
+    "s",
+    (SLOT,),
+    "Forecast until the nearest limit is reached, of slot `main` where that is the worker's as a "
+    "whole. By what is leaking, and while nothing is, by what is suspected; sent while there is a "
+    "forecast",
+)
+LEAK_METRICS = (LEAK_RATE_LEVEL, LEAK_ACTIVE, EXHAUSTION)
+LEAK_PLACES_MAX = 200
+"""Most names of places, and most holders, of leaks; later ones become ``_other``."""
+LEAK_HOLDER_MAX = 120
+"""Most characters of a holder on a metric."""
 
 FRAMES_DROPPED = Metric(
     "celery.memory.frames.dropped",
@@ -529,6 +631,7 @@ PARTS_SWITCHED_OFF = Metric(
     (PART, SLOT),
     "Parts of the instrumentation that raised and are switched off in that process until it ends; "
     "`tracing_beside_native_threads` is allocation tracing where gh-128679 could crash it; "
+    "`malloc` is glibc's counters where one read of them took 15 ms: they visit each free chunk; "
     "the reporter's `records` and `ticks` continue to run",
 )
 SELF_METRICS = (
@@ -539,7 +642,7 @@ SELF_METRICS = (
     PARTS_SWITCHED_OFF,
 )
 
-METRICS = TASK_METRICS + PROCESS_METRICS + SITE_METRICS + SELF_METRICS
+METRICS = TASK_METRICS + PROCESS_METRICS + SITE_METRICS + LEAK_METRICS + SELF_METRICS
 
 ALLOCATION_SITE = Event(
     "celery.memory.allocation_site",
@@ -567,8 +670,48 @@ ALLOCATION_SITE = Event(
     "`partial`: alive when a part of a run had been traced, or after a run that raised. A third "
     "of the places is for windows other than `complete`, where there are any. The line is the "
     "user's own most recent one; `celery.memory.site.via` is the line of a library that it went "
-    "through. `celery.memory.site.where`: `task`, a `receiver` of Celery's signals, or `idle`, "
+    "through. Where a run of its task keeps far more by the counters than all its lines show, as "
+    "memory of C code that Python objects hold, the first line has the rest in its size and rate. "
+    "`celery.memory.site.where`: `task`, a `receiver` of Celery's signals, or `idle`, "
     "code outside of runs such as a thread",
+)
+LEAK = Event(
+    "celery.memory.leak",
+    "WARN",
+    (
+        LEAK_STATE,
+        LEAK_KIND,
+        LEAK_WHERE,
+        TASK_NAME,
+        LEAK_RATE,
+        LEAK_RATE_LOW,
+        LEAK_RATE_HIGH,
+        LEAK_RUNS,
+        LEAK_PROCESSES,
+        LEAK_EXPLAINED,
+        LEAK_CONDITION,
+        LEAK_REASON,
+        SITE_NAME,
+        SITE_SHARE,
+        SITE_VIA,
+        CODE_FILE,
+        CODE_LINE,
+        CODE_FUNCTION,
+        LEAK_HOLDER,
+        LEAK_TYPES,
+        EXHAUSTION_TIME,
+        MAX_TASKS_PER_CHILD,
+        MAX_MEMORY_PER_CHILD,
+    ),
+    "A verdict begins, changes or ends: WARN where it is `leaking`, INFO where it is `suspected` "
+    "or `ended`. The body is what a person should read. The rate, with what it is at least and at "
+    "most, is what a run leaves behind: bytes, or how many of what the kind counts "
+    "(`file_descriptors`, `threads`, `messages`). `celery.memory.leak.explained` is the share of "
+    "what the processes have grown by that the verdict explains, `celery.memory.site.share` the "
+    "share of it that is allocated at the place. `celery.memory.exhaustion.time`, in seconds, is "
+    "when the nearest limit is reached; the last two are settings that keep the worker alive until "
+    "the leak is fixed",
+    calm_severity="INFO",
 )
 PRESSURE = Event(
     "celery.memory.pressure",
@@ -664,7 +807,7 @@ CENSUS = Event(
     "A census of objects is complete in a process: one for each type that has more objects than "
     "before, with what holds the new ones; or one that no type has, or why it was not taken",
 )
-EVENTS = (ALLOCATION_SITE, PRESSURE, PROCESS_LOST, DESCENDANTS_LEFT, SNAPSHOT, CENSUS)
+EVENTS = (ALLOCATION_SITE, LEAK, PRESSURE, PROCESS_LOST, DESCENDANTS_LEFT, SNAPSHOT, CENSUS)
 
 SPAN_ATTRIBUTES = (
     SpanAttribute(SPAN_RSS_START, "int", "RSS at the task's start"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +19,16 @@ from celery import signals
 from celery.utils.nodenames import default_nodename
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
+from otel_celery_memory.config_file import ConfigFileError, config_file, own_options
+from otel_celery_memory.destination import is_disabled
 from otel_celery_memory.settings import SettingError, Settings
+from otel_celery_memory.worker.lifecycle.announcement import warn_of_variables
 from otel_celery_memory.worker.lifecycle.embedded import EmbeddedLifecycle, join_worker
-from otel_celery_memory.worker.lifecycle.prefork import WorkerLifecycle
+from otel_celery_memory.worker.lifecycle.prefork import (
+    InProcessLifecycle,
+    WorkerLifecycle,
+    refuse,
+)
 from otel_celery_memory.worker.lifecycle.supervisor import can_start_again
 from otel_celery_memory.worker.measuring.signals import connect, disconnect, signal_being_sent
 from otel_celery_memory.worker.measuring.spans import TaskSpans
@@ -38,11 +45,16 @@ _PROVIDERS = ("meter_provider", "logger_provider", "tracer_provider")
 class Wiring:
     """Connects a process's signals as the settings say, and disconnects them."""
 
-    def __init__(self, settings: Settings, providers: dict[str, Any]) -> None:
+    def __init__(
+        self, settings: Settings, providers: dict[str, Any], error: SettingError | None = None
+    ) -> None:
+        """With an ``error`` no worker starts."""
         self._settings = settings
+        self._error = error
         self._providers = providers
         self._spans = TaskSpans(providers["tracer_provider"])
         self._worker = WorkerLifecycle(settings, self._spans)
+        self._without_reporter = InProcessLifecycle(settings)
         self._embedded: EmbeddedLifecycle | None = None
         self._has_reporter = settings.delivery == "reporter"
         self._saw_worker = False
@@ -56,6 +68,7 @@ class Wiring:
         sent, sender = signal_being_sent() or (None, None)
         if sent is signals.worker_process_init:
             self._warn_of_call_in("worker_process_init")
+            warn_of_variables()
             self._node_name = sender if isinstance(sender, str) else ""
             self._embed(self._to_default())
             return
@@ -78,6 +91,7 @@ class Wiring:
         disconnect(signals.worker_ready, self._worker_ready)
         self._worker.stop_tracing()
         self._worker.detach()
+        self._without_reporter.detach()
         if self._embedded is not None:
             self._embedded.stop_tracing()
             self._embedded.end()
@@ -86,9 +100,13 @@ class Wiring:
     def _worker_init(self, sender: Any = None, **_: object) -> None:
         if sender is None:
             return
+        if self._error is not None:
+            refuse(sender, self._error)
+            return
         self._saw_worker = True
         self._node_name = sender.hostname
         if not self._has_reporter:
+            self._without_reporter.attach(sender)
             # Import it once, before the fork: children must be up within four seconds.
             importlib.import_module("otel_celery_memory.reporter.in_process")
             return
@@ -99,6 +117,7 @@ class Wiring:
         except OSError as error:
             self._has_reporter = False
             logger.warning("otel_celery_memory: no reporter (%s), delivery is in process", error)
+            self._without_reporter.attach(sender)
 
     def _process_init(self, sender: Any = None, **_: object) -> None:
         """Called in a child of the pool, or in the solo pool's only process."""
@@ -173,7 +192,8 @@ class CeleryMemoryInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     ``meter_provider``, ``logger_provider`` or ``tracer_provider`` this process delivers the
     telemetry to these providers, and eager tasks are measured too.
 
-    Raises `SettingError` if a setting cannot be used, except under auto-instrumentation.
+    If a setting cannot be used, a worker does not start and says why. Any other process logs it and
+    goes on with the default, and under auto-instrumentation a worker does so too.
     """
 
     # Class attributes: BaseInstrumentor is a singleton, its __init__ runs at every construction.
@@ -189,18 +209,39 @@ class CeleryMemoryInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         super().instrument(**kwargs)
 
     def _instrument(self, **kwargs: Any) -> None:
-        if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        declared = self._declared(kwargs)
+        if is_disabled(os.environ) or declared is None:
             return
-        settings = Settings.load(kwargs, os.environ, strict=self._strict)
-        for unknown in kwargs.keys() - {item.name for item in fields(Settings)} - {*_PROVIDERS}:
+        file = config_file(os.environ)
+        settings, errors = Settings.load_usable(kwargs, os.environ, declared, file)
+        refuses = self._strict and errors
+        for error in errors:
+            used = "used here, and no worker starts" if refuses else "used"
+            logger.error("%s; the default %r is %s", error, error.default, used)
+        named = kwargs.keys() | declared.keys()
+        for unknown in named - {item.name for item in fields(Settings)} - {*_PROVIDERS}:
             logger.warning("otel_celery_memory: %s is not a setting and is ignored", unknown)
         providers = {name: kwargs.get(name) for name in _PROVIDERS}
         for name, provider in providers.items():
             method = f"get_{name.removesuffix('_provider')}"
             if provider is not None and not hasattr(provider, method):
                 raise SettingError(name, provider, f"it must have a method {method}()")
-        self._wiring = Wiring(settings, providers)
+        self._wiring = Wiring(settings, providers, errors[0] if refuses else None)
         self._wiring.connect()
+
+    def _declared(self, kwargs: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Our options in the file of ``OTEL_CONFIG_FILE``; ``None`` if it switches us off."""
+        try:
+            declared = own_options(os.environ)
+        except ConfigFileError as error:
+            # Who opens the pipeline says it; with providers of the caller nobody does.
+            level = logging.WARNING if any(map(kwargs.get, _PROVIDERS)) else logging.DEBUG
+            logger.log(level, "otel_celery_memory: %s", error)
+            return {}
+        if declared is None:
+            path = config_file(os.environ)
+            logger.warning("otel_celery_memory: %s switches it off: nothing is measured", path)
+        return declared
 
     def _uninstrument(self, **kwargs: Any) -> None:
         if self._wiring is not None:

@@ -1,11 +1,13 @@
 """The settings: one frozen dataclass, read from keywords of ``instrument()`` and the environment.
 
-A keyword overrides ``OTEL_CELERY_MEMORY_<NAME>``, which overrides the default. The parsers here
-raise `ValueError` or `TypeError` for a value that a setting may not have.
+A keyword overrides an option in the file of ``OTEL_CONFIG_FILE``, which overrides
+``OTEL_CELERY_MEMORY_<NAME>``, which overrides the default. The parsers here raise `ValueError` or
+`TypeError` for a value that a setting may not have.
 """
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import logging
 import os
@@ -13,6 +15,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
+from urllib.parse import urlsplit
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +30,10 @@ def choice(*allowed: str) -> Callable[[object], str]:
     """A parser of one of these words."""
 
     def parse(value: object) -> str:
-        if value in allowed:
-            return str(value)
+        # YAML reads a bare off as false.
+        word = {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+        if word in allowed:
+            return str(word)
         raise ValueError
 
     return parse
@@ -78,6 +83,15 @@ def directory(value: object) -> str:
     return path
 
 
+def http_url(value: object) -> str:
+    """Parses a URL of HTTP with a host, empty for none."""
+    text = str(value).strip()
+    parts = urlsplit(text)
+    if text and not (parts.scheme in ("http", "https") and parts.hostname):
+        raise ValueError
+    return text
+
+
 def patterns(value: object) -> tuple[str, ...]:
     """Parses file patterns: a comma-separated string, or a sequence of strings."""
     parts = value.split(",") if isinstance(value, str) else value
@@ -95,12 +109,17 @@ def patterns(value: object) -> tuple[str, ...]:
     return found
 
 
+_TIMES_S = {"ms": 0.001, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3_600}
+_WITH_UNIT = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zA-Z]+|%)\s*")
+
+
 class SettingError(ValueError):
     """A setting has an invalid value; the message gives its name, the value and what is allowed."""
 
     def __init__(self, name: str, value: object, allowed: str) -> None:
         super().__init__(f"otel_celery_memory: {name}={value!r} cannot be used: {allowed}")
         self.name = name
+        self.default: object = None
 
 
 def _setting(
@@ -206,6 +225,14 @@ class Settings:
         "true or false",
         "whether `celery inspect memory` and `celery control memory_...` are answered",
     )
+    worker_event_interval: float = _setting(
+        0.0,
+        number(0, 86_400),
+        "s",
+        "a number from 0 to 86400",
+        "the least time between two events `worker-memory` for consumers of Celery's own events; 0 "
+        "is none",
+    )
     capture_signal: bool = _setting(
         False,
         boolean,
@@ -220,6 +247,13 @@ class Settings:
         "an absolute path",
         "where captures are written as files; empty is nowhere",
     )
+    profile_endpoint: str = _setting(
+        "",
+        http_url,
+        "",
+        "a URL such as http://collector:4318",
+        "where captures are sent as OTLP profiles, which are alpha; empty is nowhere",
+    )
 
     @classmethod
     def load(
@@ -231,22 +265,43 @@ class Settings:
         auto-instrumentation, where nobody could catch it, an invalid value in the environment is
         logged and the default is used.
         """
+        settings, errors = cls.load_usable(keywords, environ)
+        for error in errors:
+            if strict or not _is_ours(error.name):
+                raise error
+            logger.error("%s; the default %r is used", error, error.default)
+        return settings
+
+    @classmethod
+    def load_usable(
+        cls,
+        keywords: Mapping[str, object],
+        environ: Mapping[str, str],
+        declared: Mapping[str, object] | None = None,
+        file: str = "",
+    ) -> tuple[Settings, tuple[SettingError, ...]]:
+        """The settings with the default for each value that cannot be used, and these errors.
+
+        ``declared`` are the options in ``file``.
+        """
         values: dict[str, Any] = {}
+        errors: list[SettingError] = []
         for item in fields(cls):
-            if keywords.get(item.name) is not None:
-                values[item.name] = _parsed(item.name, keywords[item.name], item.metadata)
-                continue
-            variable = ENVIRONMENT_PREFIX + item.name.upper()
-            text = environ.get(variable, "").strip()
-            if not text:
+            name, value = item.name, keywords.get(item.name)
+            if value is None and (value := (declared or {}).get(item.name)) is not None:
+                name = f"{item.name} in {file}"
+            if value is None:
+                name = ENVIRONMENT_PREFIX + item.name.upper()
+                value = environ.get(name, "").strip() or None
+            if value is None:
                 continue
             try:
-                values[item.name] = _parsed(variable, text, item.metadata)
-            except SettingError as error:
-                if strict:
-                    raise
-                logger.error("%s; the default %r is used", error, item.default)
-        return cls(**values)
+                values[item.name] = item.metadata["parse"](value)
+            except (TypeError, ValueError):
+                error = SettingError(name, value, _allowed_text(value, item.metadata))
+                error.default = item.default
+                errors.append(error)
+        return cls(**values), tuple(errors)
 
     def to_environ(self) -> dict[str, str]:
         """The environment variables from which `load` makes the same settings."""
@@ -256,11 +311,40 @@ class Settings:
         }
 
 
-def _parsed(name: str, value: object, metadata: Mapping[str, Any]) -> Any:
+def unknown_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Variables with our prefix that are no setting, each with the nearest one, or empty."""
+    known = [item.name.upper() for item in fields(Settings)]
+    words = (name.removeprefix(ENVIRONMENT_PREFIX) for name in environ if _is_ours(name))
+    return {
+        ENVIRONMENT_PREFIX + word: "".join(
+            ENVIRONMENT_PREFIX + near for near in difflib.get_close_matches(word, known, 1)
+        )
+        for word in sorted(words)
+        if word not in known
+    }
+
+
+def _is_ours(variable: str) -> bool:
+    return variable.startswith(ENVIRONMENT_PREFIX)
+
+
+def _allowed_text(value: object, metadata: Mapping[str, Any]) -> str:
+    """What is allowed: ``it must be a number from 0.01 to 60, in seconds: 0.25 for 250ms``."""
+    in_seconds = metadata["unit"] == "s"
+    text = f"it must be {metadata['allowed']}{', in seconds' if in_seconds else ''}"
+    found = _WITH_UNIT.fullmatch(str(value))
+    if found is None:
+        return text
+    number, unit = found.groups()
+    factor = 0.01 if unit == "%" else _TIMES_S.get(unit.lower()) if in_seconds else None
+    if factor is None:
+        return text
+    meant = f"{float(number) * factor:.10g}"
     try:
-        return metadata["parse"](value)
+        metadata["parse"](meant)
     except (TypeError, ValueError):
-        raise SettingError(name, value, f"it must be {metadata['allowed']}") from None
+        return text
+    return f"{text}: {meant} for {str(value).strip()}"
 
 
 def _text(value: object) -> str:

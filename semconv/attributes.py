@@ -7,6 +7,7 @@ from typing import Any
 
 from otel_celery_memory import conventions as c
 from otel_celery_memory.ipc.records import ExitReason
+from otel_celery_memory.leaks.verdict import Kind, State, Where
 
 STABLE_ELSEWHERE = (
     "code.file.path",
@@ -119,6 +120,67 @@ ATTRIBUTES = {
     "celery.memory.site.runs": Attribute("int", "Traced runs in the interval.", (36,)),
     "celery.memory.site.rate": Attribute(
         "int", "Bytes a minute, estimated from all runs of the task.", (1048576,)
+    ),
+    "celery.memory.site.share": Attribute(
+        "double", "Share of a leak that is allocated at the place.", (0.97,)
+    ),
+    "celery.memory.leak.state": Attribute(
+        tuple(state.value for state in State),
+        "How sure it is: it grows beyond chance, as a cache that fills up does, too; it has grown "
+        "beyond what a cache, a pool or warm-up explains, and does not slow down; it stands still.",
+    ),
+    "celery.memory.leak.kind": Attribute(tuple(kind.value for kind in Kind), "What grows."),
+    "celery.memory.leak.where": Attribute(
+        tuple(where.value for where in Where),
+        "Whose memory grows: a task's runs, a receiver of Celery's signals, a process while none "
+        "of its tasks runs, the main process, or processes that tasks started.",
+    ),
+    "celery.memory.leak.rate": Attribute(
+        "double",
+        "What a run leaves behind: bytes, or how many of what the kind counts.",
+        (10445.0, 0.5),
+    ),
+    "celery.memory.leak.rate_low": Attribute(
+        "double", "What the rate is at least, at 95 %.", (10035.0,)
+    ),
+    "celery.memory.leak.rate_high": Attribute(
+        "double", "What the rate is at most, at 95 %.", (10854.0,)
+    ),
+    "celery.memory.leak.runs": Attribute("int", "Runs in which it was seen.", (4100,)),
+    "celery.memory.leak.processes": Attribute("int", "Processes in which it was seen.", (6,)),
+    "celery.memory.leak.explained": Attribute(
+        "double", "Share of what the processes have grown by that it explains.", (0.97,)
+    ),
+    "celery.memory.leak.condition": Attribute(
+        "string", "In which runs it happens, if not in all.", ("in runs that fail",)
+    ),
+    "celery.memory.leak.reason": Attribute(
+        "string", "Why it is in this state.", ("it does not slow down",)
+    ),
+    "celery.memory.leak.holder": Attribute(
+        "string",
+        "What holds it: names of modules, types and attributes, the root first. On a metric at "
+        "most 120 characters.",
+        ("shop.feeds._seen",),
+    ),
+    "celery.memory.leak.types": Attribute(
+        "string",
+        "Which types multiply, and by how many objects a run, the most numerous first.",
+        ("+3 dict, +2 str",),
+    ),
+    "celery.memory.exhaustion.time": Attribute(
+        "double", "Seconds until the nearest limit is reached, by forecast.", (25200.0,)
+    ),
+    "celery.memory.max_tasks_per_child": Attribute(
+        "int",
+        "Largest `worker_max_tasks_per_child` that keeps a process under its limit.",
+        (4000,),
+    ),
+    "celery.memory.max_memory_per_child": Attribute(
+        "int",
+        "A `worker_max_memory_per_child` that lets healthy runs live, in bytes; Celery's setting "
+        "is in KiB.",
+        (524288000,),
     ),
     "celery.memory.census.type": Attribute(
         "string", "Module and qualified name of a type of objects.", ("shop.models.Order",)

@@ -180,6 +180,11 @@ class Change:
         return None if before is None or after is None else after - before
 
     @property
+    def place(self) -> str:
+        """The place for people, with the function that either capture knows."""
+        return self.after.place if self.after.function else self.before.place
+
+    @property
     def weight(self) -> float:
         """Changes are ranked by this: bytes, or bytes a run if sizes are sums over runs."""
         if self.after.runs is None:

@@ -1,4 +1,6 @@
-"""The file format of a capture: versioned JSON, gzip-compressed; see docs/capture-format.md.
+"""The file format of a capture: versioned JSON, gzip-compressed.
+
+It is described in docs/site/reference/capture-format.md.
 
 JSON and not pickle: captures are passed around, and loading a pickle runs code from the file. The
 reader checks each value and refuses the file if one is not as the format says.

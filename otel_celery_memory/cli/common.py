@@ -6,6 +6,7 @@ Text from a file is printed without control characters.
 from __future__ import annotations
 
 import argparse
+import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
@@ -22,8 +23,7 @@ from otel_celery_memory.captures.format import (
 )
 from otel_celery_memory.captures.model import KINDS, Capture, CapturedProcess, CaptureError
 
-WIDTH = 100
-"""Width of the output, in columns."""
+_USUAL_WIDTH, _LEAST_WIDTH = 100, 40
 _INDENT = 15
 
 
@@ -55,9 +55,33 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
+def width() -> int:
+    """Width of the output in columns: the terminal's, or 100 where there is none."""
+    return max(shutil.get_terminal_size((_USUAL_WIDTH, 24)).columns, _LEAST_WIDTH)
+
+
 def clipped(text: str, width: int) -> str:
     """A text that is too long, cut at its beginning: the end of a path identifies it."""
     return text if len(text) <= width else ".." + text[len(text) - width + 2 :]
+
+
+def fitted(place: str, width: int) -> str:
+    """A place such as ``app/feeds.py:41 in refresh``, shortened if it is too long.
+
+    Directories go first, then the function; the file's name and the line are never cut.
+    """
+    if len(place) <= width:
+        return place
+    path, among, function = place.partition(" in ")
+    name = path.rpartition("/")[2]
+    left = width - len(among) - len(function)
+    if left >= len(name) + 3:  # of "../name" the slash shows that the name is whole
+        return clipped(path, left) + among + function
+    short = f"{name}{among}{function}"
+    if len(short) <= width or not function:
+        return short
+    left = width - len(name) - len(among) - 2
+    return f"{name}{among}{function[:left]}.." if left > 0 else name
 
 
 class Column(NamedTuple):
@@ -69,10 +93,12 @@ class Column(NamedTuple):
 
 
 def table(columns: Sequence[Column], below: Sequence[Sequence[str]] = ()) -> Iterator[str]:
-    """Lines of a table; columns of numbers come first. ``below`` has lines under each row.
+    """Lines of a table; columns of numbers come first, places last.
 
-    Texts are made printable and cut at their beginnings if they are too long.
+    ``below`` has places under each row. Texts are made printable. A terminal that is too narrow for
+    all columns gets the texts of a row on lines of their own.
     """
+    full = width()
     lines = [
         [column.head, *(printable(cell) for cell in column.cells)] for column in _used(columns)
     ]
@@ -82,15 +108,28 @@ def table(columns: Sequence[Column], below: Sequence[Sequence[str]] = ()) -> Ite
     texts = range(numbers, len(lines))
     for n in texts[:-1]:
         # The last text gets the rest; each other one at most its share.
-        widths[n] = min(widths[n], (WIDTH - sum(widths[:numbers]) - gaps) // (len(texts) + 1))
-    widths[-1] = WIDTH - sum(widths[:-1]) - gaps
+        widths[n] = max(
+            min(widths[n], (full - sum(widths[:numbers]) - gaps) // (len(texts) + 1)), 0
+        )
+    widths[-1] = full - sum(widths[:-1]) - gaps
+    stacked = any(widths[n] < min(len(lines[n][0]), 4) for n in texts) or any(
+        len(fitted(cell, widths[-1])) > widths[-1] for cell in lines[-1]
+    )
     for row, cells in enumerate(zip(*lines, strict=True)):
-        yield "  ".join(
-            cell.rjust(width) if n < numbers else clipped(cell, width).ljust(width)
-            for n, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ).rstrip()
+        if stacked:
+            yield "  ".join(cells[n].rjust(widths[n]) for n in range(numbers))
+            yield from (f"  {clipped(cells[n], full - 2)}" for n in texts[:-1])
+            yield f"  {fitted(cells[-1], full - 2)}"
+        else:
+            yield "  ".join(
+                (
+                    *(cells[n].rjust(widths[n]) for n in range(numbers)),
+                    *(clipped(cells[n], widths[n]).ljust(widths[n]) for n in texts[:-1]),
+                    fitted(cells[-1], widths[-1]),
+                )
+            ).rstrip()
         for line in below[row - 1] if row and below else ():
-            yield "    " + clipped(printable(line), WIDTH - 4)
+            yield "    " + fitted(printable(line), full - 4)
 
 
 def _used(columns: Sequence[Column]) -> Iterator[Column]:
@@ -146,11 +185,23 @@ def _wrapped(name: str, text: str) -> Iterator[str]:
     first = f"  {name}".ljust(_INDENT) if name else ""
     yield from textwrap.wrap(
         printable(text),
-        WIDTH,
+        width(),
         initial_indent=first,
         subsequent_indent=" " * _INDENT,
         break_on_hyphens=False,
     )
+
+
+def filled(first: str, text: str) -> Iterator[str]:
+    """Lines of a text after ``first``, to whose right they begin; no word is cut."""
+    yield from textwrap.wrap(
+        text,
+        width(),
+        initial_indent=first,
+        subsequent_indent=" " * len(first),
+        break_on_hyphens=False,
+        break_long_words=False,
+    ) or [first.rstrip()]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -60,17 +60,12 @@ def _as_text(before: Capture, after: Capture, changes: Sequence[Change], top: in
     shown = changes[:top]
     texts = [
         Column("task", [each.after.task for each in shown], number=False),
-        Column("place", [_place(each) for each in shown], number=False),
+        Column("place", [each.place for each in shown], number=False),
     ]
     numbers = _means(shown) if after.kind in ADDED_UP else _totals(shown)
     yield from table([*numbers, *texts], [each.after.stack for each in shown])
     yield ""
     yield _summary(after, changes, len(shown))
-
-
-def _place(change: Change) -> str:
-    """The place, with the function that either capture knows."""
-    return change.after.place if change.after.function else change.before.place
 
 
 def _totals(shown: Sequence[Change]) -> list[Column]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from otel_celery_memory.captures.comparison import Group, grouped, total
-from otel_celery_memory.captures.model import ADDED_UP, Capture
+from otel_celery_memory.captures.model import ADDED_UP, Capture, CaptureError
 from otel_celery_memory.captures.pprof import dump_pprof
 from otel_celery_memory.cli import common
 from otel_celery_memory.cli.common import (
@@ -26,6 +27,7 @@ from otel_celery_memory.cli.common import (
     size,
     table,
 )
+from otel_celery_memory.settings import http_url
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
@@ -37,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pprof", metavar="OUT", type=Path, help="also write a profile for go tool pprof"
     )
+    parser.add_argument(
+        "--otlp-profile",
+        metavar="ENDPOINT",
+        help="also send it as an OTLP profile (alpha) to a Collector, as http://localhost:4318",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -46,6 +53,8 @@ def run(options: argparse.Namespace) -> int:
     groups = grouped(chosen, options.by)
     if options.pprof is not None:
         _write_new(options.pprof, dump_pprof(chosen))
+    if options.otlp_profile is not None:
+        _send(options.otlp_profile, chosen)
     if options.json:
         print(json.dumps(_as_json(chosen, groups, options.by, options.top), indent=2))
     else:
@@ -101,6 +110,24 @@ def _as_json(capture: Capture, groups: Sequence[Group], by: str, top: int) -> di
             for group in groups[:top]
         ],
     }
+
+
+def _send(endpoint: str, capture: Capture) -> None:
+    """Sends the capture with the resource and the headers of OpenTelemetry's variables."""
+    # The SDK and protobuf, which nothing else here needs.
+    from otel_celery_memory.telemetry.profiles import send_profile
+    from otel_celery_memory.telemetry.providers import worker_resource
+
+    try:
+        http_url(endpoint)
+    except ValueError:
+        shown = ascii(endpoint)
+        raise CommandError(f"{shown} is no URL such as http://localhost:4318") from None
+    try:
+        url = send_profile(endpoint, capture, worker_resource(capture.worker, os.environ))
+    except CaptureError as error:
+        raise CommandError(f"not sent: {error}") from None
+    print(f"sent to {url}", file=sys.stderr)
 
 
 def _write_new(path: Path, data: bytes) -> None:

@@ -22,16 +22,18 @@ from otel_celery_memory.ipc import records
 from otel_celery_memory.ipc.records import Record, TaskStarted
 
 MAGIC = b"\xce\x4d"
-VERSION = 2
+VERSION = 3
 MAX_FRAME_BYTES = 4096
 
-HEADER = struct.Struct("<2sBBHI")
+HEADER = struct.Struct("<IHI")
+"""What it begins with (`Layout.begin`), length of the payload, checksum."""
 KIND_AT = 3
 """Offset of the byte that gives a frame's kind."""
 _pack_header = HEADER.pack
 _new = tuple.__new__
 ABSENT = -(2**63)
 """What stands for ``None`` in a frame."""
+_NONE_IF_ABSENT: dict[int, int | None] = {ABSENT: None}
 _STRING_LIMIT_BYTES = {
     **{"task_id": 256, "via": 256, "where": 256},
     **{"stack": 1792, "path": 1024, "holder": 1024},
@@ -45,6 +47,8 @@ class Layout:
 
     def __init__(self, kind: int, record_type: type[Record]) -> None:
         self.kind = kind
+        # Magic, version and kind as one number: a frame is made, and found, for each run.
+        self.begin = int.from_bytes(MAGIC + bytes((VERSION, kind)), "little")
         # The checksum covers the header's version and kind too.
         self.seed = crc32(bytes((VERSION, kind)))
         self.type = record_type
@@ -62,6 +66,41 @@ class Layout:
         self.optional = tuple(
             index for index, name in enumerate(numbers) if hints[name] == (int | types.NoneType)
         )
+        self._optional_parts = tuple(
+            slice(part[0], part[-1] + 1) for part in _adjacent(self.optional)
+        )
+
+    def record(self, payload: bytes) -> Record | None:
+        """The record of a payload; ``None`` if it does not fit."""
+        size = self.numbers.size
+        if len(payload) < size or (not self.strings and len(payload) > size):
+            return None
+        found: typing.Any = self.numbers.unpack_from(payload)
+        if self.optional and ABSENT in found:
+            found = list(found)
+            for part in self._optional_parts:
+                numbers = found[part]
+                found[part] = map(_NONE_IF_ABSENT.get, numbers, numbers)
+        if self.strings:
+            try:
+                strings = payload[size:].decode().split("\0")
+            except UnicodeDecodeError:
+                return None
+            if len(strings) != len(self.strings):
+                return None
+            found = (*found, *strings)
+        # Faster than the type's own constructor, which wraps this call with three checks.
+        return _new(self.type, found)
+
+
+def _adjacent(indexes: Sequence[int]) -> list[list[int]]:
+    parts: list[list[int]] = []
+    for index in indexes:
+        if parts and index == parts[-1][-1] + 1:
+            parts[-1].append(index)
+        else:
+            parts.append([index])
+    return parts
 
 
 _LAYOUTS = [
@@ -69,8 +108,7 @@ _LAYOUTS = [
     for kind, record_type in enumerate(typing.get_args(records.Record), start=1)
 ]
 _BY_TYPE = {layout.type: layout for layout in _LAYOUTS}
-LAYOUTS = {layout.kind: layout for layout in _LAYOUTS}
-"""By the kind in a frame's header."""
+_BY_BEGIN = {layout.begin: layout for layout in _LAYOUTS}
 STARTED = _BY_TYPE[records.TaskStarted]
 FINISHED = _BY_TYPE[records.TaskFinished]
 
@@ -108,13 +146,11 @@ def frame_of(layout: Layout, numbers: Sequence[int | bytes], strings: tuple[str,
     except UnicodeEncodeError:
         body = text.encode("utf-8", "replace")
     # Whether a string is clipped must not depend on the others: a start and its end carry one id.
-    if len(body) > _SMALLEST_LIMIT_BYTES or text.count("\0") >= len(strings):
+    # Searching what is joined takes half of what counting the separators does.
+    if len(body) > _SMALLEST_LIMIT_BYTES or "\0" in "".join(strings):
         body = _clipped(layout, strings)
     payload = layout.pack(*numbers) + body
-    return (
-        _pack_header(MAGIC, VERSION, layout.kind, len(payload), crc32(payload, layout.seed))
-        + payload
-    )
+    return _pack_header(layout.begin, len(payload), crc32(payload, layout.seed)) + payload
 
 
 def finished_record(
@@ -142,48 +178,18 @@ def _clipped(layout: Layout, strings: tuple[str, ...]) -> bytes:
     return b"\0".join(parts)
 
 
-def decode(kind: int, payload: bytes) -> Record | None:
-    """The record of one payload; ``None`` if the payload does not fit the kind."""
-    layout = LAYOUTS.get(kind)
-    if layout is None or len(payload) < layout.numbers.size:
-        return None
-    if not layout.strings and len(payload) > layout.numbers.size:
-        return None
-    numbers: typing.Any = layout.numbers.unpack_from(payload)
-    if layout.optional and ABSENT in numbers:
-        numbers = list(numbers)
-        for index in layout.optional:
-            if numbers[index] == ABSENT:
-                numbers[index] = None
-    strings: list[str] = []
-    if layout.strings:
-        try:
-            strings = payload[layout.numbers.size :].decode("utf-8").split("\0")
-        except UnicodeDecodeError:
-            return None
-    if len(strings) != len(layout.strings):
-        return None
-    # Faster than the type's own constructor, which wraps this call with three checks.
-    return _new(layout.type, (*numbers, *strings))
-
-
 def read_frames(data: bytes, at: int = 0) -> Iterator[tuple[int, int, Record]]:
     """Where each complete frame begins and ends, and its record; skips all other bytes."""
-    end = len(data)
-    while end - at >= HEADER.size:
-        magic, version, kind, length, checksum = HEADER.unpack_from(data, at)
-        stop = at + HEADER.size + length
-        layout = LAYOUTS.get(kind)
-        if (
-            magic == MAGIC
-            and version == VERSION
-            and layout is not None
-            and stop <= end
-            and stop - at <= MAX_FRAME_BYTES
-        ):
-            payload = data[at + HEADER.size : stop]
+    end, header_bytes = len(data), HEADER.size
+    while end - at >= header_bytes:
+        begin, length, checksum = HEADER.unpack_from(data, at)
+        layout = _BY_BEGIN.get(begin)
+        payload_at = at + header_bytes
+        stop = payload_at + length
+        if layout is not None and stop <= end and stop - at <= MAX_FRAME_BYTES:
+            payload = data[payload_at:stop]
             if crc32(payload, layout.seed) == checksum:
-                record = decode(kind, payload)
+                record = layout.record(payload)
                 if record is not None:
                     yield at, stop, record
                     at = stop

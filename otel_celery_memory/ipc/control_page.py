@@ -6,7 +6,7 @@ From its beginning the page has:
 2. a cell for each slot: the balance of allocation tracing and the windows sent of a capture. A slot
    outlives its processes, and a child may live for one run, so its successor continues from there;
 3. the counters of dropped frames, the reporter's heartbeat, which tasks use ``tracemalloc``
-   themselves, and which rings are in use, by whom;
+   themselves, which rings are in use, by whom, and the task that the reporter suspects of a leak;
 4. an area for each slot with the frame of the task in flight. It stays for as long as the task runs
    and, if the process dies in the task, until that has been reported. Its first byte says whether
    a task runs at all;
@@ -38,10 +38,12 @@ from collections.abc import Callable
 from hashlib import blake2b
 from threading import Lock
 from typing import NamedTuple
+from zlib import crc32
 
 from otel_celery_memory.ipc.commands import (
     CAPTURE_RUNS_MAX,
     COMMANDS_BYTES,
+    TASK_NAME_MAX_BYTES,
     Balance,
     CommandArea,
     Commands,
@@ -139,6 +141,37 @@ class AcknowledgedExits:
         return frozenset(pid for pid in found if pid > 0)
 
 
+class Suspect:
+    """The task of which the reporter suspects a leak, for the main process to order a census of it.
+
+    A checksum shows what is half written.
+    """
+
+    def __init__(self, page: mmap.mmap, at: int) -> None:
+        self._page = page
+        self._at = at
+
+    def write(self, task: str) -> None:
+        """Names a task, once more or another; called by the reporter alone."""
+        number, _ = self.read()
+        name = task.encode()
+        if len(name) <= TASK_NAME_MAX_BYTES:
+            body = _SUSPECT.pack((number + 1) % 2**64 or 1, len(name), name)
+            self._page[self._at : self._at + SUSPECT_BYTES] = body + _CRC.pack(crc32(body))
+
+    def read(self) -> tuple[int, str]:
+        """A number that changes with each order, and the task; 0 if there is none."""
+        found = self._page[self._at : self._at + SUSPECT_BYTES]
+        body = found[: _SUSPECT.size]
+        if crc32(body) != _CRC.unpack_from(found, _SUSPECT.size)[0]:
+            return 0, ""
+        number, size, name = _SUSPECT.unpack(body)
+        return number, name[:size].decode("utf-8", "replace")
+
+
+_SUSPECT = struct.Struct(f"<QB{TASK_NAME_MAX_BYTES}s")
+_CRC = struct.Struct("<I")
+SUSPECT_BYTES = _SUSPECT.size + _CRC.size
 SLOTS = SLOT_RINGS + 1
 _BALANCE = struct.Struct("<8d")
 _CAPTURED = struct.Struct("<QQ")
@@ -152,8 +185,9 @@ _STEPPED_BACK_BYTES = 2_048
 _RINGS_AT = _STEPPED_BACK_AT + _STEPPED_BACK_BYTES
 _GUESTS = struct.Struct(f"<{GUEST_RINGS}q")
 _GUESTS_AT = _RINGS_AT + RINGS
+_SUSPECT_AT = _GUESTS_AT + _GUESTS.size
 _IN_FLIGHT_AT = 64 * 1024
-assert _GUESTS_AT + _GUESTS.size <= _IN_FLIGHT_AT
+assert _SUSPECT_AT + SUSPECT_BYTES <= _IN_FLIGHT_AT
 _AREA_BYTES = 512
 _OWNER = struct.Struct("<q")
 IN_FLIGHT_BYTES = _AREA_BYTES - _OWNER.size
@@ -173,6 +207,7 @@ class ControlPage:
         self._clock_s = clock_s
         self._commands = CommandArea(self._map, clock_s)
         self.acknowledged_exits = AcknowledgedExits(self._map, _EXITS_AT)
+        self.suspect = Suspect(self._map, _SUSPECT_AT)
         self.drop_counters = DropCounters(self._map, _DROPPED_AT, SLOTS, _index)
 
     @property

@@ -186,13 +186,31 @@ class Site(NamedTuple):
 
 
 class HeapSampled(NamedTuple):
-    """A sample of one process's heap, from the interpreter and malloc."""
+    """A sample of one process's heap, from the interpreter and malloc.
+
+    ``collections_0`` to ``uncollectable_2`` are what the garbage collector has done in the process
+    since its start, by generation: how often, and with how many objects.
+    """
 
     pid: int
     time_ns: int
     blocks: int
     malloc_used_bytes: int | None
     malloc_free_bytes: int | None
+    collections_0: int | None = None
+    collections_1: int | None = None
+    collections_2: int | None = None
+    collected_0: int | None = None
+    collected_1: int | None = None
+    collected_2: int | None = None
+    uncollectable_0: int | None = None
+    uncollectable_1: int | None = None
+    uncollectable_2: int | None = None
+
+    @property
+    def collector(self) -> tuple[int | None, ...]:
+        """The nine numbers of the collector, in their order."""
+        return self[5:]
 
 
 class RunRetained(NamedTuple):
@@ -202,8 +220,10 @@ class RunRetained(NamedTuple):
     collection of the young objects, so that cyclic garbage of the run is not in it: that is
     ``garbage_bytes``. ``heap_bytes`` is of what the allocators have in use, ``level_bytes`` how
     much that is now. ``warm_up`` is 1 for the task's first run in the process, and for a run that
-    imported modules. ``alike`` is 1 where the next run was of the same task: just before a run its
-    message is in memory, so that otherwise the difference between two messages is in these numbers.
+    imported modules. ``alike`` is 1 where the runs before and after it were of the same task: just
+    before a run its message is in memory and the last result, so that otherwise the difference
+    between two messages or results is in these numbers. The
+    first ones of a process are never alike.
     """
 
     pid: int
@@ -447,6 +467,15 @@ def slot_name(slot: int | None) -> str:
     if slot is None or not MAIN_SLOT <= slot < SLOTS_MAX:
         return "_other"
     return "main" if slot == MAIN_SLOT else str(slot)
+
+
+def tally_text(measured: int, dropped: int, restarts: int = 0) -> str:
+    """What a worker's log says at its end, of its tasks and of records that were dropped."""
+    since = " since the reporter was last started again" if restarts else ""
+    return (
+        f"otel_celery_memory: {measured:,} task{'s' * (measured != 1)} measured{since}, "
+        f"{dropped:,} record{'s' * (dropped != 1)} dropped"
+    )
 
 
 def size_text(size_bytes: int | None) -> str:

@@ -17,6 +17,10 @@ from otel_celery_memory.ipc.shared_memory import SharedFile, mapped, new_memory,
 from otel_celery_memory.probes.descriptors import STATUS_PAGE
 
 STATUS_BYTES = 256 * 1024
+EVIDENCE = "evidence"
+"""What the verdicts are drawn from, in the view: a reporter that is started again goes on. It is
+not for people.
+"""
 _HEADER = struct.Struct("<QII")
 _READ_ATTEMPTS = 20
 _WAIT_S = 0.001

@@ -19,10 +19,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import gc
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -67,7 +69,40 @@ def c_function(name: str, result: Any, *arguments: Any) -> Callable[..., Any] | 
     return found
 
 
-_mallinfo2 = c_function("mallinfo2", _Mallinfo2)
+READ_MOST_NS = 15_000_000
+"""CPU time of a read of glibc's counters after which there is no other in its process."""
+
+
+class GlibcCounters:
+    """The counters of glibc's malloc, as one process and its forks may read them.
+
+    A read visits each free chunk: with few of them it takes 0.3 us, with 100,000 it takes 7 to
+    35 ms and with a million half a second, in which a run waits. Nobody can know before. So a
+    process in which one has taken longer than `READ_MOST_NS` is not asked again.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[], Any] | None = None,
+        cpu_ns: Callable[[], int] = time.thread_time_ns,
+    ) -> None:
+        self._function = function
+        self._cpu_ns = cpu_ns
+        self.too_slow = False
+        """Whether they are not read any more."""
+
+    def read(self) -> Any:
+        """`_Mallinfo2` as it is now; ``None`` where there is none, or it took too long before."""
+        if self._function is None or self.too_slow:
+            return None
+        began_ns = self._cpu_ns()
+        info = self._function()
+        self.too_slow = self._cpu_ns() - began_ns > READ_MOST_NS
+        return info
+
+
+glibc = GlibcCounters(c_function("mallinfo2", _Mallinfo2))
+"""Those of this process."""
 _malloc_trim = c_function("malloc_trim", ctypes.c_int, ctypes.c_size_t)
 
 
@@ -80,16 +115,36 @@ def give_back_free_memory() -> None:
 SMALL_BLOCK_BYTES = 100
 """The mean size of the blocks that the interpreter's own allocator hands out, in a Celery worker:
 its arenas are mapped, so malloc does not count them, and the interpreter counts blocks alone."""
+SMALL_BLOCK_MAX_BYTES = 512
+"""The interpreter's own allocator hands out no larger ones: what is larger is malloc's."""
 _PROBE_BYTES, _PROBE_BLOCKS = 50_000, 20
+_GLIBC_TRIES = 5
 
 
-def malloc_in_use() -> Callable[[], int] | None:
+InUse = Callable[[], "int | None"]
+"""Returns bytes in use; ``None`` where they are not known any more."""
+
+
+def malloc_in_use() -> InUse | None:
     """A function that returns the bytes in use of the malloc that this process really has.
 
     A preloaded allocator replaces glibc's malloc and leaves glibc's counter standing still, and a
     counter may lag. So each is tried: only one that follows a megabyte up and down is used.
     ``None`` where there is none. It belongs to the calling thread and its process.
     """
+    return _first_that_follows(_jemalloc_in_use, _tcmalloc_in_use, _glibc_in_use)
+
+
+@functools.cache
+def _glibc_is_malloc() -> bool:
+    """Whether glibc's counter is of the malloc that this process has: of a preloaded one it knows
+    nothing. Another thread may disturb a try."""
+    return any(_first_that_follows(_glibc_in_use) is not None for _ in range(_GLIBC_TRIES))
+
+
+def _first_that_follows(
+    *finds: Callable[[ctypes.CDLL], InUse],
+) -> InUse | None:
     try:
         library = ctypes.CDLL(None)
         allocate, free = library.malloc, library.free
@@ -97,7 +152,7 @@ def malloc_in_use() -> Callable[[], int] | None:
         return None
     allocate.restype, allocate.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
     free.restype, free.argtypes = None, [ctypes.c_void_p]
-    for find in (_jemalloc_in_use, _tcmalloc_in_use, _glibc_in_use):
+    for find in finds:
         with contextlib.suppress(AttributeError, OSError, ValueError):
             in_use = find(library)
             if _follows(in_use, allocate, free):
@@ -105,31 +160,30 @@ def malloc_in_use() -> Callable[[], int] | None:
     return None
 
 
-def _follows(in_use: Callable[[], int], allocate: Any, free: Any) -> bool:
+def _follows(in_use: InUse, allocate: Any, free: Any) -> bool:
     in_use()
     before = in_use()
     blocks = [allocate(_PROBE_BYTES) for _ in range(_PROBE_BLOCKS)]
-    grown = in_use() - before
+    full = in_use()
     for block in blocks:
         free(block)
-    left = in_use() - before
+    after = in_use()
+    if before is None or full is None or after is None:
+        return False
     size_bytes = _PROBE_BYTES * _PROBE_BLOCKS
-    return size_bytes <= grown <= 1.3 * size_bytes and abs(left) <= 0.05 * size_bytes
+    is_grown = size_bytes <= full - before <= 1.3 * size_bytes
+    return is_grown and abs(after - before) <= 0.05 * size_bytes
 
 
-def _glibc_in_use(_: ctypes.CDLL) -> Callable[[], int]:
-    if _mallinfo2 is None:
-        raise AttributeError("mallinfo2")
-    read = _mallinfo2
-
-    def in_use() -> int:
-        info = read()
-        return int(info.uordblks + info.hblkhd)
+def _glibc_in_use(_: ctypes.CDLL) -> InUse:
+    def in_use() -> int | None:
+        info = glibc.read()
+        return None if info is None else int(info.uordblks + info.hblkhd)
 
     return in_use
 
 
-def _jemalloc_in_use(library: ctypes.CDLL) -> Callable[[], int]:
+def _jemalloc_in_use(library: ctypes.CDLL) -> InUse:
     """What this thread has allocated less what it freed: exact, where ``stats.allocated`` lags."""
     read = library.mallctl
     read.restype = ctypes.c_int
@@ -146,7 +200,7 @@ def _jemalloc_in_use(library: ctypes.CDLL) -> Callable[[], int]:
     return lambda: allocated.value - freed.value
 
 
-def _tcmalloc_in_use(library: ctypes.CDLL) -> Callable[[], int]:
+def _tcmalloc_in_use(library: ctypes.CDLL) -> InUse:
     read = library.MallocExtension_GetNumericProperty
     read.restype = ctypes.c_int
     name, found = b"generic.current_allocated_bytes", ctypes.c_size_t()
@@ -177,12 +231,30 @@ def threads_in_use() -> int | None:
         return None
 
 
+def collector_counts() -> tuple[int, ...] | None:
+    """What the garbage collector has done since the interpreter's start; it takes 1 us.
+
+    Three numbers each, by generation: collections, objects collected, objects uncollectable. A fork
+    inherits them. ``None`` where the interpreter counts otherwise.
+    """
+    try:
+        stats = gc.get_stats()
+        found = tuple(
+            int(each[name])
+            for name in ("collections", "collected", "uncollectable")
+            for each in stats
+        )
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+    return found if len(found) == 9 else None
+
+
 def read_heap() -> HeapReading:
-    """The heap now. It takes microseconds, with 100,000 free chunks milliseconds."""
+    """The heap now."""
     blocks = sys.getallocatedblocks()
-    if _mallinfo2 is None:
+    info = glibc.read() if _glibc_is_malloc() else None
+    if info is None:
         return HeapReading(blocks, None, None)
-    info = _mallinfo2()
     # Large blocks, which malloc maps with mmap, are in hblkhd and not in uordblks.
     return HeapReading(blocks, info.uordblks + info.hblkhd, info.fordblks)
 

@@ -29,15 +29,17 @@ try:
 except ImportError:  # Windows
     from os import write
 
-    fcntl = None  # type: ignore[assignment]
+    fcntl = read_flag = None  # type: ignore[assignment]
 
-__all__ = ["OwnedFile", "moved_high", "spare_of", "write"]
+__all__ = ["GET_MARK", "OwnedFile", "moved_high", "read_flag", "spare_of", "write"]
 
 _LOWEST = 900
 _MARGIN = 100
 _ABOVE_STANDARD = 3
 _F_SETSIG = getattr(fcntl, "F_SETSIG", -1)  # refused where there is none; 0 would be F_DUPFD
-_F_GETSIG = getattr(fcntl, "F_GETSIG", -1)
+GET_MARK = getattr(fcntl, "F_GETSIG", -1)
+"""``read_flag(fd, GET_MARK)`` is the mark of an open file. If it is one of ours, so is the file; if
+it is not, ask `OwnedFile.is_ours`: there may be no marks."""
 
 (
     STATM,
@@ -67,7 +69,7 @@ class OwnedFile:
         self._identity: tuple[int, int] | None = None
         try:
             fcntl.fcntl(fd, _F_SETSIG, mark)
-            marked = fcntl.fcntl(fd, _F_GETSIG) == mark
+            marked = fcntl.fcntl(fd, GET_MARK) == mark
         except (OSError, AttributeError):
             marked = False
         if not marked:
@@ -77,7 +79,7 @@ class OwnedFile:
         """Whether the number still belongs to the file that we opened."""
         try:
             if self._identity is None:
-                return read_flag(self.fd, _F_GETSIG) == self._mark
+                return read_flag(self.fd, GET_MARK) == self._mark
             return _identity(self.fd) == self._identity
         except (OSError, ValueError):  # closed, or -1
             return False

@@ -44,6 +44,8 @@ SAMPLE_MAX = 8
 """Objects of a type whose holders are searched."""
 _CANDIDATES_MAX = 5_000
 """Objects of a type among which those are searched that are new."""
+_NEW_SHARE = 0.25
+"""Least share of a type's growth that must be new objects, for them to say what grew."""
 _FRONTIER_MAX = 16
 """Objects whose holders one scan looks for: its time grows with them."""
 _HOLDERS_MAX = 5_000
@@ -94,7 +96,7 @@ _LAST: dict[type, Callable[[Any], Iterator[Any]]] = {
 order."""
 _PLACE = "[…]"
 _NAMESPACE = "__dict__"
-_UNKNOWN_HOLDER = "a running function, or native code"
+UNKNOWN_HOLDER = "a running function, or native code"
 
 
 def type_name(cls: type) -> str:
@@ -222,6 +224,8 @@ def new_objects(
     """A sample of what is new of the types in ``growth`` (by `id`); ``old`` are all ids before.
 
     Of each type as many are looked at as may tell the new ones from the others, all over the list.
+    Where most of the growth was there when the ids were noted, which is after the first count, the
+    few that are new do not say what grew: there is no sample.
     """
     kinds = frozenset(growth)
     by_type: dict[int, list[object]] = {}
@@ -236,6 +240,9 @@ def new_objects(
     rows = []
     for kind, found in candidates.items():
         fresh = list(dict.fromkeys(id(each) for each in found if id(each) in new))
+        each_of = max(len(by_type[kind]) // _CANDIDATES_MAX, 1)
+        if len(fresh) * each_of < _NEW_SHARE * growth[kind]:
+            fresh = []
         sample = tuple(fresh[:: max(len(fresh) // SAMPLE_MAX, 1)][:SAMPLE_MAX])
         name = type_name(type(found[0]))
         rows.append(NewObjects(name, counts.get(kind, 0), growth[kind], sample))
@@ -331,12 +338,12 @@ class HolderSearch:
         """The chain by which most of them are held, the root first, and how many that is."""
         votes = Counter(self._chains.values())
         if not votes and self._last:
-            text = _UNKNOWN_HOLDER if not self._frontier else "…"
+            text = UNKNOWN_HOLDER if not self._frontier else "…"
             for holder in self._last:
                 self._found(holder, text)
             votes = Counter(self._chains.values())
         if not votes:
-            return (_UNKNOWN_HOLDER, len(self._sample)) if self._sample else ("", 0)
+            return (UNKNOWN_HOLDER, len(self._sample)) if self._sample else ("", 0)
         return votes.most_common(1)[0]
 
     def climb(
@@ -547,7 +554,9 @@ def _name_of_code(holder: Any) -> str:
     if kind is _LRU_CACHE:
         wrapped = (_namespace(holder) or {}).get("__wrapped__")
         is_function = type(wrapped) is types.FunctionType
-        return f"lru_cache of {_function_name(wrapped)}" if is_function else "lru_cache"
+        # By the type's own method, which runs no code of the user's.
+        cache = f"lru_cache(maxsize={_LRU_CACHE.cache_info(holder).maxsize})"
+        return f"{cache} of {_function_name(wrapped)}" if is_function else cache
     return ""
 
 

@@ -166,6 +166,13 @@ def send(pids: list[int]) -> None:
             os.kill(pid, signal.SIGURG)
 
 
+def is_ringing() -> bool:
+    """Whether an alarm called what runs now: no lock may be waited for, as the code that the signal
+    has interrupted may hold it."""
+    return _ringing[0] > 0 and native_thread() == _main_thread()
+
+
+_ringing = [0]
 _captures: list[Callable[[], None]] = []
 _alarms: set[Alarm] = set()
 _owner = [0]
@@ -175,7 +182,11 @@ _owner = [0]
 def _handler(*_: object) -> None:
     if _owner[0] != os.getpid():
         return  # inherited by a child that does not listen yet, or that a task forked
-    rang = [alarm.rings() for alarm in list(_alarms)]
+    _ringing[0] += 1
+    try:
+        rang = [alarm.rings() for alarm in list(_alarms)]
+    finally:
+        _ringing[0] -= 1
     if any(rang) or not _captures:
         return
     do = _captures[0]

@@ -28,7 +28,7 @@ from otel_celery_memory.ipc.journal import Journal
 from otel_celery_memory.ipc.records import WAKE_SIGNAL, slot_name
 from otel_celery_memory.ipc.ring import RingMemory
 from otel_celery_memory.ipc.shared_memory import SpawnDirectory
-from otel_celery_memory.ipc.status_page import StatusPage
+from otel_celery_memory.ipc.status_page import EVIDENCE, StatusPage
 from otel_celery_memory.probes.limits import find_cgroup, identity, oom_kill_counter, read_limits
 from otel_celery_memory.probes.procfs import read_start_ticks
 from otel_celery_memory.reporter.capture_assembly import CaptureAssembly, saver
@@ -36,6 +36,7 @@ from otel_celery_memory.reporter.descendants import Descendants
 from otel_celery_memory.reporter.emitter import Emitter
 from otel_celery_memory.reporter.gauges import ReporterContext, TracingShare
 from otel_celery_memory.reporter.last_state import LastState, LastStateFile, NoLastState
+from otel_celery_memory.reporter.leak_watch import LeakWatch, Pace
 from otel_celery_memory.reporter.limits import LimitUsage, LimitWatcher
 from otel_celery_memory.reporter.losses import Losses
 from otel_celery_memory.reporter.process_watcher import ProcessReadings, ProcessWatcher
@@ -45,13 +46,13 @@ from otel_celery_memory.reporter.service import (
     ReporterService,
     set_up_logging,
 )
-from otel_celery_memory.reporter.sites import SiteTotals, Symbolizer
+from otel_celery_memory.reporter.sites import SiteTotals
 from otel_celery_memory.reporter.state.exits import OomKills
 from otel_celery_memory.reporter.state.totals import TaskTotals
 from otel_celery_memory.reporter.state.worker_state import InFlightTasks, WorkerState
+from otel_celery_memory.reporter.symbolizer import Symbolizer
 from otel_celery_memory.reporter.view import Inspector
 from otel_celery_memory.settings import Settings
-from otel_celery_memory.telemetry.metrics import wants_delta
 from otel_celery_memory.telemetry.pipeline import Pipeline, open_pipeline, run_bounded
 from otel_celery_memory.telemetry.retry_queue import lost_pids
 
@@ -71,10 +72,6 @@ def main(argv: list[str]) -> None:
     record_reader = RecordReader(
         page.rings_used, RingMemory(options.rings).map_ring, Journal(options.journal)
     )
-    # Drops that earlier reporters exported: a cumulative sum goes on where it was, so Prometheus
-    # sees no gap; a delta is exported once.
-    delta = wants_delta()
-    drops_before = page.drop_counters.counts() if delta and options.restarts else NO_DROPS
 
     def pids() -> dict[str, int]:
         found = {
@@ -100,6 +97,10 @@ def main(argv: list[str]) -> None:
     pipeline = open_pipeline(
         options.worker, settings.export_interval, os.environ, acknowledge_lost, record_reader
     )
+    # Drops that earlier reporters exported: a cumulative sum goes on where it was, so Prometheus
+    # sees no gap; a delta is exported once.
+    again = pipeline.delta and options.restarts
+    drops_before = page.drop_counters.counts() if again else NO_DROPS
     max_memory_bytes = options.max_memory_kib * 1024 or None
     limit_usage = LimitUsage(os.getpid(), max_memory_bytes)
     tasks = TaskTotals(0.0 if options.restarts else settings.warm_up)
@@ -109,13 +110,17 @@ def main(argv: list[str]) -> None:
         pipeline.logger,
         pipeline.histogram,
         pipeline.site_gauges,
+        pipeline.leak_gauges,
         state,
         tasks,
         SiteTotals(
             describe, settings.sites_top, tasks.kept, lambda: tasks.warms_up(time.time_ns())
         ),
         CaptureAssembly(
-            options.worker, settings.frames, describe, saver(settings.capture_directory)
+            options.worker,
+            settings.frames,
+            describe,
+            saver(settings.capture_directory, settings.profile_endpoint, pipeline.resource),
         ),
         ReporterContext(
             processes=readings.read,
@@ -123,10 +128,11 @@ def main(argv: list[str]) -> None:
             limits_used=lambda: limit_usage.latest,
             max_memory_per_child_bytes=max_memory_bytes,
             frames_dropped=lambda: page.drop_counters.counts().since(drops_before),
-            reporter_restarts=1 if delta and options.restarts else options.restarts,
+            reporter_restarts=1 if again else options.restarts,
             tracing_share=tracing.share,
             switched_off=breaker.switched_off,
             descendants=lambda: descendants.sizes,
+            descendants_left=lambda: descendants.left_bytes,
             process_started=readings.started,
         ),
         page.acknowledged_exits.add,
@@ -136,20 +142,25 @@ def main(argv: list[str]) -> None:
     oom_kills = oom_kill_counter(os.getpid())
     last_state = _last_state(options, settings, state, emitter.losses)
     watch = ProcessWatcher(selector)
+    status = StatusPage(options.status)
+    inspector = Inspector(emitter, page, settings.tracing, tracing.seconds, status.write)
+    leak_watch = LeakWatch(emitter, inspector.sites, page.suspect.write, Pace.of(settings))
+    if options.restarts and (before := status.read()):
+        leak_watch.restore(before.get(EVIDENCE) or {})
+    inspector.evidence = leak_watch.state
     service = ReporterService(
         record_reader,
         options.main_pid,
         emitter,
         watch,
         LimitWatcher(watch.sizes, limit_usage, emitter, send_now, last_state.save),
-        Inspector(
-            emitter, page, settings.tracing, tracing.seconds, StatusPage(options.status).write
-        ),
+        inspector,
         selector,
         settings.sites_interval,
         page.drop_counters.count_damaged,
         InFlightTasks(page, emitter),
         descendants,
+        leak_watch,
         oom_kills,
         pipeline.send_events,
         breaker,

@@ -7,11 +7,13 @@ and its successor sends the rest.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
+from threading import Thread
 from typing import Any
 
 from otel_celery_memory.captures.directory import CaptureDirectory
@@ -27,8 +29,10 @@ from otel_celery_memory.captures.model import (
 )
 from otel_celery_memory.ipc.commands import Commands
 from otel_celery_memory.ipc.records import MAIN_SLOT, Site, SitesWindow, WindowKind, slot_name
-from otel_celery_memory.reporter.sites import CodePlace, SiteKey
+from otel_celery_memory.reporter.symbolizer import CodePlace
+from otel_celery_memory.reporter.window_totals import SiteKey
 from otel_celery_memory.telemetry.events import Snapshot
+from otel_celery_memory.telemetry.pipeline import start_or_run
 
 logger = logging.getLogger(__name__)
 
@@ -292,7 +296,9 @@ class CaptureAssembly:
         if self._save is None:
             return TakenCapture(commands.capture, capture, None, None)
         try:
-            return TakenCapture(commands.capture, capture, str(self._save(capture)), None)
+            saved = self._save(capture)
+            file = None if saved is None else str(saved)
+            return TakenCapture(commands.capture, capture, file, None)
         except CaptureError as error:
             logger.error("a capture was not written: %s", error)
             return TakenCapture(commands.capture, capture, None, str(error))
@@ -318,6 +324,34 @@ class CaptureAssembly:
         )
 
 
-def saver(directory: str) -> Callable[[Capture], object] | None:
-    """Writes captures into ``directory`` as JSON and as a profile; ``None`` if none is set."""
-    return partial(CaptureDirectory(directory).save, pprof=True) if directory else None
+def saver(
+    directory: str, profile_endpoint: str = "", resource: Any = None
+) -> Callable[[Capture], object] | None:
+    """Writes captures into ``directory`` as JSON and as a profile; ``None`` if none is set.
+
+    They are also sent to ``profile_endpoint``, if there is one, as profiles of ``resource``.
+    """
+    write = partial(CaptureDirectory(directory).save, pprof=True) if directory else None
+    if not profile_endpoint:
+        return write
+
+    def save(capture: Capture) -> object:
+        # Nobody waits for the endpoint.
+        sent = partial(_send_profile, profile_endpoint, capture, resource)
+        start_or_run(Thread(target=sent, daemon=True))
+        return write(capture) if write is not None else None
+
+    return save
+
+
+def _send_profile(endpoint: str, capture: Capture, resource: Any) -> None:
+    try:
+        # Loads protobuf's classes for profiles, which few need.
+        from otel_celery_memory.telemetry.profiles import send_profile
+        from otel_celery_memory.telemetry.providers import worker_resource
+
+        send_profile(endpoint, capture, resource or worker_resource(capture.worker, os.environ))
+    except CaptureError as error:
+        logger.warning("otel_celery_memory: a capture was not sent as a profile: %s", error)
+    except Exception:
+        logger.exception("otel_celery_memory: a capture was not sent as a profile")

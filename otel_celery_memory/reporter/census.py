@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,28 @@ class ProcessCensus:
     task: str
     grown: tuple[TypeGrown, ...]
     counted: ObjectsCounted
+
+
+def added_up(rows: Sequence[TypeGrown]) -> TypeGrown:
+    """Rows of one type in one place as one."""
+    return rows[0]._replace(
+        objects=sum(row.objects for row in rows),
+        growth=sum(row.growth for row in rows),
+        sampled=sum(row.sampled for row in rows),
+        alike=sum(row.alike for row in rows),
+    )
+
+
+def together(rows: Iterable[TypeGrown]) -> tuple[TypeGrown, ...]:
+    """The rows of one process, those of one type in the same places as one; most growth first.
+
+    A process sends a row for each container of text and the like. The lists of one ``dict`` have
+    the same chain of names: which of them grew nobody can tell, nor does it matter.
+    """
+    found: dict[tuple[str, str, int], list[TypeGrown]] = {}
+    for row in rows:
+        found.setdefault((row.type, row.holder, row.runs), []).append(row)
+    return tuple(sorted(map(added_up, found.values()), key=lambda row: -row.growth))
 
 
 @dataclass
@@ -60,7 +82,7 @@ class Censuses:
         known = record.census == self._commands.census and record.census > 0
         if not known or len(self._found) >= _PROCESSES_MAX:
             return None
-        grown = tuple(self._grown.pop(record.pid, ()))
+        grown = together(self._grown.pop(record.pid, ()))
         found = ProcessCensus(process, self._commands.task, grown, record)
         self._found[process.slot] = found
         return found

@@ -28,8 +28,9 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from otel_celery_memory import conventions as c
 from otel_celery_memory.ipc.records import MAIN_SLOT, TaskFinished, slot_name
 from otel_celery_memory.probes.procfs import (
     PROC,
@@ -48,6 +49,7 @@ from otel_celery_memory.probes.procfs import (
 from otel_celery_memory.reporter.state.processes import ProcessState
 from otel_celery_memory.reporter.state.worker_state import WorkerState
 from otel_celery_memory.telemetry.events import DescendantsLeft
+from otel_celery_memory.telemetry.metrics import BoundedNames
 
 LOOK_S = 1.0
 SEARCH_S = 5.0
@@ -77,8 +79,7 @@ _UNIQUE_PER_LOOK_S = 0.05
 """Unique memory of thousands of processes is read in several looks."""
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
     """A run of a task; ``task_id`` is empty if it is one of several of that task.
 
     ``ended_ns`` is ``None`` while it is in flight.
@@ -190,6 +191,9 @@ class Descendants:
         """Tasks that have started processes, as is sure of one at least of each."""
         self._emitted: dict[tuple[int | None, str], int] = {}
         self._slots: set[str] = set()
+        self._names = BoundedNames(c.TASK_NAMES_MAX)
+        self.left_bytes: Mapping[str, int] = {}
+        """What was left behind, by task, of all that ever left any; replaced, never changed."""
         self.sizes: tuple[DescendantsSize, ...] = ()
         """As of the last look; replaced and never changed, as other threads read it."""
 
@@ -198,8 +202,12 @@ class Descendants:
         if record.nested:
             return
         run = Run(record.task, record.task_id, record.started_ns, record.time_ns)
-        runs = self._ended_runs.setdefault(record.pid, deque(maxlen=_RUNS_KEPT))
+        runs = self._ended_runs.get(record.pid)
+        if runs is None:
+            runs = self._ended_runs[record.pid] = deque(maxlen=_RUNS_KEPT)
         runs.append(run)
+        if not self._of_runs and not self._peaks:
+            return  # as of most runs
         for each in self._of_runs.pop(record.task_id, ()):
             each.run = run
         peak_bytes = self._peaks.get(record.pid, {}).pop(record.task_id, None)
@@ -388,7 +396,7 @@ class Descendants:
         """A run whose process has ended has ended, too."""
         for each in self._known.values():
             if each.run is not None and each.run.ended_ns is None and each.owner.pid not in roots:
-                each.run = replace(each.run, ended_ns=self._wall_ns())
+                each.run = each.run._replace(ended_ns=self._wall_ns())
         self._ended_runs = {pid: runs for pid, runs in self._ended_runs.items() if pid in roots}
         self._peaks = {pid: peaks for pid, peaks in self._peaks.items() if pid in roots}
 
@@ -428,18 +436,23 @@ class Descendants:
 
     def _emit_left(self, groups: _Groups, now_ns: int) -> None:
         before, self._emitted = self._emitted, {}
+        # A task of which nothing is left any more: else its last number would stand for minutes.
+        left_bytes = dict.fromkeys(self.left_bytes, 0)
         for (slot, task), members in groups.items():
             left = [each for each in members if _is_left(each, now_ns)]
             if task is None or not left:
                 continue
             size = _size_of(slot_name(slot), task, left)
             size_bytes = size.unique_bytes if size.unique_bytes is not None else size.rss_bytes or 0
+            name = self._names.bounded(task)
+            left_bytes[name] = left_bytes.get(name, 0) + size_bytes
             emitted_bytes = before.get((slot, task), 0)
             if size_bytes >= max(WORTH_A_LOOK_BYTES, 2 * emitted_bytes):
                 emitted_bytes = size_bytes
                 self._emitter.emit_descendants_left(_left_of(size, left, now_ns), now_ns)
             if size_bytes >= WORTH_A_LOOK_BYTES // 2 and emitted_bytes:
                 self._emitted[slot, task] = emitted_bytes
+        self.left_bytes = left_bytes
 
 
 def run_that_began(
@@ -470,7 +483,7 @@ def run_that_began(
         return candidates[0]
     ends = [run.ended_ns for run in candidates if run.ended_ns is not None]
     all_ended = len(ends) == len(candidates)
-    return replace(candidates[0], task_id="", ended_ns=max(ends) if all_ended else None)
+    return candidates[0]._replace(task_id="", ended_ns=max(ends) if all_ended else None)
 
 
 def _numbers_of(stat: ProcessStat) -> tuple[int, int, int]:

@@ -25,9 +25,11 @@ from otel_celery_memory.ipc.records import (
     TypeGrown,
     slot_name,
 )
+from otel_celery_memory.leaks.verdict import Verdict
 from otel_celery_memory.reporter.capture_assembly import CaptureAssembly, TakenCapture
 from otel_celery_memory.reporter.census import Censuses, ProcessCensus
 from otel_celery_memory.reporter.gauges import Counts, ReporterContext, levels_of, parts_off
+from otel_celery_memory.reporter.leak_log import LeakLog
 from otel_celery_memory.reporter.limits import Usage, log_of_limit
 from otel_celery_memory.reporter.losses import Losses
 from otel_celery_memory.reporter.sites import SiteTotals
@@ -42,6 +44,7 @@ from otel_celery_memory.telemetry.events import (
     LostProcess,
     Pressure,
 )
+from otel_celery_memory.telemetry.leak_gauges import LeakGauges
 from otel_celery_memory.telemetry.metrics import (
     BoundedNames,
     RecyclingMetrics,
@@ -63,6 +66,7 @@ class Emitter:
         logger: Logger,
         histogram: Callable[..., Histogram],
         site_gauges: SiteGauges,
+        leak_gauges: LeakGauges,
         state: WorkerState,
         tasks: TaskTotals,
         sites: SiteTotals,
@@ -78,16 +82,23 @@ class Emitter:
         self.sites = sites
         self.captures = captures
         self.censuses = Censuses()
+        self.census_taken: Callable[[ProcessCensus], object] = lambda found: None
+        """Called with what a process has found."""
         self.context = context
         self.tasks = tasks
         self._names = BoundedNames(c.TASK_NAMES_MAX)
         self._states = BoundedNames(c.TASK_STATES_MAX)
         self._tasks = TaskMetrics(histogram)
         self._site_gauges = site_gauges
+        self._leak_gauges = leak_gauges
+        self._leaks: tuple[Verdict, ...] | None = None
+        self._leak_log = LeakLog()
         self._events = Events(logger)
         self._recycling = Recycling()
         self._recycled = RecyclingMetrics(histogram)
         self._counts = Counts()
+        self.tree_peaks: dict[str, int] = {}
+        """The highest peak of a run together with the processes that it started, by task."""
         self._in_flight: dict[int, TaskStarted] = {}
         observe_levels(meter, {**self._counts.levels(), **levels_of(context, state)})
 
@@ -130,7 +141,12 @@ class Emitter:
         elif isinstance(record, ObjectsCounted):
             found = self.censuses.counted(record, self._sender(record.pid))
             if found is not None:
+                self.census_taken(found)
                 self._emit_census(found)
+
+    def bounded_task(self, task: str) -> str:
+        """The name that a task has in metrics: its own, or that of all others."""
+        return self._names.bounded(task)
 
     def task_in_flight(self, record: TaskStarted) -> None:
         """The start of a task was found in a process's in-flight slot."""
@@ -205,7 +221,9 @@ class Emitter:
 
     def emit_tree_peak(self, record: TaskFinished, peak_bytes: int) -> None:
         """Emits the peak of a run with the processes that it started."""
-        self._tasks.tree_peak(record, self._names.bounded(record.task), peak_bytes)
+        task = self._names.bounded(record.task)
+        self._tasks.tree_peak(record, task, peak_bytes)
+        self.tree_peaks[task] = max(self.tree_peaks.get(task, 0), peak_bytes)
 
     def emit_descendants_left(self, left: DescendantsLeft, now_ns: int) -> None:
         """Emits that processes still run whose runs have ended."""
@@ -219,6 +237,32 @@ class Emitter:
         for site in self.sites.rank(interval_s):
             self._events.allocation_site(site, now_ns)
         self._site_gauges.update(self.sites.places, self._names.bounded)
+
+    @property
+    def leaks(self) -> tuple[Verdict, ...]:
+        """The verdicts as they are now; times are seconds since the epoch.
+
+        Setting them changes the metrics and the view; `emit_leak` emits what has changed.
+        """
+        return self._leaks or ()
+
+    @leaks.setter
+    def leaks(self, verdicts: tuple[Verdict, ...]) -> None:
+        self._leaks = verdicts
+        self._leak_gauges.update(verdicts, self._names.bounded)
+
+    @property
+    def leaks_decided(self) -> bool:
+        """Whether anybody decides what leaks; no verdict means nothing without."""
+        return self._leaks is not None
+
+    def emit_leak(self, verdict: Verdict, now_ns: int) -> None:
+        """Emits a verdict that begins, changes or ends.
+
+        The worker's log has a line when it says that something leaks, and when that ends.
+        """
+        self._leak_log.record(verdict)
+        self._events.leak(verdict, now_ns)
 
     def emit_capture(self, taken: TakenCapture) -> None:
         """Emits that a capture is complete."""
@@ -252,6 +296,10 @@ class Emitter:
             about = replace(about, growth=counted.growth, problem=counted.problem or None)
             self._events.census(about, time_ns)
 
+    def runs_measured(self) -> int:
+        """How many runs have been measured, whether others ran beside them or not."""
+        return sum(self._counts.measured.values())
+
     def runs_aborted(self) -> int:
         """Runs whose tracing was stopped before their end."""
         return self._counts.aborted
@@ -267,7 +315,11 @@ class Emitter:
         self.tasks.clear()
         self.sites.reset()
         self._site_gauges.clear()
+        self._leak_gauges.clear()
+        self._leak_log.clear()
+        self._leaks = None
         self.state.processes.clear()
+        self.state.collector.clear()
 
     def _sender(self, pid: int) -> CapturedProcess:
         process = self.state.processes.get(pid)

@@ -38,6 +38,8 @@ class ReporterContext:
     """Parts of the reporter that are switched off."""
     descendants: Callable[[], Sequence[DescendantsSize]] = tuple
     """The processes that tasks started, as of the last look."""
+    descendants_left: Callable[[], Mapping[str, int]] = dict
+    """Bytes of those that still run though the runs of their task have ended, by task."""
     process_started: Callable[[ProcessUp], None] = lambda record: None
     """Called when a process is up."""
 
@@ -76,6 +78,10 @@ def levels_of(context: ReporterContext, state: WorkerState) -> Levels:
         c.MEMORY_COPIED: of_processes("copied_bytes"),
         c.DESCENDANTS: lambda: _descendant_levels(context.descendants(), "rss_bytes"),
         c.DESCENDANTS_UNIQUE: lambda: _descendant_levels(context.descendants(), "unique_bytes"),
+        c.DESCENDANTS_LEFT_SIZE: lambda: [
+            (size_bytes, {c.TASK_NAME: task})
+            for task, size_bytes in context.descendants_left().items()
+        ],
         c.MEMORY_PROPORTIONAL: of_processes("proportional_bytes"),
         c.MEMORY_SWAP: of_processes("swap_bytes"),
         c.MEMORY_VIRTUAL: of_processes("virtual_bytes"),
@@ -91,6 +97,9 @@ def levels_of(context: ReporterContext, state: WorkerState) -> Levels:
         c.HEAP_BLOCKS: of_heaps("blocks"),
         c.MALLOC_USED: of_heaps("malloc_used_bytes"),
         c.MALLOC_FREE: of_heaps("malloc_free_bytes"),
+        c.GC_COLLECTIONS: lambda: _collector_levels(state, 0),
+        c.GC_COLLECTED: lambda: _collector_levels(state, 1),
+        c.GC_UNCOLLECTABLE: lambda: [each for each in _collector_levels(state, 2) if each[0]],
         c.FRAMES_DROPPED: lambda: _dropped_levels(context.frames_dropped()),
         c.REPORTER_RESTARTS: lambda: [(context.reporter_restarts, {})],
         c.PARTS_SWITCHED_OFF: lambda: [
@@ -133,6 +142,16 @@ def _heap_levels(state: WorkerState, attribute: str) -> list[Level]:
         (value, {c.SLOT: slot_name(slot)})
         for slot, heap in samples
         if (value := getattr(heap, attribute)) is not None
+    ]
+
+
+def _collector_levels(state: WorkerState, which: int) -> list[Level]:
+    """The numbers of each slot and generation: collections, collected or uncollectable objects."""
+    first = which * c.GC_GENERATIONS
+    return [
+        (numbers[first + generation], {c.SLOT: slot_name(slot), c.GC_GENERATION: generation})
+        for slot, numbers in list(state.collector.items())
+        for generation in range(c.GC_GENERATIONS)
     ]
 
 

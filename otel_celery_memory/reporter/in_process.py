@@ -12,9 +12,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from threading import Lock
+from threading import RLock
 from typing import Any
 
+from billiard.process import current_process
 from celery.exceptions import SoftTimeLimitExceeded
 from opentelemetry import _logs, metrics
 from opentelemetry._logs import LoggerProvider
@@ -22,19 +23,23 @@ from opentelemetry.metrics import MeterProvider
 
 from otel_celery_memory import conventions as c
 from otel_celery_memory.ipc.control_page import NO_DROPS, ControlPage
-from otel_celery_memory.ipc.records import MAIN_SLOT, PartFailed, Record, slot_name
+from otel_celery_memory.ipc.records import MAIN_SLOT, PartFailed, Record, slot_name, tally_text
 from otel_celery_memory.probes.limits import read_limits
 from otel_celery_memory.probes.native_threads import is_patched, native_thread
 from otel_celery_memory.probes.procfs import ProcessReading, read_process, read_size
+from otel_celery_memory.probes.urgent_signal import is_ringing
 from otel_celery_memory.reporter.capture_assembly import CaptureAssembly, saver
 from otel_celery_memory.reporter.emitter import Emitter
 from otel_celery_memory.reporter.gauges import ReporterContext, TracingShare
+from otel_celery_memory.reporter.leak_watch import LeakWatch, Pace
 from otel_celery_memory.reporter.limits import LimitUsage, Usage
-from otel_celery_memory.reporter.sites import SiteTotals, Symbolizer
+from otel_celery_memory.reporter.sites import SiteTotals
 from otel_celery_memory.reporter.state.totals import TaskTotals
 from otel_celery_memory.reporter.state.worker_state import WorkerState
+from otel_celery_memory.reporter.symbolizer import Symbolizer
 from otel_celery_memory.reporter.view import Inspector
 from otel_celery_memory.settings import Settings
+from otel_celery_memory.telemetry.leak_gauges import LeakGauges
 from otel_celery_memory.telemetry.metrics import observe_levels
 from otel_celery_memory.telemetry.pipeline import Pipeline, open_pipeline, run_bounded
 from otel_celery_memory.telemetry.site_gauges import REMEMBERED_MAX, SiteGauges
@@ -67,6 +72,7 @@ def given_destination(
         logs.get_logger(c.SCOPE, c.VERSION),
         meter.create_histogram,
         SiteGauges(partial(observe_levels, meter), REMEMBERED_MAX),
+        LeakGauges(partial(observe_levels, meter)),
         flush,
     )
 
@@ -98,7 +104,9 @@ class InProcessSink:
         self._interval_s = settings.sites_interval
         self._clock_s = clock_s
         self._ranked_s = clock_s()
-        self._lock = Lock()
+        self._lock = RLock()
+        self._is_busy = False
+        """Whether a record is being taken: one that is sent in the midst of that waits for it."""
         self._pid = os.getpid()
         self._on = True
         self._state = WorkerState()
@@ -112,6 +120,7 @@ class InProcessSink:
             destination.logger,
             destination.histogram,
             destination.site_gauges,
+            destination.leak_gauges,
             self._state,
             tasks,
             # What counters say of this process is also what its own exports do.
@@ -120,7 +129,12 @@ class InProcessSink:
                 settings.sites_top,
                 warms_up=lambda: tasks.warms_up(time.time_ns()),
             ),
-            CaptureAssembly("", settings.frames, describe, saver(settings.capture_directory)),
+            CaptureAssembly(
+                "",
+                settings.frames,
+                describe,
+                saver(settings.capture_directory, settings.profile_endpoint, destination.resource),
+            ),
             ReporterContext(
                 processes=self._processes,
                 limits=lambda: read_limits(os.getpid()),
@@ -134,9 +148,12 @@ class InProcessSink:
         self._inspector = Inspector(
             self._emitter, self.page, self._mode, share.seconds, lambda _: True
         )
+        # Nobody orders a census here: a verdict names the line, and no holder.
+        self._leak_watch = LeakWatch(self._emitter, self._inspector.sites, pace=Pace.of(settings))
         self._inspection_due_s = clock_s()
         # gevent's and eventlet's locks work between greenlets only: records from another kernel
-        # thread wait until a greenlet sends one.
+        # thread wait until a greenlet sends one, too. So do those of the guard of a traced run, a
+        # signal handler that may have interrupted us, or an SDK that holds a lock.
         self._thread = native_thread() if is_patched() else None
         self._waiting: deque[Record] = deque(maxlen=_WAITING_MAX)
 
@@ -149,22 +166,19 @@ class InProcessSink:
             return False
         if os.getpid() != self._pid:
             self._forked()
-        if self._thread is not None and native_thread() != self._thread:
+        if is_ringing() or (self._thread is not None and native_thread() != self._thread):
             self._waiting.append(record)
             return True
         try:
             with self._lock:
-                while self._waiting:
-                    self._emitter.apply(self._waiting.popleft())
-                self._emitter.apply(record)
-                now_s = self._clock_s()
-                if now_s >= self._inspection_due_s:
-                    self._inspection_due_s = now_s + _INSPECTION_INTERVAL_S
-                    self._inspector.tick()
-                if now_s - self._ranked_s >= self._interval_s:
-                    self._emitter.emit_sites(now_s - self._ranked_s, time.time_ns())
-                    self._ranked_s = now_s
-                    self._inspector.ranked()
+                self._waiting.append(record)
+                if self._is_busy:
+                    return True
+                try:
+                    self._is_busy = True
+                    self._take_waiting()
+                finally:
+                    self._is_busy = False
         except SoftTimeLimitExceeded:
             raise  # the task's soft time limit was raised while this ran
         except Exception:
@@ -172,6 +186,24 @@ class InProcessSink:
             logger.exception("otel_celery_memory: in-process delivery failed and is switched off")
             self._state.apply(PartFailed(self._pid, time.time_ns(), MAIN_SLOT, "delivery"))
         return self._on
+
+    def _apply_waiting(self) -> None:
+        while self._waiting:
+            record = self._waiting.popleft()
+            self._emitter.apply(record)
+            self._leak_watch.apply(record)
+
+    def _take_waiting(self) -> None:
+        self._apply_waiting()
+        now_s = self._clock_s()
+        if now_s >= self._inspection_due_s:
+            self._inspection_due_s = now_s + _INSPECTION_INTERVAL_S
+            self._leak_watch.tick()
+            self._inspector.tick()
+        if now_s - self._ranked_s >= self._interval_s:
+            self._emitter.emit_sites(now_s - self._ranked_s, time.time_ns())
+            self._ranked_s = now_s
+            self._inspector.ranked()
 
     def view(self) -> dict[str, Any]:
         """The view of this process, for ``inspect memory``."""
@@ -186,20 +218,27 @@ class InProcessSink:
         self._on = False
         now_ns = time.time_ns()
         with self._lock:
+            self._apply_waiting()
             self._state.gone(self._pid, now_ns)
             for end in self._state.classify_ended(now_ns, all_now=True):
                 self._emitter.ended(end)
             self._inspector.finish()
             self._emitter.emit_sites(max(self._clock_s() - self._ranked_s, 0.001), now_ns)
+            measured = self._emitter.runs_measured()
         run_bounded(self._destination.shutdown, FLUSH_TIMEOUT_S)
+        # Children of a pool come and go: a line of each would be many.
+        if current_process().name == "MainProcess":
+            logger.info("%s", tally_text(measured, 0))
 
     def _forked(self) -> None:
         self._pid = os.getpid()
-        self._lock = Lock()
+        self._lock, self._is_busy = RLock(), False
         self._ranked_s = self._clock_s()
         if self._thread is not None:
             self._thread = native_thread()
+        self._waiting.clear()  # the parent's, which takes them itself
         self._emitter.reset()
+        self._leak_watch.clear()
 
     def _processes(self) -> dict[str, ProcessReading]:
         pid = os.getpid()

@@ -19,10 +19,11 @@
   running worker its children go on. Without a goodbye, the worker was killed, and the reporter
   emits its loss.
 
-**Its log.** A line for each loss (`losses.py`), and one of each other kind in ten minutes,
-repetitions counted: pressure on a limit comes and goes, and while a Collector is down, the SDK's
-exporters log every attempt. The reporter logs to the worker's log file, as its standard error is
-the worker's, which is ``/dev/null`` in a detached worker. The file may be rotated.
+**Its log.** A line for each loss (`losses.py`) and each leak (`leak_log.py`), and one of each other
+kind in ten minutes, repetitions counted: pressure on a limit comes and goes, and while a Collector
+is down, the SDK's exporters log every attempt. The reporter logs to the worker's log file, as its
+standard error is the worker's, which is ``/dev/null`` in a detached worker. The file may be
+rotated.
 """
 
 from __future__ import annotations
@@ -48,9 +49,10 @@ from otel_celery_memory.ipc.records import (
     TaskFinished,
 )
 from otel_celery_memory.ipc.ring import CHUNK_BYTES, RING_BYTES_MAX, Batch, RingReader
-from otel_celery_memory.reporter import losses
+from otel_celery_memory.reporter import leak_log, losses
 from otel_celery_memory.reporter.descendants import Descendants
 from otel_celery_memory.reporter.emitter import Emitter
+from otel_celery_memory.reporter.leak_watch import LeakWatch
 from otel_celery_memory.reporter.limits import LimitWatcher
 from otel_celery_memory.reporter.process_watcher import ProcessWatcher
 from otel_celery_memory.reporter.state.worker_state import InFlightTasks
@@ -72,6 +74,7 @@ records are there."""
 _WAKE = "wake"
 _IN_FLIGHT = "tasks_in_flight"
 _DESCENDANTS = "descendants"
+_LEAKS = "leaks"
 INDISPENSABLE = ("records", "ticks")
 _MAIN_RING = MAIN_SLOT + 1
 
@@ -185,6 +188,7 @@ class ReporterService:
         count_damaged: Callable[[int], None],
         in_flight: InFlightTasks,
         descendants: Descendants,
+        leak_watch: LeakWatch,
         oom_kills: Callable[[], int | None],
         send_events: Callable[[], None],
         breaker: CircuitBreaker,
@@ -204,6 +208,7 @@ class ReporterService:
         self._count_damaged_frames = count_damaged
         self._in_flight = in_flight
         self._descendants = descendants
+        self._leak_watch = leak_watch
         self._oom_kills = oom_kills
         self._send_events = send_events
         self._clock_s = clock_s
@@ -271,6 +276,7 @@ class ReporterService:
 
     def _apply(self, record: Record) -> None:
         self._emitter.apply(record)
+        self._guarded(_LEAKS, self._leak_watch.apply, record)
         if isinstance(record, TaskFinished):
             self._guarded(_DESCENDANTS, self._descendants.finished, record)
         elif isinstance(record, ProcessUp):
@@ -287,6 +293,7 @@ class ReporterService:
     def _process_gone(self, pid: int) -> None:
         self._guarded(_IN_FLIGHT, self._in_flight.read_process, pid)
         self._process_watcher.drop(pid)
+        self._leak_watch.process_gone(pid)
         self._guarded("oom_kills", self._read_oom_kills)
         self._emitter.state.gone(pid, time.time_ns(), self._process_watcher.exit_code(pid))
         if pid == self._main_pid:
@@ -317,6 +324,7 @@ class ReporterService:
         self._guarded(_DESCENDANTS, self._descendants.look)
         if now_s - self._ranked_s >= self._sites_interval_s:
             self._rank(now_s, now_ns)
+        self._guarded(_LEAKS, self._leak_watch.tick)
         self._guarded("requests", self._inspector.tick)
         self._count_damaged()
 
@@ -357,7 +365,7 @@ REPEAT_AFTER_S = 600.0
 
 
 class RepetitionFilter(logging.Filter):
-    """Passes one record of each family of loggers in `REPEAT_AFTER_S`, and each loss."""
+    """Passes one record of each family of loggers in `REPEAT_AFTER_S`, each loss and each leak."""
 
     def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -365,7 +373,7 @@ class RepetitionFilter(logging.Filter):
         self._passed: dict[str, tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.name == losses.logger.name:
+        if record.name in (losses.logger.name, leak_log.logger.name):
             return True
         key = _family(record.name)
         now_s = self._clock_s()

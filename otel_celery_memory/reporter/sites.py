@@ -17,39 +17,40 @@ counters is exact (`worker/measuring/run_counters.py`). So the sites of a task t
 more than that, and none of a task that keeps nothing. A site that grows in few runs is told all the
 same, as those may not be among the samples.
 
+Memory that C code holds by itself, as the pages of a database, is in the counters and not in
+``tracemalloc``: lines of its task show the few objects that hold it. Where the counters say far
+more than the lines of a task together, its first line answers for the rest, if each run leaves an
+object there.
+
 Code of Celery or another library that belongs to no task runs with all of them, so it keeps no more
 than the task does that keeps least. What a window shows of it beyond that is a dict or a list that
 was made there, was freed, and came out of the interpreter's free list in the run of a task that
 keeps it: ``tracemalloc`` knows where memory was taken, and not who has it now.
-
-The `Symbolizer` gives a line a short stable path and the function around it. ``tracemalloc`` knows
-files and lines only. The function is read from the source here and not in the worker, where it
-would cost the tasks time.
 """
 
 from __future__ import annotations
 
-import ast
-import sysconfig
-import warnings
-from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterable, Sequence, Set
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from pathlib import Path
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
 
-from otel_celery_memory import conventions as c
 from otel_celery_memory.ipc.records import SHARED_NAME, Site, SitesWindow, TaskFinished, WindowKind
 from otel_celery_memory.reporter.state.totals import Kept
+from otel_celery_memory.reporter.symbolizer import CodePlace
+from otel_celery_memory.reporter.window_totals import (
+    HeapGrowth,
+    KeyOf,
+    SiteKey,
+    SiteMean,
+    WindowTotals,
+    place_of,
+    site_of,
+)
 from otel_celery_memory.telemetry.events import RankedSite
 from otel_celery_memory.telemetry.metrics import BoundedNames
 
-INTERVALS_KEPT = 10
-_SITES_MAX = 2_000
-_PROCESSES_MAX = 512
 _NAMES_MAX = 1_000
 _DETAILS_MAX = 10_000
-_SOURCE_MAX_BYTES = 2_000_000
 
 _LEAST_BLOCKS_A_RUN = 0.05
 """A site that grows more slowly is not told: what happens now and then may be that often."""
@@ -61,231 +62,22 @@ _ONCE_BLOCKS = 2.5
 the next one's arguments. A site has grown by more, and by one more. Of windows of one run each, as
 they are where tracing is always on, all show it once together: each replaces the one before."""
 
+_HELD_FACTOR, _HELD_LEAST_BYTES, _HELD_LEAST_BLOCKS = 10.0, 4 << 10, 0.9
+"""Where a run keeps so many times what the lines of its task show, and so many bytes, its objects
+hold memory that is not traced: those of the first line, if a run leaves so many blocks there."""
 _RUNS_KNOWN = 10
 """Where so many runs of some task keep nothing, the code that all tasks run keeps nothing."""
 _EXPLAINED_SHARE, _LEAST_BLOCKS_EXPLAINED = 0.25, 2.0
 """A line of the user's that explains such a share of what a run of its task keeps by the counters
 is told of so few blocks: a leak in one run of a hundred is in few windows."""
+_LEAST_BLOCKS_ALIKE, _ALIKE_FACTOR, _ALIKE_LEAST_BYTES = 1.0, 2.0, 4 << 10
+"""And of one, if it is about as large as what a sampled run of its task has kept."""
 _RARE_FACTOR = 3.0
 """What no one of n runs did happens in 3/n of them at most (the rule of three, at 95 %)."""
-_SMALL_CLAIM_BYTES = 256
-"""What the counters may miss in a run: a tuple that came out of a free list."""
-_OWN_SHARE = 0.05
+_OWN_SHARE = 0.02
 """Of the largest rate: a line of the user's that grows so fast comes before those of libraries."""
 _CLAIM_FACTOR = 2.0
 """Claims within this factor of the counters stay: those count a small block as so many bytes."""
-
-SiteKey = tuple[str, str, int, str]
-"""Task, file, line, the line of a library that it went through (``path:line``)."""
-KeyOf = Callable[[SiteKey], SiteKey]
-
-
-def site_of(site: SiteKey) -> SiteKey:
-    """The site itself: each line of a library that it went through is a site of its own."""
-    return site
-
-
-def place_of(site: SiteKey) -> SiteKey:
-    """The site whatever it went through: a line is one row."""
-    return (*site[:3], "")
-
-
-@dataclass
-class _Interval:
-    windows: Counter[str] = field(default_factory=Counter)
-    runs: Counter[str] = field(default_factory=Counter)
-    size_bytes: Counter[SiteKey] = field(default_factory=Counter)
-    blocks: Counter[SiteKey] = field(default_factory=Counter)
-    largest_bytes: dict[SiteKey, int] = field(default_factory=dict)
-    found_in: Counter[SiteKey] = field(default_factory=Counter)
-    """In how many windows a site was."""
-
-    def of(self, tasks: Set[str]) -> _Interval:
-        """The part of these tasks."""
-        return _Interval(
-            Counter({task: n for task, n in self.windows.items() if task in tasks}),
-            Counter({task: n for task, n in self.runs.items() if task in tasks}),
-            Counter({key: n for key, n in self.size_bytes.items() if key[0] in tasks}),
-            Counter({key: n for key, n in self.blocks.items() if key[0] in tasks}),
-            {key: n for key, n in self.largest_bytes.items() if key[0] in tasks},
-            Counter({key: n for key, n in self.found_in.items() if key[0] in tasks}),
-        )
-
-
-@dataclass(frozen=True)
-class SiteMean:
-    """A site's means over the traced runs of its task.
-
-    ``size_bytes`` and ``blocks`` are means per run. ``steady_bytes`` is the mean without the
-    largest window if there are three or more: what happened once is no leak.
-    """
-
-    size_bytes: float
-    blocks: float
-    steady_bytes: float
-    runs: int
-    windows: int = 1
-    found_in: int = 1
-    """In how many of the windows the site was."""
-
-    @property
-    def is_rare(self) -> bool:
-        """Whether it is in few windows: what a window shows once is in all of them."""
-        return 2 * self.found_in <= self.windows
-
-    @property
-    def is_small(self) -> bool:
-        """Whether it is so little, in small blocks, that the counters may miss it."""
-        return (
-            self.steady_bytes <= _SMALL_CLAIM_BYTES
-            and self.size_bytes <= _SMALL_CLAIM_BYTES * self.blocks
-        )
-
-    def scaled(self, share: float) -> SiteMean:
-        """So much of it."""
-        return replace(
-            self, size_bytes=self.size_bytes * share, steady_bytes=self.steady_bytes * share
-        )
-
-
-class WindowTotals:
-    """Sums over the windows of the last `INTERVALS_KEPT` intervals."""
-
-    def __init__(self) -> None:
-        self._intervals: deque[_Interval] = deque([_Interval()], maxlen=INTERVALS_KEPT)
-
-    def window(self, task: str, runs: int) -> None:
-        """Counts a window of so many runs of this task."""
-        self._intervals[-1].windows[task] += 1
-        self._intervals[-1].runs[task] += max(runs, 1)
-
-    def site(self, task: str, record: Site) -> None:
-        """Adds what a window found at one site."""
-        now = self._intervals[-1]
-        key = (task, record.path, record.line, record.via)
-        if key not in now.size_bytes and len(now.size_bytes) >= _SITES_MAX:
-            key = (task, c.OTHER, 0, "")
-        now.size_bytes[key] += record.size_bytes
-        now.blocks[key] += record.blocks
-        now.largest_bytes[key] = max(now.largest_bytes.get(key, 0), record.size_bytes)
-        now.found_in[key] += 1
-
-    def fresh(self, task: str) -> int:
-        """Traced runs of this task in the current interval."""
-        return self._intervals[-1].runs[task]
-
-    def tasks(self) -> set[str]:
-        """Tasks with windows, with or without sites."""
-        return {task for interval in self._intervals for task in interval.windows}
-
-    def of(self, tasks: Set[str]) -> list[_Interval]:
-        """What it has of these tasks."""
-        return [interval.of(tasks) for interval in self._intervals] if tasks else []
-
-    def means(
-        self, key_of: KeyOf = site_of, more: Iterable[_Interval] = ()
-    ) -> dict[SiteKey, SiteMean]:
-        """Means of each site, ``more`` included; sites with the same ``key_of`` are added up."""
-        windows: Counter[str] = Counter()
-        runs: Counter[str] = Counter()
-        size_bytes: Counter[SiteKey] = Counter()
-        blocks: Counter[SiteKey] = Counter()
-        largest_bytes: dict[SiteKey, int] = {}
-        found_in: Counter[SiteKey] = Counter()
-        for interval in (*more, *self._intervals):
-            windows.update(interval.windows)
-            runs.update(interval.runs)
-            for key, size in interval.size_bytes.items():
-                site = key_of(key)
-                size_bytes[site] += size
-                blocks[site] += interval.blocks[key]
-                found_in[site] += interval.found_in[key]
-                largest = interval.largest_bytes[key]
-                largest_bytes[site] = max(largest_bytes.get(site, 0), largest)
-        return {
-            key: replace(
-                _mean(size, blocks[key], largest_bytes[key], windows[key[0]], runs[key[0]]),
-                found_in=found_in[key],
-            )
-            for key, size in size_bytes.items()
-            if runs[key[0]]
-        }
-
-    def next_interval(self) -> None:
-        """Begins the next interval."""
-        self._intervals.append(_Interval())
-
-    def clear(self) -> None:
-        """Removes everything."""
-        self._intervals.clear()
-        self._intervals.append(_Interval())
-
-
-def _mean(size_bytes: int, blocks: int, largest_bytes: int, windows: int, runs: int) -> SiteMean:
-    mean = size_bytes / runs
-    steady = mean
-    if windows >= 3:
-        # Windows are of about as many runs as one another.
-        steady = (size_bytes - largest_bytes) / (runs * (windows - 1) / windows)
-    return SiteMean(mean, blocks / runs, steady, runs, windows)
-
-
-class HeapGrowth:
-    """The last comparison of each process with its baseline; bounded, the oldest are dropped."""
-
-    def __init__(self) -> None:
-        self._sites: OrderedDict[int, dict[SiteKey, tuple[int, int]]] = OrderedDict()
-        self._runs: dict[int, int] = {}
-
-    def window(self, record: SitesWindow) -> None:
-        """A process sends a new comparison; its sites follow."""
-        self._sites[record.pid] = {}
-        self._sites.move_to_end(record.pid)
-        self._runs[record.pid] = record.runs
-        if len(self._sites) > _PROCESSES_MAX:
-            self._runs.pop(self._sites.popitem(last=False)[0], None)
-
-    def site(self, task: str, record: Site) -> None:
-        """Adds what grew at one site."""
-        if record.pid in self._sites:
-            key = (task, record.path, record.line, record.via)
-            size_bytes, blocks = self._sites[record.pid].get(key, (0, 0))
-            size_bytes, blocks = size_bytes + record.size_bytes, blocks + record.blocks
-            self._sites[record.pid][key] = (size_bytes, blocks)
-
-    def sums(self, key_of: KeyOf) -> dict[SiteKey, SiteMean]:
-        """Growth of each site, summed over all processes; ``runs`` is the number of runs since.
-
-        Sites with the same ``key_of`` are added up.
-        """
-        sizes: Counter[SiteKey] = Counter()
-        blocks: Counter[SiteKey] = Counter()
-        for sites in self._sites.values():
-            for key, (size, count) in sites.items():
-                sizes[key_of(key)] += size
-                blocks[key_of(key)] += count
-        runs = sum(self._runs.values())
-        return {
-            key: SiteMean(size, blocks[key], size, runs) for key, size in sizes.items() if size > 0
-        }
-
-    def process_gone(self, pid: int) -> None:
-        """Removes what grew in a process that has ended."""
-        self._sites.pop(pid, None)
-        self._runs.pop(pid, None)
-
-    def clear(self) -> None:
-        """Removes everything."""
-        self._sites.clear()
-        self._runs.clear()
-
-
-@dataclass(frozen=True)
-class CodePlace:
-    """The short name of a line, for people, and the function around it, if known."""
-
-    name: str
-    function: str | None
 
 
 class SiteTotals:
@@ -376,6 +168,7 @@ class SiteTotals:
         first = {k: m for k, m in self._first.means(key_of).items() if k[0] not in seen}
         grows = {task for task in self._early.tasks() if self._keeps_something(task)}
         whole = self._within(self._whole.means(key_of, self._early.of(grows)))
+        whole |= self._with_what_is_held(whole)
         left_by_runs = [] if self._warms_up() else self._by_rate(whole, interval_s)
         others = (
             self._by_growth(interval_s, key_of)
@@ -415,8 +208,12 @@ class SiteTotals:
         for key, mean in means.items():
             # The run of a window that closed in this interval may have ended before it.
             runs = max(self._runs[key[0]] or self._all_runs(key[0]), self._whole.fresh(key[0]))
-            rate = mean.steady_bytes * runs * 60 / interval_s
-            least_blocks = self._least_blocks(key, mean, kept_by.get(key[0]))
+            kept = kept_by.get(key[0])
+            size_bytes = mean.steady_bytes
+            if not size_bytes and self._is_as_a_sample(key, mean, kept):
+                size_bytes = mean.size_bytes
+            rate = size_bytes * runs * 60 / interval_s
+            least_blocks = self._least_blocks(key, mean, kept)
             if rate > 0 and mean.blocks * mean.runs >= least_blocks:
                 found.append(self._ranked(WindowKind.COMPLETE, key, mean, round(rate)))
         return self._own_first(found)
@@ -427,26 +224,43 @@ class SiteTotals:
             known_bytes = kept.bytes_per_run or 0.0
             if 0 < _EXPLAINED_SHARE * known_bytes <= mean.steady_bytes:
                 return _LEAST_BLOCKS_EXPLAINED
+        if self._is_as_a_sample(key, mean, kept):
+            return _LEAST_BLOCKS_ALIKE
         times = mean.windows if mean.runs > mean.windows else 1
         a_run = _LEAST_BLOCKS_A_RUN if key[0] else _LEAST_BLOCKS_OF_NOBODY
         return max(a_run * mean.runs, _ONCE_BLOCKS * times + 1)
 
+    def _is_as_a_sample(self, key: SiteKey, mean: SiteMean, kept: Kept | None) -> bool:
+        """Whether a line of the user's that is in few windows has in them what a run has kept."""
+        if kept is None or not (kept.bytes_per_run or 0.0) > 0 or not mean.is_rare:
+            return False
+        if self._is_of_library(*key[1:3]) or kept.largest_bytes < _ALIKE_LEAST_BYTES:
+            return False
+        in_a_window_bytes = mean.size_bytes * mean.runs / mean.found_in
+        return 1 / _ALIKE_FACTOR <= in_a_window_bytes / kept.largest_bytes <= _ALIKE_FACTOR
+
     def _own_first(self, found: list[RankedSite]) -> list[RankedSite]:
         """The fastest first; but of a task, a line of the user's before those of stacks that end
-        before his code, unless it is far slower.
+        before his code, unless it is far slower. All that went through a line of his is its. What a
+        receiver has called comes before those, too: with all tasks, it looks like each one's.
         """
+        lines: Counter[tuple[str, str, int]] = Counter()
         own: dict[str, int] = {}
         for site in found:
             if not self._is_of_library(site.path, site.line):
-                own[site.task] = max(own.get(site.task, 0), site.rate_bytes_per_minute or 0)
+                line = (site.task, site.path, site.line)
+                lines[line] += site.rate_bytes_per_minute or 0
+                own[site.task] = max(own.get(site.task, 0), lines[line])
 
-        def rank(site: RankedSite) -> tuple[int, bool, str]:
+        def rank(site: RankedSite) -> tuple[int, bool, int, str]:
             rate = site.rate_bytes_per_minute or 0
             of_library = self._is_of_library(site.path, site.line)
-            of_task = own.get(site.task, 0)
-            if of_library and of_task >= _OWN_SHARE * rate:
-                rate = min(rate, of_task)
-            return -rate, of_library, site.path
+            of_task = max(own.get(site.task, 0), own.get("", 0))
+            if not of_library:
+                of_all = lines[site.task, site.path, site.line]
+            else:
+                of_all = min(rate, of_task) if of_task >= _OWN_SHARE * rate else rate
+            return -of_all, of_library, -rate, site.path
 
         return sorted(found, key=rank)
 
@@ -456,8 +270,10 @@ class SiteTotals:
     def _within(self, means: dict[SiteKey, SiteMean]) -> dict[SiteKey, SiteMean]:
         """Sites of each task within what its runs keep by the counters."""
         claims: Counter[str] = Counter()
+        counted: Counter[str] = Counter()
         for key, mean in means.items():
             claims[key[0]] += max(round(mean.steady_bytes), 0)
+            counted[key[0]] += max(round(mean.counted_bytes), 0)
         kept_by = {task: self._kept(task) for task in claims}
         found = {}
         for key, mean in means.items():
@@ -470,9 +286,30 @@ class SiteTotals:
             if not key[0] and kept.shows_nothing and kept.runs >= _RUNS_KNOWN:
                 continue
             claim = claims[key[0]] / max(kept.most_bytes, 1.0)
-            if kept.contradicts(claims[key[0]]) and mean.blocks >= _RARE_FACTOR / kept.runs:
+            if kept.contradicts(counted[key[0]]) and mean.blocks >= _RARE_FACTOR / kept.runs:
                 continue
             found[key] = mean if claim <= _CLAIM_FACTOR else mean.scaled(1 / claim)
+        return found
+
+    def _with_what_is_held(self, means: dict[SiteKey, SiteMean]) -> dict[SiteKey, SiteMean]:
+        """First lines of tasks whose objects hold memory that is not traced, and that memory."""
+        shown: Counter[str] = Counter()
+        first: dict[str, SiteKey] = {}
+        for key, mean in means.items():
+            task, path, line, _ = key
+            shown[task] += max(round(mean.steady_bytes), 0)
+            if not task or self._is_of_library(path, line) or mean.blocks < _HELD_LEAST_BLOCKS:
+                continue
+            if task not in first or mean.steady_bytes > means[first[task]].steady_bytes:
+                first[task] = key
+        found = {}
+        for task, key in first.items():
+            kept = self._kept(task)
+            if kept is None or kept.runs < _RUNS_KNOWN:
+                continue
+            kept_bytes = kept.bytes_per_run or 0.0
+            if kept_bytes >= max(_HELD_FACTOR * shown[task], _HELD_LEAST_BYTES):
+                found[key] = means[key].with_more(kept_bytes - shown[task])
         return found
 
     def _keeps_something(self, task: str) -> bool:
@@ -548,71 +385,3 @@ class SiteTotals:
             runs=mean.runs,
             rate_bytes_per_minute=rate,
         )
-
-
-class Symbolizer:
-    """Names lines of code, with paths relative to the first of ``roots`` that contains them."""
-
-    def __init__(self, roots: Sequence[str] | None = None) -> None:
-        self._roots = default_roots() if roots is None else tuple(roots)
-
-    def describe(self, path: str, line: int) -> CodePlace:
-        """The short name of a line and the function around it."""
-        return CodePlace(f"{self._short(path)}:{line}", function_at(path, line))
-
-    def _short(self, path: str) -> str:
-        for root in self._roots:
-            if path.startswith(root):
-                return path[len(root) :]
-        return path
-
-
-def default_roots() -> tuple[str, ...]:
-    """The working directory, site-packages and the standard library, the longest path first.
-
-    A virtual environment often lies inside the working directory.
-    """
-    paths = sysconfig.get_paths()
-    roots = {str(Path.cwd()), paths["purelib"], paths["platlib"], paths["stdlib"]}
-    return tuple(sorted((root.rstrip("/") + "/" for root in roots), key=len, reverse=True))
-
-
-@lru_cache(maxsize=2_000)
-def function_at(path: str, line: int) -> str | None:
-    """Qualified name of the innermost function around a line; ``None`` if unknown."""
-    found: str | None = None
-    for first, last, name in _functions(path):
-        if first <= line <= last:
-            found = name
-    return found
-
-
-@lru_cache(maxsize=200)
-def _functions(path: str) -> tuple[tuple[int, int, str], ...]:
-    """(first line, last line, qualified name) of a file's functions, outer before inner."""
-    try:
-        source = Path(path)
-        # Reading a pipe or a device could block.
-        if not source.is_file() or source.stat().st_size > _SOURCE_MAX_BYTES:
-            return ()
-        with warnings.catch_warnings():
-            # Warnings of the compiler about the user's code do not belong in our log.
-            warnings.simplefilter("ignore")
-            tree = ast.parse(source.read_bytes())
-        found: list[tuple[int, int, str]] = []
-        _collect(tree, "", found)
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-        return ()
-    return tuple(found)
-
-
-def _collect(node: ast.AST, prefix: str, found: list[tuple[int, int, str]]) -> None:
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            name = prefix + child.name
-            found.append((child.lineno, child.end_lineno or child.lineno, name))
-            _collect(child, f"{name}.<locals>.", found)
-        elif isinstance(child, ast.ClassDef):
-            _collect(child, f"{prefix}{child.name}.", found)
-        else:
-            _collect(child, prefix, found)

@@ -6,6 +6,7 @@ the page would keep an old view for as long as the worker has so much to show.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -14,23 +15,34 @@ from otel_celery_memory import conventions as c
 from otel_celery_memory.captures.model import CapturedProcess
 from otel_celery_memory.ipc.commands import Commands
 from otel_celery_memory.ipc.control_page import ControlPage
-from otel_celery_memory.ipc.records import MAIN_SLOT, MessagesHeld, WindowKind, slot_name
+from otel_celery_memory.ipc.records import (
+    MAIN_SLOT,
+    MessagesHeld,
+    WindowKind,
+    printable,
+    slot_name,
+)
+from otel_celery_memory.ipc.status_page import EVIDENCE
+from otel_celery_memory.leaks import words
+from otel_celery_memory.leaks.standing import ranked
+from otel_celery_memory.leaks.verdict import State, Verdict
 from otel_celery_memory.probes.procfs import ProcessReading
 from otel_celery_memory.reporter.emitter import Emitter
-from otel_celery_memory.reporter.sites import place_of
 from otel_celery_memory.reporter.state.processes import ProcessState
 from otel_celery_memory.reporter.state.totals import Kept, TaskTotal
+from otel_celery_memory.reporter.window_totals import counted_bytes, place_of
 from otel_celery_memory.telemetry.events import RankedSite
 
 _FIRST = (
     *("objects", "sites", "tasks", "descendants", "processes"),
-    *("switched_off", "captures", "losses"),
+    *("switched_off", "captures", "losses", "verdicts"),
 )
 """Lists in the order in which they are cut."""
 _FLOORS = (5, 0)
 """No list is cut below five rows before all others are."""
 VIEW_INTERVAL_S = 5.0
 _TASKS_SHOWN = 50
+_VERDICTS_SHOWN = 20
 _PROCESSES_SHOWN = 200
 _PARTS_SHOWN = 100
 _OBJECTS_SHOWN = 100
@@ -45,6 +57,11 @@ def write_what_fits(view: dict[str, Any], write: Callable[[dict[str, Any]], bool
     Lists lose their tails, as the largest rows come first. ``left_out`` in the view has how many
     rows of each list are missing.
     """
+    if EVIDENCE in view:
+        if write(view):
+            return True
+        # It is for a reporter that is started again, and people do not see it.
+        view = {name: part for name, part in view.items() if name != EVIDENCE}
     left_out: dict[str, int] = {}
     for floor in _FLOORS:
         for name in _FIRST:
@@ -100,7 +117,11 @@ class FoundSites:
     def _stands_still(self, task: str, rows: list[RankedSite]) -> bool:
         """Whether it runs and keeps no such thing just now: it may go on later."""
         kept = self._kept(task)
-        return kept is not None and kept.contradicts(sum(row.size_bytes for row in rows))
+        return kept is not None and kept.contradicts(_counted_bytes(rows))
+
+
+def _counted_bytes(rows: Iterable[RankedSite]) -> float:
+    return sum(counted_bytes(row.size_bytes, row.blocks) for row in rows)
 
 
 def _names_a_leak(site: RankedSite) -> bool:
@@ -131,6 +152,8 @@ class Inspector:
         self._found = FoundSites(emitter.tasks.kept)
         self._view_due_s = clock_s()
         self._ranked_s = clock_s()
+        self.evidence: Callable[[], dict[str, Any]] = dict
+        """What is to be kept for a reporter that is started again."""
         # A child may read the order of a capture before the next tick does.
         emitter.captures.read_orders = emitter.censuses.read_orders = self._read_orders
 
@@ -139,20 +162,23 @@ class Inspector:
         self._ranked_s = self._clock_s()
 
     def finish(self) -> None:
-        """The worker ends: completes a running capture with what it has."""
+        """The worker ends: completes a running capture with what it has, and leaves a last view."""
         self.tick(last=True)
 
     def tick(self, *, last: bool = False) -> None:
-        """Does what is due; ``last`` completes a running capture at once."""
+        """Does what is due; ``last`` completes a running capture and writes the view at once."""
         mode = self._read_orders()
         taken = self._emitter.captures.complete(self._processes(), all_now=last)
         if taken is not None:
             self._emitter.emit_capture(taken)
         self._emitter.censuses.update(self._processes(), last=last)
         now_s = self._clock_s()
-        if taken is not None or now_s >= self._view_due_s:
+        if taken is not None or last or now_s >= self._view_due_s:
             self._view_due_s = now_s + VIEW_INTERVAL_S
-            write_what_fits(self.view(mode), self._write)
+            evidence = self.evidence()
+            write_what_fits(
+                {**self.view(mode), **({EVIDENCE: evidence} if evidence else {})}, self._write
+            )
 
     def _read_orders(self) -> str:
         # While new commands are half written, those before apply.
@@ -166,9 +192,11 @@ class Inspector:
         """The worker as it is now: sizes, names and lines of code, all lists bounded."""
         emitter = self._emitter
         task_s, spent_s = self._tracing_s()
-        interval_s = max(self._clock_s() - self._ranked_s, 1.0)
         readings = emitter.context.processes()
+        sites = self._sites_by_age()
         return {
+            "verdicts": _verdicts(emitter.leaks),
+            "verdicts_decided": emitter.leaks_decided,
             "tracing": {
                 "mode": mode,
                 "task_seconds": round(task_s, 3),
@@ -176,6 +204,7 @@ class Inspector:
                 "overhead": round(spent_s / task_s, 5) if task_s else None,
                 "aborted": emitter.runs_aborted(),
             },
+            "measured": emitter.runs_measured(),
             "warm_up_seconds": round(emitter.tasks.warm_up_left_s(self._wall_ns())),
             "processes": [
                 _process(process, readings.get(slot_name(process.slot)))
@@ -195,15 +224,10 @@ class Inspector:
                 if size.processes
             ][:_DESCENDANTS_SHOWN],
             "tasks": [
-                _task(name, total, kept)
-                for name, total, kept in emitter.tasks.largest(_TASKS_SHOWN)
+                _task(name, total, kept, emitter.tree_peaks.get(name))
+                for name, total, kept in self._tasks(sites)
             ],
-            "sites": [
-                _site(site, age_s)
-                for age_s, site in self._found.with_age(
-                    emitter.sites.peek(interval_s, place_of), self._clock_s()
-                )
-            ],
+            "sites": [_site(site, age_s) for age_s, site in sites],
             "losses": emitter.losses.view(self._wall_ns()),
             "captures": sorted(
                 emitter.captures.view() + emitter.censuses.view(), key=lambda row: -row["number"]
@@ -214,6 +238,32 @@ class Inspector:
             ],
         }
 
+    def _tasks(
+        self, sites: Iterable[tuple[float, RankedSite]]
+    ) -> list[tuple[str, TaskTotal, Kept | None]]:
+        """The tasks whose runs left most behind, by the counters or by the sites of now."""
+        found: dict[str, list[RankedSite]] = {}
+        for age_s, site in sites:
+            if not age_s and site.kind == WindowKind.COMPLETE:
+                found.setdefault(site.task, []).append(site)
+
+        def with_found(name: str, kept: Kept | None) -> Kept | None:
+            rows = found.get(name)
+            if kept is None or not rows:
+                return kept
+            return kept.with_found(sum(row.size_bytes for row in rows), _counted_bytes(rows))
+
+        return self._emitter.tasks.largest(_TASKS_SHOWN, with_found)
+
+    def sites(self) -> list[RankedSite]:
+        """The sites of now by line, then those of other tasks that were found before."""
+        return [site for _, site in self._sites_by_age()]
+
+    def _sites_by_age(self) -> list[tuple[float, RankedSite]]:
+        interval_s = max(self._clock_s() - self._ranked_s, 1.0)
+        current = self._emitter.sites.peek(interval_s, place_of)
+        return self._found.with_age(current, self._clock_s())
+
     def _running(self) -> list[ProcessState]:
         processes = list(self._emitter.state.processes.values())
         return [p for p in processes if p.gone_ns is None and p.slot is not None]
@@ -223,6 +273,34 @@ class Inspector:
         running = self._running()
         children = [process for process in running if process.slot != MAIN_SLOT]
         return [process.captured() for process in children or running]
+
+
+def _verdicts(verdicts: Iterable[Verdict]) -> list[dict[str, Any]]:
+    """Verdicts in words and in numbers: what leaks first, what has ended last."""
+    return [_verdict(verdict) for verdict in ranked(verdicts)[:_VERDICTS_SHOWN]]
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    """``rate`` is in the kind's unit a run; ``since`` is in seconds since the epoch."""
+    rate, place, holder = verdict.rate, verdict.place, verdict.holder
+    forecast = verdict.forecast if verdict.state != State.ENDED else None
+    return {
+        "text": printable(words.sentences(verdict)),
+        "state": verdict.state.value,
+        "kind": verdict.kind.value,
+        "where": verdict.where.value,
+        "task": verdict.task or None,
+        "rate": _finite(rate.middle if rate else None),
+        "site": place.name if place else None,
+        "holder": holder.chain if holder else None,
+        "exhaustion_seconds": _finite(forecast.seconds.middle if forecast else None),
+        "since": _finite(verdict.since_s),
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    """Rounded, for JSON, which has no infinity."""
+    return round(value, 3) if value is not None and math.isfinite(value) else None
 
 
 def _process(process: ProcessState, reading: ProcessReading | None) -> dict[str, Any]:
@@ -239,7 +317,9 @@ def _process(process: ProcessState, reading: ProcessReading | None) -> dict[str,
     }
 
 
-def _task(name: str, total: TaskTotal, kept: Kept | None) -> dict[str, Any]:
+def _task(
+    name: str, total: TaskTotal, kept: Kept | None, tree_peak_bytes: int | None
+) -> dict[str, Any]:
     known = kept is not None and kept.bytes_per_run is not None
     return {
         "name": name,
@@ -248,6 +328,7 @@ def _task(name: str, total: TaskTotal, kept: Kept | None) -> dict[str, Any]:
         "retained_at_most": _rounded(kept.most_bytes) if kept and known else None,
         "sampled_runs": total.left_behind.samples,
         "peak": total.peak_bytes,
+        "tree_peak": tree_peak_bytes,
         "largest": total.largest_bytes,
         "traced_runs": total.traced_runs,
         "traced_per_run": _mean(total.traced_bytes, total.traced_runs),

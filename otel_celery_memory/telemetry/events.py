@@ -1,10 +1,11 @@
-"""The log events and their values: allocation sites, pressure, lost processes, captures.
+"""The log events and their values: sites, verdicts, pressure, lost processes, captures.
 
-The body of each event is one sentence for people.
+The body of each event is for people: one sentence, of a verdict all that it says.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from opentelemetry.context import Context
 
 from otel_celery_memory import conventions as c
 from otel_celery_memory.ipc.records import NO_SPAN, WindowKind, printable, size_text
+from otel_celery_memory.leaks import words
+from otel_celery_memory.leaks.verdict import Interval, State, Verdict
 from otel_celery_memory.telemetry.metrics import NO_CONTEXT, in_64_bits, span_context
 
 Value = str | int | float | None
@@ -247,6 +250,42 @@ class Events:
         }[site.kind]
         self._emit(c.ALLOCATION_SITE, attributes, body, time_ns)
 
+    def leak(self, verdict: Verdict, time_ns: int) -> None:
+        """Emits a verdict that begins, changes or ends; its times are seconds since the epoch."""
+        place, holder, forecast = verdict.place, verdict.holder, verdict.forecast
+        stands = verdict.state != State.ENDED
+        attributes: dict[str, Value] = {
+            c.LEAK_STATE: verdict.state.value,
+            c.LEAK_KIND: verdict.kind.value,
+            c.LEAK_WHERE: verdict.where.value,
+            c.TASK_NAME: verdict.task or None,
+            **_rate(verdict.rate),
+            c.LEAK_RUNS: verdict.runs,
+            c.LEAK_PROCESSES: verdict.processes,
+            c.LEAK_EXPLAINED: _finite(verdict.explained),
+            c.LEAK_CONDITION: verdict.condition or None,
+            c.LEAK_REASON: "; ".join(verdict.reasons) or None,
+            c.LEAK_HOLDER: (holder.chain or None) if holder else None,
+            c.LEAK_TYPES: (words.types_text(holder) or None) if holder else None,
+        }
+        if stands:
+            attributes |= {
+                c.EXHAUSTION_TIME: _finite(forecast.seconds.middle) if forecast else None,
+                c.MAX_TASKS_PER_CHILD: verdict.max_tasks_per_child,
+                c.MAX_MEMORY_PER_CHILD: verdict.max_memory_per_child_bytes,
+            }
+        if place is not None:
+            attributes |= {
+                c.SITE_NAME: place.name,
+                c.SITE_SHARE: _finite(place.share),
+                c.SITE_VIA: place.via or None,
+                c.CODE_FILE: place.path,
+                c.CODE_LINE: place.line,
+                c.CODE_FUNCTION: place.function,
+            }
+        body = printable(words.sentences(verdict))
+        self._emit(c.LEAK, attributes, body, time_ns, calm=verdict.state != State.LEAKING)
+
     def process_lost(self, lost: LostProcess, time_ns: int) -> None:
         """Emits the loss of a process."""
         process = lost.process
@@ -344,19 +383,37 @@ class Events:
         body: str,
         time_ns: int,
         context: Context = NO_CONTEXT,
+        *,
+        calm: bool = False,
     ) -> None:
+        severity = event.calm_severity if calm else event.severity
         self._logger.emit(
             event_name=event.name,
             timestamp=time_ns,
             observed_timestamp=time_ns,
-            severity_number=_SEVERITY[event.severity],
-            severity_text=event.severity,
+            severity_number=_SEVERITY[severity],
+            severity_text=severity,
             body=body,
             attributes={
                 key: _clamped(value) for key, value in attributes.items() if value is not None
             },
             context=context,
         )
+
+
+def _rate(rate: Interval | None) -> dict[str, Value]:
+    if rate is None:
+        return {}
+    return {
+        c.LEAK_RATE: _finite(rate.middle),
+        c.LEAK_RATE_LOW: _finite(rate.low),
+        c.LEAK_RATE_HIGH: _finite(rate.high),
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    """A number that stores of events take; ``None`` for what has no bound."""
+    return float(value) if value is not None and math.isfinite(value) else None
 
 
 def _clamped(value: Value) -> Value:

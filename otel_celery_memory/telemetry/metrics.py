@@ -16,6 +16,7 @@ import os
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from threading import Lock
 from typing import Any
 
@@ -35,7 +36,7 @@ from otel_celery_memory.ipc.records import NO_SPAN, RunRetained, TaskFinished
 
 _POINTS_MAX = 2_000
 _OVERFLOW = (("otel.metric.overflow", True),)
-Level = tuple[int | float, Mapping[str, str | bool]]
+Level = tuple[int | float, Mapping[str, str | bool | int]]
 """A value and its attributes."""
 
 
@@ -51,6 +52,14 @@ class _Point:
         self.sum = 0.0
         self.min = float("inf")
         self.max = float("-inf")
+
+
+class Series(dict[str, str]):
+    """Attributes with what `TaskHistogram` finds their point by: made once, used for each run."""
+
+    def __init__(self, attributes: Mapping[str, str]) -> None:
+        super().__init__(attributes)
+        self.key = tuple(attributes.items())
 
 
 class TaskHistogram(Histogram):
@@ -84,7 +93,10 @@ class TaskHistogram(Histogram):
         attributes: Mapping[str, Any] | None = None,
         context: Context | None = None,
     ) -> None:
-        key = tuple(attributes.items()) if attributes else ()
+        if type(attributes) is Series:
+            key = attributes.key
+        else:
+            key = tuple(attributes.items()) if attributes else ()
         with self._lock:
             point = self._points.get(key)
             if point is None:
@@ -144,22 +156,10 @@ class TaskHistogram(Histogram):
         return Metric(self.name, self.description, self.unit, HistogramData(points, temporality))
 
 
-def wants_sdk_histogram(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether the user asked for exponential histograms, which only the SDK's instrument has."""
-    wanted = environ.get("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", "")
-    return wanted.strip().lower() == "base2_exponential_bucket_histogram"
-
-
 def exemplar_filter(environ: Mapping[str, str] = os.environ) -> str:
     """``trace_based``, ``always_on`` (here: of every span) or ``always_off``."""
     wanted = environ.get("OTEL_METRICS_EXEMPLAR_FILTER", "").strip().lower()
     return wanted if wanted in ("always_on", "always_off") else "trace_based"
-
-
-def wants_delta(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether histograms are exported as deltas: ``delta`` and ``lowmemory`` both mean that."""
-    wanted = environ.get("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "")
-    return wanted.strip().lower() in ("delta", "lowmemory")
 
 
 class BoundedNames:
@@ -206,7 +206,7 @@ class TaskMetrics:
     def finished(self, record: TaskFinished, task: str) -> None:
         """Records a run that had its process to itself; ``task`` is the bounded name."""
         context = span_context(record.span)
-        plain = {c.TASK_NAME: task}
+        plain = _series(task)
         _record_change(self._rss_delta, record.rss_delta_bytes, task, context)
         if record.rss_peak_bytes is not None:
             self._rss_peak.record(record.rss_peak_bytes, plain, context)
@@ -217,7 +217,7 @@ class TaskMetrics:
 
     def tree_peak(self, record: TaskFinished, task: str, peak_bytes: int) -> None:
         """Records the peak of a run with the processes that it started."""
-        self._tree_peak.record(peak_bytes, {c.TASK_NAME: task}, span_context(record.span))
+        self._tree_peak.record(peak_bytes, _series(task), span_context(record.span))
 
     def retained(self, task: str, retained_bytes: int, *, warm_up: bool) -> None:
         """Records how the process's RSS changed from a run's start until the next one started."""
@@ -254,7 +254,12 @@ def _record_change(
     direction = c.SHRINK if change < 0 else c.WARM_UP if warm_up else c.GROW
     # An exemplar of more than 64 bits makes the exporter drop all metrics.
     size_bytes = min(abs(change), 2**63 - 1)
-    histogram.record(size_bytes, {c.TASK_NAME: task, c.DIRECTION: direction}, context)
+    histogram.record(size_bytes, _series(task, direction), context)
+
+
+@lru_cache(maxsize=4 * c.TASK_NAMES_MAX)
+def _series(task: str, direction: str = "") -> Series:
+    return Series({c.TASK_NAME: task, c.DIRECTION: direction} if direction else {c.TASK_NAME: task})
 
 
 def in_64_bits(value: int) -> int:

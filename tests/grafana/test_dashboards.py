@@ -26,7 +26,7 @@ PART = re.compile(r"_(bucket|sum|count)$")
 
 def names_in(expression: str) -> set[str]:
     """Series of ours that an expression asks for, histograms without their parts."""
-    found = set(re.findall(r"\bcelery_[a-z_]+(?=[{\[)\s]|$)", expression))
+    found = set(re.findall(r"\b(?:celery|cpython)_[a-z_]+(?=[{\[)\s]|$)", expression))
     labels = {name.replace(".", "_") for metric in c.METRICS for name in metric.attributes}
     return {PART.sub("", name) for name in found - labels}
 

@@ -11,9 +11,10 @@ import yaml
 
 from grafana import alerting
 from grafana.files import HERE, dashboards, generated
-from grafana.rules import RUNBOOKS, Alert
+from grafana.rules import PROJECT, RUNBOOKS, RUNBOOKS_PATH, Alert
 
 FILES = generated()
+RUNBOOK_FILES = sorted((HERE.parent / RUNBOOKS_PATH).glob("*.md"))
 ALERTS = {rule.name: rule for rule in alerting.ALERTS}
 
 
@@ -27,6 +28,7 @@ def test_nothing_else_is_committed_beside_them() -> None:
         *HERE.glob("dashboards/**/*.*"),
         *HERE.glob("alerts/*"),
         *HERE.glob("*/alerting/*"),
+        *HERE.glob("kubernetes/*"),
     }
     assert {str(path.relative_to(HERE)) for path in committed} == set(FILES)
 
@@ -54,13 +56,29 @@ def test_an_alert_has_a_severity_words_and_a_runbook(rule: Alert) -> None:
     assert rule.severity in ("critical", "warning")
     assert rule.summary
     assert rule.description.endswith(".")
-    runbook = (HERE.parent / rule.runbook()).read_text(encoding="utf-8")
+    path = rule.runbook().removeprefix(f"{PROJECT}/blob/main/")
+    assert path == f"{RUNBOOKS_PATH}/{rule.name}.md"
+    runbook = (HERE.parent / path).read_text(encoding="utf-8")
     assert runbook.startswith(f"# {rule.name}\n")
-    for part in ("## What it means", "## Where to look", "## What to do"):
-        assert part in runbook
+    headings = [line for line in runbook.splitlines() if line.startswith("## ")]
+    assert headings == ["## What it means", "## Where to look", "## What to do"]
+    assert "```sh\n" in runbook.partition("## What to do")[2]
 
 
-@pytest.mark.parametrize("path", sorted((HERE.parent / RUNBOOKS).glob("*.md")), ids=str)
+def test_the_runbooks_are_where_the_project_says_that_it_is() -> None:
+    assert f'Source = "{PROJECT}"' in (HERE.parent / "pyproject.toml").read_text(encoding="utf-8")
+    assert f"  project: {PROJECT}\n" in (HERE.parent / "mkdocs.yml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_an_alert_has_its_runbook_in_the_site_and_in_the_table_of_alerts(name: str) -> None:
+    site = HERE.parent / "docs" / "site"
+    assert f"\n      - {name}: runbooks/{name}.md\n" in (site.parents[1] / "mkdocs.yml").read_text()
+    table = (site / "dashboards-and-alerts.md").read_text(encoding="utf-8")
+    assert f"| [`{name}`](runbooks/{name}.md) |" in table
+
+
+@pytest.mark.parametrize("path", RUNBOOK_FILES, ids=lambda path: path.stem)
 def test_a_runbook_quotes_titles_of_existing_panels(path: Path) -> None:
     quoted = re.findall(r'\*(\w+)\*: "([^"]+)"', " ".join(path.read_text("utf-8").split()))
     titles = {
@@ -72,7 +90,7 @@ def test_a_runbook_quotes_titles_of_existing_panels(path: Path) -> None:
 
 
 def test_there_is_no_runbook_without_its_alert() -> None:
-    runbooks = {path.stem for path in (HERE.parent / RUNBOOKS).glob("*.md")}
+    runbooks = {path.stem for path in RUNBOOK_FILES} - {"index"}
     assert runbooks == set(ALERTS)
 
 
@@ -80,6 +98,8 @@ def test_the_base_of_the_runbooks_is_set_in_one_place() -> None:
     elsewhere = generated("https://runbooks.example/memory/")
     assert RUNBOOKS not in elsewhere["alerts/alerts.yaml"]
     assert "https://runbooks.example/memory/CeleryProcessLost.md" in elsewhere["alerts/alerts.yaml"]
+    pages = generated("https://docs.example/{alert}.html")["alerts/alerts.yaml"]
+    assert "runbook_url: https://docs.example/CeleryProcessLost.html\n" in pages
 
 
 def test_the_address_of_grafana_is_set_in_one_place() -> None:

@@ -23,20 +23,26 @@ def test_a_dashboard_keeps_the_rule(name: str, rule: rules.Rule) -> None:
     assert list(rule(PAGES[name])) == []
 
 
+def first_graph(page: dict[str, Any]) -> dict[str, Any]:
+    """The first panel that draws lines."""
+    found: dict[str, Any] = next(each for each in page["panels"] if each["type"] == "timeseries")
+    return found
+
+
 def expression(text: str) -> Spoil:
-    """The first panel asks something else."""
+    """The first graph asks something else."""
 
     def spoil(page: dict[str, Any]) -> None:
-        page["panels"][0]["targets"][0]["expr"] = text
+        first_graph(page)["targets"][0]["expr"] = text
 
     return spoil
 
 
 def of_panel(name: str, value: object) -> Spoil:
-    """The first panel has something else."""
+    """The first graph has something else."""
 
     def spoil(page: dict[str, Any]) -> None:
-        page["panels"][0][name] = value
+        first_graph(page)[name] = value
 
     return spoil
 
@@ -45,22 +51,22 @@ def of_target(name: str, value: object) -> Spoil:
     """Its first query has something else."""
 
     def spoil(page: dict[str, Any]) -> None:
-        page["panels"][0]["targets"][0][name] = value
+        first_graph(page)["targets"][0][name] = value
 
     return spoil
 
 
 def of_defaults(name: str) -> Spoil:
-    """The first panel's values have something no more."""
+    """The first graph's values have something no more."""
 
     def spoil(page: dict[str, Any]) -> None:
-        del page["panels"][0]["fieldConfig"]["defaults"][name]
+        del first_graph(page)["fieldConfig"]["defaults"][name]
 
     return spoil
 
 
 def a_column_without_unit(page: dict[str, Any]) -> None:
-    (panel,) = (each for each in page["panels"] if each["type"] == "table")
+    *_, panel = (each for each in page["panels"] if each["type"] == "table")
     panel["fieldConfig"]["overrides"] = []
 
 

@@ -6,10 +6,18 @@ from typing import Any
 
 import pytest
 import yaml
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.semconv._incubating.attributes import cpython_attributes
+from opentelemetry.semconv._incubating.metrics import (
+    container_metrics,
+    cpython_metrics,
+    messaging_metrics,
+    process_metrics,
+)
 
 from otel_celery_memory import conventions as c
 from semconv.attributes import ATTRIBUTES, STABLE_ELSEWHERE
-from semconv.registry import HERE, generated, used
+from semconv.registry import CORRESPONDING, HERE, generated, used
 
 FILES = generated()
 GROUPS: list[dict[str, Any]] = [
@@ -40,9 +48,49 @@ def test_every_metric_and_event_is_there_with_instrument_and_unit() -> None:
         for group in GROUPS
         if group["type"] == "metric"
     }
-    assert metrics == {metric.name: (metric.kind.lower(), metric.unit) for metric in c.METRICS}
+    ours = [metric for metric in c.METRICS if metric not in c.GC_METRICS]
+    assert metrics == {metric.name: (metric.kind.lower(), metric.unit) for metric in ours}
     events = {group["name"] for group in GROUPS if group["type"] == "event"}
     assert events == {event.name for event in c.EVENTS}
+
+
+def test_what_is_opentelemetry_s_own_is_imported_and_not_defined_again() -> None:
+    made = {
+        cpython_metrics.create_cpython_gc_collections: c.GC_COLLECTIONS,
+        cpython_metrics.create_cpython_gc_collected_objects: c.GC_COLLECTED,
+        cpython_metrics.create_cpython_gc_uncollectable_objects: c.GC_UNCOLLECTABLE,
+    }
+    for create, metric in made.items():
+        instrument = create(MeterProvider(shutdown_on_exit=False).get_meter("ours"))
+        assert (instrument.name, instrument.unit, metric.kind) == (  # type: ignore[attr-defined]
+            *(metric.name, metric.unit),
+            "Counter",
+        )
+        assert metric.attributes == (c.SLOT, cpython_attributes.CPYTHON_GC_GENERATION)
+    (imported,) = [
+        content["imports"]["metrics"]
+        for text in FILES.values()
+        if "imports" in (content := yaml.safe_load(text))
+    ]
+    assert imported == [metric.name for metric in made.values()]
+
+
+def test_each_metric_that_conventions_have_a_name_for_says_which_and_why_it_is_another() -> None:
+    names = {
+        value
+        for module in (process_metrics, container_metrics, messaging_metrics)
+        for value in vars(module).values()
+        if isinstance(value, str)
+    }
+    notes = {
+        group["metric_name"]: group["note"]
+        for group in GROUPS
+        if "metric" in group["id"] and "note" in group
+    }
+    named = {name: note.split("`")[1] for name, note in notes.items()}
+    assert set(named.values()) <= names
+    assert named["celery.worker.memory"] == "process.memory.usage"
+    assert len(named) == len(CORRESPONDING)
 
 
 def test_what_is_referred_to_is_defined_here_or_by_opentelemetry() -> None:

@@ -73,6 +73,7 @@ def running_collector(
     directory: Path,
     configs: Sequence[str] = DEBUG,
     settings: Mapping[str, str] | None = None,
+    flags: Sequence[str] = (),
 ) -> Iterator[Collector]:
     """A Collector on free ports that passed its own validation and answers its health check."""
     grpc, http, scrape, health, self_metrics = free_ports(5)
@@ -90,10 +91,10 @@ def running_collector(
         "COLLECTOR_STORAGE_DIRECTORY": str(directory / "queues"),
         **(settings or {}),
     }
-    done = validated(binary, configs, environment)
+    done = validated(binary, configs, environment, flags)
     if done.returncode != 0:
         raise ComponentError(f"{configs} are not valid:\n{done.stderr}")
-    command = [str(binary), *_options(configs)]
+    command = [str(binary), *_options(configs), *flags]
     with running("collector", command, directory, environment) as server:
         server.wait_ready(lambda: answers(f"http://{LOOPBACK}:{health}/"))
         yield Collector(
@@ -108,11 +109,11 @@ def running_collector(
 
 
 def validated(
-    binary: Path, configs: Sequence[str], environment: Mapping[str, str]
+    binary: Path, configs: Sequence[str], environment: Mapping[str, str], flags: Sequence[str] = ()
 ) -> subprocess.CompletedProcess[str]:
     """Let the Collector check its configuration, as an operator would before a rollout."""
     return subprocess.run(
-        [str(binary), "validate", *_options(configs)],
+        [str(binary), "validate", *_options(configs), *flags],
         env=environment,
         capture_output=True,
         text=True,

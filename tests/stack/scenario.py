@@ -26,6 +26,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from tests.stack.collector import Collector
+from tests.stack.leaking_worker import running_leaking_worker
 from tests.stack.servers import TOKEN, Stack
 from tests.worker.harness import CONTROLLED, Broker, Worker, running_worker
 
@@ -71,6 +72,16 @@ def played(stack: Stack, redis_url: str, directory: Path, wanted: set[str]) -> T
     """Play it; done when the wanted alerts have fired, or after the longest time."""
     with ExitStack() as held:
         workers = _start(stack, redis_url, directory, held)
+        # What real workers have of verdicts within minutes is no leak of each kind and attribute.
+        held.enter_context(
+            running_leaking_worker(
+                directory,
+                {
+                    **stack.client_environ(),
+                    "OTEL_EXPORTER_OTLP_ENDPOINT": stack.collector.otlp_http_endpoint,
+                },
+            )
+        )
         told = Told(time.time())
         steps = held.enter_context(closing(_steps(stack, workers, told)))
         while True:
@@ -119,7 +130,7 @@ def _start(stack: Stack, redis_url: str, directory: Path, held: ExitStack) -> Wo
         # As it is without any setting: where every run is traced, none is a sample for what runs
         # leave behind by the allocators' counters, and nobody asks whose code it was.
         sampled=start("sampled", stack.collector),
-        # A service of its own: processes that are recycled all the time excuse much growth.
+        # A service of its own: pages and alerts are by service.
         recycled=start(
             "recycled",
             stack.collector,
@@ -200,8 +211,9 @@ def _send(workers: Workers, turn: int) -> None:
         workers.sampled.send("leave_behind", 1000, expires=60)
     if turn % 20 == 10:
         workers.sampled.send("with_processes", 4 * MIB, 3, expires=60)
-    if turn % 150 == 30:
-        workers.sampled.send("leave_processes", 32 * MIB, "child", expires=60)
+    if turn % 100 == 30:
+        # Each stays for two minutes: there is always one.
+        workers.sampled.send("leave_processes", 96 * MIB, "child", expires=60)
     if turn % 120 == 60:
         # A message that kills a process each time that it is delivered; slow enough that the size
         # of its run is seen.

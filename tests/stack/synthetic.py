@@ -21,15 +21,22 @@ MIB = 1 << 20
 OF_CHILDREN = (
     *(c.HEAP_BLOCKS, c.MALLOC_USED, c.MALLOC_FREE),
     *(c.PROCESS_EXITS, c.PARTS_SWITCHED_OFF, c.MEMORY_COPIED),
+    *c.GC_METRICS,
 )
 """What is sent of those that run tasks: their allocators and their tracing, and how they end.
 
 The main process is told once, as killed, and the reporter never.
 """
 
-OF_FEW = (c.DESCENDANTS, c.DESCENDANTS_UNIQUE, c.TREE_PEAK, c.EXITS_REPEATED)
+OF_FEW = (
+    *(c.DESCENDANTS, c.DESCENDANTS_UNIQUE, c.DESCENDANTS_LEFT_SIZE),
+    *(c.TREE_PEAK, c.EXITS_REPEATED, c.EXHAUSTION, c.GC_UNCOLLECTABLE),
+)
 """One task in ten starts processes or kills its process again and again, and one slot in ten has
-processes that were started."""
+processes that were started, or comes near a limit."""
+
+LEAKS = 5
+"""So many verdicts stand in a worker at once: more than anybody has left unattended."""
 
 FIRST_RUNS_TOO = (c.RSS_RETAINED, c.HEAP_RETAINED)
 """Those in which a task's first run has a direction of its own. Garbage only grows."""
@@ -52,6 +59,12 @@ class Shape:
                 yield dict(
                     zip(metric.attributes, (task, f"shop/{number}.py:1", "complete"), strict=True)
                 )
+            return
+        if metric in (c.LEAK_RATE_LEVEL, c.LEAK_ACTIVE):
+            for number in range(min(LEAKS, self.tasks)):
+                named = (f"shop.tasks.number_{number}", "python", "task", "leaking")
+                found = (f"shop/{number}.py:1", f"shop.HELD_{number}")
+                yield dict(zip(metric.attributes, (*named, *found), strict=True))
             return
         values = self._values()
         if metric in FIRST_RUNS_TOO:
@@ -79,6 +92,7 @@ class Shape:
             c.EXIT_REASON: ("max_tasks", "killed"),
             c.MESSAGE_STATE: c.MESSAGE_STATES,
             c.PART: ("tracing",),
+            c.GC_GENERATION: tuple(range(c.GC_GENERATIONS)),
             c.FRAME_KIND: (c.FRAME_TASK_END, c.FRAME_OTHER, c.FRAME_DAMAGED),
         }
 

@@ -13,10 +13,12 @@ from tests.stack.report import Report
 from tests.stack.synthetic import Shape, SyntheticWorkers
 
 TASKS, CHILDREN, WORKERS = 100, 32, 10
-SERIES_MAX = 60_000
+SERIES_MAX = 62_000
+"""Two thousand of them are of the garbage collector, by slot and generation, as OpenTelemetry has
+them."""
 
 
-def test_a_hundred_tasks_on_ten_workers_of_32_children_stay_below_sixty_thousand_series(
+def test_a_hundred_tasks_on_ten_workers_of_32_children_stay_below_sixty_two_thousand_series(
     tmp_path: Path, report: Report
 ) -> None:
     """Every task has grown and shrunk on every worker, traced and untraced, and failed too."""

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.documentation.blocks import PAGES, blocks_of
 from tests.stack.go_build import COMPOSE_CHECK, PROMTOOL, tool_binary
 from tests.stack.rule_names import SHIPPED_ALERTS
 
 ROOT = Path(__file__).parents[2]
+SECRETS = {"COLLECTOR_TOKEN": "secret", "GRAFANA_PASSWORD": "secret"}
 RULE_FILES = sorted((ROOT / "grafana" / "alerts").glob("*.yaml"))
 RULE_TESTS = sorted((ROOT / "tests" / "grafana" / "alerts").glob("*.yaml"))
 
@@ -38,6 +40,15 @@ def test_promtool_finds_no_fault_in_the_rules(path: Path) -> None:
     assert code == 0, said
 
 
+def test_promtool_takes_the_groups_of_the_prometheus_rule(tmp_path: Path) -> None:
+    rule = yaml.safe_load((ROOT / "grafana" / "kubernetes" / "prometheus-rule.yaml").read_text())
+    path = tmp_path / "rules.yaml"
+    path.write_text(yaml.safe_dump(rule["spec"]))
+    promtool = str(tool_binary(PROMTOOL))
+    code, said = said_by([promtool, "check", "rules", "--lint=all", "--lint-fatal", str(path)])
+    assert code == 0, said
+
+
 @pytest.mark.parametrize("path", RULE_TESTS, ids=lambda path: path.stem)
 def test_the_alert_fires_in_its_scenario_and_not_in_its_twins(path: Path) -> None:
     code, said = said_by([str(tool_binary(PROMTOOL)), "test", "rules", str(path)])
@@ -46,6 +57,21 @@ def test_the_alert_fires_in_its_scenario_and_not_in_its_twins(path: Path) -> Non
 
 def test_every_alert_has_a_scenario() -> None:
     assert [path.stem for path in RULE_TESTS] == sorted(SHIPPED_ALERTS)
+
+
+def test_promtool_takes_every_query_of_the_documentation(tmp_path: Path) -> None:
+    queries = [
+        block.text for page in PAGES for block in blocks_of(page) if block.language == "promql"
+    ]
+    assert len(queries) > 15
+    rules = [
+        {"record": f"documentation:query:n{number}", "expr": query}
+        for number, query in enumerate(queries)
+    ]
+    path = tmp_path / "queries.yaml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "documentation", "rules": rules}]}))
+    code, said = said_by([str(tool_binary(PROMTOOL)), "check", "rules", "--lint=none", str(path)])
+    assert code == 0, said
 
 
 def test_promtool_takes_the_configuration_of_prometheus() -> None:
@@ -61,10 +87,12 @@ def test_docker_compose_would_take_the_demo() -> None:
 
 def test_docker_compose_would_take_the_reference_and_asks_for_its_secrets(tmp_path: Path) -> None:
     command = [str(tool_binary(COMPOSE_CHECK)), "compose.production.yaml"]
-    code, said = said_by(command, COLLECTOR_TOKEN="", TLS_DIRECTORY="")
-    assert code != 0
-    assert "required variable COLLECTOR_TOKEN is missing a value" in said
-    code, said = said_by(command, COLLECTOR_TOKEN="secret", TLS_DIRECTORY=str(tmp_path))
+    secrets = {**SECRETS, "TLS_DIRECTORY": str(tmp_path)}
+    for missing in secrets:
+        code, said = said_by(command, **{**secrets, missing: ""})
+        assert code != 0
+        assert f"required variable {missing} is missing a value" in said
+    code, said = said_by(command, **secrets)
     assert code == 0, said
 
 
@@ -74,7 +102,7 @@ def test_docker_compose_would_take_victorialogs_in_the_place_of_loki(tmp_path: P
         "compose.production.yaml",
         "compose.victorialogs.yaml",
     ]
-    code, said = said_by(command, COLLECTOR_TOKEN="secret", TLS_DIRECTORY=str(tmp_path))
+    code, said = said_by(command, **SECRETS, TLS_DIRECTORY=str(tmp_path))
     assert code == 0, said
     services = yaml.safe_load(said)["services"]
     assert "loki" not in services

@@ -108,6 +108,7 @@ EXPECTED_METRICS = {
     "celery.worker.memory.copied": level("By", (FIRST_SLOT, 20)),
     "celery.worker.memory.descendants": level("By", (FIRST_SLOT, 1_234), (SECOND_SLOT, 0)),
     "celery.worker.memory.descendants.unique": level("By", (SECOND_SLOT, 0)),
+    "celery.worker.memory.descendants.left": level("By", (GROW, 500), (SHRINK, 0)),
     "celery.worker.memory.proportional": level("By", (FIRST_SLOT, 15)),
     "celery.worker.open_files": level("{file}", (FIRST_SLOT, 16)),
     "celery.worker.open_files.limit": level("{file}", (FIRST_SLOT, 17)),
@@ -147,6 +148,21 @@ EXPECTED_METRICS = {
     "celery.worker.heap.blocks": level("{block}", (FIRST_SLOT, 1_234), (SECOND_SLOT, 4_321)),
     "celery.worker.heap.malloc.used": level("By", (FIRST_SLOT, 5_000)),
     "celery.worker.heap.malloc.free": level("By", (FIRST_SLOT, 600)),
+    "cpython.gc.collections": counter(
+        "{collection}",
+        ({**FIRST_SLOT, "cpython.gc.generation": 0}, 40),
+        ({**FIRST_SLOT, "cpython.gc.generation": 1}, 3),
+        ({**FIRST_SLOT, "cpython.gc.generation": 2}, 1),
+    ),
+    "cpython.gc.collected_objects": counter(
+        "{object}",
+        ({**FIRST_SLOT, "cpython.gc.generation": 0}, 700),
+        ({**FIRST_SLOT, "cpython.gc.generation": 1}, 60),
+        ({**FIRST_SLOT, "cpython.gc.generation": 2}, 5),
+    ),
+    "cpython.gc.uncollectable_objects": counter(
+        "{object}", ({**FIRST_SLOT, "cpython.gc.generation": 2}, 2)
+    ),
     "celery.memory.frames.dropped": counter(
         "{frame}",
         ({"celery.memory.frame.kind": "damaged"}, 9),

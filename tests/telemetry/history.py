@@ -57,7 +57,7 @@ RECORDS: tuple[Record, ...] = (
     site(7_000, 43, pid=FIRST, task="app.grow", kind=WindowKind.PARTIAL, blocks=2),
     window(FIRST, "", kind=WindowKind.PROCESS, runs=500),
     site(9_000, 44, pid=FIRST, task="", kind=WindowKind.PROCESS, blocks=90),
-    HeapSampled(FIRST, 0, 1_234, 5_000, 600),
+    HeapSampled(FIRST, 0, 1_234, 5_000, 600, 40, 3, 1, 700, 60, 5, 0, 0, 2),
     started(
         FIRST,
         "2",

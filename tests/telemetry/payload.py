@@ -27,6 +27,7 @@ from opentelemetry.trace import format_span_id, format_trace_id
 
 from otel_celery_memory import conventions as c
 from otel_celery_memory.telemetry.export_checkpoints import TaskHistogramReader
+from otel_celery_memory.telemetry.leak_gauges import LeakGauges
 from otel_celery_memory.telemetry.metrics import TaskHistogram, observe_levels
 from otel_celery_memory.telemetry.site_gauges import (
     REMEMBERED_MAX,
@@ -66,6 +67,7 @@ class Telemetry:
     logger: Logger
     histogram: Callable[..., Histogram]
     site_gauges: SiteGauges
+    leak_gauges: LeakGauges
     exporter: MemoryExporter
     log_exporter: Any
 
@@ -111,6 +113,7 @@ def in_memory(*, own_histograms: bool) -> Telemetry:
         logs.get_logger(c.SCOPE, "1"),
         ours if own_histograms else meter.create_histogram,
         SiteGauges(observe, None if own_histograms else REMEMBERED_MAX),
+        LeakGauges(observe),
         exporter,
         log_exporter,
     )

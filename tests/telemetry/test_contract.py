@@ -20,6 +20,7 @@ from tests.telemetry.expected_events import (
     EXPECTED_SITES,
     EXPECTED_SNAPSHOTS,
 )
+from tests.telemetry.expected_leaks import EXPECTED_LEAK_GAUGES, EXPECTED_LEAKS
 from tests.telemetry.history import S
 from tests.telemetry.payload import Telemetry, in_memory, metrics_of
 from tests.telemetry.test_emitter import emitter_on, fed
@@ -34,6 +35,7 @@ KINDS = {
 ALL_METRICS = {
     **EXPECTED_METRICS,
     **EXPECTED_SITE_GAUGES,
+    **EXPECTED_LEAK_GAUGES,
     **EXPECTED_AT_ENDS,
     **EXPECTED_REPEATED_EXITS,
 }
@@ -71,6 +73,7 @@ def test_an_event_has_its_severity_and_just_its_attributes() -> None:
         c.PROCESS_LOST: [EXPECTED_LOSS, EXPECTED_LATE_LOSS, EXPECTED_REPEATED_LOSS],
         c.PRESSURE: EXPECTED_PRESSURE,
         c.ALLOCATION_SITE: EXPECTED_SITES,
+        c.LEAK: EXPECTED_LEAKS,
         c.DESCENDANTS_LEFT: EXPECTED_LEFT,
         c.SNAPSHOT: EXPECTED_SNAPSHOTS,
         c.CENSUS: EXPECTED_CENSUSES,
@@ -78,8 +81,14 @@ def test_an_event_has_its_severity_and_just_its_attributes() -> None:
     assert set(sent) == set(c.EVENTS)
     for event, payloads in sent.items():
         assert {payload["name"] for payload in payloads} == {event.name}
-        assert {payload["severity"][0] for payload in payloads} == {event.severity}
+        severities = " or ".join(sorted({p["severity"][0] for p in payloads}, reverse=True))
+        assert severities == event.severities
         assert {key for p in payloads for key in p["attributes"]} == set(event.attributes)
+
+
+def test_a_verdict_s_body_is_sentences_on_one_line() -> None:
+    for payload in EXPECTED_LEAKS:
+        assert re.fullmatch(r"[^\n]+\.", payload["body"])
 
 
 def test_an_event_s_body_is_one_line_for_people() -> None:

@@ -18,10 +18,11 @@ from otel_celery_memory.reporter.descendants import DescendantsSize
 from otel_celery_memory.reporter.emitter import Emitter
 from otel_celery_memory.reporter.gauges import ReporterContext
 from otel_celery_memory.reporter.limits import Usage
-from otel_celery_memory.reporter.sites import CodePlace, SiteTotals
+from otel_celery_memory.reporter.sites import SiteTotals
 from otel_celery_memory.reporter.state.exits import OomKills
 from otel_celery_memory.reporter.state.totals import TaskTotals
 from otel_celery_memory.reporter.state.worker_state import WorkerState
+from otel_celery_memory.reporter.symbolizer import CodePlace
 from tests.telemetry.expected import (
     EXPECTED_METRICS,
     EXPECTED_SITE_GAUGES,
@@ -84,6 +85,7 @@ def emitter_on(telemetry: Telemetry) -> Emitter:
         telemetry.logger,
         telemetry.histogram,
         telemetry.site_gauges,
+        telemetry.leak_gauges,
         WorkerState(oom_kills),
         TaskTotals(),
         SiteTotals(describe, 10),
@@ -110,6 +112,7 @@ def emitter_on(telemetry: Telemetry) -> Emitter:
                 DescendantsSize("1", None, 0, 0, 0),
                 DescendantsSize("2", "app.hidden", 3, None, None),
             ],
+            descendants_left=lambda: {"app.grow": 500, "app.shrink": 0},
         ),
     )
 
@@ -309,7 +312,8 @@ def test_before_any_record_only_readings_from_outside_are_exported(
     telemetry: Telemetry,
 ) -> None:
     emitter_on(telemetry)
-    of_records = {metric.name for metric in (*c.TASK_METRICS, c.TRACING_ABORTED)} | {
+    counted = (*c.TASK_METRICS, *c.GC_METRICS, c.TRACING_ABORTED)
+    of_records = {metric.name for metric in counted} | {
         name for name in EXPECTED_METRICS if name.startswith(_OF_RECORDS)
     }
     left = {k: v for k, v in EXPECTED_METRICS.items() if k not in of_records}

@@ -6,15 +6,13 @@ import math
 from collections.abc import Iterator
 
 import pytest
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricsData
 
 from otel_celery_memory.telemetry.export_checkpoints import TaskHistogramReader
-from otel_celery_memory.telemetry.metrics import (
-    TaskHistogram,
-    wants_delta,
-    wants_sdk_histogram,
-)
+from otel_celery_memory.telemetry.metrics import TaskHistogram
+from otel_celery_memory.telemetry.providers import wants_delta, wants_exponential
 from tests.telemetry.payload import MemoryExporter, metrics_payload
 from tests.telemetry.test_histogram import OPTIONS, TASKS
 
@@ -63,21 +61,27 @@ def test_where_we_have_nothing_the_payload_is_the_sdk_s(reading: Reading) -> Non
     ("value", "wanted"),
     [
         ("base2_exponential_bucket_histogram", True),
-        (" BASE2_EXPONENTIAL_BUCKET_HISTOGRAM ", True),
         ("explicit_bucket_histogram", False),
         ("", False),
     ],
 )
-def test_exponential_buckets_need_the_sdk_s_histogram(value: str, wanted: bool) -> None:
-    name = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"
-    assert wants_sdk_histogram({name: value}) is wanted
-    assert wants_sdk_histogram({}) is False
+def test_exponential_buckets_need_the_sdk_s_histogram(
+    monkeypatch: pytest.MonkeyPatch, value: str, wanted: bool
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", value)
+    assert wants_exponential(OTLPMetricExporter()) is wanted
 
 
 @pytest.mark.parametrize(
     ("value", "wanted"),
     [("delta", True), ("LowMemory", True), ("cumulative", False), ("", False)],
 )
-def test_deltas_follow_the_temporality_preference(value: str, wanted: bool) -> None:
-    assert wants_delta({"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": value}) is wanted
-    assert wants_delta({}) is False
+def test_delta_and_lowmemory_both_mean_histograms_as_deltas(
+    monkeypatch: pytest.MonkeyPatch, value: str, wanted: bool
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", value)
+    assert wants_delta(OTLPMetricExporter()) is wanted
+
+
+def test_an_exporter_that_prefers_nothing_wants_neither() -> None:
+    assert (wants_delta(object()), wants_exponential(object())) == (False, False)

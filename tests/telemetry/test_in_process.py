@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
 from typing import NoReturn
 
 import pytest
 
 from otel_celery_memory import conventions as c
-from otel_celery_memory.ipc.records import ProcessUp
+from otel_celery_memory.ipc.records import ProcessUp, Record
+from otel_celery_memory.probes import urgent_signal
+from otel_celery_memory.probes.urgent_signal import Alarm
 from otel_celery_memory.reporter.in_process import InProcessSink, given_destination
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.telemetry.pipeline import Pipeline
@@ -28,6 +31,7 @@ def test_delivery_that_fails_is_switched_off_and_logged(
             telemetry.logger,
             telemetry.histogram,
             telemetry.site_gauges,
+            telemetry.leak_gauges,
             lambda: None,
         ),
         Settings(warm_up=0),
@@ -87,4 +91,56 @@ def test_a_child_does_not_export_sites_that_its_parent_ranked() -> None:
     assert c.SITE_SIZE_LEVEL.name in telemetry.metrics()
     sink._forked()
     assert c.SITE_SIZE_LEVEL.name not in telemetry.metrics()
+    telemetry.meters.shutdown()
+
+
+def test_what_the_guard_of_a_traced_run_sends_waits_for_the_next_record() -> None:
+    """It rings between any two lines of ours, of the SDK or of the task, which may hold a lock."""
+    telemetry = in_memory(own_histograms=False)
+    sink = InProcessSink(given_destination(telemetry.meters, None), Settings(warm_up=0))
+    alarm = Alarm(lambda: sent.append(sink.send(finished(os.getpid(), task="app.traced"))))
+    sent: list[bool] = []
+    assert alarm.set(real_s=0.01)
+    with sink._lock:
+        until_s = time.monotonic() + 10
+        while not sent and time.monotonic() < until_s:
+            time.sleep(0.01)
+    assert sent == [True]
+    assert sink.view()["tasks"] == []
+    sink.send(finished(os.getpid(), task="app.next"))
+    assert {each["name"] for each in sink.view()["tasks"]} == {"app.traced", "app.next"}
+    urgent_signal.release()
+    telemetry.meters.shutdown()
+
+
+def test_what_waits_is_the_parent_s_and_not_a_fork_s() -> None:
+    telemetry = in_memory(own_histograms=False)
+    sink = InProcessSink(given_destination(telemetry.meters, None), Settings(warm_up=0))
+    sink._waiting.append(finished(os.getpid(), task="app.of_the_parent"))
+    sink._forked()
+    sink.send(finished(os.getpid(), task="app.own"))
+    assert [each["name"] for each in sink.view()["tasks"]] == ["app.own"]
+    telemetry.meters.shutdown()
+
+
+def test_what_is_sent_in_the_midst_of_another_record_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    telemetry = in_memory(own_histograms=False)
+    sink = InProcessSink(given_destination(telemetry.meters, None), Settings(warm_up=0))
+    taken: list[str] = []
+    taking = sink._emitter.apply
+
+    def interrupted(record: Record) -> None:
+        taken.append("begins")
+        if len(taken) == 1:
+            assert sink.send(finished(os.getpid(), task="app.other"))
+        taking(record)
+        taken.append("ends")
+
+    monkeypatch.setattr(sink._emitter, "apply", interrupted)
+    sink.send(finished(os.getpid(), task="app.task"))
+    assert taken == ["begins", "ends"] * 2
+    names = {each["name"] for each in sink.view()["tasks"]}
+    assert names == {"app.task", "app.other"}
     telemetry.meters.shutdown()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
+import re
 import socket
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
 
 import pytest
 from opentelemetry.sdk.metrics import Histogram as SdkHistogram
@@ -15,6 +15,7 @@ from otel_celery_memory import __version__
 from otel_celery_memory.conventions import BUCKET_BOUNDS_BYTES
 from otel_celery_memory.telemetry.metrics import TaskHistogram
 from otel_celery_memory.telemetry.pipeline import Pipeline, open_pipeline
+from tests.processes import free_ports
 from tests.telemetry.receiving import USE, RawReceiver, in_a_process, use
 
 AGGREGATION = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"
@@ -104,41 +105,89 @@ def test_none_sends_nothing_of_that_signal(
     assert (len(receiver.received.points), len(receiver.received.events)) == (2, 1)
 
 
-def shown(output: str) -> dict[str, Any]:
-    """The metrics that the console was shown, by name."""
-    (resource,) = json.loads(output)["resource_metrics"]
-    (scope,) = resource["scope_metrics"]
-    return {metric["name"]: metric["data"] for metric in scope["metrics"]}
-
-
-def test_the_console_exporter_prints_the_signal() -> None:
-    output = in_a_process(USE, OTEL_METRICS_EXPORTER="console", OTEL_LOGS_EXPORTER="none")
-    assert list(shown(output)) == ["count", "size"]
+def test_the_console_is_for_people() -> None:
     output = in_a_process(USE, OTEL_METRICS_EXPORTER="none", OTEL_LOGS_EXPORTER="console")
-    assert json.loads(output)["body"] == "text"
+    assert re.fullmatch(r"\d\d:\d\d:\d\d -     event: text\n", output)
 
 
 @pytest.mark.parametrize("preference", ["cumulative", "delta"])
 def test_two_exporters_get_the_same_points(receiver: RawReceiver, preference: str) -> None:
-    variables = {"OTEL_METRICS_EXPORTER": "otlp,console", TEMPORALITY: preference}
-    output = in_a_process(USE, **variables, OTEL_LOGS_EXPORTER="none")
-    counts = [
-        shown(output)["size"]["data_points"][0]["count"],
-        receiver.metric("size").histogram.data_points[0].count,
-    ]
-    assert counts == [1, 1]
+    variables = {"OTEL_METRICS_EXPORTER": "otlp,otlp_proto_http", TEMPORALITY: preference}
+    in_a_process(USE, **variables, OTEL_LOGS_EXPORTER="none")
+    points = [(p.metric, p.value, p.count) for p in receiver.received.points]
+    assert sorted(points) == [("count", 3, 0)] * 2 + [("size", 100_000, 1)] * 2
 
 
-def test_an_unknown_exporter_is_logged_and_ignored(
-    receiver: RawReceiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_in_the_place_of_an_unknown_exporter_otlp_is_used(
+    receiver: RawReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use(opened(monkeypatch, OTEL_METRICS_EXPORTER="prometheus", OTEL_LOGS_EXPORTER="otlp,pigeon"))
-    assert [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING] == [
-        "OTEL_METRICS_EXPORTER=prometheus is not otlp, console or none: ignored",
-        "OTEL_METRICS_EXPORTER names no known exporter: otlp is used",
-        "OTEL_LOGS_EXPORTER=pigeon is not otlp, console or none: ignored",
-    ]
+    use(opened(monkeypatch, OTEL_METRICS_EXPORTER="owl", OTEL_LOGS_EXPORTER="otlp,pigeon"))
     assert (len(receiver.received.points), len(receiver.received.events)) == (2, 1)
+
+
+SCRAPED = """
+import os
+from urllib.request import urlopen
+from otel_celery_memory import conventions as c
+from otel_celery_memory.telemetry.pipeline import open_pipeline
+from tests.telemetry.receiving import use
+pipeline = open_pipeline("celery@box", 3600.0)
+pipeline.meter.create_counter("count").add(3)
+pipeline.histogram("size", explicit_bucket_boundaries_advisory=[1.0]).record(5, {"a": "b"})
+url = "http://127.0.0.1:" + os.environ["OTEL_EXPORTER_PROMETHEUS_PORT"] + "/metrics"
+print(urlopen(url).read().decode(), pipeline.checkpointed)
+pipeline.shutdown()
+"""
+
+
+def test_prometheus_may_read_the_metrics_itself() -> None:
+    (port,) = free_ports(1)
+    output = in_a_process(
+        SCRAPED,
+        OTEL_METRICS_EXPORTER="prometheus",
+        OTEL_LOGS_EXPORTER="none",
+        OTEL_EXPORTER_PROMETHEUS_HOST="127.0.0.1",
+        OTEL_EXPORTER_PROMETHEUS_PORT=str(port),
+    )
+    lines = output.splitlines()
+    assert any(re.fullmatch(r"count_total(\{.*\})? 3\.0", line) for line in lines)
+    assert any(re.fullmatch(r'size_sum\{.*a="b".*\} 5\.0', line) for line in lines)
+    assert any('service_instance_id="celery@box"' in line for line in lines)
+    # Nobody says what Prometheus has read.
+    assert lines[-1].endswith(" False")
+
+
+FOREIGN = """
+from opentelemetry.sdk.metrics.export import ConsoleMetricExporter
+class Owl(ConsoleMetricExporter):
+    pass
+def broken():
+    raise OSError("the owl is asleep")
+"""
+
+
+@pytest.mark.parametrize("name", ["Owl", "broken"])
+def test_an_exporter_that_is_installed_is_used_and_one_that_fails_is_said_in_one_line(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "owls.py").write_text(FOREIGN)
+    metadata = tmp_path / "owls-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: owls\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(
+        f"[opentelemetry_metrics_exporter]\nowl = owls:{name}\n"
+    )
+    script = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.stderr = sys.stdout\n{USE}"
+    output = in_a_process(script, OTEL_METRICS_EXPORTER="owl", OTEL_LOGS_EXPORTER="none")
+    if name == "Owl":
+        (resource,) = json.loads(output)["resource_metrics"]
+        (scope,) = resource["scope_metrics"]
+        assert [metric["name"] for metric in scope["metrics"]] == ["count", "size"]
+    else:
+        assert output == (
+            "otel_celery_memory: the exporter owl of OTEL_METRICS_EXPORTER cannot be used: "
+            "OSError: the owl is asleep\n"
+        )
 
 
 @pytest.mark.parametrize(
@@ -163,9 +212,9 @@ def test_the_protocol_is_the_signal_s_own_before_the_general_one(
     output = in_a_process(
         """
 import os
-from otel_celery_memory.telemetry import pipeline
-metrics = pipeline._exporters("METRICS", pipeline.ConsoleMetricExporter, os.environ)
-logs = pipeline._exporters("LOGS", pipeline._console_log_exporter, os.environ)
+from otel_celery_memory.telemetry import providers
+metrics = providers._exporters("METRICS", print, os.environ)
+logs = providers._exporters("LOGS", print, os.environ)
 for exporter in metrics + logs:
     print(type(exporter).__module__.split(".proto.")[1].partition(".")[0])
 """,

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from otel_celery_memory.telemetry.pipeline import worker_resource
+from otel_celery_memory.telemetry.providers import worker_resource
 
 RESOURCES = [
     ({}, {"service.name": "unknown_service", "service.instance.id": "celery@box"}),

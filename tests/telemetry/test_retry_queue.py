@@ -12,7 +12,7 @@ import pytest
 
 from demo.receiver import Receiver
 from otel_celery_memory import conventions as c
-from otel_celery_memory.telemetry import pipeline
+from otel_celery_memory.telemetry import pipeline, providers
 from otel_celery_memory.telemetry.retry_queue import EVENTS_MAX, RetryQueue, lost_pids
 from tests.processes import wait_until
 
@@ -114,7 +114,7 @@ def test_a_real_collector_gets_what_it_refused_before_and_the_lost_pid_is_acknow
 ) -> None:
     acknowledged: list[int] = []
     # Two seconds in production.
-    monkeypatch.setattr(pipeline, "RetryQueue", partial(RetryQueue, retry_s=0.05))
+    monkeypatch.setattr(providers, "RetryQueue", partial(RetryQueue, retry_s=0.05))
     with Receiver(400) as receiver:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")

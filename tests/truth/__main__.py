@@ -11,18 +11,30 @@ from pathlib import Path
 
 from tests.truth.case import Shape, shapes
 from tests.truth.conclusions import Conclusion, Seen, conclude
+from tests.truth.shared_cases import shared_shapes
 from tests.truth.worker_run import run_cases
 
 
 def main() -> int:
     """The number of cases that a person would be wrong about, as an exit code of 0 or 1."""
     parser = argparse.ArgumentParser(prog="make truth")
-    parser.add_argument("--case", default="", help="only those whose name or module has this")
+    parser.add_argument(
+        "--case",
+        action="append",
+        help="only those whose name or module has this; may be given several times",
+    )
     parser.add_argument("--together", type=int, default=5, help="cases at once; each mostly waits")
     parser.add_argument("--save", type=Path, help="a directory for what each worker answered")
+    parser.add_argument(
+        "--shared",
+        type=Path,
+        default=Path("../shared/cases"),
+        help="a directory with applications of their own, run too where it is there",
+    )
     parser.add_argument("--list", action="store_true", help="names alone")
     options = parser.parse_args()
-    chosen = [s for s in shapes() if options.case in f"{s.case.name} {s.module}"]
+    every = shapes() + (shared_shapes(options.shared) if options.shared.is_dir() else ())
+    chosen = [s for s in every if is_wanted(s, options.case or [""])]
     missing = [s for s in chosen if s.case.missing]
     chosen = [s for s in chosen if not s.case.missing]
     if options.list:
@@ -46,13 +58,18 @@ def main() -> int:
     broken = [result for result in results if isinstance(result, str)]
     concluded = [result for result in results if not isinstance(result, str)]
     right = sum(each.right for each in concluded)
-    print("\n".join(["", table(concluded), *broken, ""]))
+    print("\n".join(["", table(concluded), *_before(concluded), *broken, ""]))
     print(
         f"{right} of {len(results)} right, {sum(bool(each.accused) for each in concluded)} accuse "
         f"somebody innocent; Python {sys.version.split()[0]}, "
         f"{(time.monotonic() - began_s) / 60:.1f} minutes, {options.together} at once"
     )
     return 0 if right == len(results) else 1
+
+
+def is_wanted(shape: Shape, words: Sequence[str]) -> bool:
+    """Whether one of the words is in its name or the name of its module."""
+    return any(word in f"{shape.case.name} {shape.module}" for word in words)
 
 
 def answer(shape: Shape) -> str:
@@ -71,7 +88,10 @@ def row(concluded: Conclusion, seen: Seen) -> str:
 
 def table(concluded: Sequence[Conclusion]) -> str:
     """All cases in columns."""
-    heads = ("case", "right answer", "inspect", "telemetry", "", "factor", "accused", "spent")
+    heads = (
+        *("case", "right answer", "inspect", "telemetry", "", "factor", "accused", "spent"),
+        "not shown",
+    )
     rows = [heads]
     for each in concluded:
         accused = sorted({f"{claim.task} {claim.line}".strip() for claim in each.accused})
@@ -85,21 +105,38 @@ def table(concluded: Sequence[Conclusion]) -> str:
                 "-" if each.factor is None else f"{each.factor:,.0f}",
                 ", ".join(accused[:2]) + (f" and {len(accused) - 2} more" if accused[2:] else ""),
                 "-" if each.spent is None else f"{each.spent:.2%}",
+                "; ".join(text[:60] for text in each.missing),
             )
         )
-    widths = [max(len(line[i]) for line in rows) for i in range(len(heads))]
+    return _columns(rows)
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(line[i]) for line in rows) for i in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in rows
     )
 
 
+def _before(concluded: Sequence[Conclusion]) -> list[str]:
+    """What a first version said of the shared cases, beside what is said now."""
+    rows = [
+        (each.shape.case.name, "right" if each.right else "WRONG", each.shape.program.before)
+        for each in concluded
+        if each.shape.program.before
+    ]
+    return ["", _columns([("case", "now", "the first version"), *rows])] if rows else []
+
+
 def report(concluded: Conclusion, seen: Seen) -> str:
     """What led to the conclusion: the answer of `inspect memory`, and who was accused."""
     accused = "\n".join(f"  {claim.text}" for claim in concluded.accused) or "  nobody"
+    missing = "\n".join(f"  {text}" for text in concluded.missing) or "  nothing"
     sizes = " ".join(f"{size >> 20}" for _, size in seen.rss)
     return (
         f"{row(concluded, seen)}\n{table([concluded])}\n\naccused:\n{accused}\n\n"
+        f"not shown:\n{missing}\n\n"
         f"RSS of all, in MiB: {sizes}\n\n{seen.inspected}\n"
     )
 

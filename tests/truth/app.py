@@ -1,7 +1,7 @@
-"""The Celery app of every case: the tasks of a module of `tests.truth.cases`, and two beside them.
+"""The Celery app of every case: the tasks of the case's module, and two beside them.
 
-``TRUTH_CASE`` names the module. Without ``TRUTH_BROKER`` nothing is instrumented: that is how the
-cases are read by the process that sends their tasks.
+``TRUTH_CASE`` names the modules, with commas. Without ``TRUTH_BROKER`` nothing is instrumented:
+that is how the cases are read by the process that sends their tasks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
     worker_hijack_root_logger=False,
     task_ignore_result=True,
-    imports=[f"tests.truth.cases.{os.environ['TRUTH_CASE']}"] if "TRUTH_CASE" in os.environ else [],
+    imports=list(filter(None, os.environ.get("TRUTH_CASE", "").split(","))),
 )
 if "TRUTH_BROKER" in os.environ:
     # All that an application adds.

@@ -1,7 +1,9 @@
 """What a person concludes from what is shown: pure functions of text, points and events.
 
 A person reads the first row, and believes a row that claims growth worth a word: more than
-`SHARE` of what the processes really grew and more than `ALLOWED_BYTES_PER_MINUTE`.
+`SHARE` of what the processes really grew and more than `ALLOWED_BYTES_PER_MINUTE`. Who has found
+the task so, and no line that claims as much, reads the task's first line: what C takes for an
+object is in no line's size.
 """
 
 from __future__ import annotations
@@ -11,11 +13,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import otel_celery_memory
 from demo.receiver import Event, Point
 from otel_celery_memory import conventions as c
 from otel_celery_memory.ipc.records import SHARED_NAME
+from otel_celery_memory.leaks.verdict import State
 from tests.truth.case import ANY, Shape
 
 SHARE = 0.01
@@ -24,9 +28,6 @@ RETAINED = ("celery.task.heap.retained", c.RSS_RETAINED.name)
 """What tells who leaks; the second stands in where a worker does not send the first."""
 _SIGNS = {c.GROW: 1, c.SHRINK: -1}
 """Any other direction, such as that of warm-up, is no growth that goes on."""
-_ALERT_BYTES = 32 << 20
-_ALERT_RUN_BYTES = 16 << 10
-_ALERT_MINUTES = 30
 NOBODY = ("", "-", SHARED_NAME)
 """In place of a task: code of the user's that Celery calls around runs, as a receiver."""
 _UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
@@ -57,7 +58,8 @@ class Seen:
 
     ``inspected`` is the rendered answer of ``celery inspect memory``, ``runs`` are messages taken
     by task, ``rss`` is what the kernel said every few seconds of the processes that run tasks,
-    together: seconds of a clock, and bytes.
+    together: seconds of a clock, and bytes. ``log`` is what the worker wrote, ``verdicts`` are
+    those of the answer.
     """
 
     inspected: str
@@ -68,6 +70,8 @@ class Seen:
     began_ns: int
     ended_ns: int
     rss: tuple[tuple[float, int], ...]
+    log: str = ""
+    verdicts: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def minutes(self) -> float:
@@ -125,12 +129,14 @@ class Conclusion:
     accused: tuple[Claim, ...]
     factor: float | None
     spent: float | None
+    missing: tuple[str, ...] = ()
+    """What should be seen beside task and line, and is not."""
 
     @property
     def right(self) -> bool:
         """Whether all of it is right."""
         told = self.inspect.is_right(self.shape) and self.telemetry.is_right(self.shape)
-        return told and not self.accused
+        return told and not self.accused and not self.missing
 
 
 def conclude(shape: Shape, seen: Seen) -> Conclusion:
@@ -140,7 +146,7 @@ def conclude(shape: Shape, seen: Seen) -> Conclusion:
     site_rows = inspected_sites(tables, seen.minutes)
     metrics = retained_by_task(seen.points, seen.began_ns, seen.ended_ns)
     rankings = site_rankings(seen.events, seen.minutes)
-    alerts = alerting(seen.points, seen.began_ns, seen.ended_ns)
+    last_ranking = rankings[-1] if rankings else []
 
     def first(claims: Sequence[Claim]) -> Claim | None:
         believed = [each for each in claims if believes(each)]
@@ -153,14 +159,15 @@ def conclude(shape: Shape, seen: Seen) -> Conclusion:
     accused = [
         claim for claim in every if believes(claim) and (claim.ours or not _is_right(shape, claim))
     ]
-    accused += [claim for claim in alerts if not is_guilty(shape, claim.task)]
+    accused += [claim for claim in alerting(seen) if not _is_right(shape, claim)]
     return Conclusion(
         shape,
-        _told(task_rows, first(task_rows), first(site_rows)),
-        _told(metrics, first(metrics), first(rankings[-1]) if rankings else None),
+        _told(task_rows, first(task_rows), site_rows, first(site_rows)),
+        _told(metrics, first(metrics), last_ranking, first(last_ranking)),
         tuple(accused),
         _factor(shape, metrics),
         spent_share(seen.points),
+        tuple(text for finding in shape.case.shows for text in finding.missing(seen)),
     )
 
 
@@ -184,9 +191,17 @@ def _factor(shape: Shape, claims: Iterable[Claim]) -> float | None:
     return leaking / max(1.0, *others)
 
 
-def _told(tasks: Sequence[Claim], of_task: Claim | None, of_line: Claim | None) -> Told:
-    """Where no task has a number, as all of them overlap, the task is that of the line."""
-    if of_task is None and not tasks and of_line is not None:
+def _told(
+    tasks: Sequence[Claim],
+    of_task: Claim | None,
+    lines: Sequence[Claim],
+    of_line: Claim | None,
+) -> Told:
+    """Where the task of the line has no number, as its runs overlap, it is that task."""
+    if of_task is not None and of_line is None:
+        of_line = next((claim for claim in lines if claim.task == of_task.task), None)
+    numbers = {claim.task for claim in tasks}
+    if of_task is None and of_line is not None and of_line.task not in numbers:
         return Told(of_line.task, of_line.line)
     return Told(of_task.task if of_task else None, of_line.line if of_line else None)
 
@@ -301,19 +316,26 @@ def retained_by_task(points: Iterable[Point], began_ns: int, ended_ns: int) -> l
     return sorted(claims, key=lambda claim: -claim.bytes_per_minute)
 
 
-def alerting(points: Iterable[Point], began_ns: int, ended_ns: int) -> list[Claim]:
-    """Tasks that the shipped alert would fire for, if the second half went on for its window."""
-    points = list(points)
-    minutes = (ended_ns - began_ns) / 2 / 60e9
-    runs = {short(task): n for task, n in _runs(points, began_ns, ended_ns).items()}
-    processes = len({point.attributes[c.SLOT] for point in points if point.metric == c.MEMORY.name})
-    return [
-        Claim("alert", claim.task, "", claim.bytes_per_minute)
-        for claim in retained_by_task(points, began_ns, ended_ns)
-        if claim.bytes_per_minute * _ALERT_MINUTES > _ALERT_BYTES * (1 + processes)
-        and claim.bytes_per_minute * minutes > _ALERT_RUN_BYTES * max(runs.get(claim.task, 0), 1)
-        and runs.get(claim.task, 0) / minutes * _ALERT_MINUTES >= 50
-    ]
+def alerting(seen: Seen) -> list[Claim]:
+    """What the shipped alert fires for: each verdict that once was ``leaking``."""
+    leaks = {
+        (
+            str(point.attributes.get(c.TASK_NAME, "")),
+            str(point.attributes.get(c.SITE_NAME, "")),
+        ): 0.0
+        for point in seen.points
+        if point.metric == c.LEAK_ACTIVE.name and _is_leaking(point)
+    }
+    for point in seen.points:
+        if point.metric == c.LEAK_RATE_LEVEL.name and _is_leaking(point):
+            task = str(point.attributes.get(c.TASK_NAME, ""))
+            a_minute = point.value * seen.runs.get(task, 0) / seen.minutes
+            leaks[task, str(point.attributes.get(c.SITE_NAME, ""))] = a_minute
+    return [Claim("alert", short(task), place(site), rate) for (task, site), rate in leaks.items()]
+
+
+def _is_leaking(point: Point) -> bool:
+    return point.attributes.get(c.LEAK_STATE) == State.LEAKING.value
 
 
 def spent_share(points: Iterable[Point]) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,31 @@ def test_whoever_comes_before_the_leak_is_concluded_instead() -> None:
     assert not concluded.right
 
 
+def test_where_no_line_claims_as_much_the_first_of_the_task_is_read() -> None:
+    """A library of C takes what an object of a hundred bytes holds."""
+    events = (
+        site(1, "healthy", "b/lib.py:44", 900),
+        site(2, "publish", "a/feed.py:7", 800),
+        site(3, "publish", "a/feed.py:9", 700),
+    )
+    inspected = INSPECTED.replace("5.1 KiB   3.0 MiB   8 ", "80 B      4.0 KiB   8 ")
+    concluded = conclude(shape(), replace(TRUE, events=events, inspected=inspected))
+    assert concluded.inspect == concluded.telemetry == Told("publish", "feed.py:7")
+    assert conclude(shape(None), replace(TRUE, events=events, points=())).telemetry == Told(
+        None, None
+    )
+
+
+def test_what_is_not_shown_beside_the_line_is_not_right() -> None:
+    class Nowhere:
+        def missing(self, seen: Seen) -> Iterator[str]:
+            yield "inspect: an exit"
+
+    concluded = conclude(shape(shows=(Nowhere(),)), TRUE)
+    assert concluded.missing == ("inspect: an exit",)
+    assert not concluded.right
+
+
 def test_the_last_ranking_counts_for_the_line_and_all_of_them_for_accusations() -> None:
     former = site(1, "healthy", "c/json.py:3", 1 << 20, HALF_NS)
     concluded = conclude(shape(), replace(TRUE, events=(former, *TRUE.events)))
@@ -204,17 +230,54 @@ def test_the_factor_is_that_before_the_first_innocent_task() -> None:
     assert conclude(shape(), TRUE).factor is None
 
 
+def test_where_the_task_of_the_first_line_has_no_number_it_is_that_task() -> None:
+    unknown = INSPECTED.replace("5.0 KiB ", "-       ")
+    alone = tuple(each for each in TRUE_POINTS if "publish" not in str(each.attributes))
+    points = (*alone, retained("healthy", 0.0, ENDED_NS, 100), measured("healthy", 600, ENDED_NS))
+    concluded = conclude(shape(), replace(TRUE, inspected=unknown, points=points))
+    assert concluded.inspect == concluded.telemetry == Told("publish", "feed.py:7")
+    # A number says that it keeps nothing.
+    nothing = INSPECTED.replace("5.0 KiB ", "0 B     ")
+    assert conclude(shape(), replace(TRUE, inspected=nothing)).inspect == Told(None, "feed.py:7")
+
+
 def test_what_grew_before_half_time_is_no_claim() -> None:
     full = retained("cache", 64e6, HALF_NS, 100), retained("cache", 64e6, ENDED_NS, 200)
     runs = measured("cache", 100, HALF_NS), measured("cache", 200, ENDED_NS)
     assert [c.bytes_per_minute for c in retained_by_task((*full, *runs), BEGAN_NS, ENDED_NS)] == [0]
 
 
-def test_the_alert_is_for_what_grows_much_and_by_much_a_run() -> None:
-    assert alerting(TRUE_POINTS, BEGAN_NS, ENDED_NS) == []
-    much = (retained("publish", 20e6, ENDED_NS, 200), *TRUE_POINTS[2:])
-    (claim,) = alerting(much, BEGAN_NS, ENDED_NS)
-    assert (claim.task, claim.bytes_per_minute) == ("publish", 60e6)
+def leak(metric: c.Metric, value: float, task: str, state: str, site: str = "") -> Point:
+    named = {c.TASK_NAME: f"shop.{task}" if task else "", c.SITE_NAME: site}
+    attributes = {key: text for key, text in named.items() if text}
+    return replace(
+        point(metric.name, value, ENDED_NS), attributes={**attributes, c.LEAK_STATE: state}
+    )
+
+
+def test_the_alert_is_for_what_leaks_and_not_for_what_is_suspected_or_has_ended() -> None:
+    points = (
+        leak(c.LEAK_ACTIVE, 1, "cache", "suspected"),
+        leak(c.LEAK_RATE_LEVEL, 9e6, "cache", "suspected"),
+        leak(c.LEAK_ACTIVE, 0, "mended", "ended"),
+        leak(c.LEAK_ACTIVE, 1, "publish", "leaking", "a/feed.py:7"),
+        leak(c.LEAK_RATE_LEVEL, 1e3, "publish", "leaking", "a/feed.py:7"),
+        leak(c.LEAK_ACTIVE, 1, "opens", "leaking"),
+    )
+    claims = alerting(replace(TRUE, points=points))
+    assert [(each.task, each.line, each.bytes_per_minute) for each in claims] == [
+        ("publish", "feed.py:7", 6e5),
+        ("opens", "", 0),
+    ]
+    concluded = conclude(shape(), replace(TRUE, points=(*TRUE_POINTS, *points)))
+    assert [claim.text for claim in concluded.accused] == ["alert: opens, 0.0 KiB a minute"]
+
+
+def test_an_alert_of_no_task_is_right_at_the_line_that_leaks() -> None:
+    alert = leak(c.LEAK_ACTIVE, 1, "", "leaking", "a/feed.py:7")
+    assert conclude(shape(), replace(TRUE, points=(*TRUE_POINTS, alert))).right
+    other = leak(c.LEAK_ACTIVE, 1, "", "leaking", "a/other.py:1")
+    assert not conclude(shape(), replace(TRUE, points=(*TRUE_POINTS, other))).right
 
 
 def test_every_case_names_a_task_that_it_runs_and_lines_where_they_can_be_told() -> None:

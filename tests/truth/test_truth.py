@@ -18,6 +18,13 @@ TELLING = (
     "native memory lost",
 )
 """Large objects, small ones, and what only malloc knows of."""
+BESIDE_LINES = (
+    "a message that kills again and again",
+    "messages that wait for their time",
+    "processes left by a time limit",
+    "tasks that end their process",
+)
+"""What no line of a task's own shows: ends, the main process, other processes."""
 _FACTOR = 20
 
 
@@ -33,5 +40,17 @@ def test_the_task_that_leaks_is_the_first_whoever_has_the_largest_working_set(
 
     chosen = [shape for shape in shapes() if shape.case.name in TELLING]
     assert len(chosen) == len(TELLING)
+    results = run_cases(chosen, tmp_path, wrong, together=len(chosen))
+    assert "\n".join(filter(None, results)) == ""
+
+
+@pytest.mark.long
+def test_ends_messages_and_processes_left_are_shown_with_their_task(tmp_path: Path) -> None:
+    def wrong(shape: Shape, seen: Seen) -> str:
+        concluded = conclude(shape, seen)
+        return report(concluded, seen) if concluded.missing else ""
+
+    chosen = [shape for shape in shapes() if shape.case.name in BESIDE_LINES]
+    assert len(chosen) == len(BESIDE_LINES)
     results = run_cases(chosen, tmp_path, wrong, together=len(chosen))
     assert "\n".join(filter(None, results)) == ""

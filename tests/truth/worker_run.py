@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from celery import Celery
 
-from demo.receiver import Receiver
+from demo.receiver import Received, Receiver
 from tests.processes import Server, running, wait_until
 from tests.redis_server import running_redis
 from tests.truth.case import Shape
@@ -26,10 +28,15 @@ from tests.truth.conclusions import Seen
 from tests.worker.harness import Broker, worker_environ
 
 T = TypeVar("T")
+Until = Callable[[Received], bool]
+"""Whether what was received is enough, so that a case may end before its time."""
 _TICK_S = 0.1
 _LOOK_S = 2.0
 _BACKLOG_S = 2.0
 """No more messages wait than the rates send in this time: a busy machine is given fewer."""
+_ARGSREPR_MAX = 1_024
+"""As Celery cuts it."""
+_TMPFS = Path("/dev/shm")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -45,21 +52,25 @@ class _Running:
         main = self.server.process.pid
         return sum(map(_rss_bytes, _children(main) or [main]))
 
-    def inspect(self) -> str:
-        """The rendered answer of ``celery inspect memory``."""
+    def command(self, name: str, **arguments: str) -> dict[str, Any]:
+        """The answer to a remote command, with its text as ``ok``."""
         (answer,) = self.client.control.broadcast(
-            "memory", destination=[self.node], reply=True, timeout=20, limit=1
+            name, arguments, destination=[self.node], reply=True, timeout=20, limit=1
         )
-        text: str = answer[self.node].get("ok", "")
-        return text
+        own: dict[str, Any] = answer[self.node]
+        return own
 
 
 def run_cases(
-    chosen: Sequence[Shape], directory: Path, conclude: Callable[[Shape, Seen], T], together: int
+    chosen: Sequence[Shape],
+    directory: Path,
+    conclude: Callable[[Shape, Seen], T],
+    together: int,
+    enough: Callable[[Shape, Received], bool] = lambda shape, received: False,
 ) -> list[T | str]:
     """What ``conclude`` makes of each case, so many at a time; of one that broke, why.
 
-    All over one Redis, with files in ``directory``.
+    All over one Redis, with files in ``directory``. A case ends early when ``enough`` says so.
     """
 
     def run(numbered: tuple[int, Shape]) -> T | str:
@@ -67,7 +78,8 @@ def run_cases(
         own = directory / str(number)
         own.mkdir()
         try:
-            return conclude(shape, run_case(shape, Broker.redis(url), own))
+            seen = run_case(shape, Broker.redis(url), own, partial(enough, shape))
+            return conclude(shape, seen)
         except Exception as error:  # the others go on
             return f"{shape.case.name}: {type(error).__name__}: {error}"
 
@@ -75,21 +87,33 @@ def run_cases(
         return list(threads.map(run, enumerate(chosen)))
 
 
-def run_case(shape: Shape, broker: Broker, directory: Path) -> Seen:
-    """Sends the case's tasks until as many have run as its rates and seconds want."""
-    with Receiver() as receiver, _worker(shape, broker, directory, receiver.endpoint) as worker:
+def run_case(
+    shape: Shape,
+    broker: Broker,
+    directory: Path,
+    enough: Until = lambda received: False,
+    environ: Mapping[str, str] | None = None,
+) -> Seen:
+    """Sends the case's tasks until as many have run as its rates and seconds want, or enough.
+
+    ``environ`` is for the worker, beside what it has anyway.
+    """
+    with (
+        Receiver() as receiver,
+        _worker(shape, broker, directory, receiver.endpoint, environ or {}) as worker,
+    ):
         began_ns, began_s = time.time_ns(), time.monotonic()
         sizes: list[tuple[float, int]] = []
-        runs = _send(shape, worker, sizes)
+        runs = _send(shape, worker, sizes, partial(enough, receiver.received))
         # An answer is at most five seconds old.
         time.sleep(6)
-        inspected = worker.inspect()
+        answer = worker.command("memory")
         ended_ns, seconds = time.time_ns(), time.monotonic() - began_s
         os.kill(worker.server.process.pid, signal.SIGTERM)
         worker.server.process.wait(120)
         received = receiver.received
         return Seen(
-            inspected,
+            str(answer.get("ok", "")),
             tuple(received.points),
             tuple(received.events),
             runs,
@@ -97,32 +121,47 @@ def run_case(shape: Shape, broker: Broker, directory: Path) -> Seen:
             began_ns,
             ended_ns,
             tuple(sizes),
+            worker.server.log.read_text(errors="replace"),
+            tuple(answer.get("verdicts") or ()),
         )
 
 
-def _send(shape: Shape, worker: _Running, sizes: list[tuple[float, int]]) -> dict[str, int]:
+def _send(
+    shape: Shape, worker: _Running, sizes: list[tuple[float, int]], enough: Callable[[], bool]
+) -> dict[str, int]:
     """Sends at the rates; the case's clock stands still while the worker is behind."""
-    rates = shape.all_rates
+    case, rates = shape.case, shape.all_rates
+    arguments = {shape.full_name(task): of for task, of in case.arguments.items()}
+    at_most = {shape.full_name(task): count for task, count in case.at_most.items()}
+    options = {shape.full_name(task): given for task, given in case.options.items()}
+    census_due_s = case.seconds / 2 if case.census else float("inf")
     sent = dict.fromkeys(rates, 0)
     most_waiting = sum(rates.values()) * _BACKLOG_S
     passed_s, last_s, look_s = 0.0, time.monotonic(), 0.0
     with worker.client.connection_for_write() as connection:
         redis = connection.default_channel.client
-        patterns = {task: _pattern(task, worker, connection) for task in rates}
-        while passed_s < shape.case.seconds:
+        patterns = {
+            task: _pattern(task, worker, connection, options.get(task, {})) for task in rates
+        }
+        while passed_s < case.seconds and not enough():
             now_s = time.monotonic()
             if now_s >= look_s:
                 look_s = now_s + _LOOK_S
                 sizes.append((now_s, worker.rss_bytes()))
                 if worker.server.process.poll() is not None:
                     raise RuntimeError(f"the worker has ended:\n{worker.server.log_tail()}")
+            if passed_s >= census_due_s and case.census:
+                census_due_s = float("inf")
+                worker.command("memory_census", amount="10", task=shape.full_name(case.census))
             if redis.llen(worker.queue) <= most_waiting:
                 passed_s += now_s - last_s
                 due = []
                 for task, rate in rates.items():
-                    until = max(int(rate * passed_s), sent[task])
-                    due += [_message(patterns[task], n) for n in range(sent[task], until)]
-                    sent[task] = until
+                    until = min(int(rate * passed_s), at_most.get(task, sys.maxsize))
+                    for number in range(sent[task], until):
+                        given = arguments[task](number) if task in arguments else (number,)
+                        due.append(_message(patterns[task], given))
+                    sent[task] = max(until, sent[task])
                 if due:
                     redis.lpush(worker.queue, *due)
             last_s = now_s
@@ -131,23 +170,25 @@ def _send(shape: Shape, worker: _Running, sizes: list[tuple[float, int]]) -> dic
     return sent
 
 
-def _pattern(task: str, worker: _Running, connection: Any) -> dict[str, Any]:
+def _pattern(
+    task: str, worker: _Running, connection: Any, options: Mapping[str, Any]
+) -> dict[str, Any]:
     """A message as Celery sends it: to make each anew costs more than the tasks do."""
     aside = f"{worker.queue}-pattern"
-    worker.client.send_task(
-        task, (0,), queue=aside, connection=connection, ignore_result=True, retry=False
-    )
+    given = {"ignore_result": True, "retry": False, **options}
+    worker.client.send_task(task, (0,), queue=aside, connection=connection, **given)
     message: dict[str, Any] = json.loads(connection.default_channel.client.lpop(aside))
     message["properties"]["delivery_info"]["routing_key"] = worker.queue
     return message
 
 
-def _message(pattern: Mapping[str, Any], number: int) -> str:
-    """The message of one run: with an id and a delivery tag of its own."""
+def _message(pattern: Mapping[str, Any], given: Sequence[Any]) -> str:
+    """The message of one run: with arguments, an id and a delivery tag of its own."""
     task_id = str(uuid.uuid4())
     _, *rest = json.loads(base64.b64decode(pattern["body"]))
-    body = base64.b64encode(json.dumps([[number], *rest]).encode()).decode()
-    headers = {**pattern["headers"], "id": task_id, "root_id": task_id, "argsrepr": f"({number},)"}
+    body = base64.b64encode(json.dumps([given, *rest]).encode()).decode()
+    argsrepr = repr(tuple(given))[:_ARGSREPR_MAX]
+    headers = {**pattern["headers"], "id": task_id, "root_id": task_id, "argsrepr": argsrepr}
     properties = {
         **pattern["properties"],
         "correlation_id": task_id,
@@ -179,25 +220,36 @@ def _rss_bytes(pid: int) -> int:
 
 
 @contextmanager
-def _worker(shape: Shape, broker: Broker, directory: Path, endpoint: str) -> Iterator[_Running]:
+def _worker(
+    shape: Shape, broker: Broker, directory: Path, endpoint: str, environ: Mapping[str, str]
+) -> Iterator[_Running]:
     name = shape.module.rpartition(".")[2]
     # Of several cases of one module at once each has a name of its own, to be asked by it.
     queue = f"{name}-{time.monotonic_ns()}"
     node = f"{queue}@truth"
     command = [
-        *(sys.executable, "-m", "celery", "--app=tests.truth.app", "worker"),
+        *(sys.executable, "-m", "celery", f"--app={shape.program.app}", "worker"),
         *(f"--hostname={node}", f"--queues={queue}", "--loglevel=INFO"),
         *("--without-mingle", "--without-gossip", *shape.case.worker),
     ]
-    with running(name, command, directory, _environ(shape, broker, endpoint)) as server:
+    with (
+        TemporaryDirectory(prefix=f"{name}-", dir=_TMPFS) as tmpfs,
+        running(
+            name, command, directory, {**_environ(shape, broker, endpoint, tmpfs), **environ}
+        ) as server,
+    ):
         server.wait_ready(lambda: f"{node} ready" in server.log.read_text(errors="replace"))
         yield _Running(server, broker.client(), node, queue)
 
 
-def _environ(shape: Shape, broker: Broker, endpoint: str) -> Mapping[str, str]:
-    """Of ours only where to send: all else is default."""
-    environ = worker_environ(broker, endpoint, shape.case.environ)
+def _environ(shape: Shape, broker: Broker, endpoint: str, tmpfs: str) -> Mapping[str, str]:
+    """Of ours only where to send: all else is default, or the case's."""
+    environ = worker_environ(broker, endpoint)
     del environ["OTEL_CELERY_MEMORY_EXPORT_INTERVAL"]
     del environ["OTEL_CELERY_MEMORY_WARM_UP"]
-    name = shape.module.rpartition(".")[2]
-    return {**environ, "TRUTH_CASE": name, "TRUTH_BROKER": broker.url}
+    environ |= {**(shape.case.environ or {}), "TRUTH_TMPFS": tmpfs}
+    if shape.program.path is not None:
+        paths = (str(shape.program.path), environ.get("PYTHONPATH", ""))
+        return {**environ, "BROKER": broker.url, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    modules = ",".join((shape.module, *shape.program.imports))
+    return {**environ, "TRUTH_CASE": modules, "TRUTH_BROKER": broker.url}

@@ -53,7 +53,7 @@ EXAMPLES: tuple[Record, ...] = (
     ),
     SitesWindow(51, 52, 3, 54, 0, 56, 57, -58, -59, "app.task"),
     Site(61, 1, 63, 64, -65, 66, 1, "app.task", "/srv/app/feeds.py", "/srv/a.py:1\n/srv/b.py:2"),
-    HeapSampled(71, 72, 73, 74, 75),
+    HeapSampled(71, 72, 73, 74, 75, 76, 77, 78, 79, 80, 81, 82, 83, 84),
     TaskOverdue(81, 82, "id-8", "app.task"),
     ProcessExited(91, 92, -9, 4, 1, 1, SPAN, "terminated", "id-9"),
     WorkerStopping(101, 102),

@@ -45,7 +45,7 @@ def test_every_kind_is_an_instrument_of_the_api() -> None:
 def test_units_are_bytes_or_seconds_or_say_what_is_counted_and_one_only_for_a_share() -> None:
     counted = re.compile(r"\{[a-z_]+\}")  # one of it, as OpenTelemetry's conventions write it
     units = {metric.unit for metric in c.METRICS if not counted.fullmatch(metric.unit)}
-    assert units == {"By", "By/min", "s", "1"}
+    assert units == {"By", "By/min", "By/{task}", "s", "1"}
     assert [metric.name for metric in c.METRICS if metric.unit == "1"] == [
         c.LIMIT_UTILIZATION.name,
         c.TRACING_OVERHEAD.name,

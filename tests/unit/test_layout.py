@@ -20,16 +20,22 @@ STANDS_ON = {
     FACE: ("instrumentor", "settings", "conventions"),
     "instrumentor": (
         *("worker.lifecycle", "worker.remote_control", "worker.measuring"),
-        *("reporter", "settings"),
+        *("reporter", "config_file", "destination", "settings"),
     ),
-    "cli": ("captures", "probes", "settings", "conventions"),
+    "cli": (
+        *("view", "telemetry", "captures", "probes"),
+        *("config_file", "destination", "settings", "conventions"),
+    ),
+    "testing": ("reporter", "leaks", "probes", "ipc"),
+    "view": ("captures", "leaks", "conventions"),
     "worker.lifecycle": (
         *("worker.remote_control", "worker.measuring", "worker"),
-        *("probes", "ipc", "circuit_breaker", "settings"),
+        *("probes", "ipc", "circuit_breaker"),
+        *("config_file", "destination", "settings", "conventions"),
     ),
     "worker.remote_control": (
         *("worker.measuring", "worker"),
-        *("captures", "probes", "ipc", "settings"),
+        *("captures", "probes", "ipc", "destination", "settings"),
     ),
     "worker.measuring": (
         *("worker.tracing", "worker"),
@@ -38,15 +44,19 @@ STANDS_ON = {
     "worker.tracing": ("worker", "probes", "ipc", "settings"),
     "worker": ("probes", "ipc"),
     "reporter": (
-        *("reporter.state", "telemetry", "captures", "probes", "ipc"),
+        *("reporter.state", "telemetry", "leaks", "captures", "probes", "ipc"),
         *("circuit_breaker", "settings", "conventions"),
     ),
     "reporter.state": ("telemetry", "captures", "ipc", "conventions"),
-    "telemetry": ("ipc", "conventions"),
+    "telemetry": ("leaks", "captures", "ipc", "config_file", "destination", "conventions"),
+    "leaks": (),
     "captures": (),
     "ipc": ("probes",),
     "probes": (),
     "circuit_breaker": (),
+    "config_file": (),
+    "destination": (),
+    "environment_variables": (),
     "settings": (),
     "conventions": (),
 }
@@ -54,6 +64,10 @@ STANDS_ON = {
 
 A room is a folder, or a file that lies beside the rooms; a folder inside is a room of its own.
 """
+
+
+PUBLIC = {"testing": ("LeakError", "NotMeasuredError", "assert_no_leak")}
+"""What is at a door for the users of the package."""
 
 
 @dataclass(frozen=True)
@@ -192,8 +206,8 @@ def test_no_modules_import_one_another_in_a_circle() -> None:
 @pytest.mark.parametrize("folder", sorted(FOLDERS))
 def test_what_is_imported_from_outside_is_what_the_door_names(folder: str) -> None:
     asked = {name for pair in WITHIN for entered, name in ways_in(*pair) if entered == folder}
-    # The console script's entry, which nobody here imports.
-    assert asked == set(door_of(folder)) - {"main"}
+    # What users, tools and the documentation import, and nobody of the package.
+    assert asked == set(door_of(folder)) - {"main", "parser"} - set(PUBLIC.get(folder, ()))
 
 
 @pytest.mark.parametrize("folder", sorted(FOLDERS))
@@ -232,12 +246,14 @@ def test_exporters_are_imported_by_nobody_at_the_top() -> None:
     assert importing("opentelemetry.exporter", lazy=False) == set()
 
 
-def test_celery_is_known_to_the_worker_and_to_the_instrumentor_alone() -> None:
+def test_celery_is_known_to_what_runs_tasks_the_instrumentor_and_the_view_alone() -> None:
     users = rooms_importing("celery", "billiard", "kombu")
     assert {room.split(".", maxsplit=1)[0] for room in users} <= {
         "worker",
         "instrumentor",
         "reporter",
+        "view",
+        "testing",
     }
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from otel_celery_memory.settings import SettingError, Settings
+from otel_celery_memory import environment_variables
+from otel_celery_memory.settings import SettingError, Settings, unknown_variables
 
 DEFAULTS = {
     "tracing": "budget",
@@ -26,7 +27,9 @@ DEFAULTS = {
     "remote_control": True,
     "capture_signal": False,
     "capture_directory": "",
+    "profile_endpoint": "",
     "state_directory": "",
+    "worker_event_interval": 0.0,
 }
 
 CHANGED: dict[str, Any] = {
@@ -45,7 +48,9 @@ CHANGED: dict[str, Any] = {
     "remote_control": False,
     "capture_signal": True,
     "capture_directory": "/var/captures",
+    "profile_endpoint": "https://collector:4318",
     "state_directory": "/var/lib/worker",
+    "worker_event_interval": 30.0,
 }
 
 UNUSABLE: list[tuple[str, Any]] = [
@@ -63,7 +68,7 @@ UNUSABLE: list[tuple[str, Any]] = [
     ("max_added_latency", 61),
     ("max_added_latency", float("inf")),
     ("peaks", "sometimes"),
-    ("peaks", True),
+    ("peaks", 1),
     ("frames", 1_000),
     ("frames", 0),
     ("frames", 26),
@@ -96,9 +101,14 @@ UNUSABLE: list[tuple[str, Any]] = [
     ("capture_directory", "/a\0b"),
     ("capture_directory", 5),
     ("capture_directory", b"/captures"),
+    ("profile_endpoint", "collector:4318"),
+    ("profile_endpoint", "ftp://collector"),
+    ("profile_endpoint", "http://"),
     ("state_directory", "var/lib/worker"),
     ("state_directory", 5),
     ("state_directory", "~/state"),
+    ("worker_event_interval", -1),
+    ("worker_event_interval", "soon"),
 ]
 
 
@@ -145,6 +155,8 @@ def test_the_environment_is_taken() -> None:
         "OTEL_CELERY_MEMORY_CAPTURE_SIGNAL": "1",
         "OTEL_CELERY_MEMORY_CAPTURE_DIRECTORY": " /var/captures ",
         "OTEL_CELERY_MEMORY_STATE_DIRECTORY": "/var/lib/worker",
+        "OTEL_CELERY_MEMORY_PROFILE_ENDPOINT": "https://collector:4318",
+        "OTEL_CELERY_MEMORY_WORKER_EVENT_INTERVAL": "30",
     }
     assert values(Settings.load({}, environ)) == CHANGED
 
@@ -172,7 +184,10 @@ def test_other_keywords_and_variables_are_not_ours() -> None:
 def test_a_keyword_that_cannot_be_used_is_an_error_naming_name_value_and_what_is_allowed(
     name: str, value: Any
 ) -> None:
-    allowed = next(item.metadata["allowed"] for item in fields(Settings) if item.name == name)
+    meta = next(item.metadata for item in fields(Settings) if item.name == name)
+    allowed = meta["allowed"] + (", in seconds" if meta["unit"] == "s" else "")
+    if value == "1%":
+        allowed += ": 0.01 for 1%"
     for strict in (True, False):
         with pytest.raises(SettingError) as caught:
             Settings.load({name: value}, {}, strict=strict)
@@ -189,6 +204,44 @@ def test_a_variable_that_cannot_be_used_is_the_same_error() -> None:
         "otel_celery_memory: OTEL_CELERY_MEMORY_FRAMES='0' cannot be used: "
         "it must be an integer from 1 to 25"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("max_added_latency", "250ms", "a number from 0.01 to 60, in seconds: 0.25 for 250ms"),
+        ("max_added_latency", " .5 s ", "a number from 0.01 to 60, in seconds: 0.5 for .5 s"),
+        ("sites_interval", "1min", "a number from 1 to 86400, in seconds: 60 for 1min"),
+        ("warm_up", "2 h", "a number from 0 to 3600, in seconds"),
+        ("export_interval", "15 parsecs", "a number from 0.1 to 3600, in seconds"),
+        ("overhead_budget", "2%", "a number from 0.0001 to 0.5: 0.02 for 2%"),
+        ("frames", "3s", "an integer from 1 to 25"),
+    ],
+)
+def test_a_value_with_a_unit_is_told_how_it_is_written(name: str, value: str, said: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        Settings.load({name: value}, {})
+    assert str(caught.value).endswith(f" cannot be used: it must be {said}")
+
+
+def test_the_usable_settings_have_defaults_for_those_that_are_not_and_say_which() -> None:
+    environ = {"OTEL_CELERY_MEMORY_FRAMES": "0", "OTEL_CELERY_MEMORY_SITES_TOP": "3"}
+    loaded, errors = Settings.load_usable({"tracing": "sometimes"}, environ)
+    assert values(loaded) == {**DEFAULTS, "sites_top": 3}
+    assert [error.name for error in errors] == ["tracing", "OTEL_CELERY_MEMORY_FRAMES"]
+
+
+def test_variables_that_are_no_settings_are_found_with_the_nearest_that_is() -> None:
+    environ = {
+        "OTEL_CELERY_MEMORY_TRACE": "off",
+        "OTEL_CELERY_MEMORY_COLOUR_OF_THE_SKY": "red",
+        "OTEL_CELERY_MEMORY_FRAMES": "0",
+        "OTEL_SERVICE_NAME": "shop",
+    }
+    assert unknown_variables(environ) == {
+        "OTEL_CELERY_MEMORY_TRACE": "OTEL_CELERY_MEMORY_TRACING",
+        "OTEL_CELERY_MEMORY_COLOUR_OF_THE_SKY": "",
+    }
 
 
 def test_where_nobody_could_catch_it_a_bad_variable_is_logged_and_the_default_used(
@@ -213,3 +266,19 @@ def test_what_is_handed_to_the_reporter_makes_the_same_settings_again(
 ) -> None:
     settings = Settings.load(keywords, {})
     assert values(Settings.load({}, settings.to_environ())) == values(settings)
+
+
+def test_opentelemetry_s_command_line_knows_the_variable_of_each_setting() -> None:
+    known = {name: text for name, text in vars(environment_variables).items() if "OTEL" in name}
+    assert known == {name: name for name in Settings().to_environ()}
+
+
+def test_an_option_in_a_file_is_before_the_environment_and_after_a_keyword() -> None:
+    environ = {"OTEL_CELERY_MEMORY_FRAMES": "2", "OTEL_CELERY_MEMORY_SITES_TOP": "2"}
+    declared = {"frames": 3, "sites_top": 3, "tracing": False, "peaks": "never"}
+    settings, (error,) = Settings.load_usable({"sites_top": 4}, environ, declared, "otel.yaml")
+    # A bare off in YAML is false.
+    assert (settings.frames, settings.sites_top, settings.tracing) == (3, 4, "off")
+    assert str(error) == (
+        "otel_celery_memory: peaks in otel.yaml='never' cannot be used: it must be one of on, off"
+    )

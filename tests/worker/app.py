@@ -7,6 +7,7 @@ import ctypes
 import gc
 import json
 import os
+import random
 import resource
 import shlex
 import signal
@@ -61,6 +62,7 @@ if "TEST_BROKEN_HEAP" in os.environ:
 # takes a little more at a time.
 KEPT: deque[bytearray] = deque()
 HELD: list[int] = []
+FRAGMENTS: list[list[bytes | None]] = []
 PARSED: list[object] = []
 MIB = 1 << 20
 INHERITED = bytearray(b"x") * int(os.environ.get("TEST_INHERITED_BYTES", "0"))
@@ -76,6 +78,14 @@ def noop() -> None:
 def keep(size_bytes: int) -> None:
     """Keeps memory for good."""
     KEPT.append(bytearray(size_bytes))  # the leaking line
+
+
+@app.task
+def remember(size_bytes: int) -> None:
+    """Keeps memory for good, until its fix is deployed."""
+    held = bytearray(size_bytes)  # the line that is fixed
+    if "TEST_FIXED" not in os.environ:
+        KEPT.append(held)
 
 
 @app.task
@@ -227,9 +237,34 @@ def full_collections() -> int:
 
 
 @app.task
+def collect_cycles(count: int) -> int:
+    """Makes garbage in cycles and has all generations collected; objects that were freed."""
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(count + 1):  # the last one is still named
+            cycle: list[Any] = []
+            cycle.append(cycle)
+        return gc.collect()
+    finally:
+        gc.enable()
+
+
+@app.task
 def free(size_bytes: int) -> None:
     """Takes memory and gives it back."""
     bytearray(size_bytes)
+
+
+@app.task
+def fragment(chunks: int) -> None:
+    """Frees every second block of so many, in no order: as many free chunks stay in malloc."""
+    blocks: list[bytes | None] = [bytes(600) for _ in range(2 * chunks)]
+    freed = list(range(0, len(blocks), 2))
+    random.Random(1).shuffle(freed)
+    for at in freed:
+        blocks[at] = None
+    FRAGMENTS.append(blocks)
 
 
 @app.task

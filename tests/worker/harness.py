@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 from celery import Celery
 
 from demo.receiver import Event, Received
@@ -161,11 +162,18 @@ class Worker:
         wait_until(f"{count} runs of {task}", lambda: active() == count, 20)
 
     def wait_ended(self) -> None:
-        """Wait until its main process has read of the end of each task that it received.
+        """Wait until its children have said that each task has ended, and are idle.
 
-        A result can be had before: the task's end is measured between the two.
+        A child says so, and sends the result, before the end is measured: until it sleeps again it
+        may be anywhere between the two, for as long as a busy machine has it wait for a core.
         """
         wait_until("all tasks have ended", self._has_read_all, 60)
+        wait_until("its children are idle", self._children_sleep, 60)
+
+    def _children_sleep(self) -> bool:
+        return all(
+            psutil.Process(pid).status() == psutil.STATUS_SLEEPING for pid in children_of(self.pid)
+        )
 
     def in_task(self, name: str) -> bool:
         """Whether a task that leaves a marker has begun."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,11 +15,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.processes import wait_until
+from demo.receiver import Receiver
+from tests.processes import answers, get, wait_until
 from tests.worker.harness import reporters_of
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN_TIMEOUT_S = 90.0
+STAYS = re.compile(r"The page stays open: (http://\S+/) ")
 
 
 @contextmanager
@@ -48,18 +52,51 @@ def leaking_line() -> int:
     return number
 
 
-def test_summary_names_the_leaking_task_and_line(tmp_path: Path) -> None:
+def test_summary_names_the_leaking_task_and_line_and_the_page_stays_open(tmp_path: Path) -> None:
     """The summary names the task that leaks, its line and the task that spikes."""
-    with demo(tmp_path, "--seconds", "12") as process:
-        output, errors = process.communicate(timeout=RUN_TIMEOUT_S)
-    assert process.returncode == 0, output + errors
-    assert errors == ""
+    with demo(tmp_path, "--seconds", "16", "--view") as process:
+        assert process.stdout is not None
+        output = ""
+        while not (stays := STAYS.search(output)):
+            line = process.stdout.readline()
+            assert line, output + process.communicate()[1]
+            output += line
+        snapshot = json.loads(get(f"{stays[1]}snapshot.json"))
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=RUN_TIMEOUT_S)
+    assert (process.returncode, errors) == (0, "")
+    assert output.startswith("A Celery worker with two processes runs three tasks for 16 seconds")
+    assert stays[1] in output.partition("Retained by a run")[0]
     _, _, verdict = output.partition("feeds.refresh leaks: ")
     assert verdict.splitlines()[1].strip() == f"demo/app.py:{leaking_line()} in refresh", output
     assert "reports.render spikes: " in output
     assert "mail.send: a run retains " in output
-    assert ", 0 lost, 0 frames dropped, " in output
+    assert ", 0 lost, 0 frames dropped." in output
+    (worker,) = snapshot["workers"]
+    assert worker["state"] == "ended"
+    assert {task["name"] for task in worker["tasks"]} == {
+        *("feeds.refresh", "mail.send", "reports.render"),
+    }
+    wait_until("the view has ended with it", lambda: not answers(stays[1]), 5.0)
     assert not list(tmp_path.iterdir())
+
+
+def test_telemetry_goes_elsewhere_if_that_is_asked_for(tmp_path: Path) -> None:
+    with (
+        Receiver() as receiver,
+        demo(tmp_path, "--endpoint", receiver.endpoint, "--seconds", "3") as process,
+    ):
+        output, errors = process.communicate(timeout=RUN_TIMEOUT_S)
+    assert process.returncode == 0, output + errors
+    assert f"was sent to {receiver.endpoint}" in output
+    assert receiver.received.latest("celery.task.memory.measured")
+
+
+def test_a_page_of_what_is_sent_elsewhere_cannot_stay_open(tmp_path: Path) -> None:
+    with demo(tmp_path, "--endpoint", "http://127.0.0.1:4318", "--view") as process:
+        _, errors = process.communicate(timeout=RUN_TIMEOUT_S)
+    assert process.returncode == 2
+    assert "--view is for what the demo receives itself" in errors
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -70,7 +107,7 @@ def test_interrupted_demo_leaves_nothing(tmp_path: Path, number: signal.Signals)
         assert any("tasks run" in line for line in iter(process.stdout.readline, ""))
         family = psutil.Process(process.pid).children(recursive=True)
         family += [psutil.Process(pid) for each in list(family) for pid in reporters_of(each.pid)]
-        assert len(family) >= 4, "a worker, two children and a reporter"
+        assert len(family) >= 5, "a view, a worker, two children and a reporter"
         process.send_signal(number)
         _, errors = process.communicate(timeout=RUN_TIMEOUT_S)
     assert process.returncode == 128 + number

@@ -48,16 +48,23 @@ def descendants(worker: Worker) -> list[dict[str, Any]]:
     return rows
 
 
+def tree_peak(worker: Worker) -> int | None:
+    """What ``inspect memory`` has of the only task that started processes."""
+    tasks = worker.command("memory").get("memory", {}).get("tasks", [])
+    return next((task["tree_peak"] for task in tasks if task["tree_peak"] is not None), None)
+
+
 @pytest.mark.parametrize("pool", ["prefork", "solo", "threads"])
 def test_the_sum_of_a_tree_is_the_kernel_s_own_and_in_the_peak_of_the_run(
     start: Start, receiver: Receiver, pool: str
 ) -> None:
     arguments = ["--concurrency=1", f"--pool={pool}"]
     slot = "0" if pool == "prefork" else "main"
-    with start(arguments=arguments) as worker:
+    with start(arguments=arguments, environ=CONTROLLED) as worker:
         sizes = worker.run("with_processes", 64 * MIB, 5).values()
         worker.run("noop")
         wait_until("none is left", lambda: levels(receiver, RSS, slot)[-1:] == [0], 10)
+        peak_shown = wait_until("its peak is shown", lambda: tree_peak(worker), 10)
         worker.stop()
     rss_bytes, unique_bytes = (sum(size[kind] for size in sizes) for kind in ("rss", "unique"))
     assert max(levels(receiver, RSS, slot)) == pytest.approx(rss_bytes, rel=0.02)
@@ -66,6 +73,7 @@ def test_the_sum_of_a_tree_is_the_kernel_s_own_and_in_the_peak_of_the_run(
     assert peak.attributes == {"celery.task.name": "tests.worker.app.with_processes"}
     assert peak.count == 1
     assert peak.value == pytest.approx(rss_bytes, rel=0.1)
+    assert peak_shown == peak.value
     assert left_events(receiver) == []
 
 
@@ -106,6 +114,9 @@ def test_what_is_left_behind_is_named_with_the_task_that_began_it(
         1,
         1,
     )
+    (size,) = receiver.received.latest("celery.worker.memory.descendants.left")
+    assert size.attributes == {"celery.task.name": "tests.worker.app.leave_processes"}
+    assert size.value == pytest.approx(32 * MIB, rel=0.25)
     assert "left behind" in text
     assert "tests.worker.app.leave_processes  0" in text
 

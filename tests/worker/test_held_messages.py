@@ -56,7 +56,15 @@ def test_messages_that_run_wait_or_are_revoked_are_counted(
     with start(arguments=arguments, environ=CONTROLLED) as worker:
         sent = [worker.send("sleep", 600) for _ in range(6)]
         worker.wait_accepted("sleep", 2)
-        worker.client.control.revoke([result.id for result in sent[2:]])
+        revoked = [result.id for result in sent[2:]]
+        # A broadcast to a busy worker may be lost: it is asked until it answers.
+        wait_until(
+            "an answer to the revocation",
+            lambda: worker.client.control.revoke(
+                revoked, destination=[worker.node], reply=True, timeout=3
+            ),
+            30,
+        )
         wait_until(
             "all states are counted",
             lambda: (

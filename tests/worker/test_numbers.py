@@ -205,3 +205,29 @@ def test_memory_and_files_of_every_process_are_exported_under_its_slot(
         assert limits["max_memory_per_child"] == 500_000 * 1024
         assert limits["host"] > 0
         worker.stop()
+
+
+def test_what_the_garbage_collector_does_is_counted_by_slot_over_recycled_children(
+    start: Start, receiver: Receiver
+) -> None:
+    runs, cycles = 6, 1_000
+    arguments = ["--concurrency=1", "--max-tasks-per-child=2"]
+    # A child's last sample comes at its end, whenever the one before was.
+    environ = {"OTEL_CELERY_MEMORY_EXPORT_INTERVAL": "30"}
+    with start(arguments=arguments, environ=environ) as worker:
+        for _ in range(runs):
+            assert worker.run("collect_cycles", cycles) >= cycles
+        worker.stop()
+    found = {
+        metric: {
+            point.attributes["cpython.gc.generation"]: point.value
+            for point in receiver.received.latest(f"cpython.gc.{metric}")
+            if point.attributes["celery.worker.slot"] == "0"
+        }
+        for metric in ("collections", "collected_objects")
+    }
+    # Two full collections a run; a few more may be the interpreter's or ours.
+    assert 2 * runs <= found["collections"][2] < 4 * runs
+    assert runs * cycles <= found["collected_objects"][2] < 2 * runs * cycles
+    assert set(found["collections"]) == {0, 1, 2}
+    assert receiver.received.latest("cpython.gc.uncollectable_objects") == []

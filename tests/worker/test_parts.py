@@ -8,6 +8,9 @@ from demo.receiver import Receiver
 from tests.processes import wait_until
 from tests.worker.harness import CONTROLLED, Start, measured
 
+FREE_CHUNKS = 500_000
+"""A read of glibc's counters then takes 30 ms at least."""
+
 ENVIRON = {**CONTROLLED, "TEST_BROKEN_HEAP": "1"}
 
 
@@ -42,3 +45,27 @@ def test_a_part_that_fails_in_children_is_in_a_metric_and_in_inspect_memory(
         worker.stop()
     assert measured(receiver.received)["noop"] % 50 == 0
     assert worker.log().count("heap failed and is switched off") == 2
+
+
+def test_where_malloc_has_so_many_free_chunks_that_reads_would_hold_runs_that_is_said(
+    start: Start, receiver: Receiver
+) -> None:
+    with start(arguments=["--concurrency=1"], environ=CONTROLLED) as worker:
+        worker.run("fragment", FREE_CHUNKS)
+
+        def said() -> bool:
+            for _ in range(20):
+                worker.run("noop")
+            points = receiver.received.latest("celery.memory.parts.switched_off")
+            parts = {p.attributes["celery.memory.part"] for p in points if p.value}
+            assert parts <= {"malloc"}
+            return parts == {"malloc"}
+
+        wait_until("that malloc is not read any more", said, 60)
+        for _ in range(20):
+            worker.run("noop")
+        worker.stop()
+    runs = measured(receiver.received)
+    assert (runs["fragment"], runs["noop"] % 20) == (1, 0)
+    retained = receiver.received.latest("celery.task.heap.retained")
+    assert [p for p in retained if p.attributes["celery.task.name"].endswith("noop")] == []

@@ -183,7 +183,9 @@ def _without_goodbye(process: ProcessState, gone_ns: int, worker: Worker, oom: O
     task, code = process.running, process.exit_code
     cut = _cut_task(process)
     by_itself = code is not None and code >= 0 and code != _SIGTERM
-    if by_itself and cut is not None and not worker.stopping:
+    # While the worker stops, what says that a run ended and that its process goes may be dropped.
+    orderly = worker.stopping and code in (0, EX_RECYCLE)
+    if by_itself and cut is not None and not orderly:
         return ExitReason.EXITED, None, cut
     reason, number = reason_of_exit_code(code)
     killed = reason is ExitReason.KILLED and number in (_SIGKILL, None)

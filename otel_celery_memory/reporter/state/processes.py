@@ -40,6 +40,8 @@ class ProcessState:
     """The id of a task whose message the broker had delivered before."""
     up_ns: int | None = None
     """When it was ready; ``None`` if only an earlier reporter read that record."""
+    started_bytes: int | None = None
+    """RSS when it was ready; ``None`` as ``up_ns``."""
     tasks: int = 0
     """Tasks that ended in it, without those nested in others."""
     in_flight: list[TaskStarted] = field(default_factory=list)
@@ -47,6 +49,8 @@ class ProcessState:
     last_finished: str = ""
     """The id of the task that ended last."""
     heap: HeapSampled | None = None
+    collector: tuple[int, ...] = ()
+    """What the garbage collector had done in it, as far as that was counted to its slot."""
     down: ProcessDown | None = None
     terminated: bool = False
     """Whether its last task was ended by the signal handler of the process."""
@@ -71,13 +75,14 @@ class ProcessState:
     def record_rss(self, rss_bytes: int) -> None:
         """Keeps a value of RSS, from a record or from ``/proc``, and the highest so far."""
         self.rss_bytes = rss_bytes
-        self.rss_peak_bytes = max(self.rss_peak_bytes or 0, rss_bytes)
-        self.run_peak_bytes = max(self.run_peak_bytes or 0, rss_bytes)
+        self.record_peak(rss_bytes)
 
     def record_peak(self, peak_bytes: int) -> None:
         """Keeps a high-water mark that the process measured in its run."""
-        self.rss_peak_bytes = max(self.rss_peak_bytes or 0, peak_bytes)
-        self.run_peak_bytes = max(self.run_peak_bytes or 0, peak_bytes)
+        if self.rss_peak_bytes is None or peak_bytes > self.rss_peak_bytes:
+            self.rss_peak_bytes = max(peak_bytes, 0)
+        if self.run_peak_bytes is None or peak_bytes > self.run_peak_bytes:
+            self.run_peak_bytes = max(peak_bytes, 0)
 
     def run_peak_of(self, task: TaskStarted | None) -> int | None:
         """Highest RSS that was seen in its last run, above RSS at its start; ``None`` if unknown.

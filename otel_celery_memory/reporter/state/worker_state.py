@@ -37,6 +37,7 @@ from otel_celery_memory.ipc.records import (
 )
 from otel_celery_memory.reporter.state.exits import OomKills, ProcessEnd, Worker, classify_end
 from otel_celery_memory.reporter.state.processes import ProcessState
+from otel_celery_memory.telemetry.metrics import in_64_bits
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
@@ -52,6 +53,9 @@ class WorkerState:
         self.oom = oom or OomKills()
         self.processes: dict[int, ProcessState] = {}
         self.said_goodbye = False
+        self.collector: dict[int, tuple[int, ...]] = {}
+        """What the garbage collector did in the processes that each slot has had: the numbers of
+        `HeapSampled`. They only rise."""
         self.messages: MessagesHeld | None = None
         """What the main process holds, as it sent last."""
         self._stopping = False
@@ -84,7 +88,7 @@ class WorkerState:
         process = self._process(record.pid)
         process.slot = record.slot
         if record.rss_bytes:
-            process.up_ns = record.time_ns
+            process.up_ns, process.started_bytes = record.time_ns, record.rss_bytes
             process.record_rss(record.rss_bytes)
 
     def _down(self, record: ProcessDown) -> None:
@@ -95,7 +99,22 @@ class WorkerState:
             process.record_rss(record.rss_bytes)
 
     def _heap_sampled(self, record: HeapSampled) -> None:
-        self._process(record.pid).heap = record
+        process = self._process(record.pid)
+        process.heap = record
+        if process.slot is not None and None not in record.collector:
+            self._count_collector(process, process.slot, record)
+
+    def _count_collector(self, process: ProcessState, slot: int, record: HeapSampled) -> None:
+        counts = tuple(in_64_bits(number or 0) for number in record.collector)
+        # What an earlier reporter counted of this process is not known: from now on.
+        before = process.collector or (counts if process.up_ns is None else (0,) * len(counts))
+        process.collector = counts
+        known = self.collector.get(slot, (0,) * len(counts))
+        # A new tuple: others read it meanwhile.
+        self.collector[slot] = tuple(
+            in_64_bits(sum_ + max(now - then, 0))
+            for sum_, now, then in zip(known, counts, before, strict=True)
+        )
 
     def _messages_held(self, record: MessagesHeld) -> None:
         self.messages = record
@@ -145,7 +164,8 @@ class WorkerState:
     def classify_ended(self, now_ns: int, *, all_now: bool = False) -> list[ProcessEnd]:
         """Classifies the processes that are gone and of which enough is known, each once.
 
-        ``all_now`` does not wait for more.
+        In the order in which they ended, the main process first, as its death is why its children
+        died. ``all_now`` does not wait for more.
         """
         ended = [
             process
@@ -160,11 +180,15 @@ class WorkerState:
             del self.processes[process.pid]
             self._classified[process.pid] = None
         _trim(self._classified, _CLASSIFIED_MAX)
-        # The main process first, as its death is why its children died; then by size, as the
-        # kernel prefers a large victim.
-        ended.sort(key=lambda each: (each.slot != MAIN_SLOT, -(each.rss_bytes or 0)))
         worker = Worker(self._stopping, self.said_goodbye)
-        return [classify_end(each, worker, self._was_overdue(each), self.oom) for each in ended]
+        # By size, as the kernel prefers a large victim: each may claim an OOM kill.
+        by_size = sorted(ended, key=lambda each: (each.slot != MAIN_SLOT, -(each.rss_bytes or 0)))
+        ends = {
+            each.pid: classify_end(each, worker, self._was_overdue(each), self.oom)
+            for each in by_size
+        }
+        ended.sort(key=lambda each: (each.slot != MAIN_SLOT, each.gone_ns))
+        return [ends[each.pid] for each in ended]
 
     def _was_overdue(self, process: ProcessState) -> bool:
         last = process.last

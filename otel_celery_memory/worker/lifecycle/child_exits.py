@@ -238,9 +238,17 @@ class ChildExitObserver:
         self._messages.release()
 
     def children(self) -> list[tuple[int, int]]:
-        """The pid and slot of each child in the pool now."""
-        processes = getattr(self._pool, "_pool", None) or []
-        return [(process.pid, int(getattr(process, "index", 0))) for process in processes]
+        """The pid and slot of each child in the pool now.
+
+        billiard lists a process before it starts it (``Pool._create_worker_process``, 4.3.2), so
+        that another thread may find one without a pid: it says itself that it is up.
+        """
+        processes = list(getattr(self._pool, "_pool", None) or [])
+        return [
+            (process.pid, int(getattr(process, "index", 0)))
+            for process in processes
+            if process.pid is not None
+        ]
 
     def refresh_messages(self) -> None:
         """Remembers what the children run; called periodically."""

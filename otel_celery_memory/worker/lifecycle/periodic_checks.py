@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from celery.worker import state
@@ -81,11 +81,19 @@ class PeriodicChecks:
         writer: RecordWriter,
         supervisor: Supervisor,
         exit_observer: ChildExitObserver,
+        confirm_suspicion: Callable[[], None],
+        send_event: Callable[[], None],
     ) -> None:
+        """``confirm_suspicion`` orders what the reporter wants to know of a suspected leak.
+
+        ``send_event`` tells consumers of Celery's events, if it is time.
+        """
         self._worker = worker
         self._writer = writer
         self._supervisor = supervisor
         self._exit_observer = exit_observer
+        self._confirm_suspicion = confirm_suspicion
+        self._send_event = send_event
         self._main_pid = os.getpid()
         self._timer: Any = None
         self._done = 0
@@ -115,6 +123,8 @@ class PeriodicChecks:
             return  # a timer that is a thread may call once more after `end`
         self._done += 1
         self._breaker.run("checks", self._run_checks)
+        self._breaker.run("census", self._confirm_suspicion)
+        self._breaker.run("worker_events", self._send_event)
         if self._done % RESYNC_CHECKS == 0:
             self._breaker.run("messages", self._send_messages)
 

@@ -24,13 +24,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+import click
 from billiard.exceptions import TimeLimitExceeded
 from billiard.process import current_process
 from celery import bootsteps, signals
 from celery.utils.nodenames import node_format
 
-from otel_celery_memory.ipc.records import MAIN_SLOT, Goodbye, TaskOverdue, WorkerStopping
+from otel_celery_memory.ipc.records import (
+    MAIN_SLOT,
+    Goodbye,
+    TaskOverdue,
+    WorkerStopping,
+    tally_text,
+)
 from otel_celery_memory.settings import Settings
+from otel_celery_memory.worker.lifecycle.announcement import announce, section
 from otel_celery_memory.worker.lifecycle.child_exits import ChildExitObserver, ChildExits
 from otel_celery_memory.worker.lifecycle.embedded import (
     open_writer,
@@ -38,6 +46,7 @@ from otel_celery_memory.worker.lifecycle.embedded import (
 )
 from otel_celery_memory.worker.lifecycle.periodic_checks import PeriodicChecks
 from otel_celery_memory.worker.lifecycle.supervisor import Supervisor
+from otel_celery_memory.worker.lifecycle.worker_events import WorkerEvents
 from otel_celery_memory.worker.measuring.signals import (
     TaskSignals,
     connect,
@@ -48,9 +57,15 @@ from otel_celery_memory.worker.measuring.spans import TaskSpans
 from otel_celery_memory.worker.measuring.task_recorder import TaskRecorder
 from otel_celery_memory.worker.measuring.time_limits import TimeLimits
 from otel_celery_memory.worker.record_writer import RecordWriter
-from otel_celery_memory.worker.remote_control.requests import ChildRequests, WorkerRequests
+from otel_celery_memory.worker.remote_control.requests import (
+    ChildRequests,
+    WorkerRequests,
+    current_view,
+)
 
 logger = logging.getLogger(__name__)
+
+_IN_PROCESS = "the processes that run them"
 
 
 def log_file_of(worker: Any) -> str:
@@ -91,6 +106,9 @@ class Lifecycle(Protocol):
     def detach(self) -> None:
         """Called when the worker ends."""
 
+    def info(self) -> dict[str, Any]:
+        """The section ``memory`` of ``celery inspect stats``."""
+
 
 class _MemoryStep(bootsteps.StartStopStep):  # type: ignore[misc]
     """Starts before every other step of the worker and stops after them."""
@@ -120,6 +138,13 @@ class _MemoryStep(bootsteps.StartStopStep):  # type: ignore[misc]
         # Called after the pool, which sets its callbacks again whenever it is called.
         self.lifecycle.follow_pool()
 
+    def info(self, parent: Any) -> dict[str, Any]:
+        try:
+            return {"memory": self.lifecycle.info()}
+        except Exception:
+            logger.exception("otel_celery_memory: the statistics have no section of memory")
+            return {}
+
     def stop(self, parent: Any) -> None:
         self.lifecycle.detach()
 
@@ -130,6 +155,61 @@ class _MemoryStep(bootsteps.StartStopStep):  # type: ignore[misc]
 def step_of(lifecycle: Lifecycle) -> type[bootsteps.StartStopStep]:
     """A class for this lifecycle: Celery makes the instance, and can pass it nothing of ours."""
     return type("MemoryStep", (_MemoryStep,), {"lifecycle": lifecycle, "name": "Memory"})
+
+
+class _RefusingStep(bootsteps.Step):  # type: ignore[misc]
+    """Keeps a worker from starting."""
+
+    label = "Memory"
+    error: Exception
+
+    def include(self, parent: Any) -> bool:
+        # On the command line, one line and no traceback.
+        if click.get_current_context(silent=True) is not None:
+            raise click.ClickException(str(self.error))
+        raise self.error
+
+
+def refuse(worker: Any, error: Exception) -> None:
+    """Lets the worker fail with this error; called while ``worker_init`` is sent.
+
+    What a receiver of a signal raises is only logged.
+    """
+    step = type("RefusingStep", (_RefusingStep,), {"error": error, "name": "Memory"})
+    worker.app.steps["worker"].add(step)
+
+
+class InProcessLifecycle:
+    """Of a worker without a reporter: its processes measure and export by themselves."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._added: tuple[Any, type[bootsteps.StartStopStep]] | None = None
+
+    def attach(self, worker: Any) -> None:
+        """Will say in the worker's log how it is measured; called while ``worker_init`` is sent."""
+        if self._added is None:
+            steps = worker.app.steps["worker"]
+            self._added = (steps, step_of(self))
+            steps.add(self._added[1])
+
+    def start(self, worker: Any) -> None:
+        """Says that its tasks are measured, and by whom."""
+        announce(self._settings, _IN_PROCESS)
+
+    def follow_pool(self) -> None:
+        """Nothing: each process sees its own end."""
+
+    def detach(self) -> None:
+        """Leaves no step behind."""
+        if self._added is not None:
+            steps, step = self._added
+            steps.discard(step)
+            self._added = None
+
+    def info(self) -> dict[str, Any]:
+        """What the main process knows, if it runs the tasks."""
+        return section(self._settings, _IN_PROCESS, current_view())
 
 
 class WorkerLifecycle:
@@ -189,7 +269,16 @@ class WorkerLifecycle:
         self._supervisor = Supervisor(
             self._writer, self._settings, worker.hostname, max_memory_kib, log_file_of(worker)
         )
-        self._checks = PeriodicChecks(worker, self._writer, self._supervisor, self._exit_observer)
+        self._checks = PeriodicChecks(
+            worker,
+            self._writer,
+            self._supervisor,
+            self._exit_observer,
+            self._requests.confirm_suspicion,
+            WorkerEvents(
+                worker, self._writer.status.read, self._settings.worker_event_interval
+            ).send_if_due,
+        )
         # Before the pool builds its tasks' tracers: they check for receivers only once.
         self._signals = TaskSignals(self._recorder, worker.app.loader)
         self._signals.connect()
@@ -207,6 +296,12 @@ class WorkerLifecycle:
         self._supervisor.start()
         self._recorder.begin(MAIN_SLOT, runs_tasks=not runs_tasks_in_children(worker))
         self._requests.attach(self._recorder)
+        announce(self._settings, f"the reporter, process {self._supervisor.pid}")
+
+    def info(self) -> dict[str, Any]:
+        """What the reporter knows of the worker."""
+        pid = None if self._supervisor is None else self._supervisor.pid
+        return section(self._settings, f"the reporter, process {pid}", current_view())
 
     def _worker_ready(self, **_: object) -> None:
         """Starts the checks after the fork: with some brokers the timer is a thread."""
@@ -238,9 +333,22 @@ class WorkerLifecycle:
             self._recorder.end(0)
             self._recorder.stop()
         writer.send(Goodbye(os.getpid(), time.time_ns()))
-        writer.close()
-        self._supervisor.stop()
+        started = self._supervisor.pid is not None
+        try:
+            self._supervisor.stop()
+            if started:
+                self._log_tally(writer, self._supervisor.restarts)
+        finally:
+            writer.close()
         atexit.unregister(self.detach)
+
+    @staticmethod
+    def _log_tally(writer: RecordWriter, restarts: int) -> None:
+        """Says how many tasks the reporter has counted until its end."""
+        view = writer.status.read()
+        if view is not None:
+            dropped = writer.page.drop_counters.counts().total
+            logger.info("%s", tally_text(view["measured"], dropped, restarts))
 
     def stop_tracing(self) -> None:
         """Stops allocation tracing in this process, for ``uninstrument()``."""

@@ -12,14 +12,16 @@ task, the next ones lie between two full collections, if those are short enough.
 disabled or frozen the collector, nothing is collected.
 
 **Caches of the interpreter** are brought to the same level before each read (`level_caches`).
-Tuples' free lists are too long for that. A full collection empties them, and the next run that
-needs them is charged with filling them. So a run counts only if its task has run some
-times since the last full collection, or lies between two.
+Tuples' free lists are too long for that: what is in them is counted, and taken off (`FreeTuples`).
 
-**The next message.** Just before a run its message is in memory, and so is what the pool keeps of
-the result before. Between two runs of the same task that makes no difference; before a run of
-another task, one with a large message seems to keep it. Such samples are marked: they count where
-there are no others.
+**The messages beside it.** Just before a run its message is in memory, and so is what the pool
+keeps of the result of the run before. Among runs of the same task that makes no difference. Where
+the run before it or the one after it is of another task, one with a large message seems to keep it,
+and one with a long result a hundred bytes. Such samples are marked, and so are the first ones in a
+process: for some runs it fills what it keeps for good, a kilobyte or less in each, and children
+that live for a few runs do nothing else. What is marked counts where there is nothing better. So
+that there is, where runs that follow on one of their own task have been seen, a few samples are
+passed over before one is marked: those do not begin, or are not read at their end.
 
 In a process that takes its own messages (``--pool=solo``) several may wait. If they are not as many
 at the end of a sample as at its start, it is none.
@@ -59,7 +61,7 @@ import time
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from tracemalloc import is_tracing
 
 import celery.worker.state
@@ -71,6 +73,7 @@ from otel_celery_memory.ipc.records import FloorMeasured, RunRetained
 from otel_celery_memory.probes.allocators import (
     SMALL_BLOCK_BYTES,
     HeapReading,
+    InUse,
     SharedHeap,
     full_collections,
     level_caches,
@@ -78,6 +81,7 @@ from otel_celery_memory.probes.allocators import (
     open_files_in_use,
     threads_in_use,
 )
+from otel_celery_memory.probes.free_tuples import FreeTuples
 from otel_celery_memory.worker.record_writer import RecordSink
 
 SHARE = 0.3
@@ -121,16 +125,20 @@ _SAMPLES_AT_ONCE = 4
 _SMALL_INTEGER_MAX = 256
 """The interpreter has the integers up to here once."""
 _SPOILED_IN_A_ROW = 3
-_FILL_RUNS = 10
-"""So many runs of a task fill the free lists, unless it is due before."""
-_SKIPPED_MAX = 20
+_PASSES_MOST = 9
+"""So many samples of a task in a row are passed over, as another task's run is beside them."""
+_SHORT_LIFE_RUNS = 100
+"""A child that lives for fewer has none to pass over."""
+_EARLY_SAMPLES = 4
+"""Of each task, in each process."""
+_SKIPPED_LEAST, _SKIPPED_MAX = 3, 20
 """First runs of a task in a child that are passed over."""
 _SAMPLE_NS = 2_000_000
 """What a sample costs in a new child, about: the pages that it reads are not in the caches."""
 _FEW_SAMPLES = 3
 _YOUNG, _FULL = 1, 2
 _HEAP, _BLOCKS, _FILES, _THREADS = range(4)
-_CPU, _COLLECTIONS, _MODULES, _ALLOWED, _BETWEEN_FULL, _MESSAGES = range(6)
+_CPU, _COLLECTIONS, _MODULES, _ALLOWED, _BETWEEN_FULL, _MESSAGES, _FOLLOWS_OWN = range(7)
 _LOWEST, _BEFORE, _RISES, _STILL, _GROWN_NS = range(5)
 
 
@@ -143,11 +151,12 @@ def messages_taken() -> int:
 class CounterProbes:
     """The reads; ``malloc`` is ``None`` where its counter cannot be trusted."""
 
-    malloc: Callable[[], int] | None
+    malloc: InUse | None
     blocks: Callable[[], int] = sys.getallocatedblocks
     open_files: Callable[[], int | None] = open_files_in_use
     threads: Callable[[], int | None] = threads_in_use
     level_caches: Callable[[], object] = level_caches
+    free_tuples: Callable[[], int] = field(default_factory=lambda: FreeTuples().count)
     messages: Callable[[], int] = messages_taken
 
     def read_into(self, levels: array[int]) -> None:
@@ -157,10 +166,12 @@ class CounterProbes:
         levels[_THREADS] = ABSENT if threads is None else threads
         levels[_HEAP] = ABSENT
         self.level_caches()
+        free_tuples = self.free_tuples()
         # Last, as what was read before has been freed by now.
-        levels[_BLOCKS] = blocks = self.blocks()
-        if self.malloc is not None:
-            levels[_HEAP] = self.malloc() + blocks * SMALL_BLOCK_BYTES
+        levels[_BLOCKS] = blocks = self.blocks() - free_tuples
+        in_use = None if self.malloc is None else self.malloc()
+        if in_use is not None:
+            levels[_HEAP] = in_use + blocks * SMALL_BLOCK_BYTES
 
 
 class Collector:
@@ -230,15 +241,13 @@ class RunCounters:
         ``has_grown`` is called with seconds in which the heap has gone on growing, ``has_cost``
         with the CPU seconds of each read.
         """
-        self._sink = sink
-        self._budget = budget
+        self._sink, self._budget = sink, budget
         self._pause_max_ns = min(int(pause_max_s * 1e9), PAUSE_MAX_NS)
         self._rss_bytes = rss_bytes
         self._probes = probes or CounterProbes(malloc_in_use())
         self._collector = collector or Collector()
         self._has_grown, self._has_cost = has_grown, has_cost
-        self._clock_ns = clock_ns
-        self._cpu_ns = cpu_ns
+        self._clock_ns, self._cpu_ns = clock_ns, cpu_ns
         self._chance = chance or random.Random()  # noqa: S311
         self._pid = os.getpid()
         self.open = ""
@@ -248,8 +257,6 @@ class RunCounters:
         self.spent_ns = 0
         """What samples have cost, of the process's CPU time; floors have a share of their own."""
         self._forfeited_ns = 0.0
-        # A child that lives for a few runs would have no sample.
-        self._fill_runs = min(_FILL_RUNS, int(before.runs) // 10) if before.runs else _FILL_RUNS
         self._predecessors_runs = int(before.runs)
         self._first_ns = self._credit_ns(before)
         self._began_ns, self._began_cpu_ns = clock_ns(), cpu_ns()
@@ -260,7 +267,7 @@ class RunCounters:
         """Just before the run that is being sampled."""
         self._before = array("q", [0] * 4)
         self._now = array("q", [0] * 4)
-        self._marks = array("q", [0] * 6)
+        self._marks = array("q", [0] * 7)
         self._heap = array("q", [ABSENT, ABSENT, 0, 0, 0])
         """Its lowest level lately, and before; how often it was higher; how often it has been the
         same since; and how long it has grown."""
@@ -270,10 +277,12 @@ class RunCounters:
         self._sampled_lately: set[str] = set()
         self._spoiled: Counter[str] = Counter()
         """How many samples of a task in a row had a full collection in them."""
-        self._filled: dict[str, int] = {}
-        """By task: how many full collections there had been when a run of it filled free lists."""
-        self._fills_free_lists = False
-        """Whether the run that was sampled last is the first since a full collection."""
+        is_short_lived = 0 < self._predecessors_runs < _SHORT_LIFE_RUNS
+        self._passes_most = 0 if is_short_lived else _PASSES_MOST
+        self._passes: dict[str, int] = {}
+        self._passes_left: dict[str, int] = {}
+        """Of tasks that were seen to follow on themselves: how many samples may be passed over
+        until the next one."""
         self._after_failed = False
         self._goes_on = False
         """Whether the sampled run raised, and its sample goes on through the run after it."""
@@ -282,6 +291,7 @@ class RunCounters:
         self._heap_ns = self._floor_ns = self._began_ns
         self._floors_spent_ns = 0
         self._ns_a_block = _COLLECT_NS_A_BLOCK
+        self._has_collected_fully = False
 
     def discard(self) -> None:
         """The run that is being sampled is traced, or its end was missed: it says nothing."""
@@ -299,48 +309,56 @@ class RunCounters:
         watched by that."""
         samples = sum(self._samples.values())
         if samples == self._samples_before and not is_tracing():
-            known, read = self._probes.malloc, heap.malloc_used_bytes
+            read = heap.malloc_used_bytes
+            known = self._probes.malloc() if read and self._probes.malloc is not None else None
             # Only where both are glibc's: other counters are of a thread, or cannot be trusted.
-            if known is not None and read and abs(known() - read) <= _ALIKE_SHARE * read:
+            if read and known is not None and abs(known - read) <= _ALIKE_SHARE * read:
                 self._watch_heap(read + heap.blocks * SMALL_BLOCK_BYTES)
         self._samples_before = samples
 
-    def boundary(self, name: str) -> None:
-        """A run of this task is about to start, and the one before has ended."""
+    def boundary(self, name: str, previous: str) -> None:
+        """A run of this task is about to start, and the one before has ended, of ``previous``."""
         after_failed, self._after_failed = self._after_failed, False
         self._goes_on = after_failed and self.open == name
         if self._goes_on:
             return
         closes, self.open = ("" if after_failed else self.open), ""
+        if closes and closes != name and self._passes_over(closes):
+            closes = ""
         began_cpu_ns, now_ns = self._cpu_ns(), self._clock_ns()
         if now_ns >= self.due_ns:
             self._make_due(now_ns)
         if now_ns < self._quiet_until_ns:
             return
-        opens = not after_failed and self._is_due(name, began_cpu_ns, now_ns)
+        opens = (
+            not after_failed
+            and self._is_due(name, began_cpu_ns, now_ns)
+            and (self._follows_own(name, previous) or not self._passes_over(name))
+        )
         if not closes and not opens:
             return
         allowed = self._collector.allowed()
         is_reusable = False
         if closes:
             is_reusable = self._close(closes, name, began_cpu_ns, allowed=allowed)
-            opens = opens and not (self._fills_free_lists and closes == name)
             self._wait(closes, 2 * (self._cpu_ns() - began_cpu_ns), began_cpu_ns, now_ns)
             # A larger number is an object of its own: the next run would seem to keep a block.
             is_reusable = is_reusable and self.left[closes] <= _SMALL_INTEGER_MAX
         full = False
         if allowed:
+            bracket = opens and self._spoiled[name] >= _SPOILED_IN_A_ROW
             full = self._collect_fully(
-                now_ns,
-                floor=self._floor_is_due(began_cpu_ns, now_ns),
-                bracket=opens and self._spoiled[name] >= _SPOILED_IN_A_ROW,
+                now_ns, floor=self._floor_is_due(began_cpu_ns, now_ns), bracket=bracket
             )
+            # The run after a floor puts back what that has thrown out of the interpreter's caches.
+            opens = opens and (bracket or not full)
             if opens and not closes and not full:
                 self._collector.collect(_YOUNG)
         if opens:
             self._marks[_COLLECTIONS] = self._collector.full_collections()
             self._marks[_MODULES] = len(sys.modules)
             self._marks[_MESSAGES] = self._probes.messages()
+            self._marks[_FOLLOWS_OWN] = previous == name
             self._marks[_ALLOWED], self._marks[_BETWEEN_FULL] = allowed, full
             if is_reusable and not full:
                 self._levels[:] = self._now
@@ -382,9 +400,9 @@ class RunCounters:
             if len(self.left) >= NAMES_MAX - 1:  # one may be open
                 return False
             if self._predecessors_runs:
-                # What a first run does is done again in each child.
+                # What the first runs do is done again in each child.
                 most = min(self._predecessors_runs // 2, _SKIPPED_MAX)
-                self.left[name] = self._chance.randint(0, most)
+                self.left[name] = self._chance.randint(min(_SKIPPED_LEAST, most), most)
                 return False
         left_ns = self._credit_left_ns(cpu_ns, now_ns)
         if left_ns > 0:
@@ -392,6 +410,21 @@ class RunCounters:
         # To ask at each run would cost more than what is asked for.
         self.left[name] = min(self._runs_for(name, -left_ns), _ASK_RUNS)
         return False
+
+    def _follows_own(self, name: str, previous: str) -> bool:
+        if previous != name:
+            return False
+        if name not in self._passes:
+            self._passes_left[name] = self._passes[name] = self._passes_most
+        return True
+
+    def _passes_over(self, name: str) -> bool:
+        """Whether a sample of this task that would be marked is none."""
+        left = self._passes_left.get(name, 0)
+        if not left or name not in self.left:
+            return False
+        self._passes_left[name] = left - 1
+        return True
 
     def _runs_for(self, name: str, cost_ns: float) -> int:
         """How many runs of this task earn so much."""
@@ -433,11 +466,14 @@ class RunCounters:
         if not between_full:
             self._spoiled.pop(name, None)
         self._watch_heap(self._now[_HEAP])
-        filled, self._filled[name] = self._filled.get(name) == collections, collections
-        if not (filled or between_full or warm_up):
-            self._fills_free_lists = True
-            return False
         garbage = _difference(self._before, self._now, _HEAP) if allowed else None
+        alike = following == name and bool(self._marks[_FOLLOWS_OWN])
+        is_early = self._samples[name] < _EARLY_SAMPLES
+        if name in self._passes:
+            # As many again where that was worth it; else fewer.
+            most = self._passes[name]
+            most = self._passes_most if alike else most // 2
+            self._passes_left[name] = self._passes[name] = most
         # What is kept in mind of a task is new only at its first samples.
         is_reusable = self._samples[name] > _SAMPLES_AT_ONCE
         self._samples[name] += 1
@@ -447,7 +483,7 @@ class RunCounters:
                 self._pid,
                 time.time_ns(),
                 int(warm_up),
-                int(following == name),
+                int(alike and not is_early),
                 _difference(self._now, self._levels, _HEAP),
                 self._now[_BLOCKS] - self._levels[_BLOCKS],
                 _difference(self._now, self._levels, _FILES),
@@ -490,9 +526,8 @@ class RunCounters:
 
     def _wait(self, name: str, cost_ns: int, cpu_ns: int, now_ns: int) -> None:
         """How many runs of this task pass until it has earned its next sample, at random."""
-        fills, self._fills_free_lists = self._fills_free_lists, False
-        if fills or self._samples[name] < _SAMPLES_AT_ONCE:
-            self.left[name] = self._fill_runs if fills else 0
+        if self._samples[name] < _SAMPLES_AT_ONCE:
+            self.left[name] = 0
             return
         runs = self._runs_for(name, cost_ns)
         if self._grows():
@@ -512,7 +547,12 @@ class RunCounters:
         pause_ns = self._clock_ns() - began_ns
         cost_ns = self._cpu_ns() - began_cpu_ns
         self._probes.read_into(self._now)
-        self._ns_a_block = max(pause_ns // max(self._now[_BLOCKS], 1), 1)
+        # The first one in a child also copies what it shares with the main process, and takes three
+        # times as long as the next ones. On a busy machine the process may have waited meanwhile:
+        # that would be so without us.
+        if self._has_collected_fully:
+            self._ns_a_block = max(min(pause_ns, cost_ns) // max(self._now[_BLOCKS], 1), 1)
+        self._has_collected_fully = True
         if not floor:
             return True
         self._floor_ns = now_ns

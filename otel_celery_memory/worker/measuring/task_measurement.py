@@ -110,7 +110,7 @@ class TaskMeasurement:
             if left and not counters.open and monotonic_ns() < counters.due_ns:
                 counters.left[name] = left - 1
             else:
-                self._counters.boundary(name)
+                self._counters.boundary(name, "" if before is None else before[0])
         now_ns = self._clock_ns()
         rss_bytes = self._probe.rss_bytes()
         if before is None:
@@ -135,7 +135,7 @@ class TaskMeasurement:
         self._page[self._at : self._at + size] = frame
         self._plain_has_peak = self._probe.reset_peak()
 
-    def end(self, task_id: str, task: Any, state: str | None) -> int:
+    def end(self, task_id: str, task: Any, state: str | None) -> int:  # noqa: PLR0912
         """A task ends in the calling thread: when, in ns; 0 where its start was not seen.
 
         ``state`` is ``None`` where a signal to the process ended the task.
@@ -151,7 +151,8 @@ class TaskMeasurement:
             name, started_ns, start_bytes = run.task, run.started_ns, run.rss_bytes
             # What the run before retained was sent with the start.
             retained_bytes, previous_task = ABSENT, ""
-        self._counters.ended(state)
+        if state != SUCCESS:
+            self._counters.did_not_succeed()
         rss_bytes = self._probe.rss_bytes()
         if run is None:
             peak_bytes = self._probe.peak_bytes() if self._plain_has_peak else ABSENT
@@ -332,12 +333,12 @@ class ContainedCounters:
         """``None`` where runs are not sampled."""
         self._switches = switches
 
-    def boundary(self, name: str) -> None:
+    def boundary(self, name: str, previous: str) -> None:
         """As `RunCounters.boundary`."""
         counters = self.counters
         assert counters is not None
         try:
-            counters.boundary(name)
+            counters.boundary(name, previous)
         except SoftTimeLimitExceeded:
             counters.open = ""
             raise
@@ -348,9 +349,9 @@ class ContainedCounters:
             if self._switches is not None:
                 self._switches.switch_off("counters")
 
-    def ended(self, state: str | None) -> None:
-        """A run has ended: `RunCounters.raised` where it did not succeed."""
-        if state != SUCCESS and self.counters is not None:
+    def did_not_succeed(self) -> None:
+        """A run has ended, and raised perhaps: as `RunCounters.raised`."""
+        if self.counters is not None:
             self.counters.raised()
 
     def discard(self) -> None:

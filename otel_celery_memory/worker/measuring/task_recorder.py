@@ -9,14 +9,14 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from billiard.pool import EX_FAILURE, EX_RECYCLE
 from celery.exceptions import SoftTimeLimitExceeded
 
 from otel_celery_memory.circuit_breaker import PartSwitches
-from otel_celery_memory.conventions import TRACING_UNSAFE
+from otel_celery_memory.conventions import MALLOC_SLOW, TRACING_UNSAFE
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.ipc.records import (
     MAIN_SLOT,
@@ -26,7 +26,13 @@ from otel_celery_memory.ipc.records import (
     ProcessDown,
     ProcessUp,
 )
-from otel_celery_memory.probes.allocators import HeapReading, read_heap
+from otel_celery_memory.probes.allocators import (
+    HeapReading,
+    clear_type_cache,
+    collector_counts,
+    glibc,
+    read_heap,
+)
 from otel_celery_memory.probes.own_memory import (
     ProcessProbe,
     open_process_probe,
@@ -75,6 +81,12 @@ def exit_reason(exit_code: int, max_memory_kib: int, probe: ProcessProbe | None)
     return ExitReason.MAX_TASKS
 
 
+if hasattr(os, "register_at_fork"):
+    # What is in that cache lies all over the heap: a child that dropped it by itself, at its first
+    # sample, would have 1 MiB of pages copied that it shares with the main process.
+    os.register_at_fork(before=clear_type_cache)
+
+
 class HeapSampling:
     """Samples the heap, at most every ``interval_s``, and saves the tracing budget's balance."""
 
@@ -90,8 +102,13 @@ class HeapSampling:
         self._heap_read = heap_read
         self._interval_ns = int(interval_s * 1e9)
         self._switches = switches
+        self._counts_before = collector_counts()
         self.due_ns = 0
         """When the next sample is due; compared after every task."""
+
+    def begin(self) -> None:
+        """This process is up: what the collector did before is not its own."""
+        self._counts_before = collector_counts()
 
     def sample(self, pid: int, now_ns: int, tracing: AllocationTracer | None) -> None:
         """Take a sample, unless that has failed before; report again the parts that failed."""
@@ -103,13 +120,20 @@ class HeapSampling:
             began_ns = time.perf_counter_ns()
             heap = read_heap()
             self._heap_read(heap)
+            if glibc.too_slow:
+                self._switches.report_of(MALLOC_SLOW)
             if tracing is not None:
                 tracing.tasks.save_balance()
             cost_ns = time.perf_counter_ns() - began_ns
             self.due_ns = now_ns + max(self._interval_ns, cost_ns * _COST_FACTOR)
             self._sink.send(
                 HeapSampled(
-                    pid, now_ns, heap.blocks, heap.malloc_used_bytes, heap.malloc_free_bytes
+                    pid,
+                    now_ns,
+                    heap.blocks,
+                    heap.malloc_used_bytes,
+                    heap.malloc_free_bytes,
+                    *self._collected(),
                 )
             )
         except SoftTimeLimitExceeded:
@@ -117,6 +141,17 @@ class HeapSampling:
         except Exception:
             self.due_ns = now_ns + _AFTER_FAILURE_NS
             self._switches.switch_off("heap")
+
+    def end(self, pid: int) -> None:
+        """The process ends: its last sample, so that what the collector did is complete."""
+        if self.due_ns and not self._switches.is_off("heap"):
+            self.sample(pid, time.time_ns(), None)
+
+    def _collected(self) -> Sequence[int]:
+        counts = collector_counts()
+        if counts is None or self._counts_before is None:
+            return ()
+        return [now - before for now, before in zip(counts, self._counts_before, strict=True)]
 
 
 class TaskRecorder:
@@ -160,7 +195,7 @@ class TaskRecorder:
         )
         self._counters = ContainedCounters(None)
         self._soft_limit = SoftLimit()
-        self._session.on_unsafe = lambda: self._send_failed(TRACING_UNSAFE)
+        self._session.on_unsafe = lambda: self._switches.report_of(TRACING_UNSAFE)
 
     @property
     def tracing(self) -> AllocationTracer | None:
@@ -191,6 +226,7 @@ class TaskRecorder:
         previous, retained_bytes, rss_bytes = "", None, 0
         if self._measurement is not None:
             previous, retained_bytes, rss_bytes = self._measurement.retained_until_now()
+        self._heap.end(self._pid)
         self._tracing.down(previous)
         self._census.down()
         self._sink.send(
@@ -222,9 +258,19 @@ class TaskRecorder:
             self._probe.close()
             self._probe = None
 
-    # These two are receivers of Celery's signals themselves: a function between would cost.
+    # These two are receivers of Celery's signals themselves: a function between would cost. All
+    # that Celery gives them is named: what is not takes a search and a place in a dictionary.
 
-    def prerun(self, task_id: str = "", task: Any = None, **_: object) -> None:
+    def prerun(
+        self,
+        task_id: str = "",
+        task: Any = None,
+        args: object = None,
+        kwargs: object = None,
+        signal: object = None,
+        sender: object = None,
+        **_: object,
+    ) -> None:
         """A task is about to run."""
         try:
             if task is None:
@@ -252,7 +298,16 @@ class TaskRecorder:
             self._soft_limit.hit()
 
     def postrun(
-        self, task_id: str = "", task: Any = None, state: str | None = None, **_: object
+        self,
+        task_id: str = "",
+        task: Any = None,
+        state: str | None = None,
+        args: object = None,
+        kwargs: object = None,
+        retval: object = None,
+        signal: object = None,
+        sender: object = None,
+        **_: object,
     ) -> None:
         """A task has run."""
         try:
@@ -283,6 +338,7 @@ class TaskRecorder:
     def _open(self) -> None:
         """Open the probes of the process we are in now."""
         self._pid = os.getpid()
+        self._heap.begin()
         if self._probe is not None:
             self._probe.close()
         self._probe = self._open_probe()

@@ -19,6 +19,7 @@ nothing there.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -27,6 +28,7 @@ import click
 from celery.app.control import Control, Inspect
 from celery.worker.control import control_command, inspect_command
 
+from otel_celery_memory.destination import is_disabled
 from otel_celery_memory.ipc.commands import CAPTURE_RUNS_MAX, CAPTURE_SECONDS_MAX, TRACING_MODES
 from otel_celery_memory.ipc.records import WhyNotTraced, printable, size_text
 from otel_celery_memory.settings import TRACING_FLOOR_S
@@ -42,6 +44,8 @@ from otel_celery_memory.worker.remote_control.validation import (
 )
 
 _SHOWN = 15
+_NAMED = 3
+"""Tasks in one sentence."""
 _DEFAULT, _DEFAULT_RUNS = "default", "10"
 _COPIED_BYTES, _COPIED_SHARE = 16 << 20, 0.1
 """From so much on, and from such a share of its RSS, what a process has copied is said."""
@@ -91,7 +95,7 @@ def accept_task_option(names: Sequence[str]) -> None:
 
 
 def view_text(view: Mapping[str, Any], share_from_s: float = 0.0) -> str:
-    """The view as tables: allocation tracing, processes, tasks, sites, losses and captures.
+    """The view in words and tables: verdicts, tracing, processes, tasks, sites, losses, captures.
 
     The cost of tracing is also given as a share, from `share_from_s` seconds of task time on.
     """
@@ -102,11 +106,15 @@ def view_text(view: Mapping[str, Any], share_from_s: float = 0.0) -> str:
     rest = f" and {len(off) - _SHOWN} more" if len(off) > _SHOWN else ""
     cut = ", ".join(f"{n:,} {name}" for name, n in view.get("left_out", {}).items())
     warm_up_s = view.get("warm_up_seconds", 0)
+    verdicts = _verdicts_text(view, warm_up_s)
     parts = [
+        verdicts,
         head
         + (f"; switched off: {', '.join(off[:_SHOWN])}{rest}" if off else "")
         + (f"; no room for {cut} more" if cut else "")
-        + (f"; warms up, growth is told in {warm_up_s:.0f} s" if warm_up_s else ""),
+        + (
+            f"; warms up, growth is told in {warm_up_s:.0f} s" if warm_up_s and not verdicts else ""
+        ),
         _table(
             ("process", "pid", "RSS", "unique", "malloc free", "files", "task"),
             [
@@ -133,22 +141,7 @@ def view_text(view: Mapping[str, Any], share_from_s: float = 0.0) -> str:
                 for d in view.get("descendants", [])
             ],
         ),
-        _table(
-            (
-                *("task", "runs", "retained/run", "at most", "sampled"),
-                *("peak", "largest", "traced runs", "traced/run"),
-            ),
-            [
-                (
-                    *(t["name"], f"{t['runs']:,}"),
-                    *(size_text(t["retained_per_run"]), size_text(t.get("retained_at_most"))),
-                    f"{t.get('sampled_runs', 0):,}",
-                    *(size_text(t.get("peak")), size_text(t.get("largest"))),
-                    *(f"{t['traced_runs']:,}", size_text(t["traced_per_run"])),
-                )
-                for t in view.get("tasks", [])
-            ],
-        ),
+        _tasks_text(view.get("tasks", [])),
         _table(
             ("not traced", "because"),
             [
@@ -224,6 +217,50 @@ def view_text(view: Mapping[str, Any], share_from_s: float = 0.0) -> str:
         ),
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def _verdicts_text(view: Mapping[str, Any], warm_up_s: float) -> str:
+    """A paragraph for each verdict, or that there is none; nothing where nobody decides."""
+    if not view.get("verdicts_decided"):
+        return ""
+    verdicts = view.get("verdicts", [])
+    if not verdicts:
+        if warm_up_s:
+            return f"no leak is suspected (warming up for {warm_up_s:.0f} s more)"
+        keeps = [t for t in view.get("tasks", []) if (t.get("retained_per_run") or 0) > 0]
+        if not keeps:
+            return "no leak is suspected"
+        names = ", ".join(printable(str(task["name"])) for task in keeps[:_NAMED])
+        return (
+            f"no leak is suspected yet: runs of {names} keep something, and it takes a minute or "
+            "two to tell whether that goes on"
+        )
+    shown = [printable(str(each["text"])) for each in verdicts[:_SHOWN]]
+    rest = len(verdicts) - len(shown)
+    return "\n\n".join(shown + ([f"... and {rest} more verdicts"] if rest else []))
+
+
+def _tasks_text(tasks: Sequence[Mapping[str, Any]]) -> str:
+    """The table of tasks; with peaks of whole trees where a run has started processes."""
+    with_trees = any(t.get("tree_peak") is not None for t in tasks)
+    return _table(
+        (
+            *("task", "runs", "retained/run", "at most", "sampled", "peak"),
+            *(("with processes",) if with_trees else ()),
+            *("largest", "traced runs", "traced/run"),
+        ),
+        [
+            (
+                *(t["name"], f"{t['runs']:,}"),
+                *(size_text(t["retained_per_run"]), size_text(t.get("retained_at_most"))),
+                *(f"{t.get('sampled_runs', 0):,}", size_text(t.get("peak"))),
+                *((size_text(t.get("tree_peak")),) if with_trees else ()),
+                *(size_text(t.get("largest")), f"{t['traced_runs']:,}"),
+                size_text(t["traced_per_run"]),
+            )
+            for t in tasks
+        ],
+    )
 
 
 def _count_text(count: int | None) -> str:
@@ -305,6 +342,11 @@ def attach(control: WorkerControl) -> None:
 def detach() -> None:
     """Answers commands for no worker."""
     _attached.clear()
+
+
+def attached() -> WorkerControl | None:
+    """What commands are answered with; ``None`` before `attach` and after `detach`."""
+    return _attached[0] if _attached else None
 
 
 @inspect_command()  # type: ignore[untyped-decorator]
@@ -452,15 +494,18 @@ add_client_methods(
 
 
 def _answering() -> WorkerControl:
-    if not _attached:
+    control = attached()
+    if control is None and is_disabled(os.environ):
+        raise RefusedError("OTEL_SDK_DISABLED=true: nothing of this worker is measured")
+    if control is None:
         raise RefusedError(
             "this worker is not instrumented by otel_celery_memory, or not ready yet"
         )
-    if not _attached[0].settings.remote_control:
+    if not control.settings.remote_control:
         raise RefusedError("remote control of otel_celery_memory is switched off (remote_control)")
-    if not _attached[0].rate.allows():
+    if not control.rate.allows():
         raise RefusedError("too many commands within a short time: ask again in a second")
-    return _attached[0]
+    return control
 
 
 def _wanted(amount: object, max_added_latency: object, allowance_s: float, task: object) -> Wanted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 from billiard.process import current_process
 
 from otel_celery_memory.ipc.control_page import ControlPage
+from otel_celery_memory.ipc.status_page import EVIDENCE
 from otel_celery_memory.probes import urgent_signal
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.measuring.task_recorder import TaskRecorder
@@ -23,9 +25,21 @@ from otel_celery_memory.worker.remote_control.validation import (
     Wanted,
     WorkerControl,
     begin_capture,
+    begin_census,
 )
 
 logger = logging.getLogger(__name__)
+
+CONFIRMING_RUNS, CONFIRMING_S = 100, 60.0
+"""Of so many runs of a suspect, in each process, or as many as there are in that time."""
+
+
+def current_view() -> dict[str, Any] | None:
+    """The view of this process's worker; ``None`` if there is none, or people may not see it."""
+    control = commands.attached()
+    if control is None or not control.settings.remote_control:
+        return None
+    return control.view()
 
 
 class Requests(Protocol):
@@ -112,10 +126,12 @@ class WorkerRequests:
         self._children = children
         self._running = running
         self._recorder: TaskRecorder | None = None
+        self._control: WorkerControl | None = None
+        self._confirmed = 0
 
     def attach(self, recorder: TaskRecorder) -> None:
         self._recorder = recorder
-        control = WorkerControl(
+        self._control = control = WorkerControl(
             self._settings,
             self._writer.page,
             lambda: _with_pid(self._writer.status.read()),
@@ -129,6 +145,20 @@ class WorkerRequests:
     def detach(self) -> None:
         commands.detach()
         urgent_signal.release()
+
+    def confirm_suspicion(self) -> None:
+        """Orders a census of the task of which the reporter suspects a leak, once for each order.
+
+        One that is refused, as another is being taken, is not ordered again: the reporter asks
+        again if the suspicion stands.
+        """
+        number, task = self._writer.page.suspect.read()
+        if number == self._confirmed or self._control is None:
+            return
+        self._confirmed = number
+        wanted = Wanted(CONFIRMING_RUNS, CONFIRMING_S, self._settings.max_added_latency, task)
+        with contextlib.suppress(RefusedError):
+            begin_census(self._control, wanted)
 
     def _wake(self) -> None:
         """Makes a capture include current runs: children read commands only at their next task."""
@@ -152,5 +182,8 @@ def _capture_by_signal(control: WorkerControl) -> None:
 
 
 def _with_pid(view: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The view, with this process's pid as ``main_pid``."""
-    return None if view is None else {**view, "main_pid": os.getpid()}
+    """The view for people, with this process's pid as ``main_pid``."""
+    if view is None:
+        return None
+    shown = {name: part for name, part in view.items() if name != EVIDENCE}
+    return {**shown, "main_pid": os.getpid()}

@@ -34,6 +34,7 @@ class TaskCosts:
         "runs",
         "seen_s",
         "slowdown",
+        "slowdown_before",
         "traced",
         "wall_longest_s",
         "wall_s",
@@ -45,6 +46,8 @@ class TaskCosts:
         self.wall_s = 0.0
         self.wall_longest_s = 0.0
         self.slowdown = SLOWDOWN_AT_FIRST
+        self.slowdown_before = SLOWDOWN_AT_FIRST
+        """That of the last traced run alone."""
         self.due_s = 0.0
         """On the clock of the waits: not to be traced before, as it was too slow last time."""
         self.traced = 0
@@ -79,13 +82,20 @@ class TaskCosts:
         if aborted:
             # It would have gone on, nobody knows how long.
             self.slowdown = max(1.5 * slowdown, self.slowdown)
-        else:
-            # What was assumed at first says nothing.
-            self.slowdown += (slowdown - self.slowdown) * (1.0 if self.traced == 1 else 0.3)
+            return
+        # A run that opens a connection takes longer than others, traced or not. Of runs that
+        # overlap, one is charged with what all of them did meanwhile. So one run alone is not
+        # taken for slow: two in a row are.
+        most = max(self.slowdown_before, SLOWDOWN_AT_FIRST)
+        self.slowdown_before = slowdown
+        # What was assumed at first says nothing.
+        weight = 1.0 if self.traced <= 2 else 0.3
+        self.slowdown += (min(slowdown, most) - self.slowdown) * weight
 
     def forget_traced(self) -> None:
         """How its runs were traced says nothing of how they will be."""
-        self.traced, self.due_s, self.slowdown = 0, 0.0, SLOWDOWN_AT_FIRST
+        self.traced, self.due_s = 0, 0.0
+        self.slowdown = self.slowdown_before = SLOWDOWN_AT_FIRST
 
     @property
     def added_s(self) -> float:

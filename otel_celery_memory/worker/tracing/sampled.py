@@ -186,7 +186,8 @@ class TracingBudget:
 
     def goes_on(self, name: str, task: Any) -> Plan | None:
         """How it is traced in the window that is open; ``None`` where the window ends before it."""
-        return self.sampler.goes_on(name, self._clock_s(), self._limit_s(task))
+        unbooked_s = self._cpu_s() - self._window_mark_s
+        return self.sampler.goes_on(name, self._clock_s(), self._limit_s(task), unbooked_s)
 
     def postpone(self) -> None:
         """A window that was planned could not begin."""
@@ -341,7 +342,11 @@ class SampledTracing:
         used_s = self._budget.book_work()
         name = self._in_window.pop(task_id, None)
         if name is None or window is None:
-            self._budget.ran(task if exclusive else SHARED_NAME, task_id, used_s)
+            if window is not None and window.is_open and self._capture is None and not exclusive:
+                # It began before the window, and what ran meanwhile was traced.
+                self._budget.run_traced(SHARED_NAME, used_s, aborted=False)
+            else:
+                self._budget.ran(task if exclusive else SHARED_NAME, task_id, used_s)
             return
         self._shared |= not exclusive
         self._raised = raised
@@ -350,7 +355,7 @@ class SampledTracing:
             costs = name if exclusive else SHARED_NAME
             self._budget.run_traced(costs, used_s, aborted=not window.is_open)
             self._trace_faster(costs)
-        window.run_ends(failed=task if raised else "")
+        window.run_ends(name, raised=raised)
         if not window.is_open or not window.whole:
             self._close()
         elif not self._in_window:

@@ -12,7 +12,8 @@ runs cost untraced and traced, in CPU time, and spends by three rules:
   within seconds. So a rare name has its turn, and one that runs often has no more than it needs.
 - *The run*: tracing adds at most ``max_added_latency`` to a run. One that should take longer is not
   traced, and a window ends before it; so a heavy name costs the others nothing. How much slower a
-  name gets is tried once, by a run that the guard stops in time, and again after a long wait.
+  name gets is tried by runs that the guard stops in time, and again after a long wait. One run
+  that took long is not taken for slow, two in a row are.
 
 A process that hardly works counts as busy for `IDLE_SHARE` of the time. Otherwise a small task that
 runs once an hour would never be traced.
@@ -31,7 +32,7 @@ import random
 from dataclasses import dataclass
 
 from otel_celery_memory.ipc.commands import NO_BALANCE, Balance
-from otel_celery_memory.ipc.records import WhyNotTraced
+from otel_celery_memory.ipc.records import SHARED_NAME, WhyNotTraced
 from otel_celery_memory.settings import TRACING_FLOOR_S
 from otel_celery_memory.worker.tracing.budget import (
     SLOWDOWN_AT_FIRST,
@@ -65,6 +66,8 @@ run alone would be in the window, and that one has nothing to be compared with."
 _RUNS_MOST = 320
 _RUNS_WANTED = 12
 _RUNS_LEAST = 4
+_RUNS_WANTED_SHARED = 24
+"""Where runs overlap: a few say nothing beside those that are in flight."""
 _FULL_SHARE = 0.7
 _WARM_RUNS = 3
 _TURN_S = 5.0
@@ -160,6 +163,8 @@ class TracingSampler:
         elif not self._short_lived:
             # Where another name could begin, and waits for this one's turn, a few runs will do.
             runs = _RUNS_WANTED if self._turn_until_s is None else _RUNS_LEAST
+            if task == SHARED_NAME:
+                runs = _RUNS_WANTED_SHARED
             wanted_s = runs * cost_s + CLOSING_COST_S
             if available_s < min(wanted_s, self._much_s):
                 self._later(now_s)
@@ -171,13 +176,20 @@ class TracingSampler:
             return None
         return Plan(min(self._latency_s, available_s), costs.cpu_s)
 
-    def goes_on(self, task: str, now_s: float, limit_s: float | None) -> Plan | None:
+    def goes_on(
+        self, task: str, now_s: float, limit_s: float | None, unbooked_s: float = 0.0
+    ) -> Plan | None:
         """How the run of `task` that starts now is traced in the window that is open.
 
-        ``None``: the window ends before it.
+        ``None``: the window ends before it. ``unbooked_s``: CPU time of the window that is not
+        spent yet, as of runs that overlap none may have ended for long.
         """
         costs = self._known.of(task, now_s)
+        if not costs.runs:
+            # Where runs overlap, a name may never have had the process to itself.
+            costs = self._known.of(SHARED_NAME, now_s)
         available_s = self.bucket.left_s(SPENT_SHARE, now_s)
+        available_s -= unbooked_s * (1.0 - 1.0 / costs.slowdown)
         added_s = costs.added_s if costs.runs else float("inf")
         # Twice, as it may take longer than expected: then all would have been for nothing.
         needs_s = 2 * added_s + self._around_s + CLOSING_COST_S
@@ -199,7 +211,8 @@ class TracingSampler:
     def is_too_slow(self, task: str, now_s: float) -> bool:
         """Whether a few traced runs of `task` are more than a window may cost."""
         cost_s = self._known.of(task, now_s).added_s + self._around_s
-        return _RUNS_LEAST * cost_s + CLOSING_COST_S > self._much_s
+        runs = _RUNS_LEAST if task != SHARED_NAME else _RUNS_WANTED
+        return runs * cost_s + CLOSING_COST_S > self._much_s
 
     def traces_faster(self, task: str, now_s: float) -> None:
         """From now on tracing costs less: how much, is to be learned anew."""

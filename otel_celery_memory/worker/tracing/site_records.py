@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from types import CodeType
 
+import celery
 import celery.app.trace
 
 from otel_celery_memory.ipc.commands import Commands
-from otel_celery_memory.ipc.records import SHARED_NAME, Record, Site, SitesWindow, WindowKind
+from otel_celery_memory.ipc.records import (
+    SHARED_NAME,
+    UNLIKE_LEAST_BYTES,
+    Record,
+    Site,
+    SitesWindow,
+    WindowKind,
+)
+from otel_celery_memory.probes.allocators import SMALL_BLOCK_MAX_BYTES
 from otel_celery_memory.probes.sites import (
     Frames,
     LiveSites,
@@ -26,11 +36,13 @@ SITES_PER_CAPTURE = 500
 """Those of eight children at once are some 750 KiB together."""
 _NAMES_MAX = 200
 _DECORATORS_MAX = 10
+_HANDLERS = ("__call__", "before_start", "on_success", "on_retry", "on_failure", "after_return")
+"""What Celery calls for a task, beside its function."""
+_FEW_RUNS = 4
+"""Of fewer, one of which raised, a little is no growth: `_is_of_few_that_raised`."""
 _DEEP_BLOCKS = 4
 """Growth at a library's line that is worth deeper stacks."""
 _LIKELY_SHARE = 0.9
-_SMALL_BYTES = 512
-"""The largest block that the interpreter's own allocator has; what is larger is malloc's."""
 _POOL_CODE = ("/billiard/pool.py", "/celery/concurrency/asynpool.py")
 _TRACER_CODE = celery.app.trace.__file__
 
@@ -41,15 +53,20 @@ def left_alive(sites: LiveSites, chosen: SiteFilter) -> list[SiteDelta]:
 
 
 class TaskCode:
-    """Where the functions of tasks are: a stack that contains one says whose run it was."""
+    """Where the functions of tasks are: a stack that contains one says whose run it was.
+
+    What Celery calls for a task beside it, as ``after_return``, is the task's too, where it is not
+    Celery's own. Functions that several tasks have in common say nothing, unless one of them ran.
+    """
 
     def __init__(self, chosen: SiteFilter) -> None:
         self._chosen = chosen
         self._known: set[str] = set()
-        self._functions: dict[str, list[tuple[int, int, str]]] = {}
+        self._owners: dict[CodeType, set[str]] = {}
+        self._functions: dict[str, list[tuple[int, int, set[str]]]] = {}
 
     def add(self, name: str, task: object) -> None:
-        """Learn where the function of this task is."""
+        """Learn where the functions of this task are."""
         if name in self._known or len(self._known) >= _NAMES_MAX:
             return
         self._known.add(name)
@@ -59,19 +76,32 @@ class TaskCode:
                 code = getattr(function, "__code__", None)
                 if code is not None:
                     self._chosen.own_package(code.co_filename)
-                    lines = [line for _, _, line in code.co_lines() if line is not None]
-                    self._functions.setdefault(code.co_filename, []).append(
-                        (code.co_firstlineno, max(lines, default=code.co_firstlineno), name)
-                    )
+                    self._add_function(name, code)
                 function = getattr(function, "__wrapped__", None)
+        for attribute in _HANDLERS:
+            handler = getattr(type(task), attribute, None)
+            code = getattr(handler, "__code__", None)
+            if code is not None and handler is not getattr(celery.Task, attribute, None):
+                self._add_function(name, code)
 
-    def task_of(self, frames: Frames) -> str | None:
-        """The task whose function is on this stack."""
+    def task_of(self, frames: Frames, ran: Collection[str] = ()) -> str | None:
+        """The task whose function is on this stack; of several, the only one of those that ran."""
         for path, line in frames:
-            for first, last, name in self._functions.get(path, ()):
+            for first, last, owners in self._functions.get(path, ()):
                 if first <= line <= last:
-                    return name
+                    found = owners.intersection(ran) or owners
+                    return next(iter(found)) if len(found) == 1 else None
         return None
+
+    def _add_function(self, name: str, code: CodeType) -> None:
+        owners = self._owners.get(code)
+        if owners is None:
+            owners = self._owners[code] = set()
+            lines = [line for _, _, line in code.co_lines() if line is not None]
+            self._functions.setdefault(code.co_filename, []).append(
+                (code.co_firstlineno, max(lines, default=code.co_firstlineno), owners)
+            )
+        owners.add(name)
 
 
 def found_records(
@@ -123,7 +153,8 @@ def _rows(
     only = next(iter(found.runs)) if len(found.runs) == 1 else None
     likely = _likely(found)
     for frames, seen in found.sites.items():
-        task, change = code.task_of(frames), seen
+        task = code.task_of(frames, found.runs)
+        change = _without_in_flight(found, frames, task or ALL, seen)
         where = "task"
         if task is None:
             if not found.each_ran_before:
@@ -136,18 +167,41 @@ def _rows(
                 # A library's own tables change now and then: what leaks, does so all the time.
                 if frames not in found.steady:
                     continue
-                change = found.steady[frames]
+                change = min(change, found.steady[frames])
         changes.setdefault((task, where), {})[frames] = change
     rows = {key: owned_sites(sites, chosen) for key, sites in changes.items()}
     claims: dict[str, _Claim] = {}
     for (task, _), deltas in rows.items():
         for key in {task, ALL}:
             claims.setdefault(key, _Claim()).add(deltas)
-    return {
+    scaled = {
         (task, where): [claims[key].scaled(delta, found.left_by.get(key)) for delta in deltas]
         for (task, where), deltas in rows.items()
         for key in [task if task in found.left_by else ALL]
     }
+    return {
+        (task, where): [delta for delta in deltas if not _is_of_few_that_raised(found, task, delta)]
+        for (task, where), deltas in scaled.items()
+    }
+
+
+def _is_of_few_that_raised(found: Found, task: str, delta: SiteDelta) -> bool:
+    """Whether so little is left by so few runs, one of which raised: Celery keeps something of that
+    until the next one, and not always as much."""
+    runs = found.runs.get(task, 0)
+    is_little = delta.size_bytes < UNLIKE_LEAST_BYTES * runs
+    return task in found.raised and runs < _FEW_RUNS and is_little
+
+
+def _without_in_flight(
+    found: Found, frames: Frames, task: str, change: tuple[int, int]
+) -> tuple[int, int]:
+    """The growth of a stack, less what only runs hold that have not ended."""
+    in_flight = found.in_flight.get(task)
+    if in_flight is None or change[1] <= 0:
+        return change
+    size, blocks = in_flight.held(found.alive.get(frames, (0, 0)))
+    return (max(change[0] - size, 0), max(change[1] - blocks, 0))
 
 
 class _Claim:
@@ -182,7 +236,7 @@ class _Claim:
 
 def _is_large(delta: SiteDelta) -> bool:
     """Whether its blocks are malloc's, rather than of the interpreter's own allocator."""
-    return delta.size_bytes > _SMALL_BYTES * max(delta.blocks, 1)
+    return delta.size_bytes > SMALL_BLOCK_MAX_BYTES * max(delta.blocks, 1)
 
 
 def _likely(found: Found) -> str:

@@ -15,6 +15,12 @@ What was allocated before the window and is freed in it is not seen by ``tracema
 seems to grow. So the allocators' own levels are read at each boundary of runs, by task. No task has
 left behind more than what they say (`Found.left_by`).
 
+Where runs overlap, what those in flight have just then is alive at a look, too. So a look that
+comes after few runs, beside many in flight, is not compared; and of each stack so much is no growth
+as belongs to the runs of its task that are in flight at the last look and were not at the earlier
+one (`Found.in_flight`). Levels have a part of it, too, so the course of many of them is taken
+instead of two (`_Course`).
+
 Windows of one run compare nothing: they say what is alive after it. A capture has such windows.
 
 The guard is no thread: an alarm (`probes/urgent_signal.py`) calls `SampledTracing` in the main
@@ -26,9 +32,11 @@ from __future__ import annotations
 import gc
 import sys
 import time
+from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from statistics import median
 
 from otel_celery_memory.probes.allocators import HeapReading, full_collections, read_heap
 from otel_celery_memory.probes.native_threads import native_lock
@@ -45,6 +53,10 @@ from otel_celery_memory.probes.sites import (
 from otel_celery_memory.probes.tracemalloc_session import TracemallocSession
 
 _SUSPECT_BLOCKS, _SUSPECT_RUNS = 3, 10
+_RUNS_A_RUN_IN_FLIGHT = 2
+"""A window says something where so many runs have ended in it for each that is in flight."""
+_COURSE_LEAST = 6
+"""Of fewer levels, with runs in flight, nothing is said."""
 _LOOK_MAX_TRACES = 100_000
 _MIDDLE_MAX_TRACES = 20_000
 """A look between is grouped, too, if it has no more than that: 5 ms."""
@@ -69,6 +81,22 @@ class Left:
 
 
 @dataclass(frozen=True)
+class InFlight:
+    """Runs of the window that are in flight at its last look; how many fewer at the earlier one."""
+
+    runs: int
+    fewer_before: int
+
+    def held(self, alive: tuple[int, int]) -> tuple[int, int]:
+        """Of bytes and blocks that are alive at one stack: what only the runs hold that are more.
+
+        If no run has left any of it behind, each of those in flight has its part.
+        """
+        share = min(max(self.fewer_before, 0) / self.runs, 1.0)
+        return round(alive[0] * share), round(alive[1] * share)
+
+
+@dataclass(frozen=True)
 class Found:
     """What one window found.
 
@@ -85,10 +113,16 @@ class Found:
     whole: bool = False
     aborted: bool = False
     left_by: Mapping[str, Left] = field(default_factory=dict)
+    alive: LiveSites = field(default_factory=dict)
+    """What is alive at the last look, where runs are in flight then."""
+    in_flight: Mapping[str, InFlight] = field(default_factory=dict)
+    """By task, and under `ALL`, the runs in flight at the last look, if there are any."""
     steady: LiveSites | None = None
     """Of ``sites``, what has grown in both parts of these runs, by the slower pace of the two. A
     table of Celery's that was made anew in the window seems to have grown, once. ``None`` where
     there was no look between, or too much is alive for one more to be grouped."""
+    raised: frozenset[str] = frozenset()
+    """Tasks of which a run in the window has raised, or was retried."""
     each_ran_before: bool = False
     """Whether each of these tasks had also run before them in the window: otherwise what Celery
     keeps of the last run of each task seems to have grown."""
@@ -115,6 +149,36 @@ class _Totals:
         return Left(max(blocks, 0.0), max(size_bytes, 0.0) if malloc else None)
 
 
+class _Course:
+    """The levels at each boundary of runs: how they grow, whatever is in flight at some of them."""
+
+    def __init__(self) -> None:
+        # Arrays, as what is kept in mind would count itself otherwise.
+        self._blocks, self._bytes = array("q", [0]), array("q", [0])
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    def add(self, blocks: int, size_bytes: int) -> None:
+        """The next level is so much higher."""
+        self._blocks.append(self._blocks[-1] + blocks)
+        self._bytes.append(self._bytes[-1] + size_bytes)
+
+    def left_since(self, at: int, *, malloc: bool) -> Left | None:
+        """The most that was left behind since it had so many levels; ``None`` of too few."""
+        if len(self) - at < _COURSE_LEAST:
+            return None
+        size_bytes = _growth(self._bytes[at:])
+        return Left(_growth(self._blocks[at:]), size_bytes if malloc else None)
+
+
+def _growth(levels: array[int]) -> float:
+    """By how much they have grown from the median of the first third to that of the last."""
+    third = len(levels) // 3
+    risen = median(levels[-third:]) - median(levels[:third])
+    return max(risen, 0.0) * len(levels) / (len(levels) - third)
+
+
 @dataclass(frozen=True)
 class _Look:
     at_runs: int
@@ -122,6 +186,9 @@ class _Look:
     totals: Mapping[str, _Totals]
     failed: str
     """The task whose run came before it, if that raised; empty where it did not."""
+    in_flight: Counter[str]
+    levels: int
+    """How many levels the course of the window had."""
 
 
 class TracedWindow:
@@ -149,12 +216,16 @@ class TracedWindow:
         self._looks: list[_Look] = []
         self._totals: dict[str, _Totals] = {}
         self._started: Counter[str] = Counter()
+        self._ended: Counter[str] = Counter()
+        self._course = _Course()
+        self._overlap = False
         self._unbooked: list[str] = []
         self._alone = False
         self._level: tuple[int, int | None] | None = None
         """When the run that is booked next began; unknown of the first one."""
         self._collections = 0
         self._failed = ""
+        self._raised: set[str] = set()
         self.runs = 0
         """How many runs have ended in it."""
         self.is_open = False
@@ -192,6 +263,7 @@ class TracedWindow:
             self._started[task] += 1
             if not self._compared:
                 return
+            self._overlap = self._overlap or not alone
             self._unbooked.append(task)
             self._alone = alone and len(self._unbooked) == 1
 
@@ -208,11 +280,14 @@ class TracedWindow:
                 if self._tracer.free_lists.takes_out:
                     self._tracer.reset_peak()  # else what that took for a moment would be it
 
-    def run_ends(self, failed: str = "") -> None:
-        """A run has ended; its return value is still alive. ``failed``: its task, if it raised."""
+    def run_ends(self, task: str, *, raised: bool = False) -> None:
+        """A run of `task` has ended; its return value is still alive."""
         with self._lock:
             self.runs += 1
-            self._failed = failed
+            self._ended[task] += 1
+            self._failed = task if raised else ""
+            if raised:
+                self._raised.add(task)
             if not self.is_open or self.runs > 1 or not self.whole:
                 return
             if self._tracer.live_traces() <= _FIRST_LOOK_MAX_TRACES:
@@ -232,7 +307,10 @@ class TracedWindow:
                 with NoCollections():
                     traces = take_traces()
                 totals = dict(self._totals)
-                self._looks.append(_Look(self.runs, traces, totals, self._failed))
+                failed, in_flight = self._failed, self._in_flight()
+                self._looks.append(
+                    _Look(self.runs, traces, totals, failed, in_flight, len(self._course))
+                )
                 del traces
                 now = None
             self._collections = self._full_collections()
@@ -254,7 +332,7 @@ class TracedWindow:
                 if not self._is_ours() or (aborted and self._compared):
                     return Found({}, self._started, aborted=True)
                 earlier = self._earlier()
-                if earlier is not None:
+                if earlier is not None and self._says_something(earlier):
                     return self._grown(earlier)
                 if self.runs > 1:  # too few to compare, and none of them stands alone
                     return Found({}, {}, grown=True)
@@ -282,6 +360,11 @@ class TracedWindow:
             first, last = group_traces(earlier.traces), group_traces(traces)
             sites = growth(first, last)
             steady = self._steady(earlier, first, last)
+        in_flight = {
+            task: InFlight(runs, runs - earlier.in_flight[task])
+            for task, runs in self._in_flight().items()
+        }
+        alive = last if in_flight else {}
         del traces, first, last
         since = {
             task: (totals, earlier.totals.get(task, _Totals()))
@@ -293,6 +376,10 @@ class TracedWindow:
             for task, (now, then) in since.items()
             if now.counted > then.counted
         }
+        if self._overlap:
+            left_by.pop(ALL, None)
+            if left := self._course.left_since(earlier.levels, malloc=self._reads_malloc):
+                left_by[ALL] = left
         del runs[ALL]
         ran_before = all(task in earlier.totals for task, count in runs.items() if count)
         return Found(
@@ -301,9 +388,22 @@ class TracedWindow:
             grown=True,
             whole=True,
             left_by=left_by,
+            alive=alive,
+            in_flight=in_flight,
             steady=steady,
+            raised=frozenset(self._raised),
             each_ran_before=ran_before,
         )
+
+    def _says_something(self, earlier: _Look) -> bool:
+        """Whether enough runs have ended since that look, beside those in flight."""
+        return self.runs - earlier.at_runs >= _RUNS_A_RUN_IN_FLIGHT * self._in_flight()[ALL]
+
+    def _in_flight(self) -> Counter[str]:
+        """Runs that started in the window and have not ended, by task and in all."""
+        found = self._started - self._ended
+        total = sum(found.values())
+        return found + Counter({ALL: total})
 
     def _steady(self, earlier: _Look, first: LiveSites, last: LiveSites) -> LiveSites | None:
         middle_runs = (earlier.at_runs + self.runs) / 2
@@ -377,6 +477,7 @@ class TracedWindow:
         size_bytes = (now[1] or 0) - (before[1] or 0)
         if collected:
             return now
+        self._course.add(blocks, size_bytes)
         self._add(ALL, counted=len(tasks), blocks=blocks, size_bytes=size_bytes)
         if self._alone and len(tasks) == 1:
             self._add(tasks[0], counted=1, blocks=blocks, size_bytes=size_bytes)

@@ -7,6 +7,7 @@ import builtins
 import contextvars
 import faulthandler
 import gc
+import importlib
 import logging
 import os
 import random
@@ -392,3 +393,25 @@ def asks_whether_it_is_traced(here: str) -> list[object]:
         tracemalloc.get_traced_memory(),
         tracemalloc.get_traceback_limit(),
     ]
+
+
+@hostile()
+def runs_a_subinterpreter(here: str) -> list[str]:
+    """It is the only one beside the main one, and has the heap and the collector that it makes."""
+    interpreters: Any = importlib.import_module(
+        "_interpreters" if sys.version_info >= (3, 13) else "_xxsubinterpreters"
+    )
+    number = interpreters.create()
+    try:
+        found = Path(here, "found")
+        interpreters.run_string(
+            number,
+            "import gc, sys\n"
+            "rows = [{'number': number} for number in range(300)]\n"
+            "gc.collect()\n"
+            "seen = [gc.isenabled(), gc.callbacks, sys.gettrace(), 'celery' in sys.modules]\n"
+            f"open({str(found)!r}, 'w').write(repr(seen))\n",
+        )
+        return [found.read_text(), str(len(interpreters.list_all()))]
+    finally:
+        interpreters.destroy(number)

@@ -48,7 +48,7 @@ def blocks_all_signals(here: str) -> list[list[str]]:
 
 @hostile(pools=EVERY_POOL)
 def looks_at_handlers(here: str) -> list[str]:
-    """Who has which. SIGURG is ours, as the README says: it does nothing by default."""
+    """Who has which. SIGURG is ours, as the documentation says: it does nothing by default."""
     found = []
     for number in sorted(signal.valid_signals() - {signal.SIGURG}):
         handler = signal.getsignal(number)
@@ -156,7 +156,9 @@ def has_its_traceback_dumped_later(here: str) -> int:
     path = Path(here, "dump")
     with path.open("w") as file:
         faulthandler.dump_traceback_later(0.1, file=file)
-        _work(0.3)
+        until_s = time.monotonic() + 20
+        while not path.stat().st_size and time.monotonic() < until_s:
+            _work(0.1)  # its thread may wait for a core
         faulthandler.cancel_dump_traceback_later()
     threads = path.read_text().count("most recent call first")
     path.unlink()

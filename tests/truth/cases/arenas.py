@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from multiprocessing.pool import ThreadPool
 
-from tests.truth.app import app
+from tests.truth.app import MIB, app
 from tests.truth.case import Case
+from tests.truth.findings import KeptFree
 
-CASES = (Case("threads that end, and their arenas", None, {"resize": 2}),)
+CASES = (
+    Case(
+        "threads that end, and their arenas",
+        None,
+        {"resize": 2},
+        shows=(KeptFree(4 * MIB),),
+        fills=("resize",),
+    ),
+)
 
 
 def _part(number: int) -> int:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from tests.truth.app import app
+from tests.truth.app import MIB, app
 from tests.truth.case import Case
+from tests.truth.findings import PeakOf
 
 _pinned: list[list[str]] = []
-CASES = (Case("a run that balloons", None, {"dump": 0.8, "mail": 8}),)
+CASES = (
+    Case(
+        "a run that balloons",
+        None,
+        {"dump": 0.8, "mail": 8},
+        shows=(PeakOf("dump", 50 * MIB),),
+        fills=("dump",),
+    ),
+)
 
 
 @app.task

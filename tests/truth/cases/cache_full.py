@@ -7,7 +7,7 @@ import functools
 from tests.truth.app import app
 from tests.truth.case import Case
 
-CASES = (Case("a cache that is full", None, {"profile": 8}),)
+CASES = (Case("a cache that is full", None, {"profile": 8}, fills=("profile",)),)
 
 
 class _Track:

@@ -9,14 +9,21 @@ from tests.truth.case import Case
 
 _RATES = {"price": 15}
 CASES = (
-    Case("a cache without a bound", "price", _RATES),
+    Case("a cache without a bound", "price", _RATES, holder=("_quote",)),
     Case(
         "a leak in children that are recycled",
         "price",
         _RATES,
         worker=("--concurrency=2", "--max-tasks-per-child=100"),
+        holder=("_quote",),
     ),
-    Case("a leak in a worker without children", "price", _RATES, worker=("--pool=solo",)),
+    Case(
+        "a leak in a worker without children",
+        "price",
+        _RATES,
+        worker=("--pool=solo",),
+        holder=("_quote",),
+    ),
 )
 
 

@@ -8,7 +8,7 @@ import weakref
 from tests.truth.app import app
 from tests.truth.case import Case
 
-CASES = (Case("finalizers through a library", "watch", {"watch": 15}),)
+CASES = (Case("finalizers through a library", "watch", {"watch": 15}, holder=("finalize",)),)
 
 
 class _Session:

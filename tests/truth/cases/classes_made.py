@@ -6,7 +6,7 @@ from tests.truth.app import app
 from tests.truth.case import Case
 
 _registry: dict[str, type] = {}
-CASES = (Case("a class a run", "model", {"model": 10}),)
+CASES = (Case("a class a run", "model", {"model": 10}, holder=("_registry",)),)
 
 
 @app.task

@@ -8,7 +8,7 @@ from tests.truth.app import app
 from tests.truth.case import Case
 
 _loop = asyncio.new_event_loop()
-CASES = (Case("coroutines queued on a loop", "publish", {"publish": 12}),)
+CASES = (Case("coroutines queued on a loop", "publish", {"publish": 12}, holder=("_loop",)),)
 
 
 async def _deliver(body: str) -> int:

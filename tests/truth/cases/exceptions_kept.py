@@ -6,7 +6,7 @@ from tests.truth.app import app
 from tests.truth.case import Case
 
 _errors: list[Exception] = []
-CASES = (Case("exceptions kept", "submit", {"submit": 10}),)
+CASES = (Case("exceptions kept", "submit", {"submit": 10}, holder=("_errors",)),)
 
 
 @app.task

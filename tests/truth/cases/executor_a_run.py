@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+from otel_celery_memory import conventions as c
 from tests.truth.app import app
 from tests.truth.case import Case
+from tests.truth.findings import KeptByRuns
 
 _clients: list[_Client] = []
-CASES = (Case("a thread a run", "ask", {"ask": 3}),)
+CASES = (
+    Case(
+        "a thread a run",
+        "ask",
+        {"ask": 3},
+        shows=(KeptByRuns("ask", c.THREADS_RETAINED, c.THREADS),),
+        kinds=("threads",),
+        holder=("_clients",),
+    ),
+)
 
 
 class _Client:

@@ -6,7 +6,15 @@ from tests.truth.app import app
 from tests.truth.case import Case
 
 _failed: dict[int, str] = {}
-CASES = (Case("only runs that fail", "charge", {"charge": 20}),)
+CASES = (
+    Case(
+        "only runs that fail",
+        "charge",
+        {"charge": 20},
+        holder=("_failed",),
+        condition="in runs that fail",
+    ),
+)
 
 
 @app.task

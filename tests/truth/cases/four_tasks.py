@@ -12,6 +12,7 @@ _LEAK = {"order": 6.0}
 _REPORT = {"report": 2.0}
 _SLEEP = {"wait": 4.0}
 _FAIL = {"flaky": 10.0}
+_ORDERS = ("_orders",)
 _PANDAS = ("pandas",)
 _TWO_MINUTES_S = 114  # what is asked then takes six seconds
 CASES = (
@@ -21,6 +22,7 @@ CASES = (
         {**_LEAK, **_REPORT, **_SLEEP, **_FAIL},
         needs=_PANDAS,
         seconds=_TWO_MINUTES_S,
+        holder=_ORDERS,
     ),
     Case(
         "four tasks: leak and pandas",
@@ -28,9 +30,22 @@ CASES = (
         {**_LEAK, **_REPORT},
         needs=_PANDAS,
         seconds=_TWO_MINUTES_S,
+        holder=_ORDERS,
     ),
-    Case("four tasks: leak and sleep", "order", {**_LEAK, **_SLEEP}, seconds=_TWO_MINUTES_S),
-    Case("four tasks: leak and failures", "order", {**_LEAK, **_FAIL}, seconds=_TWO_MINUTES_S),
+    Case(
+        "four tasks: leak and sleep",
+        "order",
+        {**_LEAK, **_SLEEP},
+        seconds=_TWO_MINUTES_S,
+        holder=_ORDERS,
+    ),
+    Case(
+        "four tasks: leak and failures",
+        "order",
+        {**_LEAK, **_FAIL},
+        seconds=_TWO_MINUTES_S,
+        holder=_ORDERS,
+    ),
     Case(
         "four tasks: no leak",
         None,

@@ -8,7 +8,7 @@ from tests.truth.app import app
 from tests.truth.case import Case
 
 _cursors: list[Iterator[str]] = []
-CASES = (Case("generators suspended", "page", {"page": 12}),)
+CASES = (Case("generators suspended", "page", {"page": 12}, holder=("_cursors",)),)
 
 
 def _rows(number: int) -> Iterator[str]:

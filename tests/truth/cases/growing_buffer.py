@@ -6,7 +6,7 @@ from tests.truth.app import app
 from tests.truth.case import Case
 
 _buffer = bytearray()
-CASES = (Case("a buffer that grows", "collect", {"collect": 15}, seconds=240),)
+CASES = (Case("a buffer that grows", "collect", {"collect": 15}, seconds=240, holder=("_buffer",)),)
 
 
 @app.task

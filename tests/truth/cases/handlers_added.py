@@ -10,7 +10,7 @@ from tests.truth.case import Case
 
 _log = logging.getLogger("tests.truth.handlers")
 _log.propagate = False
-CASES = (Case("handlers through a library", "audit", {"audit": 5}),)
+CASES = (Case("handlers through a library", "audit", {"audit": 5}, holder=("_log", "handlers")),)
 
 
 @app.task

@@ -10,7 +10,9 @@ from tests.truth.app import app
 from tests.truth.case import Case
 
 _reports: list[str] = []
-CASES = (Case("after_return of the task's class", "convert", {"convert": 15}),)
+CASES = (
+    Case("after_return of the task's class", "convert", {"convert": 15}, holder=("_reports",)),
+)
 
 
 class _Reporting(Task):  # type: ignore[misc]

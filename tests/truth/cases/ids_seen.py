@@ -6,7 +6,7 @@ from tests.truth.app import app
 from tests.truth.case import Case
 
 _seen: set[tuple[int, int]] = set()
-CASES = (Case("ids seen, in a set", "dedupe", {"dedupe": 20}),)
+CASES = (Case("ids seen, in a set", "dedupe", {"dedupe": 20}, holder=("_seen",)),)
 
 
 @app.task

@@ -7,8 +7,15 @@ from tests.truth.case import Case
 
 _RECYCLED = ("--concurrency=2", "--max-tasks-per-child=150")
 CASES = (
-    Case("late imports, recycled", None, {"tabulate": 5}, worker=_RECYCLED),
-    Case("a late import of pandas", None, {"frame": 3}, worker=_RECYCLED, needs=("pandas",)),
+    Case("late imports, recycled", None, {"tabulate": 5}, worker=_RECYCLED, fills=("tabulate",)),
+    Case(
+        "a late import of pandas",
+        None,
+        {"frame": 3},
+        worker=_RECYCLED,
+        needs=("pandas",),
+        fills=("frame",),
+    ),
 )
 
 

@@ -6,9 +6,20 @@ import sqlite3
 
 from tests.truth.app import app
 from tests.truth.case import Case
+from tests.truth.findings import HeldBy
 
 _databases: dict[int, sqlite3.Connection] = {}
-CASES = (Case("native memory held by objects", "index", {"index": 3}),)
+CASES = (
+    Case(
+        "native memory held by objects",
+        "index",
+        {"index": 3},
+        census="index",
+        shows=(HeldBy("sqlite3.Connection", "_databases"),),
+        kinds=("native",),
+        holder=("_databases",),
+    ),
+)
 
 
 @app.task

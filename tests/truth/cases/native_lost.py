@@ -12,13 +12,14 @@ _libc.malloc.restype = ctypes.c_void_p
 _libc.malloc.argtypes = (ctypes.c_size_t,)
 _RATES = {"decode": 10}
 CASES = (
-    Case("native memory lost", "decode", _RATES, has_line=False),
+    Case("native memory lost", "decode", _RATES, has_line=False, kinds=("native",)),
     Case(
         "native memory lost, with jemalloc",
         "decode",
         _RATES,
         environ={"LD_PRELOAD": "libjemalloc.so.2"},
         has_line=False,
+        kinds=("native",),
         needs=("jemalloc",),
     ),
 )

@@ -6,7 +6,7 @@ from tests.truth.app import app
 from tests.truth.case import Case
 
 _refunds: list[str] = []
-CASES = (Case("one run in a hundred", "settle", {"settle": 60}, seconds=240),)
+CASES = (Case("one run in a hundred", "settle", {"settle": 60}, seconds=240, holder=("_refunds",)),)
 
 
 @app.task

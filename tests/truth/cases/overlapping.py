@@ -8,10 +8,23 @@ from tests.truth.app import app
 from tests.truth.case import Case
 
 _seen: list[str] = []
+_HOLDER = ("_seen",)
 _RATES = {"poll": 8, "ping": 12}
 CASES = (
-    Case("overlapping in gevent", "poll", _RATES, worker=("--pool=gevent", "--concurrency=20")),
-    Case("overlapping in threads", "poll", _RATES, worker=("--pool=threads", "--concurrency=8")),
+    Case(
+        "overlapping in gevent",
+        "poll",
+        _RATES,
+        worker=("--pool=gevent", "--concurrency=20"),
+        holder=_HOLDER,
+    ),
+    Case(
+        "overlapping in threads",
+        "poll",
+        _RATES,
+        worker=("--pool=threads", "--concurrency=8"),
+        holder=_HOLDER,
+    ),
 )
 
 

@@ -9,7 +9,7 @@ from tests.truth.case import Case
 
 _documents: list[object] = []
 _TEXT = json.dumps([{"name": f"n{n}", "values": list(range(1000, 1010))} for n in range(20)])
-CASES = (Case("documents built by a library", "load", {"load": 6}),)
+CASES = (Case("documents built by a library", "load", {"load": 6}, holder=("_documents",)),)
 
 
 @app.task

@@ -7,7 +7,7 @@ import re
 from tests.truth.app import app
 from tests.truth.case import Case
 
-CASES = (Case("a library's cache that is full", None, {"grep": 40}),)
+CASES = (Case("a library's cache that is full", None, {"grep": 40}, fills=("grep",)),)
 
 
 @app.task

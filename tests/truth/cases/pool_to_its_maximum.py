@@ -8,7 +8,7 @@ from tests.truth.app import app
 from tests.truth.case import Case
 
 _pool: list[tuple[socket.socket, socket.socket, bytearray]] = []
-CASES = (Case("a pool at its maximum", None, {"query": 15}),)
+CASES = (Case("a pool at its maximum", None, {"query": 15}, fills=("query",)),)
 
 
 @app.task

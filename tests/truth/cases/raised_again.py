@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from tests.truth.app import app
 from tests.truth.case import Case
+from tests.truth.findings import LeavesGarbage
 
-CASES = (Case("cycles through frames", None, {"parse": 12}),)
+CASES = (
+    Case("cycles through frames", None, {"parse": 12}, shows=(LeavesGarbage("parse", 100_000),)),
+)
 
 
 def _number_of(text: str) -> int:

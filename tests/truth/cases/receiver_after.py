@@ -10,7 +10,15 @@ from tests.truth.app import app, receiver
 from tests.truth.case import ANY, Case
 
 _reports: list[dict[str, Any]] = []
-CASES = (Case("a receiver of task_postrun", ANY, {"subtract": 30}),)
+CASES = (
+    Case(
+        "a receiver of task_postrun",
+        ANY,
+        {"subtract": 30},
+        where=("receiver",),
+        holder=("_reports",),
+    ),
+)
 
 
 @receiver(signals.task_postrun)

@@ -11,7 +11,9 @@ from tests.truth.app import app, receiver
 from tests.truth.case import ANY, Case
 
 _begun_s: dict[str, tuple[float, str]] = {}
-CASES = (Case("a receiver of task_prerun", ANY, {"add": 60}),)
+CASES = (
+    Case("a receiver of task_prerun", ANY, {"add": 60}, where=("receiver",), holder=("_begun_s",)),
+)
 
 
 @receiver(signals.task_prerun)

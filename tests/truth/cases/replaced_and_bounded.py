@@ -11,8 +11,14 @@ _recent: collections.deque[dict[str, str]] = collections.deque(maxlen=100)
 _last: dict[str, str] = {}
 _journal: list[str] = []
 CASES = (
-    Case("a slot replaced, a deque bounded, a real leak", "post", {"visit": 8, "post": 8}),
-    Case("a slot replaced, a deque bounded, no leak", None, {"visit": 8}),
+    Case(
+        "a slot replaced, a deque bounded, a real leak",
+        "post",
+        {"visit": 8, "post": 8},
+        holder=("_journal",),
+        fills=("visit",),
+    ),
+    Case("a slot replaced, a deque bounded, no leak", None, {"visit": 8}, fills=("visit",)),
 )
 
 

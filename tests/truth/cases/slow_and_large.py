@@ -8,7 +8,7 @@ from tests.truth.app import app
 from tests.truth.case import Case
 
 _renders: list[bytearray] = []
-CASES = (Case("a long task that keeps much", "render", {"render": 3}),)
+CASES = (Case("a long task that keeps much", "render", {"render": 3}, holder=("_renders",)),)
 
 
 @app.task

@@ -6,7 +6,7 @@ from tests.truth.app import app
 from tests.truth.case import Case
 
 _labels: set[str] = set()
-CASES = (Case("100 bytes a run", "label", {"label": 100}, seconds=150),)
+CASES = (Case("100 bytes a run", "label", {"label": 100}, seconds=150, holder=("_labels",)),)
 
 
 @app.task

@@ -6,7 +6,7 @@ from tests.truth.app import app
 from tests.truth.case import Case
 
 _dicts: list[dict[str, int]] = []
-CASES = (Case("one small dict a run", "tag", {"tag": 100}, seconds=150),)
+CASES = (Case("one small dict a run", "tag", {"tag": 100}, seconds=150, holder=("_dicts",)),)
 
 
 @app.task

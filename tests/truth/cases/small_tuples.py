@@ -6,7 +6,7 @@ from tests.truth.app import app
 from tests.truth.case import Case
 
 _pairs: list[tuple[int, str]] = []
-CASES = (Case("one tuple a run", "pair", {"pair": 100}, seconds=150),)
+CASES = (Case("one tuple a run", "pair", {"pair": 100}, seconds=150, holder=("_pairs",)),)
 
 
 @app.task

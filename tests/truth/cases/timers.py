@@ -8,7 +8,7 @@ from tests.truth.app import app
 from tests.truth.case import Case
 
 _timers: list[threading.Timer] = []
-CASES = (Case("timers through a library", "remind", {"remind": 15}),)
+CASES = (Case("timers through a library", "remind", {"remind": 15}, holder=("_timers",)),)
 
 
 def _ring(text: str) -> int:

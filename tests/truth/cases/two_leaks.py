@@ -8,7 +8,7 @@ from tests.truth.case import Case
 _large: list[str] = []
 _small: list[str] = []
 _RATES = {"archive": 10, "note": 10, "noise": 30}
-CASES = (Case("two leaks, 90 to 10", "archive", _RATES, also=("note",)),)
+CASES = (Case("two leaks, 90 to 10", "archive", _RATES, also=("note",), holder=("_large",)),)
 
 
 @app.task

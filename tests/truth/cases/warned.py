@@ -7,7 +7,7 @@ import warnings
 from tests.truth.app import app
 from tests.truth.case import Case
 
-CASES = (Case("warnings remembered", "migrate", {"migrate": 20}),)
+CASES = (Case("warnings remembered", "migrate", {"migrate": 20}, holder=("__warningregistry__",)),)
 
 
 @app.task

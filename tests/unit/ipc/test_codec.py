@@ -11,7 +11,6 @@ import pytest
 from otel_celery_memory.ipc.codec import (
     MAGIC,
     MAX_FRAME_BYTES,
-    decode,
     encode,
     read_frames,
     records_in,
@@ -26,6 +25,7 @@ from otel_celery_memory.ipc.records import (
     TaskStarted,
 )
 from tests.unit.examples import EXAMPLES, finished, started
+from tests.unit.ipc.frames import decode
 
 _HEADER_BYTES = 10
 

@@ -15,14 +15,13 @@ from otel_celery_memory.ipc.codec import (
     HEADER,
     MAGIC,
     MAX_FRAME_BYTES,
-    VERSION,
-    decode,
     encode,
     finished_record,
     frame_of,
 )
 from otel_celery_memory.ipc.records import Record, TaskFinished
 from tests.unit.arbitrary import BEYOND_INT64, INT64, RECORDS, TEXT
+from tests.unit.ipc.frames import begin_of, decode
 from tests.unit.ipc.reading import read_all
 
 KIB = 1 << 10
@@ -109,7 +108,7 @@ def _torn(frame: bytes, share: float) -> bytes:
 
 
 def _promising(kind: int, length: int, data: bytes, times: int = 1) -> bytes:
-    return HEADER.pack(MAGIC, VERSION, kind, length, 0) + data * times
+    return HEADER.pack(begin_of(kind), length, 0) + data * times
 
 
 FRAMES = RECORDS.map(encode)

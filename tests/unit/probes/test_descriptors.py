@@ -87,7 +87,7 @@ def test_where_the_platform_cannot_move_it_it_stays(
 def owned(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[OwnedFile]:
     """A file of ours; for systems without marks, too."""
     if request.param == "by device and inode":
-        monkeypatch.setattr(descriptors, "_F_GETSIG", -1)
+        monkeypatch.setattr(descriptors, "GET_MARK", -1)
     owned = OwnedFile(os.open("/proc/self/statm", os.O_RDONLY), descriptors.STATM)
     yield owned
     owned.close()

@@ -232,7 +232,8 @@ def test_closures_caches_defaults_and_generators_are_told_by_the_name_of_their_c
     root = f"{HERE}.GLOBAL → list[…]"
     found = chain_of(seen[0])[0]
     assert found == f"{root} → {HERE}.in_a_closure.<locals>.<lambda> closure seen → list[…]"
-    assert chain_of(cached(1))[0] == f"{HERE}.cached → lru_cache of {HERE}.cached → dict[…]"
+    cache = f"lru_cache(maxsize=None) of {HERE}.cached"
+    assert chain_of(cached(1))[0] == f"{HERE}.cached → {cache} → dict[…]"
     assert chain_of(with_default()[0])[0] == (
         f"{HERE}.with_default → {HERE}.with_default default → list[…]"
     )
@@ -336,6 +337,23 @@ def test_new_objects_are_told_from_those_that_were_there_before() -> None:
     assert (row.type_name.rpartition(".")[2], row.objects, row.growth) == ("Thing", 20_200, 200)
     assert len(row.ids) == 8
     assert set(row.ids) <= set(map(id, fresh))
+
+
+def test_where_most_of_the_growth_was_there_when_ids_were_noted_the_rest_is_no_sample() -> None:
+    class Thing:
+        pass
+
+    before = [Thing() for _ in range(30)]
+    old = ids_of(gc.get_objects())
+    fresh = [Thing() for _ in range(3)]
+    objects = gc.get_objects()
+    (row,) = new_objects(objects, count_by_type(objects), {id(Thing): 33}, old)
+    assert (len(before), row.ids) == (30, ())
+    fresh += [Thing() for _ in range(7)]
+    objects = gc.get_objects()
+    (row,) = new_objects(objects, count_by_type(objects), {id(Thing): 40}, old)
+    assert set(row.ids) <= set(map(id, fresh))
+    assert row.ids
 
 
 def test_containers_of_text_that_grew_are_found_with_what_they_hold(

@@ -126,7 +126,7 @@ def test_the_descriptors_are_not_handed_to_programs_that_a_task_starts(proc: Pat
 def descriptors_of(probe: LinuxProcessProbe) -> list[int]:
     """The numbers under which a probe keeps its files open."""
     files = (probe._statm, probe._clear_refs, probe._status)
-    return [file._kept.fd for file in files if file is not None]
+    return [file.kept.fd for file in files if file is not None]
 
 
 def take_away(numbers: list[int], by: int) -> None:

@@ -78,6 +78,24 @@ class RecordingInspector:
         self.done.append("finish")
 
 
+@dataclass
+class RecordingLeakWatch:
+    """Records what it is given."""
+
+    records: list[Record] = field(default_factory=list)
+    gone: list[int] = field(default_factory=list)
+    ticks: int = 0
+
+    def apply(self, record: Record) -> None:
+        self.records.append(record)
+
+    def process_gone(self, pid: int) -> None:
+        self.gone.append(pid)
+
+    def tick(self) -> None:
+        self.ticks += 1
+
+
 class Process:
     """A process that stands for one of the worker's."""
 
@@ -126,6 +144,8 @@ class Reporter:
         )
         self.inspector = RecordingInspector()
         inspector: Any = self.inspector
+        self.leak_watch = RecordingLeakWatch()
+        leak_watch: Any = self.leak_watch
         self.damaged: list[int] = []
         self.places = FakeInFlightTable()
         self.in_flight = self.places.by_slot
@@ -145,6 +165,7 @@ class Reporter:
             self.damaged.append,
             InFlightTasks(self.places, emitter),
             Descendants(emitter, main_pid, nowhere),
+            leak_watch,
             lambda: self.oom_kills,
             lambda: self.sent.append(len(self.emitter.ends)),
             self.breaker,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from otel_celery_memory.ipc.records import WindowKind
-from otel_celery_memory.reporter.sites import CodePlace, SiteTotals
+from otel_celery_memory.reporter.sites import SiteTotals
+from otel_celery_memory.reporter.symbolizer import CodePlace
 from tests.unit.examples import finished, site, window
 
 PATH = "/srv/app/feeds.py"

@@ -14,7 +14,7 @@ from otel_celery_memory.captures.model import Capture, CapturedProcess, Captured
 from otel_celery_memory.ipc.commands import Commands
 from otel_celery_memory.ipc.records import WindowKind
 from otel_celery_memory.reporter.capture_assembly import EMPTY_SLOT_S, GRACE_S, CaptureAssembly
-from otel_celery_memory.reporter.sites import CodePlace
+from otel_celery_memory.reporter.symbolizer import CodePlace
 from tests.unit.examples import site, window
 from tests.unit.fakes import FakeClock
 

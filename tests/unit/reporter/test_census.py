@@ -68,6 +68,29 @@ def test_the_types_that_grew_most_come_first_and_then_who_took_none(censuses: Ce
     }
 
 
+def test_containers_of_one_place_are_one_row_of_their_process(censuses: Censuses) -> None:
+    """As of a dict of lists of text: each list has a row, and all have the same chain."""
+    for growth in (30, 50, 40):
+        censuses.grown(grown(101, growth, "str"))
+    censuses.grown(grown(101, 60, "app.Order"))
+    censuses.grown(grown(101, 70, "str")._replace(holder="app.OTHER"))
+    found = censuses.counted(counted(101), FIRST)
+    assert found is not None
+    assert [(row.type, row.holder, row.growth, row.objects) for row in found.grown] == [
+        ("str", "app.SEEN", 120, 240),
+        ("str", "app.OTHER", 70, 140),
+        ("app.Order", "app.SEEN", 60, 120),
+    ]
+    assert (found.grown[0].alike, found.grown[0].sampled) == (21, 24)
+    # Two processes have a row each.
+    censuses.grown(grown(102, 30, "str"))
+    censuses.counted(counted(102), SECOND)
+    assert [(row["slot"], row["growth"]) for row in censuses.objects()] == [
+        ("0", 120),
+        *(("0", 70), ("0", 60), ("1", 30)),
+    ]
+
+
 def test_it_ends_in_time_without_the_others_and_says_if_there_was_none(
     censuses: Censuses, clock: FakeClock
 ) -> None:

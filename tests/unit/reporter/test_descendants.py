@@ -428,6 +428,22 @@ def test_what_still_runs_when_its_run_has_ended_is_told_again_when_it_has_double
         bench.finish("app.render", ended_s - 5, ended_s)
         bench.look(_after(ended_s))
     assert [left.processes for left in bench.emitter.left] == [1, 2, 4]
+    assert bench.descendants.left_bytes == {"app.render": 4 * 17 * MIB}
+    for pid in (3_000_201, 3_000_210, 3_000_211, 3_000_212):
+        bench.proc.end(pid)
+    bench.look()
+    assert bench.descendants.left_bytes == {"app.render": 0}
+
+
+def test_what_is_left_behind_where_unique_memory_may_not_be_read_is_rss(bench: Bench) -> None:
+    bench.start("app.render", 90)
+    bench.proc.process(3_000_201, CHILD, mib=3, start_s=95)
+    bench.look()
+    bench.finish("app.render", 90, 102)
+    bench.look(_after(102) - 1)
+    assert bench.descendants.left_bytes == {}
+    bench.look(_after(102))
+    assert bench.descendants.left_bytes == {"app.render": 3 * MIB}
 
 
 def test_little_that_is_left_behind_is_not_told(bench: Bench) -> None:

@@ -50,8 +50,10 @@ def test_the_first_line_passes_and_says_that_it_is_not_repeated(passes: Repetiti
     )
 
 
-def test_every_loss_passes_as_it_is(passes: RepetitionFilter) -> None:
-    records = [line(f"loss {n}", name="otel_celery_memory.reporter.losses") for n in range(3)]
+@pytest.mark.parametrize("module", ["losses", "leak_log"])
+def test_every_loss_and_every_leak_passes_as_it_is(passes: RepetitionFilter, module: str) -> None:
+    name = f"otel_celery_memory.reporter.{module}"
+    records = [line(f"loss {n}", name=name) for n in range(3)]
     assert [passes.filter(record) for record in records] == [True] * 3
     assert [record.getMessage() for record in records] == ["loss 0", "loss 1", "loss 2"]
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from otel_celery_memory.ipc.records import WindowKind
-from otel_celery_memory.reporter.sites import SiteTotals, place_of
+from otel_celery_memory.reporter.sites import SiteTotals
 from otel_celery_memory.reporter.state.totals import Kept
+from otel_celery_memory.reporter.window_totals import place_of
 from otel_celery_memory.telemetry.events import RankedSite
 from tests.unit.examples import finished, site, window
 from tests.unit.reporter.site_totals import PATH, Totals, describe
@@ -255,6 +256,8 @@ def test_sites_of_a_task_claim_no_more_than_its_runs_keep_by_the_counters() -> N
         "leak": Kept(400.0, 500.0, 30, False),
         "seldom": Kept(0.0, 90.0, 20, True),
         "nobody knows": Kept(0.0, 500.0, 30, False),
+        "less by far": Kept(0.0, 500.0, 30, False),
+        "small blocks": Kept(0.0, 150.0, 30, False),
         "few samples": Kept(0.0, 90.0, 4, False),
         "tuples": Kept(0.0, 90.0, 30, True),
         "warmed up": Kept(None, 0.0, 2**63, True),
@@ -266,7 +269,9 @@ def test_sites_of_a_task_claim_no_more_than_its_runs_keep_by_the_counters() -> N
         ("leak", 3, 120_000, 40),
         ("unknown", 4, 5_000, 40),
         ("seldom", 5, 6_000, 4),
-        ("nobody knows", 6, 60_000, 40),
+        ("nobody knows", 6, 28_000, 40),
+        ("less by far", 10, 40_000, 40),
+        ("small blocks", 11, 20_000, 40),
         ("few samples", 7, 60_000, 40),
         ("tuples", 8, 4_000, 40),
         ("warmed up", 9, 60_000, 40),
@@ -275,7 +280,26 @@ def test_sites_of_a_task_claim_no_more_than_its_runs_keep_by_the_counters() -> N
         totals.window(window(1, task, kind=WindowKind.COMPLETE, runs=40, sites=1))
         totals.site(site(size, line, task=task, kind=WindowKind.COMPLETE, blocks=blocks))
     found = {each.line: each.size_bytes for each in totals.peek(60.0)}
-    assert found == {2: 125, 3: 375, 4: 125, 5: 150, 6: 500, 8: 100}
+    # A small block is one of 100 bytes to the counters, whatever it has.
+    assert found == {2: 125, 3: 375, 4: 125, 5: 150, 6: 700, 8: 100, 11: 150}
+
+
+def test_what_c_code_holds_is_of_the_first_line_that_leaves_an_object_in_each_run() -> None:
+    def sizes(kept: Kept, blocks: int = 40, of_library: int = 0) -> dict[int, int]:
+        totals = SiteTotals(describe, 10, {"a": kept}.get)
+        totals.finished(finished(1, task="a"))
+        totals.window(window(1, "a", kind=WindowKind.COMPLETE, runs=40, sites=2))
+        totals.site(site(8_000, 1, task="a", blocks=blocks, of_library=of_library))
+        totals.site(site(4_000, 2, task="a", blocks=20))
+        return {each.line: each.size_bytes for each in totals.peek(60.0)}
+
+    native = Kept(1_000_000.0, 1_000_000.0, 30, False)
+    assert sizes(native) == {1: 999_900, 2: 100}
+    # No object of it in each run, none of the user's, too few samples, or the lines are most of it.
+    assert sizes(native, blocks=20) == {1: 200, 2: 100}
+    assert sizes(native, of_library=1) == {1: 200, 2: 100}
+    assert sizes(native._replace(runs=3)) == {1: 200, 2: 100}
+    assert sizes(Kept(2_000.0, 2_000.0, 30, False)) == {1: 200, 2: 100}
 
 
 def test_lines_of_the_user_come_before_those_of_libraries_in_the_same_task() -> None:
@@ -288,6 +312,26 @@ def test_lines_of_the_user_come_before_those_of_libraries_in_the_same_task() -> 
             if of == task:
                 totals.site(site(size, line, task=task, blocks=40, of_library=of_library))
     assert [each.line for each in totals.peek(60.0)] == [4, 2, 1, 3]
+
+
+def test_a_receiver_of_the_user_s_comes_before_libraries_that_it_may_have_called() -> None:
+    totals = SiteTotals(describe, 10)
+    totals.finished(finished(1, task="a"))
+    for task in ("a", ""):
+        totals.window(window(1, task, kind=WindowKind.COMPLETE, runs=40, sites=1))
+    totals.site(site(90_000, 1, task="a", blocks=40, of_library=1))
+    totals.site(site(9_000, 2, task="", blocks=40, where="receiver"))
+    assert [each.line for each in totals.peek(60.0)] == [2, 1]
+
+
+def test_a_line_of_the_user_s_has_all_that_went_through_it() -> None:
+    totals = SiteTotals(describe, 10)
+    totals.finished(finished(1, task="a"))
+    totals.window(window(1, "a", kind=WindowKind.COMPLETE, runs=40, sites=9))
+    totals.site(site(90_000, 1, task="a", blocks=40, of_library=1))
+    for number in range(8):
+        totals.site(site(1_000, 2, task="a", blocks=40, via=f"x.py:{number}"))
+    assert [each.line for each in totals.peek(60.0)] == [*[2] * 8, 1]
 
 
 def test_library_code_of_no_task_claims_no_more_than_the_task_that_keeps_least() -> None:
@@ -324,6 +368,23 @@ def test_a_line_in_few_windows_is_shown_if_it_explains_what_its_task_keeps() -> 
     assert not shown(0.0, each_window=False)
     # What a window shows once is in each of them.
     assert not shown(1_000.0, each_window=True)
+
+
+def test_a_line_in_one_window_is_shown_if_it_is_as_large_as_what_a_sampled_run_has_kept() -> None:
+    def shown(largest: float, kept: float = 1_000.0, of_library: int = 0) -> list[int | None]:
+        known = Kept(kept, 2_000.0, 300, False, largest_bytes=largest)
+        totals = SiteTotals(describe, 10, {"a": known}.get)
+        totals.finished(finished(1, task="a"))
+        for number in range(10):
+            totals.window(window(1, "a", kind=WindowKind.COMPLETE, runs=40, sites=number == 3))
+            if number == 3:
+                totals.site(site(100_000, 1, task="a", blocks=1, of_library=of_library))
+        return [each.rate_bytes_per_minute for each in totals.peek(60.0)]
+
+    assert shown(largest=110_000.0) == [100_000]
+    assert shown(largest=10_000.0) == shown(largest=900_000.0) == []
+    assert shown(largest=110_000.0, kept=0.0) == []
+    assert shown(largest=110_000.0, of_library=1) == []
 
 
 def test_what_grows_while_the_worker_warms_up_is_no_site() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from otel_celery_memory.ipc.records import WindowKind
-from otel_celery_memory.reporter.sites import SiteTotals, place_of
+from otel_celery_memory.reporter.sites import SiteTotals
+from otel_celery_memory.reporter.window_totals import place_of
 from tests.unit.examples import finished, site, window
 from tests.unit.reporter.site_totals import Totals, describe
 

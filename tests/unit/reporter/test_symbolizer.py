@@ -12,8 +12,8 @@ from threading import Thread
 
 import pytest
 
-from otel_celery_memory.reporter import sites
-from otel_celery_memory.reporter.sites import CodePlace, Symbolizer, default_roots, function_at
+from otel_celery_memory.reporter import symbolizer
+from otel_celery_memory.reporter.symbolizer import CodePlace, Symbolizer, default_roots, function_at
 
 SOURCE = '''\
 """A module."""
@@ -63,7 +63,7 @@ FUNCTIONS = {
 def nothing_remembered() -> Iterator[None]:
     yield
     function_at.cache_clear()
-    sites._functions.cache_clear()
+    symbolizer._functions.cache_clear()
 
 
 @pytest.fixture

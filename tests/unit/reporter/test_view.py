@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,17 +13,21 @@ import pytest
 from otel_celery_memory.ipc.commands import Commands
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.ipc.records import HeapSampled, MessagesHeld, ProcessUp, WindowKind
+from otel_celery_memory.leaks.verdict import Forecast, Interval, State, Verdict
+from otel_celery_memory.leaks.words import sentences
 from otel_celery_memory.probes.procfs import ProcessReading
 from otel_celery_memory.reporter.capture_assembly import CaptureAssembly, TakenCapture
 from otel_celery_memory.reporter.census import Censuses
 from otel_celery_memory.reporter.descendants import DescendantsSize
 from otel_celery_memory.reporter.losses import Losses
-from otel_celery_memory.reporter.sites import CodePlace, SiteTotals
+from otel_celery_memory.reporter.sites import SiteTotals
 from otel_celery_memory.reporter.state.totals import TaskTotals
 from otel_celery_memory.reporter.state.worker_state import WorkerState
+from otel_celery_memory.reporter.symbolizer import CodePlace
 from otel_celery_memory.reporter.view import VIEW_INTERVAL_S, Inspector
 from tests.unit.examples import finished, left_behind, site, started, window
 from tests.unit.fakes import FakeClock
+from tests.unit.leaks.examples import VERDICT
 
 
 def describe(path: str, line: int) -> CodePlace:
@@ -62,9 +68,15 @@ class RecordingEmitter:
         self.off: list[tuple[str, str]] = []
         self.losses = Losses()
         self.context = Context()
+        self.leaks: tuple[Verdict, ...] = ()
+        self.leaks_decided = False
+        self.tree_peaks: dict[str, int] = {}
 
     def emit_capture(self, taken: TakenCapture) -> None:
         self.emitted.append(taken)
+
+    def runs_measured(self) -> int:
+        return 7
 
     def runs_aborted(self) -> int:
         return 4
@@ -118,6 +130,7 @@ def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None
     bench.emitter.state.apply(MessagesHeld(100, 1, 2, 3, 4, 5, 200, None, 400))
     run = finished(traced_delta_bytes=90)._replace(rss_delta_bytes=400, rss_peak_bytes=900)
     bench.emitter.tasks.finished("app.grow", run)
+    bench.emitter.tree_peaks["app.grow"] = 1_500
     bench.emitter.state.apply(HeapSampled(101, 1, 10, 20, 30))
     bench.emitter.tasks.not_traced("app.grow", "slow")
     for size in (100, 101, 100) * 4:
@@ -127,6 +140,8 @@ def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None
     bench.inspector.tick()
     assert bench.written == [
         {
+            "verdicts": [],
+            "verdicts_decided": False,
             "tracing": {
                 "mode": "budget",
                 "task_seconds": 400.0,
@@ -134,6 +149,7 @@ def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None
                 "overhead": 0.01235,
                 "aborted": 4,
             },
+            "measured": 7,
             "warm_up_seconds": 0,
             "processes": [
                 {
@@ -165,6 +181,7 @@ def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None
                     "retained_at_most": 190,
                     "sampled_runs": 12,
                     "peak": 900,
+                    "tree_peak": 1_500,
                     "largest": 400,
                     "traced_runs": 1,
                     "traced_per_run": 90,
@@ -196,6 +213,54 @@ def test_the_view_of_a_worker_is_this_and_fits_on_the_page(bench: Bench) -> None
         }
     ]
     assert json.loads(json.dumps(bench.written[0])) == bench.written[0]
+
+
+def test_a_verdict_is_shown_in_words_and_in_numbers(bench: Bench) -> None:
+    bench.emitter.leaks = (replace(VERDICT, since_s=1_000.5),)
+    bench.emitter.leaks_decided = True
+    view = bench.inspector.view("budget")
+    (row,) = view["verdicts"]
+    assert view["verdicts_decided"]
+    assert row.pop("text") == sentences(bench.emitter.leaks[0])
+    assert row == {
+        "state": "leaking",
+        "kind": "python",
+        "where": "task",
+        "task": "shop.tasks.import_feed",
+        "rate": 10_445,
+        "site": "shop/feeds.py:41",
+        "holder": "shop.feeds._seen",
+        "exhaustion_seconds": 25_200,
+        "since": 1_000.5,
+    }
+
+
+def test_a_verdict_of_which_little_is_known_is_json_too(bench: Bench) -> None:
+    never = Forecast("0", "host", 1, Interval(math.inf, 1, math.inf))
+    little = replace(VERDICT, task="", rate=None, place=None, holder=None, forecast=never)
+    bench.emitter.leaks = (little, replace(VERDICT, state=State.ENDED))
+    row, ended = bench.inspector.view("budget")["verdicts"]
+    assert ended["exhaustion_seconds"] is None
+    none = ("task", "rate", "site", "holder", "exhaustion_seconds")
+    assert [row[name] for name in none] == [None] * 5
+    assert json.loads(json.dumps(row, allow_nan=False)) == row
+
+
+def test_what_leaks_comes_first_and_of_that_what_leaks_most(bench: Bench) -> None:
+    bench.emitter.leaks = tuple(
+        replace(VERDICT, task=f"{state.value} {rate}", state=state, rate_per_s=rate)
+        for state in (State.ENDED, State.SUSPECTED, State.LEAKING)
+        for rate in (1, 3, 2)
+    )
+    rows = bench.inspector.view("budget")["verdicts"]
+    assert [row["task"] for row in rows] == [
+        f"{state} {rate}" for state in ("leaking", "suspected", "ended") for rate in (3, 2, 1)
+    ]
+
+
+def test_the_verdicts_shown_are_bounded(bench: Bench) -> None:
+    bench.emitter.leaks = tuple(replace(VERDICT, task=f"t{number}") for number in range(50))
+    assert len(bench.inspector.view("budget")["verdicts"]) == 20
 
 
 def test_what_a_nightly_job_has_left_is_still_shown_in_the_morning(bench: Bench) -> None:
@@ -239,7 +304,7 @@ def test_rows_of_sites_are_distinct_whatever_the_depth_of_tracing(bench: Bench) 
 def test_a_view_that_finds_no_room_is_written_with_less_in_it(bench: Bench) -> None:
     for number in range(12):
         bench.emitter.tasks.finished(f"{number:02}" + "t" * 200, finished())
-    bench.room_bytes = 2_800
+    bench.room_bytes = 2_850
     bench.inspector.tick()
     assert (len(bench.written[0]["tasks"]), bench.written[0]["left_out"]) == (6, {"tasks": 6})
 
@@ -247,6 +312,8 @@ def test_a_view_that_finds_no_room_is_written_with_less_in_it(bench: Bench) -> N
 def test_a_worker_without_data_has_a_view(bench: Bench) -> None:
     bench.tracing_s = (0.0, 0.0)
     assert bench.inspector.view("off") == {
+        "verdicts": [],
+        "verdicts_decided": False,
         "tracing": {
             "mode": "off",
             "task_seconds": 0.0,
@@ -254,6 +321,7 @@ def test_a_worker_without_data_has_a_view(bench: Bench) -> None:
             "overhead": None,
             "aborted": 4,
         },
+        "measured": 7,
         "warm_up_seconds": 0,
         "processes": [],
         "messages": None,

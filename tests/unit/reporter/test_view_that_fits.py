@@ -13,7 +13,7 @@ from otel_celery_memory.reporter.view import write_what_fits
 
 LISTS = (
     *("objects", "sites", "tasks", "descendants", "processes"),
-    *("switched_off", "captures", "losses"),
+    *("switched_off", "captures", "losses", "verdicts"),
 )
 
 
@@ -61,6 +61,7 @@ def test_sites_go_first(page: StatusPage) -> None:
         "captures": 3,
         "objects": 3,
         "losses": 3,
+        "verdicts": 3,
     }
     found = page.read()
     assert found is not None
@@ -78,11 +79,19 @@ def test_then_tasks_and_processes_and_of_each_the_first_five_stay(page: StatusPa
         "switched_off": 3,
         "captures": 3,
         "losses": 3,
+        "verdicts": 3,
         "objects": 3,
     }
     found = page.read()
     assert found is not None
     assert found["left_out"] == {"sites": 95, "tasks": 45, "processes": 188}
+
+
+def test_verdicts_go_last(page: StatusPage) -> None:
+    assert write_what_fits(view_of(5_000, **dict.fromkeys(LISTS, 9)), page.write)
+    found = shown(page)
+    assert found.pop("verdicts") == 9
+    assert set(found.values()) == {5}
 
 
 def test_where_a_row_is_as_large_as_the_page_the_lists_are_empty(page: StatusPage) -> None:
@@ -93,3 +102,15 @@ def test_where_a_row_is_as_large_as_the_page_the_lists_are_empty(page: StatusPag
 def test_what_fits_nowhere_is_not_written_and_no_error(page: StatusPage) -> None:
     assert not write_what_fits({**view_of(), "tracing": "x" * STATUS_BYTES}, page.write)
     assert page.read() == {"from": "before"}
+
+
+def test_what_is_kept_for_the_next_reporter_is_the_first_to_go() -> None:
+    written: list[dict[str, Any]] = []
+
+    def write(view: dict[str, Any]) -> bool:
+        written.append(view)
+        return "evidence" not in view
+
+    lists = {name: [1] for name in LISTS}
+    assert write_what_fits({**lists, "evidence": {"growth": {}}}, write)
+    assert written[-1] == lists

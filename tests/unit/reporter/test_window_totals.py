@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from otel_celery_memory.reporter.sites import SiteMean, WindowTotals
+from otel_celery_memory.reporter.window_totals import SiteMean, WindowTotals
 from tests.unit.examples import site
 
 KEY = ("a", "/srv/app/feeds.py", 1, "")

@@ -91,6 +91,10 @@ def ending(*records: Record, oom_kills: int = 0) -> tuple[Any, ...]:
         ((*IDLE, exited(155)), ("max_tasks", None, None, False)),
         # The end of a run and a goodbye were dropped while the worker stopped.
         ((*IN_TASK, WorkerStopping(MAIN, 0), exited(0)), ("shutdown", None, "id-1", False)),
+        ((*IN_TASK, WorkerStopping(MAIN, 0), exited(155)), ("max_tasks", None, "id-1", False)),
+        # The last run of a worker that stops calls os._exit().
+        ((*IN_TASK, WorkerStopping(MAIN, 0), exited(7)), ("exited", None, "id-1", True)),
+        ((*IN_TASK, WorkerStopping(MAIN, 0), exited(-11)), ("crashed", 11, "id-1", True)),
         # The worker stops: it asked them all to go.
         ((*IDLE, WorkerStopping(MAIN, 0), goodbye(SIGTERM)), ("shutdown", None, None, False)),
         (
@@ -205,9 +209,17 @@ def test_a_kill_is_claimed_once_and_by_the_largest() -> None:
         state.gone(pid, 5 * S)
     oom.update(1, 5 * S)
     assert exits(state) == [
-        (OTHER, "oom_kill", 9, None, True),
         (CHILD, "killed", 9, None, True),
+        (OTHER, "oom_kill", 9, None, True),
     ]
+
+
+def test_ends_that_are_classified_together_are_in_the_order_in_which_they_came() -> None:
+    state = WorkerState(OomKills(0))
+    for pid, gone_s, rss_bytes in ((OTHER, 6, 1_000), (CHILD, 5, 500), (MAIN, 7, 700)):
+        state.apply(ProcessUp(pid, 0, MAIN_SLOT if pid == MAIN else pid - CHILD, rss_bytes))
+        state.gone(pid, gone_s * S)
+    assert [pid for pid, *_ in exits(state)] == [MAIN, CHILD, OTHER]
 
 
 def test_of_a_worker_that_is_gone_with_its_children_the_main_process_was_the_victim() -> None:

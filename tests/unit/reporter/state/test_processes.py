@@ -42,6 +42,7 @@ def test_a_process_s_slot_and_memory_follow_its_records() -> None:
             rss_peak_bytes=9_000,
             run_peak_bytes=9_000,
             up_ns=0,
+            started_bytes=900,
             tasks=1,
             last_finished="a",
             in_flight=[],
@@ -192,3 +193,43 @@ def test_a_run_whose_size_at_its_start_is_not_known_has_no_peak() -> None:
     process = state_after(ProcessUp(1, 0, 4, 9_000), TaskInFlight(1, 5, "a", "t")).processes[1]
     process.record_rss(50_000)
     assert process.run_peak_of(process.running) is None
+
+
+def collected(pid: int, *numbers: int) -> HeapSampled:
+    """A sample in which the collector has done so much."""
+    return HeapSampled(pid, 0, 5, 6, 7, *numbers)
+
+
+def test_what_the_collector_did_is_summed_by_slot_over_the_processes_that_it_has_had() -> None:
+    state = state_after(
+        ProcessUp(1, 0, 4, 900),
+        collected(1, 10, 2, 1, 30, 3, 0, 0, 0, 0),
+        collected(1, 15, 3, 1, 35, 3, 0, 0, 0, 1),
+    )
+    assert state.collector == {4: (15, 3, 1, 35, 3, 0, 0, 0, 1)}
+    state.gone(1, 1)
+    state.classify_ended(1, all_now=True)
+    state.apply(ProcessUp(2, 0, 4, 900))
+    state.apply(collected(2, 1, 1, 1, 1, 1, 1, 0, 0, 0))
+    assert state.collector == {4: (16, 4, 2, 36, 4, 1, 0, 0, 1)}
+
+
+def test_what_an_earlier_reporter_counted_of_the_collector_is_not_counted_again() -> None:
+    # Without its size: the main process says that it is still there.
+    state = state_after(
+        ProcessUp(1, 0, 4, 0),
+        collected(1, 10, 2, 1, 30, 3, 0, 0, 0, 0),
+        collected(1, 12, 2, 1, 30, 3, 0, 0, 0, 0),
+    )
+    assert state.collector == {4: (2, *[0] * 8)}
+
+
+def test_a_collector_that_counts_less_or_otherwise_takes_nothing_away() -> None:
+    state = state_after(
+        ProcessUp(1, 0, 4, 900),
+        collected(1, 2**63 - 1, *[5] * 8),
+        collected(1, 3, *[5] * 8),
+        collected(1, 2**63 - 1, *[5] * 8),
+        HeapSampled(1, 0, 5, 6, 7),
+    )
+    assert state.collector == {4: (2**63 - 1, *[5] * 8)}

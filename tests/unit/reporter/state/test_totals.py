@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from otel_celery_memory.reporter.state.totals import HeapLevels, Kept, TaskTotals
+from otel_celery_memory.reporter.state.heap_levels import HeapLevels
+from otel_celery_memory.reporter.state.totals import Kept, TaskTotals
 from tests.unit.examples import finished, left_behind
 
 S = 1_000_000_000
@@ -80,7 +81,18 @@ def test_a_task_that_never_follows_itself_keeps_nothing_if_it_is_less_than_messa
     for size in (900, 1_000, 950):
         totals.left_behind("a", left_behind(size, alike=0))
         totals.left_behind("b", left_behind(2 * size, alike=0))
-    assert (kept(totals), kept(totals, "b")) == (0, 1_900)
+        # A buffer of the client of the broker, which is there before each run of another task.
+        totals.left_behind("c", left_behind(1_140, alike=0))
+    assert (kept(totals), kept(totals, "b"), kept(totals, "c")) == (0, 1_900, 0)
+
+
+def test_what_two_messages_differ_by_adds_up_to_nothing_however_many_samples_there_are() -> None:
+    totals = TaskTotals()
+    told = [
+        totals.left_behind("a", left_behind(size, alike=0, time_ns=at * S))
+        for at, size in enumerate([400, 390, 410] * 100)
+    ]
+    assert {record.heap_bytes for record in told[2:] if record} == {0}
 
 
 def test_what_a_first_run_left_is_not_in_the_mean() -> None:
@@ -313,3 +325,19 @@ def test_where_growth_is_not_explained_it_is_that_of_the_task_whose_samples_like
     assert worker(300 * KIB, 40).kept().bytes_per_run == pytest.approx(300 * KIB / 40, rel=0.2)
     assert worker(300 * KIB, 200).kept().bytes_per_run == 0  # it was one sample
     assert worker(2 * KIB, 40).kept().bytes_per_run == 0  # it does not explain it
+
+
+def test_where_messages_hide_what_a_run_keeps_what_windows_found_is_told_within_the_counters() -> (
+    None
+):
+    hidden = Kept(0.0, 2_000.0, 20, is_nothing=False)
+    assert hidden.with_found(1_100, 1_100).bytes_per_run == 1_100
+    assert hidden.with_found(4_000, 800)[:2] == (4_000, 4_000)
+    for kept, counted in (
+        (hidden, 2_100),
+        (hidden, 0),
+        (hidden._replace(is_nothing=True), 1_100),
+        (hidden._replace(bytes_per_run=500.0), 1_100),
+        (hidden._replace(bytes_per_run=None), 1_100),
+    ):
+        assert kept.with_found(1_100, counted) == kept

@@ -17,7 +17,7 @@ from tests.unit.fakes import ListSink, exits_to
 class Child:
     """A child, as billiard's pool has it."""
 
-    pid: int
+    pid: int | None
     exitcode: int | None
     index: int = 0
 
@@ -118,6 +118,12 @@ def test_children_returns_pid_and_slot_of_each_child() -> None:
     observer = ChildExitObserver(exits_to(ListSink()))
     observer.follow(CeleryPool(BilliardPool(Child(11, None, 0), Child(12, None, 3))))
     assert observer.children() == [(11, 0), (12, 3)]
+
+
+def test_a_child_that_the_pool_lists_and_has_not_started_yet_is_none() -> None:
+    observer = ChildExitObserver(exits_to(ListSink()))
+    observer.follow(CeleryPool(BilliardPool(Child(11, None, 0), Child(None, None, 1))))
+    assert observer.children() == [(11, 0)]
 
 
 def test_a_hook_around_ours_is_called_once_for_each_child() -> None:

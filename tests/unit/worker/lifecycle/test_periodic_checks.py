@@ -81,10 +81,18 @@ class Bench:
         self.supervisor = Supervisor()
         exits = exits_to(self.pipe)
         self.observer = observer or ChildExitObserver(exits)
+        self.confirmations = self.events = 0
         parts: list[Any] = [self.worker, self.pipe, self.supervisor, self.observer]
+        parts += [self.confirm, self.send_event]
         self.checks = PeriodicChecks(*parts)
         self.checks.begin()
         self.reap = exits.record
+
+    def confirm(self) -> None:
+        self.confirmations += 1
+
+    def send_event(self) -> None:
+        self.events += 1
 
     def sent(self) -> list[type[Record]]:
         """The types of the records sent since the last call."""
@@ -110,6 +118,18 @@ def test_the_processes_are_sent_periodically(bench: Bench) -> None:
         assert bench.sent() == []
         bench.worker.check()
     assert bench.sent() == [ProcessUp, MessagesHeld]
+
+
+def test_at_each_check_a_suspicion_may_be_confirmed(bench: Bench) -> None:
+    for _ in range(3):
+        bench.worker.check()
+    assert bench.confirmations == 3
+
+
+def test_at_each_check_it_may_be_time_for_an_event(bench: Bench) -> None:
+    for _ in range(3):
+        bench.worker.check()
+    assert bench.events == 3
 
 
 def test_a_reporter_that_was_started_again_is_sent_the_exits_not_acknowledged(bench: Bench) -> None:

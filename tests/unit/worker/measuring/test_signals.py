@@ -25,11 +25,11 @@ calls: list[Any] = []
 class NotingRecorder(TaskRecorder):
     """Notes when it is called, and with what."""
 
-    def prerun(self, task_id: str = "", task: Any = None, **_: object) -> None:
+    def prerun(self, task_id: str = "", task: Any = None, *_: Any, **__: Any) -> None:
         calls.append(("prerun", task_id, task.name))
 
     def postrun(
-        self, task_id: str = "", task: Any = None, state: str | None = None, **_: object
+        self, task_id: str = "", task: Any = None, state: str | None = None, *_: Any, **__: Any
     ) -> None:
         calls.append(("postrun", task_id, task.name, state))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tracemalloc
 from typing import Any
 
@@ -141,3 +142,15 @@ def test_a_process_that_runs_no_tasks_is_not_traced(task: Any) -> None:
     assert not tracemalloc.is_tracing()
     recording.recorder.stop_tracing()
     recording.recorder.stop()
+
+
+@pytest.mark.skipif(not hasattr(sys, "_clear_type_cache"), reason="no such cache")
+def test_a_child_has_nothing_to_drop_from_the_interpreter_s_cache_of_attributes() -> None:
+    name = "".join(("an_attribute_", "that_nobody_has"))
+    getattr(Any, name, None)  # the cache keeps the name
+    references = sys.getrefcount(name)
+
+    def has_fewer() -> None:
+        assert sys.getrefcount(name) < references
+
+    in_a_fork(has_fewer)

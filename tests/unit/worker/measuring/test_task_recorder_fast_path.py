@@ -118,8 +118,8 @@ def test_a_time_limit_in_the_search_for_a_span_switches_nothing_off(task: Any) -
 def test_descriptors_that_a_task_closed_are_opened_again(child: Child, task: Any) -> None:
     probe: Any = child.recorder._probe
     child.recorder.prerun("a", task)
-    os.close(probe._statm._kept.fd)
-    os.close(probe._clear_refs._kept.fd)
+    os.close(probe._statm.kept.fd)
+    os.close(probe._clear_refs.kept.fd)
     child.recorder.postrun("a", task, "SUCCESS")
     assert [type(record) for record in child.told()] == PLAIN
     assert child.run(task) == PLAIN

@@ -187,3 +187,25 @@ class Recording:
 
     def switched_off(self) -> list[str]:
         return []
+
+
+def test_a_suspicion_orders_one_census_of_its_task(pipe: RecordWriter, sent: list[int]) -> None:
+    worker = Worker(pipe, None, by_signal=False)
+    worker.requests.confirm_suspicion()
+    assert pipe.page.commands().census == 0
+    pipe.page.suspect.write("shop.tasks.import_feed")
+    for _ in range(3):
+        worker.requests.confirm_suspicion()
+    ordered = pipe.page.commands()
+    assert (ordered.census, ordered.task) == (1, "shop.tasks.import_feed")
+    assert ordered.allowance_s == Settings().max_added_latency
+
+
+def test_while_somebody_takes_a_capture_no_suspicion_is_confirmed(
+    pipe: RecordWriter, sent: list[int]
+) -> None:
+    worker = Worker(pipe, None, by_signal=False)
+    pipe.page.set_commands(Commands(capture=1, runs=5, until_s=time.monotonic() + 60))
+    pipe.page.suspect.write("t")
+    worker.requests.confirm_suspicion()
+    assert (pipe.page.commands().capture, pipe.page.commands().census) == (1, 0)

@@ -15,6 +15,11 @@ _UNKNOWN = {
     **{"open_files": None, "malloc_free": None},
 }
 VIEW: dict[str, Any] = {
+    "verdicts": [
+        {"text": "app.grow leaks 1.0 KiB a run (40 runs).", "state": "leaking"},
+        {"text": "app\x1bnew may leak 1 B a run (2 runs).", "state": "suspected"},
+    ],
+    "verdicts_decided": True,
     "tracing": {
         "mode": "budget",
         "task_seconds": 1_704.9,
@@ -50,6 +55,7 @@ VIEW: dict[str, Any] = {
             "retained_at_most": 1_300,
             "sampled_runs": 250,
             "peak": 8 * MIB,
+            "tree_peak": 98 * MIB,
             "largest": 2 * MIB,
             "traced_runs": 40,
             "traced_per_run": -3,
@@ -171,6 +177,10 @@ VIEW: dict[str, Any] = {
 }
 
 TEXT = """\
+app.grow leaks 1.0 KiB a run (40 runs).
+
+app?new may leak 1 B a run (2 runs).
+
 tracing budget: 10.81 s of 1,704.9 s of task time in ten minutes (0.63%), 3 runs aborted; switched \
 off: heap (0), limits (reporter)
 
@@ -188,9 +198,11 @@ started by  process  processes  RSS       unique    left behind
 app.grow    0        3          90.0 MiB  70.0 MiB  1
 -           main     1          -         -         0
 
-task      runs    retained/run  at most  sampled  peak     largest  traced runs  traced/run
-app.grow  12,345  1.1 KiB       1.3 KiB  250      8.0 MiB  2.0 MiB  40           -3 B
-app.new   1       -             -        0        -        0 B      0            -
+task      runs    retained/run  at most  sampled  peak     with processes  largest  traced runs  \
+traced/run
+app.grow  12,345  1.1 KiB       1.3 KiB  250      8.0 MiB  98.0 MiB        2.0 MiB  40           \
+-3 B
+app.new   1       -             -        0        -        -               0 B      0            -
 
 not traced  because
 app.new     tracing could bring it to its time limit
@@ -219,6 +231,43 @@ no census  because
 
 def test_a_view_becomes_this_text() -> None:
     assert view_text(VIEW) == TEXT
+
+
+@pytest.mark.parametrize(
+    ("warm_up_s", "line"),
+    [(0, "no leak is suspected"), (42, "no leak is suspected (warming up for 42 s more)")],
+)
+def test_that_nothing_leaks_is_said_on_top(warm_up_s: int, line: str) -> None:
+    view = {"verdicts": [], "verdicts_decided": True, "warm_up_seconds": warm_up_s}
+    first, rest = view_text(view).split("\n\n")
+    assert first == line
+    assert "warms up" not in rest
+
+
+def test_while_it_is_not_decided_what_runs_keep_that_is_said_too() -> None:
+    tasks = [{**VIEW["tasks"][0], "name": "app.a", "retained_per_run": 7_500}]
+    tasks.append({**VIEW["tasks"][0], "name": "app.b", "retained_per_run": 0})
+    view = {"verdicts": [], "verdicts_decided": True, "tasks": tasks}
+    assert view_text(view).startswith("no leak is suspected yet: runs of app.a keep something, ")
+
+
+def test_where_nobody_decides_it_is_not_said_that_nothing_leaks() -> None:
+    assert "leak" not in view_text({"verdicts": [], "verdicts_decided": False})
+
+
+def test_of_many_verdicts_the_first_are_shown_and_the_rest_counted() -> None:
+    verdicts = [{"text": f"t{number} leaks."} for number in range(17)]
+    text = view_text({"verdicts": verdicts, "verdicts_decided": True})
+    assert text.split("\n\n")[13:16] == [
+        "t13 leaks.",
+        "t14 leaks.",
+        "... and 2 more verdicts",
+    ]
+
+
+def test_peaks_with_processes_have_no_column_where_no_run_started_any() -> None:
+    tasks = [{**task, "tree_peak": None} for task in VIEW["tasks"]]
+    assert "with processes" not in view_text({**VIEW, "tasks": tasks})
 
 
 def test_an_empty_view_is_one_line() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 from otel_celery_memory.ipc.commands import Balance
+from otel_celery_memory.ipc.records import SHARED_NAME
 from otel_celery_memory.worker.tracing.sampler import TracingSampler
 
 BUDGET, LATENCY_S = 0.01, 0.25
@@ -99,6 +100,19 @@ def test_how_much_slower_a_longer_run_gets_is_tried_and_then_known() -> None:
     assert spent_s <= BUDGET * task_s + LATENCY_S
 
 
+def test_one_traced_run_that_does_something_once_is_not_taken_for_slow_tracing() -> None:
+    process = Process(slower=3.0)
+    for _ in range(100):
+        process.run("polls", 0.004, wall_s=0.2)
+    # The first traced run opens a connection: it takes 60 times as long as others.
+    process.slower = 60.0
+    while not process.run("polls", 0.004, wall_s=0.2):
+        continue
+    process.slower = 3.0
+    assert sum(process.run("polls", 0.004, wall_s=0.2) for _ in range(1_000)) >= 20
+    assert process.sampler.refused() == {"polls": ""}
+
+
 def test_a_run_that_gets_too_slow_is_tried_seldom() -> None:
     process = Process(slower=50.0)
     for _ in range(20_000):
@@ -149,3 +163,37 @@ def test_while_the_heap_grows_windows_may_use_two_per_cent_of_a_core_besides() -
 
     assert spent_s(grows=True) > 5 * spent_s(grows=False)
     assert spent_s(grows=True) <= 2_000 * 0.02 + LATENCY_S
+
+
+def test_a_window_of_runs_that_overlap_waits_until_it_may_have_more_of_them() -> None:
+    def runs(name: str) -> int:
+        process = Process(slower=9.0)
+        while len(process.windows) < 6:
+            process.run(name, 0.003, 0.02)
+        return min(sum(window.values()) for window in process.windows[1:-1])
+
+    assert runs(SHARED_NAME) > runs("a") > 0
+
+
+def test_a_name_that_never_had_the_process_to_itself_is_traced_as_those_that_overlap() -> None:
+    process = Process()
+    for _ in range(10):
+        process.run(SHARED_NAME, 0.001)
+    assert process.sampler.goes_on("new", process.now_s, None) is not None
+    alone = Process()
+    for _ in range(10):
+        alone.run("a", 0.001)
+    assert alone.sampler.goes_on("new", alone.now_s, None) is None
+
+
+def test_a_window_in_which_no_run_ends_is_not_longer_than_the_budget_lasts() -> None:
+    process = Process(slower=8.0)
+    for _ in range(100):
+        process.run(SHARED_NAME, 0.004)
+    while not process.run(SHARED_NAME, 0.004):
+        continue
+    sampler = process.sampler
+    assert sampler.goes_on(SHARED_NAME, process.now_s, None) is not None
+    left_s = sampler.bucket.left_s(1.0, process.now_s)
+    assert sampler.goes_on(SHARED_NAME, process.now_s, None, unbooked_s=left_s / 10) is not None
+    assert sampler.goes_on(SHARED_NAME, process.now_s, None, unbooked_s=2 * left_s) is None

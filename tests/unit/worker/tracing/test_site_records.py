@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import billiard.pool
+import celery
 import celery.app.task
 import celery.app.trace
 import pytest
@@ -22,7 +23,7 @@ from otel_celery_memory.worker.tracing.site_records import (
     left_alive,
     window_records,
 )
-from otel_celery_memory.worker.tracing.traced_window import Found, Left
+from otel_celery_memory.worker.tracing.traced_window import ALL, Found, InFlight, Left
 
 APP, TASKS = "/srv/app/feeds.py", "/srv/app/tasks.py"
 
@@ -156,6 +157,36 @@ def test_code_of_the_user_s_that_celery_calls_in_a_run_is_the_task_s() -> None:
     }
 
 
+class _Base:
+    def after_return(self) -> None:
+        """Its lines are on a stack."""
+
+
+class _Other:
+    def after_return(self) -> None:
+        """So are its lines."""
+
+
+def test_what_celery_calls_for_a_task_is_the_task_s_and_of_several_the_one_s_that_ran() -> None:
+    code = TaskCode(SiteFilter(called_from=("/celery/dispatch.py", 1, 2)))
+    for name, task in (("a", _Base()), ("b", _Base()), ("c", _Other())):
+        code.add(name, task)
+    shared = ((__file__, _Base.after_return.__code__.co_firstlineno),)
+    own = ((__file__, _Other.after_return.__code__.co_firstlineno),)
+    assert code.task_of(own, ["a", "b"]) == "c"
+    assert code.task_of(shared, ["a", "c"]) == "a"
+    assert code.task_of(shared, ["a", "b"]) is None
+
+
+def test_celery_s_own_handlers_are_of_no_task() -> None:
+    app = celery.Celery()
+    code = TaskCode(SiteFilter(called_from=("/celery/dispatch.py", 1, 2)))
+    code.add("a", app.task(name="a")(first_task))
+    line = celery.Task.after_return.__code__.co_firstlineno
+    assert code.task_of(((celery.app.task.__file__, line),), ["a"]) is None
+    assert code.task_of((FIRST,), ["a"]) == "a"
+
+
 def test_of_a_library_that_no_task_called_what_grew_once_is_left_out() -> None:
     once: LiveSites = {((threading.__file__, 5), (billiard.pool.__file__, 369)): (96, 3)}
     assert rows_of(once, {}, steady={}) == set()
@@ -173,8 +204,44 @@ def test_no_task_has_left_behind_more_than_the_allocators_say() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("raised", "size_bytes", "runs", "told"),
+    [("a", 500, 2, 0), ("a", 5_000, 2, 1), ("a", 800, 4, 1), ("b", 500, 2, 1)],
+)
+def test_a_little_that_few_runs_left_of_which_one_raised_is_no_growth_of_their_task(
+    raised: str, size_bytes: int, runs: int, told: int
+) -> None:
+    found = Found(
+        {((APP, 5), FIRST): (size_bytes, 4)},
+        {"a": runs, "b": 9},
+        grown=True,
+        whole=True,
+        raised=frozenset({raised}),
+    )
+    records = records_of(found, ("a", first_task), ("b", second_task))
+    assert sum(isinstance(each, Site) for each in records) == told
+
+
 def test_what_is_on_no_task_s_stack_is_the_one_s_that_left_nearly_all_or_nobody_s() -> None:
     sites: LiveSites = {((APP, 5),): (96, 2)}
     some, much = Left(1.0, 0.0), Left(99.0, 0.0)
     assert [row[0] for row in rows_of(sites, {"a": some, "b": much})] == ["b"]
     assert [row[0] for row in rows_of(sites, {"a": much, "b": much})] == ["_shared"]
+
+
+def test_what_only_runs_hold_that_have_not_ended_is_no_growth() -> None:
+    leaks, waits = ((APP, 5), FIRST), ((APP, 9), SECOND)
+    celerys = ((celery.app.task.__file__, 142), (billiard.pool.__file__, 369))
+    sites: LiveSites = {leaks: (24_000, 24), waits: (900, 3), celerys: (300, 3)}
+    found = Found(
+        *(sites, {"a": 24, "b": 24}),
+        grown=True,
+        whole=True,
+        alive={leaks: (30_000, 30), waits: (1_500, 5), celerys: (700, 7)},
+        # Of seven now in flight, three were not at the look before, all of the second task.
+        in_flight={"a": InFlight(2, 0), "b": InFlight(5, 3), ALL: InFlight(7, 3)},
+        each_ran_before=True,
+    )
+    records = records_of(found, ("a", first_task), ("b", second_task), shared=True)
+    grown = {(r.task, r.line): r.blocks for r in records if isinstance(r, Site) and r.blocks}
+    assert grown == {("a", 5): 24}

@@ -1,0 +1,1 @@
+"""Whether what the documentation shows is so: blocks are run, parsed or compared with the code."""

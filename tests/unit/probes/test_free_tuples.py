@@ -1,0 +1,89 @@
+"""Tuples in the interpreter's free lists, counted in this interpreter."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from array import array
+from collections.abc import Callable
+
+import pytest
+
+from otel_celery_memory.probes.allocators import level_caches
+from otel_celery_memory.probes.free_tuples import LIST_MAX, FreeTuples
+
+kept: list[object] = []
+
+
+def cut_to_two() -> None:
+    """What Celery does in each run: the tuple goes to another list than it came from."""
+    tuple(part for part in ("a", "b"))
+
+
+def keep_one() -> None:
+    kept.append((object.__hash__, None))
+
+
+class Blocks:
+    """Blocks in use beside free tuples; it keeps no object between two counts."""
+
+    def __init__(self) -> None:
+        self.tuples = FreeTuples()
+        self._levels = array("q", [0, 0])
+        self._found = array("q", [0] * 40)
+
+    def left_by(self, run: Callable[[], object]) -> list[int]:
+        """By how many blocks each run has added, but for the first ones."""
+        for at in range(len(self._found)):
+            self._read(0)
+            run()
+            self._read(1)
+            self._found[at] = self._levels[1] - self._levels[0]
+        return list(self._found[10:])
+
+    def _read(self, which: int) -> None:
+        level_caches()
+        free = self.tuples.count()
+        self._levels[which] = sys.getallocatedblocks() - free
+
+
+@pytest.mark.parametrize(("run", "blocks"), [(cut_to_two, 0), (keep_one, 1), (lambda: None, 0)])
+def test_a_run_after_a_full_collection_is_what_it_keeps(
+    run: Callable[[], object], blocks: int
+) -> None:
+    counted = Blocks()
+    gc.collect()
+    found = counted.left_by(run)
+    kept.clear()
+    # Now and then the interpreter has something of its own.
+    assert sum(each == blocks for each in found) >= len(found) - 2
+
+
+def test_to_count_them_makes_the_lists_no_longer() -> None:
+    tuples = FreeTuples()
+    gc.collect()
+    counts = array("q", [tuples.count() for _ in range(100)])
+    assert counts[-1] <= counts[0] + 5
+
+
+def test_what_is_freed_is_counted_and_no_list_has_more_than_the_interpreter_keeps() -> None:
+    tuples = FreeTuples()
+    gc.collect()
+    before = tuples.count()
+    some = [(number, number, number, number, number) for number in range(500)]
+    del some
+    assert 490 <= tuples.count() - before <= 510
+    many = [(number, number, number, number, number) for number in range(3 * LIST_MAX)]
+    del many
+    assert LIST_MAX - 10 <= tuples.count() - before <= LIST_MAX + 10
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_collector_is_left_as_it_was(*, enabled: bool) -> None:
+    was = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        FreeTuples().count()
+        assert gc.isenabled() is enabled
+    finally:
+        (gc.enable if was else gc.disable)()

@@ -1,0 +1,1 @@
+"""Tests of the local view: what is received, kept, made a snapshot of and served."""
