@@ -102,23 +102,29 @@ class TracemallocSession:
 
     def start(self, frames: int | None = None) -> bool:
         """Trace from now on; ``False`` where the user's code traces or might."""
-        with self._changing:
+        # It is held while somebody asks: to wait for a snapshot would hold a run.
+        if not self._changing.acquire(blocking=False):
+            return False
+        try:
             if _is_tracing() or self.is_asked_directly():
                 return False
-            self._sessions += 1
-            self._limit_before = _PYTHON["get_traceback_limit"]()
-            self._ours = True
             try:
-                for name, wrapper in self._wrappers.items():
-                    theirs = getattr(tracemalloc, name, None)
-                    if theirs is not wrapper and theirs is not None:
-                        self._replaced[name] = theirs
-                        setattr(tracemalloc, name, wrapper)
+                self._replace()
+                # Whoever asks from here on waits until we trace, and ends that.
+                if _is_tracing():
+                    self._put_back()
+                    return False
+                self._sessions += 1
+                self._limit_before = _PYTHON["get_traceback_limit"]()
+                self._ours = True
                 _start(frames or self.frames)
             except BaseException:
                 self._stop_ours()
+                self._put_back()
                 raise
             return True
+        finally:
+            self._changing.release()
 
     def stop(self) -> None:
         """Stop what `start` started."""
@@ -134,10 +140,20 @@ class TracemallocSession:
         self.free_lists.give_back()
         if _is_tracing():
             _stop()
-            if _PYTHON["get_traceback_limit"]() != self._limit_before:
-                # Only `start` sets it, and a task may ask.
-                _start(self._limit_before)
-                _stop()
+        if _PYTHON["get_traceback_limit"]() != self._limit_before:
+            # It outlives the tracing that set it, only `start` sets it, and a task may ask.
+            _start(self._limit_before)
+            _stop()
+        self._put_back()
+
+    def _replace(self) -> None:
+        for name, wrapper in self._wrappers.items():
+            theirs = getattr(tracemalloc, name, None)
+            if theirs is not wrapper and theirs is not None:
+                self._replaced[name] = theirs
+                setattr(tracemalloc, name, wrapper)
+
+    def _put_back(self) -> None:
         for name, wrapper in self._wrappers.items():
             # The user's code may have replaced it meanwhile.
             if getattr(tracemalloc, name, None) is wrapper:
@@ -249,30 +265,22 @@ class TracemallocSession:
         """Of what is traced, without what we keep out of the free lists."""
         return int(_traced_memory()[0]) - self.free_lists.taken_out_bytes(_is_traced)
 
-    def _step_back(self) -> None:
-        """Somebody else uses ``tracemalloc``: what we have found so far counts, and we stop."""
-        if not self._ours:
-            return
-        try:
-            self.asked()
-        finally:
-            self.stop()
-            if not _is_tracing():
-                # The limit outlives the tracing that set it.
-                _start(self._limit_before)
-                _stop()
-
     def _wrapper(self, name: str) -> Callable[..., Any]:
         python = _PYTHON[name]
 
         def asked(*args: Any, **kwargs: Any) -> Any:
-            self._step_back()
-            # It may also be called when we do not trace, by code that kept it while we did, and by
-            # the user's own replacement of the function, which is called here.
-            theirs = self._replaced.get(name, python)
-            inside = (name, native_thread())
-            if theirs is python or inside in self._delegating:
-                return python(*args, **kwargs)
+            if self._ours:
+                self.asked()  # what we have found so far counts
+            # Another thread may be about to start or to stop: until it has, what Python says is of
+            # our tracing. None starts before Python has answered.
+            with self._changing:
+                self._stop_ours()
+                # It may also be called when we do not trace, by code that kept it while we did, and
+                # by the user's own replacement of the function, which is called below.
+                theirs = self._replaced.get(name, python)
+                inside = (name, native_thread())
+                if theirs is python or inside in self._delegating:
+                    return python(*args, **kwargs)
             self._delegating.add(inside)
             try:
                 return theirs(*args, **kwargs)

@@ -89,6 +89,52 @@ def test_whoever_asks_anything_gets_what_he_would_without_us(
     assert getattr(tracemalloc, name) is PYTHON[name]
 
 
+def _asks(answers: list[object]) -> threading.Thread:
+    thread = threading.Thread(
+        target=lambda: answers.extend([tracemalloc.is_tracing(), tracemalloc.get_traceback_limit()])
+    )
+    thread.start()
+    return thread
+
+
+def test_a_thread_that_asks_while_another_stops_us_gets_what_it_would_without_us(
+    tracer: TracemallocSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    PYTHON["start"](3)
+    PYTHON["stop"]()
+    answers: list[object] = []
+    asking: list[threading.Thread] = []
+
+    def ask_meanwhile() -> None:
+        asking.append(_asks(answers))
+        asking[0].join(0.2)
+
+    monkeypatch.setattr(tracer.free_lists, "give_back", ask_meanwhile)
+    assert tracer.start(7)
+    tracer.stop()
+    asking[0].join()
+    assert answers == [False, 3]
+
+
+def test_nobody_traces_while_a_thread_gets_its_answer_and_nobody_waits_for_that(
+    tracer: TracemallocSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[bool] = []
+
+    def snapshot() -> str:
+        thread = threading.Thread(target=lambda: started.append(tracer.start()))
+        thread.start()
+        thread.join()
+        return "taken"
+
+    monkeypatch.setitem(PYTHON, "take_snapshot", snapshot)
+    monkeypatch.setattr(tracemalloc, "take_snapshot", snapshot)
+    tracer._wrappers["take_snapshot"] = tracer._wrapper("take_snapshot")
+    assert tracer.start()
+    assert tracemalloc.take_snapshot() == "taken"  # type: ignore[comparison-overlap]
+    assert started == [False]
+
+
 def test_a_start_that_he_imported_under_ours_works_for_ever(tracer: TracemallocSession) -> None:
     tracer.start()
     imported = tracemalloc.start
