@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.contenders import CONTENDERS
-from benchmarks.outputs import Outputs, PushReceiver, collected
+from benchmarks.outputs import Outputs, PushReceiver, collected, in_a_line
 from benchmarks.progress import Progress
 from benchmarks.readings import READINGS, Reading
 from demo.receiver import Receiver
@@ -77,7 +77,7 @@ def measured(
             try:
                 reading = _read(shapes[leak], name, Broker.redis(url), own)
             except Exception as error:  # the others go on
-                reading = Reading("", broken=f"{type(error).__name__}: {error}"[:300])
+                reading = Reading("", broken=in_a_line(error))
             progress.step(f"{leak}, {CONTENDERS[name].label}: {reading.text}")
             return asdict(reading)
 

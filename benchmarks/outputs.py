@@ -17,6 +17,12 @@ from demo.receiver import Receiver
 from otel_celery_memory import conventions as c
 
 
+def in_a_line(error: Exception) -> str:
+    """What broke. Further lines are a worker's output, with places on one machine."""
+    said = str(error).splitlines()
+    return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
+
+
 class PushReceiver:
     """Keeps what is posted to it, with the time; use as a context manager."""
 

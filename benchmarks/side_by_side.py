@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks.batches import Batch, BenchWorker, Memory, bench_worker
 from benchmarks.contenders import CONTENDERS, Contender
-from benchmarks.outputs import Outputs, PushReceiver, collected
+from benchmarks.outputs import Outputs, PushReceiver, collected, in_a_line
 from benchmarks.progress import Progress
 from benchmarks.statistics import Ratio, noise, percentile, ratio_of
 from benchmarks.workloads import WORKLOADS, Workload
@@ -120,7 +120,7 @@ def _stop(name: str, worker: BenchWorker, found: Found) -> None:
     try:
         worker.stop()
     except Exception as error:  # what it collected is told all the same
-        found.broken[name] = f"did not stop: {error}"
+        found.broken[name] = f"did not stop: {in_a_line(error)}"
 
 
 def _outputs(stack: ExitStack, directory: Path) -> Outputs:
@@ -189,7 +189,7 @@ def _batch(
     except Exception as error:
         if name in (BARE, BARE_AGAIN):
             raise
-        found.broken[name] = f"broke at {workload.label}: {type(error).__name__}: {error}"
+        found.broken[name] = f"broke at {workload.label}: {in_a_line(error)}"
         del workers[name]
         return None
 

@@ -41,8 +41,9 @@ class Step:
     ``grown`` is the sum over its processes of how much the level changed, ``runs`` how many runs
     ended, ``age_s`` the age of the oldest process of those, ``processes`` how many they are.
     ``floor`` is how much the level right after a full collection differs from the one after the
-    full collection before, summed over processes; ``None`` if no full collection came. ``time_s``
-    may jump: it only dates what is told.
+    full collection before, summed over processes, and ``garbage`` what these collections freed;
+    ``None`` if no full collection came. ``held`` says that what grows is known to be reachable, by
+    names. ``time_s`` may jump: it only dates what is told.
     """
 
     time_s: float
@@ -50,7 +51,9 @@ class Step:
     runs: int
     age_s: float
     floor: float | None = None
+    garbage: float = 0.0
     processes: int = 1
+    held: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ class GrowthRules:
 
     ``cache`` is what a cache or a pool of one process may fill, ``limit_share`` the share of the
     worker's limit that they may fill together, if that is less. ``collectable`` says that it may
-    be garbage: a full collection has to confirm the growth, or none may have come for
+    be garbage: of ``covered_share`` of the growth full collections have to have kept
+    ``floor_share``, or what holds it has to be known, or no collection may have come for
     ``floor_wait_s``.
     """
 
@@ -73,6 +77,7 @@ class GrowthRules:
     limit_share: float = 0.1
     collectable: bool = True
     floor_wait_s: float = 3_600.0
+    covered_share: float = 0.1
     floor_share: float = 0.5
     steady: float = 0.75
     """Least rate of the latest third of the runs, as a share of the rate before."""
@@ -187,8 +192,7 @@ class GrowthDetector:
         suspicion.extend(point)
         suspicion.log_e = max(suspicion.log_e, _log10(self.evidence))
         if step.floor is not None and math.isfinite(step.floor):
-            suspicion.floors += 1
-            suspicion.confirmed += step.floor
+            suspicion.floor(point.at_s, step.floor, step.garbage)
         if (why := self._ending(suspicion, point)) is not None:
             suspicion.end(point, why)
             for scale in self._scales:
@@ -221,7 +225,7 @@ class GrowthDetector:
         if suspicion.steadiness < rules.steady:
             reasons.append("it has slowed down, as a cache does that fills up")
         if rules.collectable:
-            reasons += self._garbage(suspicion, point)
+            reasons += self._garbage(suspicion, point, step)
         if step.age_s < rules.least_age_s:
             reasons.append(
                 f"its processes are younger than {duration(rules.least_age_s)}, and may warm up"
@@ -233,20 +237,24 @@ class GrowthDetector:
             )
         return tuple(reasons)
 
-    def _garbage(self, suspicion: Suspicion, point: Point) -> list[str]:
-        if suspicion.floors:
-            grown = point.level - suspicion.onset.level
-            if suspicion.confirmed < self.rules.floor_share * grown:
-                return ["full collections have not confirmed half of it: it may be garbage"]
-        elif point.at_s - suspicion.onset.at_s < self.rules.floor_wait_s:
-            return ["no full collection has come since it began: it may be garbage"]
+    def _garbage(self, suspicion: Suspicion, point: Point, step: Step) -> list[str]:
+        rules = self.rules
+        if self._is_covered(suspicion, point):
+            if suspicion.confirmed < rules.floor_share * suspicion.covered:
+                return ["full collections free half of it or more: it is garbage that waits"]
+        elif not step.held and point.at_s - suspicion.floor_at_s < rules.floor_wait_s:
+            return ["full collections have not confirmed it yet: it may be garbage"]
         return []
+
+    def _is_covered(self, suspicion: Suspicion, point: Point) -> bool:
+        grown = point.level - suspicion.onset.level
+        return suspicion.covered >= self.rules.covered_share * max(grown, 1.0)
 
     def _grounds(self, suspicion: Suspicion, point: Point) -> tuple[str, ...]:
         grown = amount(point.level - suspicion.onset.level, self.rules.kind)
         spent = duration(point.at_s - suspicion.onset.at_s)
         reasons = [f"it has grown by {grown} in {spent}, which no cache of a process explains"]
-        if suspicion.floors and self.rules.collectable:
+        if self.rules.collectable and self._is_covered(suspicion, point):
             reasons.append("full collections do not free it")
         return tuple(reasons)
 

@@ -35,8 +35,10 @@ class Suspicion:
         self.last = onset
         self.steps_each = max(_SHORTEST_STEPS, steps_each)
         self.steps = 0
-        self.confirmed = 0.0
-        self.floors = 0
+        self.confirmed = self.freed = 0.0
+        """What full collections have found grown, and what they have freed of it."""
+        self.floor_at_s = onset.at_s
+        """When the last one was; its onset if there was none."""
         self.log_e = 0.0
         self.leaking = False
         self.ended: Point | None = None
@@ -50,6 +52,17 @@ class Suspicion:
     def end(self, point: Point, why: str) -> None:
         """It grows no longer."""
         self.ended, self.why_ended, self.leaking = point, why, False
+
+    def floor(self, at_s: float, kept: float, freed: float) -> None:
+        """Full collections have kept so much of what had come, and freed so much."""
+        self.confirmed += kept
+        self.freed += freed
+        self.floor_at_s = at_s
+
+    @property
+    def covered(self) -> float:
+        """How much of the growth full collections have decided about."""
+        return self.confirmed + self.freed
 
     def extend(self, point: Point) -> None:
         """The level after one more step."""
@@ -99,19 +112,20 @@ class Suspicion:
         """What it knows, for JSON."""
         return [
             *(self.onset, self.top, self.stretches, self.last, self.steps_each, self.steps),
-            *(self.confirmed, self.floors, self.log_e, self.leaking, self.ended, self.why_ended),
+            *(self.confirmed, self.freed, self.floor_at_s),
+            *(self.log_e, self.leaking, self.ended, self.why_ended),
         ]
 
     @classmethod
     def restored(cls, state: Sequence[Any]) -> Suspicion:
         """The one that ``state`` told of."""
-        onset, top, stretches, last, each, steps, confirmed, floors, log_e, *ends = state
-        leaking, ended, why_ended = ends
+        onset, top, stretches, last, each, steps, *floors = state[:9]
+        log_e, leaking, ended, why_ended = state[9:]
         suspicion = cls(Point(*onset))
         suspicion.top, suspicion.last = float(top), Point(*last)
         suspicion.stretches = [Stretch(*each) for each in stretches]
         suspicion.steps_each, suspicion.steps = int(each), int(steps)
-        suspicion.confirmed, suspicion.floors = float(confirmed), int(floors)
+        suspicion.confirmed, suspicion.freed, suspicion.floor_at_s = map(float, floors)
         suspicion.log_e, suspicion.leaking = float(log_e), bool(leaking)
         suspicion.why_ended = str(why_ended)
         suspicion.ended = None if ended is None else Point(*ended)

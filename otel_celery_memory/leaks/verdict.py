@@ -92,11 +92,13 @@ class Holder:
     """What holds the objects: names of modules, types and attributes, the root first.
 
     ``types`` are the types that multiply, the most numerous first, each with how many more objects
-    a run leaves: ``("dict", 3.0)``.
+    a run leaves: ``("dict", 3.0)``. ``share`` of all objects that multiply have a name that holds
+    them, this one or another: what is held is no garbage.
     """
 
     chain: str
     types: tuple[tuple[str, float], ...] = ()
+    share: float = 0.0
 
     @property
     def bound(self) -> int | None:

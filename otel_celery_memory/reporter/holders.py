@@ -64,12 +64,15 @@ def holder_of(grown: Sequence[TypeGrown], runs: int) -> Holder | None:
     ]
     if not rows:
         return None
-    held = [row for row in rows if row.holder and row.alike]
-    best = max(held, key=lambda row: row.growth * row.alike / max(row.sampled, 1), default=None)
+    held = [(row.growth * row.alike / max(row.sampled, 1), row) for row in rows if row.holder]
+    most, best = max(held, key=lambda pair: pair[0], default=(0.0, None))
+    share = sum(objects for objects, _ in held) / sum(row.growth for row in grown)
     growth: dict[str, int] = {}
     for row in rows:  # the same type may multiply in several places
         growth[row.type] = growth.get(row.type, 0) + row.growth
     types = sorted(growth.items(), key=lambda each: -each[1])[:_TYPES_SHOWN]
     return Holder(
-        "" if best is None else best.holder, tuple((name, more / runs) for name, more in types)
+        best.holder if best is not None and most else "",
+        tuple((name, more / runs) for name, more in types),
+        share,
     )

@@ -57,6 +57,8 @@ _LOST_IN_GARBAGE = (
     "samples of its runs and the lowest levels of the heaps agree; it may still be a cache"
 )
 MIB = 1 << 20
+_HELD_OBJECTS_SHARE, _HELD_GROWTH_SHARE = 0.75, 0.5
+"""Growth is held by names if tasks explain so much of it, of whose objects so many are held."""
 _STAYS_SHARE, _KEPT_SHARE = 0.4, 0.25
 """So much of what samples say that runs keep has to stay, and to be of what grows."""
 
@@ -124,6 +126,8 @@ class LeakWatch:
         """By how much each resource has changed in each of the last steps."""
         self._explained_s: dict[Resource, float] = {}
         """When somebody was last known to make it grow, or it did not."""
+        self._held: frozenset[Resource] = frozenset()
+        """What grows by objects of which names are known that hold them."""
         self._lowest = LowestLevels()
         self._found: dict[Resource, Growing] = {}
         self._growing: tuple[Growing, ...] = ()
@@ -163,7 +167,9 @@ class LeakWatch:
         self._read_processes(now_s)
         counts = not self._emitter.tasks.warms_up(int(now_s * 1e9))
         self._growing = self._grow(self._levels.step(now_s, counts=counts), now_s)
-        drawn = self._draw(now_s) if self._growing else ()
+        concluded = self._conclude(now_s) if self._growing else ()
+        self._held = _held_by_names(concluded)
+        drawn = tuple(verdict for _, verdict in concluded)
         for verdict in self._verdicts.update(drawn, now_s):
             self._emitter.emit_leak(verdict, int(now_s * 1e9))
         self._emitter.leaks = self._verdicts.all
@@ -196,6 +202,7 @@ class LeakWatch:
         self._tasks.clear()
         self._verdicts.clear()
         self._growing = ()
+        self._held = frozenset()
         self._found.clear()
         self._lowest.clear()
         self._lately.clear()
@@ -249,7 +256,16 @@ class LeakWatch:
         )
 
     def _grown(self, resource: Resource, change: Change, now_s: float) -> Growing | None:
-        step = Step(now_s, change.grown, change.runs, change.age_s, change.floor, change.processes)
+        step = Step(
+            now_s,
+            change.grown,
+            change.runs,
+            change.age_s,
+            change.floor,
+            change.garbage,
+            change.processes,
+            held=resource in self._held,
+        )
         found = self._detectors[resource].add(step, self._limit_bytes())
         lately = self._lately.setdefault(resource, deque(maxlen=_LATELY_STEPS))
         lately.append(change.grown)
@@ -269,7 +285,7 @@ class LeakWatch:
             self._unexplained_s(resource, grows, now_s),
         )
 
-    def _draw(self, now_s: float) -> tuple[Verdict, ...]:
+    def _conclude(self, now_s: float) -> tuple[tuple[Growing, Verdict], ...]:
         totals = {name: (total, kept) for name, total, kept in self._emitter.tasks.largest(_TASKS)}
         outlook = self._outlook(total for total, _ in totals.values())
         drawn = conclude(self._evidence(now_s, totals))
@@ -277,7 +293,7 @@ class LeakWatch:
         if Resource.HEAP in explained:
             explained.add(Resource.FLOOR)
         self._explained_s |= dict.fromkeys(explained, now_s)
-        return tuple(outlook.applied_to(verdict, growing) for growing, verdict in drawn)
+        return tuple((growing, outlook.applied_to(verdict, growing)) for growing, verdict in drawn)
 
     def _outlook(self, totals: Iterable[TaskTotal]) -> Outlook:
         context, state = self._emitter.context, self._emitter.state
@@ -362,6 +378,16 @@ class LeakWatch:
                 self._confirmed[verdict.task] = now_s
                 self._confirm(verdict.task)
                 return
+
+
+def _held_by_names(concluded: Iterable[tuple[Growing, Verdict]]) -> frozenset[Resource]:
+    """Of which resources the growth is reachable, and so no garbage."""
+    held: dict[Resource, float] = {}
+    for growing, verdict in concluded:
+        if verdict.holder is not None and verdict.holder.share >= _HELD_OBJECTS_SHARE:
+            before = held.get(growing.resource, 0.0)
+            held[growing.resource] = before + (verdict.explained or 0.0)
+    return frozenset(each for each, share in held.items() if share >= _HELD_GROWTH_SHARE)
 
 
 def _grows(lately: Sequence[float], rate_per_s: Interval | None, step_s: float) -> bool:

@@ -33,7 +33,8 @@ _SAMPLED_FOR_S = 60.0
 class Change:
     """How much a resource has changed in a step, over all processes that were compared.
 
-    ``floor`` is the same between two full collections, ``None`` where there was none.
+    ``floor`` is the same between two full collections, ``None`` where there was none, ``garbage``
+    what these have freed.
     ``age_s`` is for how long the oldest of those processes has been at work, ``processes`` how many
     have the resource, compared in this step or not.
     """
@@ -42,6 +43,7 @@ class Change:
     runs: int
     age_s: float
     floor: float | None = None
+    garbage: float = 0.0
     processes: int = 1
 
 
@@ -63,6 +65,8 @@ class _Process:
     floor: float | None = None
     floors_grown: float | None = None
     """By how much the floor has changed in this step."""
+    garbage: float = 0.0
+    """What full collections have freed in this step."""
     runs: int = 0
     runs_at: dict[Resource, int] = field(default_factory=dict)
     """How many there had been when a resource was compared last."""
@@ -122,6 +126,7 @@ class LevelSteps:
             before = process.first_heap
         if before is not None:
             process.floors_grown = (process.floors_grown or 0.0) + record.heap_bytes - before
+            process.garbage += record.garbage_bytes or 0
 
     def heap(self, record: HeapSampled) -> None:
         """The heap was read at any moment, in the midst of runs, too."""
@@ -164,6 +169,7 @@ class LevelSteps:
         """
         parts: dict[Resource, list[_Compared]] = {}
         floors: list[float] = []
+        garbage = 0.0
         for process in self._processes.values():
             process.began_s = min(process.began_s, now_s)  # the clock may be set back
             age_s = now_s - process.began_s
@@ -175,13 +181,15 @@ class LevelSteps:
                     parts.setdefault(resource, []).append(_Compared(*each, age_s))
             if is_warm and process.floors_grown is not None:
                 floors.append(process.floors_grown)
-            process.floors_grown = None
+                garbage += process.garbage
+            process.floors_grown, process.garbage = None, 0.0
         return {
             resource: Change(
                 sum(each.grown for each in compared),
                 sum(each.runs for each in compared),
                 max(each.age_s for each in compared),
                 sum(floors) if floors and resource == Resource.HEAP else None,
+                garbage,
                 sum(resource in process.levels for process in self._processes.values()),
             )
             for resource, compared in parts.items()

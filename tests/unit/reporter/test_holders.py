@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from otel_celery_memory.captures.model import CapturedProcess
 from otel_celery_memory.ipc.records import ObjectsCounted, TypeGrown
+from otel_celery_memory.probes.objects import UNKNOWN_HOLDER
 from otel_celery_memory.reporter.census import ProcessCensus
 from otel_celery_memory.reporter.holders import TaskCensus
 
@@ -52,6 +53,15 @@ def test_a_process_that_has_found_nothing_or_ran_nothing_says_nothing() -> None:
     assert found.holder is None
     found.add(census(2, (SESSIONS, 90)))
     assert holder(found) == SESSIONS[1]
+
+
+def test_how_many_of_the_objects_are_held_by_names_is_known() -> None:
+    found = TaskCensus()
+    # Of ten that were sampled, nine chains are alike.
+    found.add(census(0, (SESSIONS, 90)))
+    assert found.holder is not None and found.holder.share == 0.9
+    found.add(census(0, (SESSIONS, 90), (("list", UNKNOWN_HOLDER), 90), number=2))
+    assert found.holder.share == 0.45
 
 
 def test_another_census_begins_anew() -> None:

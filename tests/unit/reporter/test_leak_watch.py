@@ -82,6 +82,7 @@ class Worker:
         self.levels = dict.fromkeys(CHILDREN, 20 * MIB)
         self.chance = random.Random(7)
         self.garbage_bytes_per_s = 0
+        self.collects_fully = True
         self.shown: dict[str, int] = {}
         for slot, pid in enumerate((MAIN, *CHILDREN), -1):
             self.emitter.state.apply(ProcessUp(pid, self.ns, slot, 40 * MIB))
@@ -101,7 +102,7 @@ class Worker:
             for pid in CHILDREN:
                 for number in range(10):
                     self.runs(pid, names[(second + number) % len(names)], sampled=number == 0)
-                if second % 60 == 30:
+                if second % 60 == 30 and self.collects_fully:
                     self.watch.apply(
                         FloorMeasured(pid, self.ns, 0, 0, self.levels[pid], 0, 0, 0, 0, 0, 0)
                     )
@@ -241,6 +242,27 @@ def test_a_suspicion_orders_one_census_and_tells_what_it_found() -> None:
     assert (verdict.holder.chain, verdict.holder.types) == ("shop.feeds._seen", (("dict", 3.0),))
     worker.works(20)
     assert worker.confirmed == ["leaks"]
+
+
+@pytest.mark.parametrize(
+    ("grown", "told"),
+    [
+        (TypeGrown(11, 1, 100, 900, 100, 9, 9, "bytearray", "shop.feeds._seen"), "leaking"),
+        (TypeGrown(11, 1, 100, 900, 100, 9, 3, "bytearray", "shop.feeds._seen"), "suspected"),
+    ],
+)
+def test_what_names_hold_leaks_before_a_full_collection_has_said_so(
+    grown: TypeGrown, told: str
+) -> None:
+    worker = Worker({"leaks": always(100 * KIB), "healthy": never})
+    worker.collects_fully = False
+    worker.works(5)
+    counted = ObjectsCounted(11, worker.ns, 1, 100, 1_000, 305, 1, 0, "")
+    worker.emitter.census_taken(
+        ProcessCensus(CapturedProcess("0", 11, None), "leaks", (grown,), counted)
+    )
+    worker.works(10)
+    assert worker.told()[-1] == (told, "leaks")
 
 
 def test_what_no_census_answers_is_asked_again_after_ten_minutes() -> None:

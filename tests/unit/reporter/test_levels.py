@@ -19,6 +19,9 @@ STEP_S = 5.0
 PID, OTHER_PID = 11, 12
 
 
+FREED_BYTES = 700
+
+
 def sampled(pid: int, at_s: float, level_bytes: int | None) -> RunRetained:
     """A sampled run, of which the level counts here."""
     return RunRetained(pid, int(at_s * 1e9), 0, 1, 0, 0, 0, 0, 0, level_bytes, "t")
@@ -34,7 +37,8 @@ def finished(pid: int, at_s: float) -> TaskFinished:
 
 def floor(pid: int, at_s: float, heap_bytes: int | None) -> FloorMeasured:
     """The level after a full collection."""
-    return FloorMeasured(pid, int(at_s * 1e9), 0, 0, heap_bytes, 0, None, None, 0, None, 0)
+    at_ns = int(at_s * 1e9)
+    return FloorMeasured(pid, at_ns, 0, 0, heap_bytes, 0, None, None, 0, FREED_BYTES, 0)
 
 
 @pytest.fixture
@@ -109,7 +113,7 @@ def test_what_grows_between_full_collections_is_known_apart(steps: LevelSteps) -
     steps.floor(floor(PID, WARM_UP_S + 7, 53 * KIB))
     steps.retained(sampled(PID, WARM_UP_S + 8, 300 * KIB))
     change = steps.step(WARM_UP_S + 2 * STEP_S)[Resource.HEAP]
-    assert (change.grown, change.floor) == (100 * KIB, 3 * KIB)
+    assert (change.grown, change.floor, change.garbage) == (100 * KIB, 3 * KIB, 2 * FREED_BYTES)
 
 
 def test_where_no_run_is_sampled_the_heap_is_judged_by_its_readings() -> None:
