@@ -470,7 +470,8 @@ def test_of_more_names_than_there_is_room_for_the_others_are_not_sampled() -> No
 def test_what_cannot_be_read_is_absent() -> None:
     levels = array("q", [0] * 4)
     heap = Heap()
-    probes = CounterProbes(None, lambda: 5, lambda: None, lambda: None)
+    nothing = lambda: None  # noqa: E731
+    probes = CounterProbes(None, lambda: 5, nothing, nothing, free_tuples=lambda: 0)
     probes.read_into(levels)
     heap.counters._probes = probes
     for _ in range(3):
