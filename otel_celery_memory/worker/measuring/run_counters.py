@@ -12,7 +12,7 @@ task, the next ones lie between two full collections, if those are short enough.
 disabled or frozen the collector, nothing is collected.
 
 **Caches of the interpreter** are brought to the same level before each read (`level_caches`).
-Tuples' free lists are too long for that: what is in them is counted, and taken off (`FreeTuples`).
+Tuples' free lists are too long for that: what is in them is counted, and taken off (`free_tuples`).
 
 **The messages beside it.** Just before a run its message is in memory, and so is what the pool
 keeps of the result of the run before. Among runs of the same task that makes no difference. Where
@@ -81,7 +81,7 @@ from otel_celery_memory.probes.allocators import (
     open_files_in_use,
     threads_in_use,
 )
-from otel_celery_memory.probes.free_tuples import FreeTuples
+from otel_celery_memory.probes.free_tuples import free_tuples
 from otel_celery_memory.worker.record_writer import RecordSink
 
 SHARE = 0.3
@@ -156,7 +156,7 @@ class CounterProbes:
     open_files: Callable[[], int | None] = open_files_in_use
     threads: Callable[[], int | None] = threads_in_use
     level_caches: Callable[[], object] = level_caches
-    free_tuples: Callable[[], int] = field(default_factory=lambda: FreeTuples().count)
+    free_tuples: Callable[[], int] = field(default_factory=free_tuples)
     messages: Callable[[], int] = messages_taken
 
     def read_into(self, levels: array[int]) -> None:
