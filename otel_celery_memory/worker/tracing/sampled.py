@@ -51,6 +51,9 @@ _GUARD_RETRY_S = 0.005
 WINDOW_FRAMES = 5
 """Frames that a window within the budget keeps at least: enough for most users' own lines. A run
 takes 2.2 times as long with one frame, 4.2 times with five and 8 times with twelve."""
+OVERLAPPING_FRAMES = 2
+"""The same where runs overlap. All that the process does is traced then, such as a connection for
+each greenlet: that takes 4 times as long with one frame, 6 times with two and 13 with five."""
 DEEP_FRAMES = 16
 """Frames that are kept where fewer did not reach the user's line."""
 
@@ -145,6 +148,7 @@ class TracingBudget:
             clock_s(),
             chance,
             balances.load(slot),
+            clock_s() + settings.warm_up,
         )
         self.cpu_mark_s = cpu_s()
         """The CPU time of the process up to which its tasks' work is booked."""
@@ -227,6 +231,24 @@ class TracingBudget:
         self._balances.save(self._slot, self.sampler.balance(self._clock_s()))
 
 
+class Depth:
+    """How many frames of each stack windows keep, of runs that overlap or of others."""
+
+    def __init__(self, least: int, most: int) -> None:
+        self.frames = self._least = least
+        self._most = max(least, most)
+
+    def too_shallow(self) -> None:
+        """Fewer frames did not reach the user's line."""
+        self.frames = self._most
+
+    def too_slow(self) -> bool:
+        """They leave room for too few runs: from now on, fewer are kept, if that is possible."""
+        is_deep = self.frames > self._least
+        self.frames = self._most = self._least
+        return is_deep
+
+
 class SampledTracing:
     """Tracing within a budget, and captures, for the tasks of one process.
 
@@ -272,8 +294,8 @@ class SampledTracing:
         self._told: dict[str, WhyNotTraced] = {}
         self._stepped_back = False
         self._stopped: Found | None = None
-        self._frames = self._least_frames = max(settings.frames, WINDOW_FRAMES)
-        self._may_go_deep = True
+        self._depth = Depth(max(settings.frames, WINDOW_FRAMES), DEEP_FRAMES)
+        self._overlapping_depth = Depth(max(settings.frames, OVERLAPPING_FRAMES), WINDOW_FRAMES)
         self._alarm = Alarm(self._guard)
         self.always = False
         self.budgeted = True
@@ -409,7 +431,7 @@ class SampledTracing:
         if wanted and now and self._window is None and running and meant:
             self._plan = Plan(orders.allowance_s)
             self._run_cpu_s = self._cpu_s()
-            if self._open(orders, whole=False):
+            if self._open(orders, self._depth, whole=False):
                 self._in_window[running[1]] = running[0]
                 self._shared = running[0] == SHARED_NAME
                 assert self._window is not None
@@ -419,9 +441,12 @@ class SampledTracing:
     def _trace_faster(self, costs: str) -> None:
         """Keep fewer frames again, where deeper stacks leave room for too few runs."""
         now_s = self._clock_s()
-        if self._frames > self._least_frames and self._sampler.is_too_slow(costs, now_s):
-            self._frames, self._may_go_deep = self._least_frames, False
+        depth = self._depth_of(alone=costs != SHARED_NAME)
+        if self._sampler.is_too_slow(costs, now_s) and depth.too_slow():
             self._sampler.traces_faster(costs, now_s)
+
+    def _depth_of(self, *, alone: bool) -> Depth:
+        return self._depth if alone else self._overlapping_depth
 
     def asked(self) -> None:
         """Somebody else uses ``tracemalloc``: what runs now is never traced again."""
@@ -484,7 +509,8 @@ class SampledTracing:
             if plan is not None and not self._tracer.can_stop_safely():
                 plan = None
                 self._budget.postpone()
-        if plan is None or not self._open(capture, whole=alone or capture is None):
+        depth = self._depth_of(alone=alone)
+        if plan is None or not self._open(capture, depth, whole=alone or capture is None):
             return None
         return plan
 
@@ -497,7 +523,7 @@ class SampledTracing:
             return None
         return self._budget.goes_on(SHARED_NAME if self._shared else name, task)
 
-    def _open(self, capture: Commands | None, *, whole: bool) -> bool:
+    def _open(self, capture: Commands | None, depth: Depth, *, whole: bool) -> bool:
         window = TracedWindow(self._tracer, whole=whole, compared=capture is None)
         began_s = self._cpu_s()
         with self._opening:
@@ -506,7 +532,7 @@ class SampledTracing:
             self._window, self._capture = window, capture
             self._in_window = {}
             self._shared, self._raised = False, False
-        if window.open(self._frames if capture is None else self._tracer.frames):
+        if window.open(depth.frames if capture is None else self._tracer.frames):
             self._budget.window_opens(began_s)
             return True
         self._window = None
@@ -583,8 +609,8 @@ class SampledTracing:
             shared=self._shared,
             with_exception=self._raised,
         )
-        if deep and self._may_go_deep:
-            self._frames = max(self._frames, DEEP_FRAMES)
+        if deep:
+            self._depth_of(alone=not self._shared).too_shallow()
         for record in records:
             self._sink.send(record)
         self._captures.sent(capture)

@@ -102,7 +102,12 @@ class TracingSampler:
         now_s: float,
         chance: random.Random,
         before: Balance | None = None,
+        overlapping_from_s: float = 0.0,
     ) -> None:
+        """Runs that overlap are traced from ``overlapping_from_s`` on: their first window costs all
+        that a new process may spend, and says nothing while connections are made and caches fill.
+        """
+        self._overlapping_from_s = overlapping_from_s
         self._budget = overhead_budget
         self._latency_s = max_added_latency_s
         self._most_added_s = MOST_SHARE * max_added_latency_s
@@ -153,6 +158,9 @@ class TracingSampler:
         costs = self._known.of(task, now_s)
         if not costs.runs or self._runs < _WARM_RUNS:
             return self._first_plan(now_s, limit_s) if guarded else None
+        if task == SHARED_NAME and now_s < self._overlapping_from_s:
+            self._later(now_s)
+            return None
         available_s = self.bucket.left_s(SPENT_SHARE, now_s)
         most_s = self._most_added_s
         cost_s = costs.added_s + self._around_s

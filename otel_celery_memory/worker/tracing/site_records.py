@@ -129,12 +129,7 @@ def found_records(
             own = {where: deltas for (name, where), deltas in rows.items() if name == task}
             runs = found.runs.get(task) or max(sum(found.runs.values()), 1)
             records += window_records(pid, WindowKind.COMPLETE, task, own, runs=runs)
-        deep = any(
-            delta.blocks >= _DEEP_BLOCKS and not chosen.is_of_user(delta.path)
-            for deltas in rows.values()
-            for delta in deltas
-        )
-        return records, deep
+        return records, _is_too_shallow(rows, chosen, shared=shared)
     task = names[0] if len(names) == 1 and not shared else SHARED_NAME
     whole = found.whole and task != SHARED_NAME and not with_exception
     kind = WindowKind.PARTIAL
@@ -143,6 +138,16 @@ def found_records(
     sites = {"": left_alive(found.sites, chosen)}
     aborted = found.aborted
     return window_records(pid, kind, task, sites, aborted=aborted, capture=number), False
+
+
+def _is_too_shallow(
+    rows: Mapping[tuple[str, str], Sequence[SiteDelta]], chosen: SiteFilter, *, shared: bool
+) -> bool:
+    """Whether what grows is at lines of libraries. Where runs overlap, those of the process itself
+    are among them: there what the user's lines have is enough."""
+    grown = [delta for deltas in rows.values() for delta in deltas if delta.blocks >= _DEEP_BLOCKS]
+    of_user = [chosen.is_of_user(delta.path) for delta in grown]
+    return not all(of_user) and not (shared and any(of_user))
 
 
 def _rows(

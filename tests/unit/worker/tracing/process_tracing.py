@@ -22,7 +22,12 @@ BLOCK = 1_000
 class Tracing:
     """`SampledTracing` of a process, whose clocks a test moves; a run takes 1 ms of CPU time."""
 
-    def __init__(self, page: ControlPage | None = None, foreign_threads: bool = False) -> None:
+    def __init__(
+        self,
+        page: ControlPage | None = None,
+        foreign_threads: bool = False,
+        warm_up_s: float = 0.0,
+    ) -> None:
         self.sink = ListSink()
         self.page = page or ControlPage()
         self.tracer = TracemallocSession(1, lambda: ("libother.so",) if foreign_threads else ())
@@ -35,7 +40,7 @@ class Tracing:
         self.tracing = SampledTracing(
             0,
             self.sink,
-            Settings(),
+            Settings(warm_up=warm_up_s),
             self.tracer,
             self.page,
             lambda task: self.limits.shortest_s(task),

@@ -14,7 +14,11 @@ from otel_celery_memory.ipc.records import SHARED_NAME
 from otel_celery_memory.probes import tracemalloc_session
 from otel_celery_memory.worker.measuring.time_limits import TimeLimits
 from otel_celery_memory.worker.tracing import traced_window
-from otel_celery_memory.worker.tracing.sampled import DEEP_FRAMES, WINDOW_FRAMES
+from otel_celery_memory.worker.tracing.sampled import (
+    DEEP_FRAMES,
+    OVERLAPPING_FRAMES,
+    WINDOW_FRAMES,
+)
 from tests.unit.worker.tracing.process_tracing import BLOCK, Tracing
 
 
@@ -246,9 +250,9 @@ def test_deeper_stacks_are_given_up_where_they_leave_room_for_too_few_runs(
     tracing: Tracing,
 ) -> None:
     sampled = tracing.tracing
-    sampled._frames = DEEP_FRAMES
+    sampled._depth.too_shallow()
     tracing.until_traced()
-    assert sampled._frames == DEEP_FRAMES
+    assert sampled._depth.frames == DEEP_FRAMES
     frames = []
     for _ in range(2):  # one run alone may be slow for another reason
         while not tracing.start():
@@ -256,9 +260,38 @@ def test_deeper_stacks_are_given_up_where_they_leave_room_for_too_few_runs(
             tracing.end()
         tracing.move(0.4)
         tracing.end()
-        frames.append(sampled._frames)
+        frames.append(sampled._depth.frames)
     assert frames == [DEEP_FRAMES, WINDOW_FRAMES]
     assert not sampled._sampler.is_too_slow("a", tracing.clock())
+
+
+def until_overlapping_runs_are_traced(tracing: Tracing) -> float:
+    """How long that took, in which two runs are in flight all the time."""
+    began_s = tracing.clock()
+    tracing.start(task_id="0", alone=False)
+    for number in range(1, 100_000):
+        tracing.move(0.002)
+        if tracing.start(task_id=str(number), alone=False):
+            break
+        tracing.end(task_id=str(number - 1), exclusive=False)
+    return tracing.clock() - began_s
+
+
+def test_runs_that_overlap_are_traced_once_the_worker_has_warmed_up() -> None:
+    """Their first window costs what the process may spend, and connections are made then."""
+    for warm_up_s in (0.0, 60.0):
+        tracing = Tracing(warm_up_s=warm_up_s)
+        passed_s = until_overlapping_runs_are_traced(tracing)
+        assert tracing.traces
+        assert warm_up_s <= passed_s < warm_up_s + 5
+        tracing.down()
+
+
+def test_few_frames_are_kept_of_runs_that_overlap() -> None:
+    tracing = Tracing()
+    until_overlapping_runs_are_traced(tracing)
+    assert tracemalloc_session._PYTHON["get_traceback_limit"]() == OVERLAPPING_FRAMES
+    tracing.down()
 
 
 def test_a_run_that_began_before_the_window_it_ends_in_is_known_as_a_traced_one(
