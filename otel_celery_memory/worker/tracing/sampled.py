@@ -51,9 +51,10 @@ _GUARD_RETRY_S = 0.005
 WINDOW_FRAMES = 5
 """Frames that a window within the budget keeps at least: enough for most users' own lines. A run
 takes 2.2 times as long with one frame, 4.2 times with five and 8 times with twelve."""
-OVERLAPPING_FRAMES = 2
+OVERLAPPING_FRAMES = 1
 """The same where runs overlap. All that the process does is traced then, such as a connection for
-each greenlet: that takes 4 times as long with one frame, 6 times with two and 13 with five."""
+each greenlet: that takes 4 times as long with one frame, 6 times with two, 14 to 17 with three to
+five, and with those what may be spent at once is spent before enough runs have ended."""
 DEEP_FRAMES = 16
 """Frames that are kept where fewer did not reach the user's line."""
 
@@ -155,6 +156,8 @@ class TracingBudget:
         self.run_began_s = 0.0
         """When the last run began that had the process to itself."""
         self._began_s: dict[str, float] = {}
+        self._between_s = 0.0
+        """CPU time between the ends and beginnings of runs that overlap: the next one has it."""
         self._window_mark_s = 0.0
         self._window_spent_s = 0.0
 
@@ -162,10 +165,11 @@ class TracingBudget:
         """A run begins, ``alone`` or while others run."""
         cpu_s, now_s = self._cpu_s(), self._clock_s()
         if alone:
-            self.run_began_s = now_s
+            self.run_began_s, self._between_s = now_s, 0.0
             self._began_s.clear()
         else:
             self.sampler.worked(cpu_s - self.cpu_mark_s)
+            self._between_s += cpu_s - self.cpu_mark_s
             if len(self._began_s) < _OVERLAPPING_MAX:
                 self._began_s[task_id] = now_s
         self.cpu_mark_s = cpu_s
@@ -182,7 +186,7 @@ class TracingBudget:
         """A run has ended that was not traced."""
         now_s = self._clock_s()
         began_s = self._began_s.pop(task_id, self.run_began_s)
-        self.sampler.ran(name, used_s, now_s - began_s, now_s)
+        self.sampler.ran(name, self._used_s(name, used_s), now_s - began_s, now_s)
 
     def plan(self, name: str, task: Any, *, guarded: bool) -> Plan | None:
         """How the run of `task` that starts now begins a window, if it does."""
@@ -205,7 +209,14 @@ class TracingBudget:
         """A run has ended, traced, or was ``aborted`` after ``used_s``."""
         now_s = self._clock_s()
         self.spend(self.sampler.expected_s(name, now_s))
-        self.sampler.run_traced(name, used_s, now_s, aborted=aborted)
+        self.sampler.run_traced(name, self._used_s(name, used_s), now_s, aborted=aborted)
+
+    def _used_s(self, name: str, used_s: float) -> float:
+        """What a run has used: of those that overlap, a mean one has all that the process did."""
+        if name != SHARED_NAME:
+            return used_s
+        between_s, self._between_s = self._between_s, 0.0
+        return used_s + between_s
 
     def spend(self, expected_s: float = 0.0) -> None:
         """Book what the window has cost since the last time, but what was to be expected."""

@@ -287,6 +287,18 @@ def test_runs_that_overlap_are_traced_once_the_worker_has_warmed_up() -> None:
         tracing.down()
 
 
+def test_a_mean_run_that_overlaps_has_all_that_the_process_did(tracing: Tracing) -> None:
+    """Two milliseconds from the end of one to the beginning of the next, and one beside it."""
+    tracing.start(task_id="0", alone=False)
+    for number in range(1, 15):
+        tracing.move(0.002)
+        tracing.start(task_id=str(number), alone=False)
+        tracing.move(0.001)
+        tracing.end(task_id=str(number - 1), exclusive=False)
+    costs = tracing.tracing._sampler._known.of(SHARED_NAME, tracing.clock())
+    assert costs.cpu_s == pytest.approx(0.003)
+
+
 def test_few_frames_are_kept_of_runs_that_overlap() -> None:
     tracing = Tracing()
     until_overlapping_runs_are_traced(tracing)
