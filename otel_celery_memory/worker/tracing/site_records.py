@@ -168,8 +168,9 @@ def _rows(
             of_user = any(chosen.is_of_user(path) for path, _ in frames)
             # Whose a stack is that ends before the code that called, nobody knows.
             task = "" if where else only or (likely if of_user else "")
-            if not of_user and found.steady is not None:
-                # A library's own tables change now and then: what leaks, does so all the time.
+            if (not of_user or where == "idle") and found.steady is not None:
+                # A library's own tables change now and then, and a thread that ends a little later
+                # than its run holds what it works at: what leaks, does so all the time.
                 if frames not in found.steady:
                     continue
                 change = min(change, found.steady[frames])

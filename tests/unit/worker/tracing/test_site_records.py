@@ -195,6 +195,12 @@ def test_of_a_library_that_no_task_called_what_grew_once_is_left_out() -> None:
     }
 
 
+def test_what_a_thread_of_the_user_s_holds_at_one_look_is_left_out() -> None:
+    thread: LiveSites = {((APP, 9), (threading.__file__, 1)): (60_000, 1)}
+    assert rows_of(thread, {}, steady={}) == set()
+    assert rows_of(thread, {}, steady=thread) == {("", APP, 9, "", "idle", 1)}
+
+
 def test_no_task_has_left_behind_more_than_the_allocators_say() -> None:
     small, large = ((APP, 5), FIRST), ((APP, 6), FIRST)
     left = {"a": Left(2.0, 3_000.0)}
