@@ -40,8 +40,6 @@ _GIVEN_BACK_MOST = 500
 """Of all lists at once: 0.15 ms."""
 _SPARE_LENGTHS = 3
 """The collector's count comes in a tuple of three, arguments in one of one or two."""
-
-
 _SEARCHED_BYTES = (16 << 10, 512 << 10)
 """Of the interpreter's state: in CPython 3.12 they are after 270,000 bytes, else before 12,000."""
 _PAGE = 1024
@@ -75,9 +73,8 @@ def numbers_of_interpreter(memory: Path) -> ctypes.Array[ctypes.c_int] | None:
     state = function()
     try:
         for size_bytes in _SEARCHED_BYTES * _PROBE_TIMES:
-            last = _where_they_follow(partial(_read, descriptor, state, size_bytes))
-            if last is not None:
-                first = last - (len(LENGTHS) - len(_PROBE))
+            first = _where_they_follow(partial(_read, descriptor, state, size_bytes))
+            if first is not None:
                 at = state + first * ctypes.sizeof(ctypes.c_int)
                 numbers = (ctypes.c_int * len(LENGTHS)).from_address(at)
                 return numbers if all(map(_follows, LENGTHS, repeat(numbers))) else None
@@ -98,7 +95,7 @@ def _read(descriptor: int, address: int, size_bytes: int) -> array[int]:
 
 
 def _where_they_follow(read: Callable[[], array[int]]) -> int | None:
-    """At which number those are that change as tuples of the greatest lengths are freed."""
+    """At which number they begin whose last ones change as tuples of those lengths are freed."""
     lengths = LENGTHS[-len(_PROBE) :]
     kept = [[(None,) * length for _ in range(n)] for length, n in zip(lengths, _PROBE, strict=True)]
     before = read()
@@ -116,7 +113,8 @@ def _where_they_follow(read: Callable[[], array[int]]) -> int | None:
             for at in range(len(changes) - 2)
             if changes[at] == first and changes[at + 1] == second and changes[at + 2] == third
         ]
-    return found[0] if len(found) == 1 else None
+    shorter = len(LENGTHS) - len(_PROBE)
+    return found[0] - shorter if len(found) == 1 and found[0] >= shorter else None
 
 
 def _follows(length: int, numbers: ctypes.Array[ctypes.c_int]) -> bool:
