@@ -280,7 +280,10 @@ def _of_counted(growing: Growing, evidence: Evidence) -> list[Verdict]:
                 condition=task.condition,
             )
         )
-    return found or [_verdict(growing, evidence, Where.IDLE)]
+    # Samples of who does it may be yet to come.
+    if found or growing.unexplained_s < _LEAST_S_OF_NOBODY:
+        return found
+    return [_verdict(growing, evidence, Where.IDLE)]
 
 
 def _per_run(task: TaskFacts, growing: Growing) -> float:

@@ -30,7 +30,8 @@ def pprof(*arguments: str | Path) -> str:
         [require("go", "Go's toolchain, 1.25 or newer"), "tool", "pprof", *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        # Go builds it when it is called for the first time.
+        timeout=900,
         check=False,
         # Else it would look for a configuration, and keep profiles, in the user's home.
         env={**os.environ, "PPROF_TMPDIR": os.fspath(Path(arguments[-1]).parent)},

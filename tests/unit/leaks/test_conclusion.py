@@ -161,6 +161,13 @@ def test_descriptors_are_counted_by_task() -> None:
     assert verdict.rate is not None and verdict.rate.middle == 1.0
 
 
+def test_descriptors_of_which_no_task_is_known_yet_are_nobodys_for_minutes() -> None:
+    """Samples of who keeps them come some seconds after the growth is seen."""
+    assert concluded(HEALTHY, growing=replace(FILES, unexplained_s=170)) == ()
+    (verdict,) = concluded(HEALTHY, growing=replace(FILES, unexplained_s=190))
+    assert (verdict.where, verdict.task) == (Where.IDLE, "")
+
+
 def test_descriptors_that_each_task_keeps_are_a_receivers() -> None:
     first, second = (
         replace(HEALTHY, name=name, things=((Resource.OPEN_FILES, count),))

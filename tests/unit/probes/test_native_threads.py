@@ -61,7 +61,7 @@ def test_a_native_thread_runs_while_no_greenlet_gives_way(patch: str, patched: b
         [sys.executable, "-W", "ignore", "-c", SCRIPT.format(patch=patch, patched=patched)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert (done.stdout, done.returncode) == ("ok\n", 0), done.stderr

@@ -29,7 +29,7 @@ from tests.processes import LOOPBACK, wait_until
 from tests.unit.view.examples import BEGAN_S, shown, shown_worker
 from tests.unit.view.test_receiver import RESOURCE, results_of_a_span
 
-PATIENCE_S = 60.0
+PATIENCE_S = 300.0
 SERVICE = "/opentelemetry.proto.collector.{}Service/Export"
 SERVICES = ("metrics.v1.Metrics", "logs.v1.Logs", "trace.v1.Trace")
 NO_ROOM = "RESOURCE_EXHAUSTED"
