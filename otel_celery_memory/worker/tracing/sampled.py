@@ -253,11 +253,14 @@ class Depth:
         """Fewer frames did not reach the user's line."""
         self.frames = self._most
 
-    def too_slow(self) -> bool:
-        """They leave room for too few runs: from now on, fewer are kept, if that is possible."""
-        is_deep = self.frames > self._least
+    @property
+    def is_deep(self) -> bool:
+        """Whether fewer could be kept."""
+        return self.frames > self._least
+
+    def too_slow(self) -> None:
+        """They leave room for too few runs: from now on, as few as possible are kept."""
         self.frames = self._most = self._least
-        return is_deep
 
 
 class SampledTracing:
@@ -451,9 +454,10 @@ class SampledTracing:
 
     def _trace_faster(self, costs: str) -> None:
         """Keep fewer frames again, where deeper stacks leave room for too few runs."""
-        now_s = self._clock_s()
         depth = self._depth_of(alone=costs != SHARED_NAME)
-        if self._sampler.is_too_slow(costs, now_s) and depth.too_slow():
+        now_s = self._clock_s()
+        if depth.is_deep and self._sampler.is_too_slow(costs, now_s):
+            depth.too_slow()
             self._sampler.traces_faster(costs, now_s)
 
     def _depth_of(self, *, alone: bool) -> Depth:

@@ -306,6 +306,19 @@ def test_few_frames_are_kept_of_runs_that_overlap() -> None:
     tracing.down()
 
 
+def test_a_slow_run_forbids_no_deeper_stacks_where_there_were_none(tracing: Tracing) -> None:
+    for _ in range(2):
+        while not tracing.start():
+            tracing.move(0.001)
+            tracing.end()
+        tracing.move(0.4)
+        tracing.end()
+    sampled = tracing.tracing
+    assert sampled._sampler.is_too_slow("a", tracing.clock())
+    sampled._depth.too_shallow()
+    assert sampled._depth.frames == DEEP_FRAMES
+
+
 def test_a_run_that_began_before_the_window_it_ends_in_is_known_as_a_traced_one(
     tracing: Tracing,
 ) -> None:
