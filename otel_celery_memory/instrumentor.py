@@ -148,6 +148,7 @@ class Wiring:
             self._spans,
             sink.page,
             OwnRequests(self._settings, sink.page, sink.view),
+            own_work=sink.own_work,
         )
         self._embedded.begin()
 

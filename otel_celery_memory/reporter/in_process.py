@@ -107,6 +107,7 @@ class InProcessSink:
         self._lock = RLock()
         self._is_busy = False
         """Whether a record is being taken: one that is sent in the midst of that waits for it."""
+        self._own_work = 0
         self._pid = os.getpid()
         self._on = True
         self._state = WorkerState()
@@ -197,17 +198,24 @@ class InProcessSink:
         self._apply_waiting()
         now_s = self._clock_s()
         if now_s >= self._inspection_due_s:
+            self._own_work += 1
             self._inspection_due_s = now_s + _INSPECTION_INTERVAL_S
             self._leak_watch.tick()
             self._inspector.tick()
         if now_s - self._ranked_s >= self._interval_s:
+            self._own_work += 1
             self._emitter.emit_sites(now_s - self._ranked_s, time.time_ns())
             self._ranked_s = now_s
             self._inspector.ranked()
 
+    def own_work(self) -> int:
+        """How often this has done more than to take a record, in whichever run came first."""
+        return self._own_work
+
     def view(self) -> dict[str, Any]:
         """The view of this process, for ``inspect memory``."""
         with self._lock:
+            self._own_work += 1
             self._inspector.tick()
             return self._inspector.view(self.page.commands().mode or self._mode)
 

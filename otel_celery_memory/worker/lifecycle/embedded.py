@@ -50,10 +50,14 @@ class EmbeddedLifecycle:
         page: ControlPage,
         requests: Requests,
         max_memory_kib: int = 0,
+        own_work: Callable[[], int] = lambda: 0,
     ) -> None:
+        """``own_work``: how often something of ours was done in this process beside measuring."""
         self._end_sink = end_sink
         self._requests = requests
-        self._recorder = TaskRecorder(sink, settings, spans, page, called_from=lines_of_send())
+        self._recorder = TaskRecorder(
+            sink, settings, spans, page, called_from=lines_of_send(), own_work=own_work
+        )
         self._recorder.max_memory_kib = max_memory_kib
         self._signals = TaskSignals(self._recorder)
         self._pid = 0

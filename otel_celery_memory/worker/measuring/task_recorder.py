@@ -31,6 +31,7 @@ from otel_celery_memory.probes.allocators import (
     clear_type_cache,
     collector_counts,
     glibc,
+    malloc_in_use,
     read_heap,
 )
 from otel_celery_memory.probes.own_memory import (
@@ -43,7 +44,7 @@ from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.measuring.census import ObjectCensus
 from otel_celery_memory.worker.measuring.concurrent_runs import ConcurrentRuns
 from otel_celery_memory.worker.measuring.in_flight import InFlightSlot, open_in_flight_slot
-from otel_celery_memory.worker.measuring.run_counters import Collector, RunCounters
+from otel_celery_memory.worker.measuring.run_counters import Collector, CounterProbes, RunCounters
 from otel_celery_memory.worker.measuring.spans import ContainedSpans, TaskSpans
 from otel_celery_memory.worker.measuring.task_measurement import (
     ContainedCensus,
@@ -165,13 +166,18 @@ class TaskRecorder:
         page: ControlPage,
         open_probe: Callable[[], ProcessProbe] | None = None,
         called_from: tuple[str, int, int] = ("", 0, 0),
+        own_work: Callable[[], int] = lambda: 0,
     ) -> None:
-        """``called_from``: file, first and last line of the function that calls the receivers."""
+        """``called_from``: file, first and last line of the function that calls the receivers.
+
+        ``own_work``: how often something of ours was done in this process beside measuring.
+        """
         sign_generated_code()  # before the children are forked
         self._sink = sink
         self._settings = settings
         self._page = page
         self._open_probe = open_probe or self._open_own_probe
+        self._own_work = own_work
         self._session = TracemallocSession(settings.frames)
         self._shared_heap = self._session.free_lists.shared_heap
         self._made_in = os.getpid()
@@ -388,6 +394,7 @@ class TaskRecorder:
                 settings.overhead_budget,
                 settings.max_added_latency,
                 probe.rss_bytes,
+                CounterProbes(malloc_in_use(), own_work=self._own_work),
                 collector=Collector(self._shared_heap),
                 before=self._page.load(self.slot),
                 has_grown=self._heap_has_grown,

@@ -34,6 +34,7 @@ class Heap(Collector):
         self.malloc, self.blocks, self.files, self.threads = 5_000_000, 1_000, 9, 2
         self.young_garbage = self.old_garbage = self.collections = 0
         self.now_ns = self.cpu_ns = 0
+        self.others_ns = self.own_work = 0
         self.read_ns = 10_000
         self.is_allowed = allowed
         self.full_ns: list[int] = []
@@ -50,6 +51,8 @@ class Heap(Collector):
             lambda: self.files,
             self._threads,
             free_tuples=lambda: 0,
+            others_ns=lambda: self.others_ns,
+            own_work=lambda: self.own_work,
         )
         self.counters = RunCounters(
             self,
@@ -122,6 +125,33 @@ def test_a_run_is_what_it_left_behind_and_another_run_has_no_part_in_it() -> Non
         heap.run("healthy")
     found = {(r.task, r.heap_bytes, r.blocks, r.open_files, r.threads) for r in heap.samples}
     assert found == {("leaks", 10_000 + 3 * SMALL_BLOCK_BYTES, 3, 0, 0), ("healthy", 0, 0, 0, 0)}
+
+
+def disturbed_runs(heap: Heap, runs: int, others_ns: int, own_work: int) -> None:
+    """Each third run keeps 1,000 bytes; in the others an export begins, or ends."""
+    for number in range(runs):
+        if number % 3 == 0:
+            heap.run(kept=1_000)
+            continue
+        heap.run(kept=150_000 if number % 3 == 1 else -150_000)
+        heap.others_ns += others_ns
+        heap.own_work += own_work
+
+
+@pytest.mark.parametrize(("others_ns", "own_work"), [(5_000_000, 0), (0, 1)])
+def test_what_exports_take_for_a_moment_is_no_run_s(others_ns: int, own_work: int) -> None:
+    heap = Heap()
+    disturbed_runs(heap, 3_000, others_ns, own_work)
+    assert {sample.heap_bytes for sample in heap.samples} == {1_000}
+
+
+def test_runs_that_others_always_disturb_are_sampled_even_so_and_marked() -> None:
+    heap = Heap()
+    for _ in range(1_000):
+        heap.run(kept=10_000)
+        heap.others_ns += 5_000_000
+    assert len(heap.samples) > 5
+    assert {(sample.heap_bytes, sample.alike) for sample in heap.samples} == {(10_000, 0)}
 
 
 def test_what_the_pool_keeps_of_results_is_no_growth_among_runs_of_one_task() -> None:
