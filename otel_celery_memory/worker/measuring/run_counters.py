@@ -26,10 +26,7 @@ passed over before one is marked: those do not begin, or are not read at their e
 In a process that takes its own messages (``--pool=solo``) several may wait. If they are not as many
 at the end of a sample as at its start, it is none.
 
-**Others in the process.** An export of a thread, or what is concluded where records are delivered in
-process, takes a hundred kilobytes for a moment, and the run that is sampled meanwhile seems to keep
-them, or to free them. Where other threads have computed, or something of ours was done, the sample
-is none; a task whose samples are never free of that has marked ones.
+**Others in the process** disturb a sample (`others_at_work.py`), and it is none.
 
 **Runs that raised.** The pool holds the last result until the next run has ended, and that of a
 failed run is hundreds of kilobytes of traceback. So the sample of a run that raised ends after the
@@ -87,6 +84,7 @@ from otel_celery_memory.probes.allocators import (
     threads_in_use,
 )
 from otel_celery_memory.probes.free_tuples import free_tuples
+from otel_celery_memory.worker.measuring.others_at_work import OthersAtWork, other_threads_ns
 from otel_celery_memory.worker.record_writer import RecordSink
 
 SHARE = 0.3
@@ -130,11 +128,6 @@ _SAMPLES_AT_ONCE = 4
 _SMALL_INTEGER_MAX = 256
 """The interpreter has the integers up to here once."""
 _SPOILED_IN_A_ROW = 3
-_OTHERS_NS_MAX = 200_000
-"""What other threads of the process may compute during a sample: an export takes milliseconds."""
-_DISTURBED_IN_A_ROW, _DISTURBED_AFTER_ONE = 8, 20
-"""After so many samples of a task that others have disturbed the next one counts even so: the first
-ones of a task, and those after one that nobody disturbed."""
 _PASSES_MOST = 9
 """So many samples of a task in a row are passed over, as another task's run is beside them."""
 _SHORT_LIFE_RUNS = 100
@@ -149,18 +142,12 @@ _FEW_SAMPLES = 3
 _YOUNG, _FULL = 1, 2
 _HEAP, _BLOCKS, _FILES, _THREADS = range(4)
 _CPU, _COLLECTIONS, _MODULES, _ALLOWED, _BETWEEN_FULL, _MESSAGES, _FOLLOWS_OWN = range(7)
-_OTHERS, _OWN_WORK = range(7, 9)
 _LOWEST, _BEFORE, _RISES, _STILL, _GROWN_NS = range(5)
 
 
 def messages_taken() -> int:
     """How many messages this process has taken and not finished; a pool's child takes none."""
     return len(celery.worker.state.requests)
-
-
-def other_threads_ns() -> int:
-    """CPU time of the other threads of this process, in nanoseconds."""
-    return time.process_time_ns() - time.thread_time_ns()
 
 
 @dataclass
@@ -264,6 +251,7 @@ class RunCounters:
         self._pause_max_ns = min(int(pause_max_s * 1e9), PAUSE_MAX_NS)
         self._rss_bytes = rss_bytes
         self._probes = probes or CounterProbes(malloc_in_use())
+        self._others = OthersAtWork(self._probes.others_ns, self._probes.own_work)
         self._collector = collector or Collector()
         self._has_grown, self._has_cost = has_grown, has_cost
         self._clock_ns, self._cpu_ns = clock_ns, cpu_ns
@@ -286,9 +274,7 @@ class RunCounters:
         """Just before the run that is being sampled."""
         self._before = array("q", [0] * 4)
         self._now = array("q", [0] * 4)
-        self._marks = array("q", [0] * 9)
-        self._others = array("q", [0] * 2)
-        """What other threads had computed, and what was done of ours, before levels were read."""
+        self._marks = array("q", [0] * 7)
         self._heap = array("q", [ABSENT, ABSENT, 0, 0, 0])
         """Its lowest level lately, and before; how often it was higher; how often it has been the
         same since; and how long it has grown."""
@@ -298,8 +284,6 @@ class RunCounters:
         self._sampled_lately: set[str] = set()
         self._spoiled: Counter[str] = Counter()
         """How many samples of a task in a row had a full collection in them."""
-        self._disturbed: Counter[str] = Counter()
-        """In how many in a row others of the process have done something."""
         is_short_lived = 0 < self._predecessors_runs < _SHORT_LIFE_RUNS
         self._passes_most = 0 if is_short_lived else _PASSES_MOST
         self._passes: dict[str, int] = {}
@@ -361,7 +345,7 @@ class RunCounters:
         if not closes and not opens:
             return
         allowed = self._collector.allowed()
-        self._note_others()
+        self._others.note()
         is_reusable = False
         if closes:
             is_reusable = self._close(closes, name, began_cpu_ns, allowed=allowed)
@@ -388,9 +372,9 @@ class RunCounters:
                 self._levels[:] = self._now
             else:
                 # Last, and anew: what we have kept of the run before must not count.
-                self._note_others()
+                self._others.note()
                 self._probes.read_into(self._levels)
-            self._marks[_OTHERS:] = self._others
+            self._others.begin()
             self.open = name
         self._marks[_CPU] = now_cpu_ns = self._cpu_ns()
         self.spent_ns += now_cpu_ns - began_cpu_ns
@@ -480,7 +464,7 @@ class RunCounters:
         if allowed:
             self._collector.collect(_FULL if between_full else _YOUNG)
         self._probes.read_into(self._now)
-        is_disturbed = self._others_were_at_work()
+        is_disturbed = self._others.were_at_work()
         run_ns = max(cpu_ns - self._marks[_CPU], 1)
         before_ns = self._run_ns.get(name, run_ns)
         self._run_ns[name] = before_ns + (run_ns - before_ns) // 4
@@ -492,10 +476,7 @@ class RunCounters:
             return False
         if not between_full:
             self._spoiled.pop(name, None)
-        if not is_disturbed:
-            self._disturbed[name] = _DISTURBED_IN_A_ROW - _DISTURBED_AFTER_ONE
-        elif self._disturbed[name] < _DISTURBED_IN_A_ROW:
-            self._disturbed[name] += 1
+        if self._others.spoils(name, disturbed=is_disturbed):
             return False
         self._watch_heap(self._now[_HEAP])
         garbage = _difference(self._before, self._now, _HEAP) if allowed else None
@@ -526,16 +507,6 @@ class RunCounters:
             )
         )
         return is_reusable
-
-    def _note_others(self) -> None:
-        """Before the levels are read: another thread may have its turn at any moment."""
-        self._others[0], self._others[1] = self._probes.others_ns(), self._probes.own_work()
-
-    def _others_were_at_work(self) -> bool:
-        return (
-            self._probes.own_work() != self._marks[_OWN_WORK]
-            or self._probes.others_ns() - self._marks[_OTHERS] > _OTHERS_NS_MAX
-        )
 
     def _watch_heap(self, level: int) -> None:
         """Notes whether the heap goes on growing: from its lowest level to the next one."""
