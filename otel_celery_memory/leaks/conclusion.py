@@ -54,6 +54,8 @@ class FoundSite:
     place: Place
     where: str
     bytes_per_run: float
+    of_library: bool = False
+    """Whether no line of the user's led to it."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +206,7 @@ def _of_tasks(
         reasons = verdict.reasons
         if state == State.LEAKING and not task.is_surely:
             state, reasons = State.SUSPECTED, ("it is not sure yet that it is this task",)
-        site = task.sites[0] if task.sites else None
+        site = _telling(task.sites, task.retained)
         found.append(
             replace(
                 verdict,
@@ -232,6 +234,14 @@ def _kind_of(task: TaskFacts) -> Kind:
     if not is_seen and task.traced_runs >= _NATIVE_TRACED_RUNS:
         return Kind.NATIVE
     return Kind.PYTHON
+
+
+def _telling(sites: Sequence[FoundSite], retained: Interval) -> FoundSite | None:
+    """The first site, but for lines of libraries that explain next to nothing of what is kept."""
+    least = _LEAST_SHARE * retained.middle
+    return next(
+        (site for site in sites if not site.of_library or site.bytes_per_run >= least), None
+    )
 
 
 def _shared(site: FoundSite, retained: Interval) -> Place:

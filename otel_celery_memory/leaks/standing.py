@@ -12,7 +12,10 @@ _MISSING_STEPS = 12
 _KEPT_S = 24 * 3_600.0
 """How long a leak that has ended is shown."""
 _NEWS_S = 30.0
-"""A place or a holder that changes is emitted after that time at the earliest."""
+"""A place or a holder that changes is emitted after that time at the earliest, the first one at
+once."""
+_KNOWN_S = 600.0
+"""What was known of a leak that has ended is taken up again if it begins anew within that time."""
 _VERDICTS_MAX = 50
 
 
@@ -51,8 +54,9 @@ class StandingVerdicts:
     def update(self, drawn: Sequence[Verdict], now_s: float) -> list[Verdict]:
         """Takes the verdicts of a step; returns those to emit: begun, changed or ended."""
         news = []
-        for verdict in drawn:
-            known = self._standing.get(verdict.key)
+        for each in drawn:
+            known = self._standing.get(each.key)
+            verdict = each if known is None else _with_what_was_known(each, known.verdict, now_s)
             if known is None and len(self._standing) >= _VERDICTS_MAX:
                 continue
             if known is None or _is_news(known, verdict, now_s):
@@ -84,6 +88,15 @@ class StandingVerdicts:
         self._standing.clear()
 
 
+def _with_what_was_known(verdict: Verdict, before: Verdict, now_s: float) -> Verdict:
+    """With the place and the holder found before, unless others have been found since."""
+    if before.state == State.ENDED and now_s - before.now_s > _KNOWN_S:
+        return verdict
+    return replace(
+        verdict, place=verdict.place or before.place, holder=verdict.holder or before.holder
+    )
+
+
 def _ended(verdict: Verdict, now_s: float) -> Verdict:
     was_sure = verdict.state == State.LEAKING
     why = () if was_sure else ("it stands still, and was never more than suspected",)
@@ -95,10 +108,12 @@ def _is_news(known: _Standing, now: Verdict, now_s: float) -> bool:
     before, place, holder = known.emitted, now.place, now.holder
     if before.state != now.state:
         return True
+    if (place and not before.place) or (holder and not before.holder):
+        return True
     if now_s - known.emitted_s < _NEWS_S:
         return False
-    has_place = place is not None and (before.place is None or before.place.name != place.name)
-    has_holder = holder is not None and (
-        before.holder is None or before.holder.chain != holder.chain
+    has_place = place is not None and before.place is not None and before.place.name != place.name
+    has_holder = (
+        holder is not None and before.holder is not None and before.holder.chain != holder.chain
     )
     return has_place or has_holder or before.condition != now.condition

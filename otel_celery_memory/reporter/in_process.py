@@ -124,11 +124,8 @@ class InProcessSink:
             destination.leak_gauges,
             self._state,
             tasks,
-            # What counters say of this process is also what its own exports do.
             SiteTotals(
-                describe,
-                settings.sites_top,
-                warms_up=lambda: tasks.warms_up(time.time_ns()),
+                describe, settings.sites_top, tasks.kept, lambda: tasks.warms_up(time.time_ns())
             ),
             CaptureAssembly(
                 "",

@@ -384,4 +384,5 @@ class SiteTotals:
             size_change_bytes=size_bytes - self._emitted_bytes.get((kind, key), 0),
             runs=mean.runs,
             rate_bytes_per_minute=rate,
+            of_library=self._is_of_library(path, line),
         )

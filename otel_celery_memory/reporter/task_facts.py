@@ -213,6 +213,7 @@ def found_sites(sites: Sequence[RankedSite], task: str) -> tuple[FoundSite, ...]
             Place(site.name, site.path, site.line, site.function, site.via, 1.0),
             site.where or "task",
             _bytes_per_run(site),
+            site.of_library,
         )
         for site in whole
     )

@@ -35,7 +35,8 @@ class RankedSite:
     ``size_bytes`` and ``blocks`` are means of a traced run or part of one; for ``kind`` ``PROCESS``
     they are the growth of all processes since their baselines. ``runs`` is the number of runs or
     parts. ``rate_bytes_per_minute`` is estimated from all runs of the task, ``None`` for a part;
-    ``size_change_bytes`` is the difference to the event before.
+    ``size_change_bytes`` is the difference to the event before. ``of_library``: in its stacks is no
+    line of the user's.
     """
 
     rank: int
@@ -53,6 +54,7 @@ class RankedSite:
     size_change_bytes: int
     runs: int
     rate_bytes_per_minute: int | None
+    of_library: bool = False
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,18 @@ def test_the_task_whose_runs_keep_what_the_heaps_grow_by_leaks() -> None:
     assert (verdict.place.name, verdict.place.share) == ("app.py:4", 0.95)
 
 
+def test_a_library_s_line_that_explains_next_to_nothing_is_not_the_place() -> None:
+    small = replace(site("abc.py:123", 0.5 * KIB), of_library=True)
+    large = replace(site("json.py:9", 5 * KIB), of_library=True)
+    own = site("app.py:4", 0.1 * KIB)
+
+    def place(*sites: FoundSite) -> str:
+        (verdict,) = concluded(replace(LEAKING, sites=sites))
+        return "" if verdict.place is None else verdict.place.name
+
+    assert (place(small), place(small, own), place(small, large)) == ("", "app.py:4", "json.py:9")
+
+
 def test_two_leaks_share_the_growth() -> None:
     small = replace(LEAKING, name="small", runs=100, retained=keeps(1.2 * KIB))
     large, less = concluded(small, replace(LEAKING, retained=keeps(9 * KIB)), HEALTHY)

@@ -37,15 +37,36 @@ def test_another_state_is_news_at_once() -> None:
     assert standing.update([leaking], 1) == [leaking]
 
 
-def test_a_place_or_a_holder_that_becomes_known_is_news_after_a_while() -> None:
+def test_a_first_place_or_holder_is_news_at_once_and_another_one_after_a_while() -> None:
     standing = StandingVerdicts()
     standing.update([VERDICT], 0)
     placed = replace(VERDICT, place=PLACE)
-    assert standing.update([placed], 5) == []
-    assert standing.update([placed], 31) == [placed]
+    assert standing.update([placed], 1) == [placed]
     held = replace(placed, holder=Holder("app.cache"))
-    assert standing.update([held], 62) == [held]
-    assert standing.update([replace(held, place=None)], 100) == []
+    assert standing.update([held], 2) == [held]
+    elsewhere = replace(held, place=replace(PLACE, name="app.py:9"), holder=Holder("app.other"))
+    assert standing.update([elsewhere], 3) == []
+    assert standing.update([elsewhere], 33) == [elsewhere]
+
+
+def test_a_place_and_a_holder_stay_until_others_are_found() -> None:
+    standing = StandingVerdicts()
+    found = replace(VERDICT, place=PLACE, holder=Holder("app.cache"))
+    standing.update([found], 0)
+    assert standing.update([replace(VERDICT, runs=9)], 1_000) == []
+    assert standing.all == (replace(found, runs=9),)
+
+
+def test_a_leak_that_begins_anew_within_minutes_is_told_with_what_was_known_of_it() -> None:
+    def begun_anew(after_s: float) -> list[Verdict]:
+        standing = StandingVerdicts()
+        standing.update([replace(VERDICT, place=PLACE)], 0)
+        for step in range(12):
+            standing.update([], step)
+        return standing.update([VERDICT], 11 + after_s)
+
+    assert begun_anew(600) == [replace(VERDICT, place=PLACE)]
+    assert begun_anew(601) == [VERDICT]
 
 
 def test_what_is_not_drawn_for_a_minute_has_ended_and_is_shown_for_a_day() -> None:
