@@ -38,6 +38,9 @@ DESCRIPTORS = 256
 # A ring of a megabyte that nobody reads holds the ends of some 5,000 tasks; the silent worker has
 # one child. No more than it takes: on two busy cores a worker may run seventy tasks a second.
 FLOOD, FLOOD_A_TURN = 8_000, 200
+LEFT_EACH_S = 50.0
+"""A process that is left behind stays for two minutes, so that there is always one; a turn of the
+load may take seconds where the machine is busy."""
 CELERY = str(Path(sys.executable).parent / "celery")
 
 
@@ -160,7 +163,7 @@ def _steps(stack: Stack, workers: Workers, told: Told) -> Generator[float, None,
     reporter = workers.silent.reporter()
     assert reporter is not None
     captured = False
-    turn = flooded = 0
+    turn = flooded = left = 0
     last: AsyncResult | None = None
     silence_s = told.silence_s
     shop = _tracer_provider(stack)
@@ -168,6 +171,9 @@ def _steps(stack: Stack, workers: Workers, told: Told) -> Generator[float, None,
         while True:
             elapsed_s = time.monotonic() - began_s
             _send(workers, turn)
+            if elapsed_s > 30 + left * LEFT_EACH_S:
+                workers.sampled.send("leave_processes", 96 * MIB, "child")
+                left += 1
             if turn % 45 == 20:
                 told.sent_in.append(_kill_in_a_trace(workers.leaky, shop))
             if not captured and elapsed_s > 30:
@@ -211,9 +217,6 @@ def _send(workers: Workers, turn: int) -> None:
         workers.sampled.send("leave_behind", 1000, expires=60)
     if turn % 20 == 10:
         workers.sampled.send("with_processes", 4 * MIB, 3, expires=60)
-    if turn % 100 == 30:
-        # Each stays for two minutes: there is always one.
-        workers.sampled.send("leave_processes", 96 * MIB, "child", expires=60)
     if turn % 120 == 60:
         # A message that kills a process each time that it is delivered; slow enough that the size
         # of its run is seen.
