@@ -17,12 +17,12 @@ from urllib.request import ProxyHandler, build_opener
 
 T = TypeVar("T")
 LOOPBACK = "127.0.0.1"
-START_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 10.0
-QUERY_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 300.0
+STOP_TIMEOUT_S = 30.0
+QUERY_TIMEOUT_S = 300.0
 """Of a store of hundreds of thousands of series, on a machine that does other things as well."""
 POLL_S = 0.05
-_PATIENCE_S = 60.0
+_PATIENCE_S = 300.0
 """Nobody gives up before: with many tests on a busy machine a second may last twenty."""
 _CONNECTIONS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
@@ -127,7 +127,7 @@ def answers(url: str) -> bool:
 def wait_until(what: str, probe: Callable[[], T], timeout_s: float) -> T:
     """The first true value of ``probe``; `TimeoutError`, naming ``what``, after ``timeout_s``.
 
-    And after a minute at the earliest.
+    And after five minutes at the earliest.
     """
     timeout_s = max(timeout_s, _PATIENCE_S)
     deadline = time.monotonic() + timeout_s

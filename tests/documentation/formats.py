@@ -71,7 +71,7 @@ def python_problems(text: str, directory: Path) -> Iterator[str]:
         env={**os.environ, "PYTHONPATH": places},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     if done.returncode:

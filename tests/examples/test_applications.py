@@ -92,7 +92,7 @@ def started(
 
     if example.before:
         with running("before", command(*example.before), where, environment) as server:
-            assert server.process.wait(timeout=120) == 0, server.log_tail()
+            assert server.process.wait(timeout=300) == 0, server.log_tail()
     node = f"{example.name}@example"
     works = command("celery", "-A", example.app, "worker", "-c", "1", "-n", node)
     url = f"http://127.0.0.1:{port}/orders"

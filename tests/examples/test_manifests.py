@@ -119,7 +119,7 @@ def verified(directory: Path, text: str) -> tuple[int, str]:
         [require("systemd-analyze", "the package systemd"), "verify", "--man=no", str(unit)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     lines = (done.stdout + done.stderr).splitlines()
@@ -135,7 +135,7 @@ def test_supervisor_reads_the_program_as_it_is_meant(tmp_path: Path) -> None:
         [sys.executable, "-c", READ_BY_SUPERVISOR, str(supervised(tmp_path, text))],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=True,
     )
     program = json.loads(read.stdout)

@@ -34,7 +34,7 @@ KEPT = []
 def keep(size_bytes):
     KEPT.append(bytearray(size_bytes))
 """
-SEND = "import shop, sys; [shop.keep.delay(100_000).get(timeout=60) for _ in range(3)]"
+SEND = "import shop, sys; [shop.keep.delay(100_000).get(timeout=300) for _ in range(3)]"
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,6 @@ def made_certificate(directory: Path) -> Certificate:
         ],
         check=True,
         capture_output=True,
-        timeout=30,
+        timeout=300,
     )
     return made

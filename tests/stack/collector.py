@@ -15,7 +15,7 @@ from tests.processes import LOOPBACK, ComponentError, answers, free_ports, runni
 
 CONFIGS = Path(__file__).parents[2] / "collector-config"
 DEBUG = ("collector.yaml", "debug.yaml")
-EVENT_TIMEOUT_S = 15.0
+EVENT_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def validated(
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 

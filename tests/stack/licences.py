@@ -97,7 +97,7 @@ def licences_of(modules: Iterable[Module]) -> list[Licensed]:
         input="".join(f"{path}\n" for path in directories),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=True,
     ).stdout
     return [

@@ -31,7 +31,7 @@ def send_rounds(
 ) -> Sent:
     """Every node sends once a round, each always to the same endpoint; a round every interval."""
     connections = [
-        http.client.HTTPConnection(urlsplit(each).netloc, timeout=30) for each in endpoints
+        http.client.HTTPConnection(urlsplit(each).netloc, timeout=300) for each in endpoints
     ]
     refused = size = 0
     began_s = time.monotonic()

@@ -23,7 +23,7 @@ from tests.stack.licences import ALLOWED
 
 SOURCES = Path(__file__).parent / "logql"
 INSTALL_TIMEOUT_S = 300.0
-PARSE_TIMEOUT_S = 60.0
+PARSE_TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from tests.stack.go_build import PROMETHEUS, tool_binary
 
 CONFIG = Path(__file__).parents[2] / "deploy" / "prometheus.yml"
 RULES = Path(__file__).parents[2] / "grafana" / "alerts"
-SERIES_TIMEOUT_S = 20.0
+SERIES_TIMEOUT_S = 120.0
 NOBODY = f"{LOOPBACK}:9"
 
 

@@ -119,7 +119,7 @@ def started(directory: Path, **settings: str) -> str:
     }
     command = [str(collector_binary()), "--config", str(CONFIGS / "collector.yaml")]
     done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=60, check=False
+        command, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode != 0
     return done.stderr.splitlines()[-1]

@@ -89,7 +89,7 @@ class MadeUpWorker:
     def _post(self, path: str, request: Any) -> None:
         headers = {"Content-Type": "application/x-protobuf"}
         with _opener.open(
-            Request(self.endpoint + path, request.SerializeToString(), headers), timeout=30
+            Request(self.endpoint + path, request.SerializeToString(), headers), timeout=300
         ) as answer:
             assert answer.status == 200
 

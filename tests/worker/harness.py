@@ -110,7 +110,7 @@ class Worker:
             ]
             environ = worker_environ(broker, "http://127.0.0.1:9", CONTROLLED)
             done = subprocess.run(
-                command, env=environ, capture_output=True, text=True, timeout=60, check=False
+                command, env=environ, capture_output=True, text=True, timeout=300, check=False
             )
             outputs.append(done.stdout)
             if group == "control":

@@ -40,10 +40,10 @@ def test_what_a_failed_or_retried_run_keeps_until_collection_is_not_its_leak(
 
         def told_all() -> bool:
             for name in FAILING * 8:
-                worker.send(name, HELD_BYTES).get(timeout=30, propagate=False)
+                worker.send(name, HELD_BYTES).get(timeout=300, propagate=False)
                 # A window ends before a run that is too slow: so there are others between.
                 for result in [worker.send("keep", LEAK_BYTES) for _ in range(others)]:
-                    result.get(timeout=60)
+                    result.get(timeout=300)
             if tracing == "always":
                 return told("partial").keys() >= {*FAILING}
             # A window has runs of all three, of which one leaves something.

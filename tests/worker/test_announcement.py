@@ -126,7 +126,7 @@ def run_celery(broker: Broker, receiver: Receiver, *words: str) -> subprocess.Co
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
 
@@ -159,7 +159,7 @@ def test_with_a_setting_that_cannot_be_used_a_process_that_is_no_worker_goes_on(
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert (web.returncode, web.stdout) == (0, "tests\n")
@@ -180,7 +180,7 @@ def test_a_worker_that_is_made_by_a_program_raises_the_error(
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.stdout == f"{UNUSABLE}\n", done.stderr

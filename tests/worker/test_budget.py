@@ -34,7 +34,7 @@ def test_a_line_that_leaks_a_kibibyte_a_run_is_named_first_by_default(
 ) -> None:
     def named() -> list[Event]:
         for result in [worker.send("churn_and_keep", LEAK_BYTES) for _ in range(200)]:
-            result.get(timeout=60)
+            result.get(timeout=300)
         return [
             event
             for event in sites(receiver)
@@ -84,7 +84,7 @@ def test_a_line_that_leaks_is_named_where_each_child_runs_one_task(
 
     def named() -> bool:
         for result in [worker.send("churn_and_keep", LEAK_BYTES) for _ in range(8)]:
-            result.get(timeout=60)
+            result.get(timeout=300)
         return bool(first())
 
     def first() -> list[Event]:
@@ -123,7 +123,7 @@ def test_a_task_that_traces_by_itself_keeps_its_tracing(start: Start) -> None:
         assert worker.run("trace_by_itself") == 7
         # Many enough for a window of ours to be due.
         for result in [worker.send("keep", 1) for _ in range(300)]:
-            result.get(timeout=60)
+            result.get(timeout=300)
         assert worker.run("traceback_limit") == 7
 
 
@@ -138,11 +138,11 @@ def test_a_task_that_asks_tracemalloc_gets_what_it_would_without_us(
     }
     with start(arguments=["--concurrency=2", "--max-tasks-per-child=3"], environ=environ) as worker:
         results = [worker.send("trace_if_nobody_does", 3) for _ in range(40)]
-        assert [result.get(timeout=120) for result in results] == [[5, 5, 5]] * 40
+        assert [result.get(timeout=300) for result in results] == [[5, 5, 5]] * 40
 
 
 def test_a_traced_run_has_no_thread_beside_it(start: Start) -> None:
     environ = {"OTEL_CELERY_MEMORY_OVERHEAD_BUDGET": "0.5"}
     with start(arguments=["--concurrency=1"], environ=environ) as worker:
         results = [worker.send("threads") for _ in range(200)]
-        assert {result.get(timeout=120) for result in results} == {1}
+        assert {result.get(timeout=300) for result in results} == {1}

@@ -31,7 +31,7 @@ POOLS = (["--concurrency=2"], ["--pool=solo"], ["--pool=threads", "--concurrency
 
 def run_many(worker: Worker, runs: int) -> None:
     for result in [worker.send("churn_and_keep", LEAK_BYTES) for _ in range(runs)]:
-        result.get(timeout=120)
+        result.get(timeout=300)
 
 
 def captured(directory: Path, count: int) -> list[Path]:
@@ -266,7 +266,7 @@ def test_a_signal_to_the_main_process_captures_the_task_that_is_running(
         running = worker.send("hoard", 200, 0.02)
         wait_until("the task runs", lambda: worker.in_task("hoard"), 20)
         os.kill(worker.pid, signal.SIGURG)
-        assert running.get(timeout=60) == 200
+        assert running.get(timeout=300) == 200
         worker.stop()  # what a capture has by then is all it gets
         capture = load_capture(captured(tmp_path, 1)[0].read_bytes())
     assert (capture.kind, capture.reason) == ("partial", "SIGURG")

@@ -26,7 +26,7 @@ def complete(worker: Worker, task: str, *args: Any) -> dict[str, Any]:
 
     def over() -> dict[str, Any] | None:
         for result in [worker.send(task, *args) for _ in range(4)]:
-            result.get(timeout=60)
+            result.get(timeout=300)
         time.sleep(0.5)  # so many commands are answered
         view: dict[str, Any] = worker.command("memory").get("memory") or {}
         rows = [row for row in view.get("captures", []) if row["kind"] == "census"]

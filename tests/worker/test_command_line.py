@@ -35,7 +35,7 @@ def celery(
         cwd=directory,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
 
@@ -59,7 +59,8 @@ def test_every_command_is_answered_to_a_client_that_is_not_instrumented(
     # It waits for a second alone, which may be too short here.
     assert bare.returncode in (0, 69), bare.stderr
     assert viewed.returncode == 0, viewed.stderr
-    assert viewed.stdout.startswith(f"{worker.node}\ntracing budget: ")
+    # Before that is whether a leak is suspected, once the first step is over.
+    assert re.match(rf"{worker.node}\n(no leak is suspected\n\n)?tracing budget: ", viewed.stdout)
     assert json.loads(as_json.stdout)[worker.node]["memory"]["main_pid"] == worker.pid
     assert inspected.returncode == 0, inspected.stderr
     assert "tracing budget: " in inspected.stdout
@@ -107,7 +108,7 @@ def test_opentelemetry_s_command_line_takes_our_settings() -> None:
         [str(BIN / "opentelemetry-instrument"), "--help"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=True,
     )
     assert "--celery_memory_tracing CELERY_MEMORY_TRACING" in done.stdout
@@ -116,7 +117,7 @@ def test_opentelemetry_s_command_line_takes_our_settings() -> None:
         env={**os.environ, "OTEL_SDK_DISABLED": "true"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=True,
     )
     assert "OTEL_CELERY_MEMORY_TRACING=off\n" in done.stdout

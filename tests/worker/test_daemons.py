@@ -53,7 +53,7 @@ class Daemon:
     def run(self, task: str, *args: Any) -> Any:
         """Send it a task and wait for the result."""
         sent = self.client.send_task(f"tests.worker.app.{task}", args, queue=self.queue)
-        return sent.get(timeout=30)
+        return sent.get(timeout=300)
 
     @property
     def queue(self) -> str:
@@ -74,7 +74,7 @@ def celery(words: Sequence[str], directory: Path, environ: dict[str, str]) -> No
     """Run Celery's command line to its end."""
     command = [sys.executable, "-m", "celery", "--app=tests.worker.app", *words]
     subprocess.run(
-        command, cwd=directory, env=environ, check=True, timeout=60, stdout=subprocess.DEVNULL
+        command, cwd=directory, env=environ, check=True, timeout=300, stdout=subprocess.DEVNULL
     )
 
 

@@ -83,7 +83,7 @@ def test_what_is_left_behind_is_named_with_the_task_that_began_it(
 ) -> None:
     with start(arguments=["--concurrency=1"], environ=CONTROLLED) as worker:
         result = worker.send("leave_processes", 32 * MIB, how)
-        left += result.get(timeout=60)
+        left += result.get(timeout=300)
         worker.run("noop")
         (event,) = wait_until("it is told", lambda: left_events(receiver), 30)
         (row,) = wait_until("it is shown", lambda: descendants(worker), 10)
@@ -131,7 +131,7 @@ def test_each_process_is_of_its_task_where_runs_of_two_tasks_take_turns(
             worker.send("noop")
             results.append(worker.send("leave_processes", MIB, "child"))
         for result in results:
-            left += result.get(timeout=60)
+            left += result.get(timeout=300)
         rows = wait_until(
             "all are known",
             lambda: [row for row in descendants(worker) if row["left"] == 15],

@@ -86,7 +86,7 @@ def test_revoked_killed_idle_and_requeued_are_reported_with_signals_and_tasks(
             worker.run("noop")
 
         requeued = worker.send("die_once", str(tmp_path / "marker"))
-        assert requeued.get(timeout=30) == "well"
+        assert requeued.get(timeout=300) == "well"
         expected.append(("killed", 9, "tests.worker.app.die_once", requeued.id))
         wait_lost(receiver, len(expected))
         worker.stop()
@@ -197,7 +197,7 @@ def test_a_pool_that_shrinks_ends_its_children_orderly(start: Start, receiver: R
         sleeping = [worker.send("sleep", 2) for _ in range(3)]
         wait_until("the pool has grown", lambda: len(children_of(worker.pid)) == 2, 10)
         for result in sleeping:
-            result.get(timeout=30)
+            result.get(timeout=300)
         wait_until("the end is counted", lambda: "autoscale" in exits(receiver.received), 20)
         worker.run("noop")
         worker.stop()

@@ -143,7 +143,7 @@ def test_a_reporter_that_cannot_keep_up_makes_frames_drop_and_be_counted(
         os.kill(reporter, signal.SIGSTOP)
         # Tasks in tasks: a message for each would cost a minute.
         for result in [worker.send("fan_out", 1_000) for _ in range(9)]:
-            result.get(timeout=120)
+            result.get(timeout=300)
         os.kill(reporter, signal.SIGCONT)
         worker.stop()
     dropped = {

@@ -26,13 +26,13 @@ def test_each_task_is_counted_once_however_often_children_are_recycled(
     with start(name="one", arguments=["--concurrency=2", "--max-tasks-per-child=1"]) as worker:
         results = [worker.send("noop") for _ in range(alone)]
         for result in results:
-            result.get(timeout=120)
+            result.get(timeout=300)
         worker.stop()
     many = ["--concurrency=2", f"--max-tasks-per-child={of_each}"]
     with start(name="many", arguments=many) as worker:
         results = [worker.send("noop") for _ in range(together)]
         for result in results:
-            result.get(timeout=120)
+            result.get(timeout=300)
         worker.stop()
     assert measured(receiver.received) == {"noop": alone + together}
     retained = receiver.received.latest("celery.task.memory.rss.retained")
@@ -150,7 +150,7 @@ def test_tasks_that_overlap_are_counted_as_shared_and_kept_out_of_distributions(
 ) -> None:
     with start(arguments=[f"--pool={pool}", "--concurrency=4"]) as worker:
         for result in [worker.send("sleep", 1.0) for _ in range(4)]:
-            result.get(timeout=30)
+            result.get(timeout=300)
         # A result can be had a little before its task has ended for us.
         wait_measured(receiver.received, {"sleep": 4})
         worker.run("keep", SIZE)

@@ -24,7 +24,7 @@ def test_no_line_of_ours_nor_of_the_library_that_we_call_is_reported(
 
     def traced_often() -> bool:
         for result in [worker.send("noop") for _ in range(20)]:
-            result.get(timeout=60)
+            result.get(timeout=300)
         # So many in a row that a window which begins with one has more of them.
         for _ in range(6):
             worker.run("churn_and_keep", 1024)

@@ -21,7 +21,7 @@ def test_a_part_that_fails_in_children_is_in_a_metric_and_in_inspect_memory(
 
         def reported() -> set[tuple[Any, Any, float]]:
             for result in [worker.send("noop") for _ in range(50)]:
-                result.get(timeout=30)
+                result.get(timeout=300)
             points = receiver.received.latest("celery.memory.parts.switched_off")
             return {
                 (p.attributes["celery.worker.slot"], p.attributes["celery.memory.part"], p.value)

@@ -79,7 +79,7 @@ def run_script(broker: Broker, script: str, **environ: str) -> dict[str, object]
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert finished.returncode == 0, finished.stderr
@@ -126,7 +126,7 @@ def test_other_celery_commands_that_import_the_module_start_nothing(
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     # Nobody answers a ping: 69. What matters is that the command came to its end.

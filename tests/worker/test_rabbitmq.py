@@ -30,7 +30,7 @@ def test_over_rabbitmq_every_number_and_exit_is_reported_as_over_redis(
 ) -> None:
     with start(broker=rabbitmq, arguments=["--concurrency=2"]) as worker:
         for result in [worker.send("noop") for _ in range(200)]:
-            result.get(timeout=60)
+            result.get(timeout=300)
         for _ in range(3):
             worker.run("keep", SIZE)
         lost = worker.send("die", signal.SIGKILL)

@@ -52,7 +52,7 @@ def test_a_line_that_leaks_is_a_metric_until_its_task_runs_no_more(
 
         def reported() -> bool:
             for result in [worker.send("churn_and_keep", LEAK_BYTES) for _ in range(50)]:
-                result.get(timeout=60)
+                result.get(timeout=300)
             return all(leaking(received, metric) for metric in c.SITE_METRICS)
 
         def gone() -> bool:
@@ -85,7 +85,7 @@ def test_each_ranking_has_no_more_sites_than_sites_top(start: Start, receiver: R
         def reported() -> bool:
             for name in ("churn_and_keep", "keep", "noop"):
                 for result in [worker.send(name, *_SIZES.get(name, ())) for _ in range(20)]:
-                    result.get(timeout=60)
+                    result.get(timeout=300)
             return max(places().values(), default=0) == 2
 
         def places() -> dict[int, int]:

@@ -45,7 +45,7 @@ def test_after_a_collector_s_trouble_all_numbers_are_right_and_the_reporter_is_s
         receiver.turn(trouble)
         for _ in range(ROUNDS):
             for result in [worker.send("keep", 1 << 10) for _ in range(100)]:
-                result.get(timeout=30)
+                result.get(timeout=300)
             lost.append(worker.send("die", signal.SIGKILL).id)
             worker.run("sleep", 2)
             largest_bytes = max(largest_bytes, reporter.memory_info().rss)

@@ -188,5 +188,5 @@ def test_a_native_thread_that_clears_them_is_not_listed_among_python_s() -> None
 
     before = threading.enumerate()
     _thread.start_new_thread(clear, ())
-    assert done.acquire(timeout=30)
+    assert done.acquire(timeout=300)
     assert threading.enumerate() == before
