@@ -18,10 +18,10 @@ Tuples' free lists are too long for that: what is in them is counted, and taken 
 keeps of the result of the run before. Among runs of the same task that makes no difference. Where
 the run before it or the one after it is of another task, one with a large message seems to keep it,
 and one with a long result a hundred bytes. Such samples are marked, and so are the first ones in a
-process: for some runs it fills what it keeps for good, a kilobyte or less in each, and children
-that live for a few runs do nothing else. What is marked counts where there is nothing better. So
-that there is, where runs that follow on one of their own task have been seen, a few samples are
-passed over before one is marked: those do not begin, or are not read at their end.
+process: for some runs it fills what it keeps for good, a kilobyte or less in each. Children that
+live for a few runs do nothing else: all of theirs are marked. What is marked counts where there is
+nothing better. So that there is, where runs that follow on one of their own task have been seen, a
+few samples are passed over before one is marked: those do not begin, or are not read at their end.
 
 In a process that takes its own messages (``--pool=solo``) several may wait. If they are not as many
 at the end of a sample as at its start, it is none.
@@ -481,7 +481,7 @@ class RunCounters:
         self._watch_heap(self._now[_HEAP])
         garbage = _difference(self._before, self._now, _HEAP) if allowed else None
         alike = following == name and bool(self._marks[_FOLLOWS_OWN])
-        is_early = self._samples[name] < _EARLY_SAMPLES
+        is_early = not self._passes_most or self._samples[name] < _EARLY_SAMPLES
         if name in self._passes:
             # As many again where that was worth it; else fewer.
             most = self._passes[name]

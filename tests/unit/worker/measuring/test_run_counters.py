@@ -349,6 +349,7 @@ def test_children_that_live_for_a_few_runs_are_sampled_seldom_and_not_in_their_f
             heap.run()
         sampled += len(heap.samples)
         spent_ns += heap.counters.spent_ns
+        assert not any(sample.alike for sample in heap.samples)
     assert sampled > 20
     assert spent_ns < 0.01 * children * 10 * 0.05 * S
 
