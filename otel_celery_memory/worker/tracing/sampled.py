@@ -17,11 +17,11 @@ import os
 import random
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
 
-from otel_celery_memory.ipc.commands import Balance, Commands
+from otel_celery_memory.ipc.commands import Commands
 from otel_celery_memory.ipc.control_page import ControlPage
 from otel_celery_memory.ipc.records import SHARED_NAME, TaskNotTraced, WhyNotTraced
 from otel_celery_memory.probes.native_threads import native_lock
@@ -30,16 +30,23 @@ from otel_celery_memory.probes.tracemalloc_session import TracemallocSession
 from otel_celery_memory.probes.urgent_signal import Alarm, prepare
 from otel_celery_memory.settings import Settings
 from otel_celery_memory.worker.record_writer import RecordSink
-from otel_celery_memory.worker.tracing.sampler import Plan, TracingSampler, is_complete
+from otel_celery_memory.worker.tracing.captured_runs import CapturedRuns
+from otel_celery_memory.worker.tracing.depth import (
+    DEEP_FRAMES,
+    OVERLAPPING_FRAMES,
+    WINDOW_FRAMES,
+    Depth,
+)
+from otel_celery_memory.worker.tracing.sampler import Plan, is_complete
 from otel_celery_memory.worker.tracing.site_records import (
     TaskCode,
     found_records,
 )
 from otel_celery_memory.worker.tracing.traced_window import Found, TracedWindow
+from otel_celery_memory.worker.tracing.window_costs import TracingBudget
 
 logger = logging.getLogger(__name__)
 
-_OVERLAPPING_MAX = 1_000
 LINGER_S = 0.02
 """A window that is complete is closed when the next task starts, at most so long after its end."""
 _IDLE_CHECK_S = 1.0
@@ -48,219 +55,6 @@ _IDLE_MOST_S = 600.0
 _IDLE_CPU_S = 0.01
 """How much the process may work between two runs before the window is closed."""
 _GUARD_RETRY_S = 0.005
-WINDOW_FRAMES = 5
-"""Frames that a window within the budget keeps at least: enough for most users' own lines. A run
-takes 2.2 times as long with one frame, 4.2 times with five and 8 times with twelve."""
-OVERLAPPING_FRAMES = 1
-"""The same where runs overlap. All that the process does is traced then, such as a connection for
-each greenlet: that takes 4 times as long with one frame, 6 times with two, 14 to 17 with three to
-five, and with those what may be spent at once is spent before enough runs have ended."""
-DEEP_FRAMES = 16
-"""Frames that are kept where fewer did not reach the user's line."""
-
-
-class Tally(Protocol):
-    """Counts what a slot has sent of a capture, beyond the life of a process."""
-
-    def captured(self, slot: int, capture: int) -> int:
-        """How many windows of this capture the slot has sent."""
-
-    def count_captured(self, slot: int, capture: int) -> None:
-        """Count one more window."""
-
-
-class CapturedRuns:
-    """The capture that is being taken, if any. Times are in seconds; ``now_s`` is monotonic.
-
-    A capture has so many runs of a slot, not of a process: a child that ends before them leaves
-    the rest to its successor.
-    """
-
-    def __init__(self, slot: int, tally: Tally) -> None:
-        self.ordered: Commands | None = None
-        """The capture that is being taken."""
-        self._slot = slot
-        self._tally = tally
-        self._runs_left = 0
-        self._last = 0
-
-    def order(self, orders: Commands, now_s: float) -> bool:
-        """Begin the capture that is ordered, if it is a new one; whether runs of it are left."""
-        if not orders.capture or now_s >= orders.until_s:
-            return False
-        if orders.capture != self._last:
-            self._last = orders.capture
-            self.ordered = orders
-            self._runs_left = orders.runs - self._tally.captured(self._slot, orders.capture)
-            if orders.runs and self._runs_left <= 0:
-                self.ordered = None
-        return self.ordered is not None
-
-    def plan(self, name: str, now_s: float) -> Plan | None:
-        """The plan of this task's run that starts now; ends a capture that is complete."""
-        orders = self.ordered
-        if orders is None:
-            return None
-        if now_s >= orders.until_s or (orders.runs and self._runs_left <= 0):
-            self.ordered = None
-            return None
-        if orders.task not in ("", name):
-            return None
-        self._runs_left -= 1
-        return Plan(orders.allowance_s)
-
-    def sent(self, orders: Commands | None) -> None:
-        """A window was sent, of this capture or of none: a successor does not repeat the run."""
-        if orders is not None:
-            self._tally.count_captured(self._slot, orders.capture)
-
-
-class BalanceStore(Protocol):
-    """Keeps the balance of a slot's tracing beyond the life of a process."""
-
-    def load(self, slot: int) -> Balance:
-        """The balance of the previous process in this slot."""
-
-    def save(self, slot: int, balance: Balance) -> None:
-        """Keep this process's balance for the next one."""
-
-
-class TracingBudget:
-    """Plans windows, and books what they cost."""
-
-    def __init__(
-        self,
-        slot: int,
-        settings: Settings,
-        balances: BalanceStore,
-        limit_s: Callable[[Any], float | None],
-        clock_s: Callable[[], float],
-        cpu_s: Callable[[], float],
-        chance: random.Random,
-    ) -> None:
-        self._slot = slot
-        self._balances = balances
-        self._limit_s = limit_s
-        self._clock_s = clock_s
-        self._cpu_s = cpu_s
-        self.sampler = TracingSampler(
-            settings.overhead_budget,
-            settings.max_added_latency,
-            clock_s(),
-            chance,
-            balances.load(slot),
-            clock_s() + settings.warm_up,
-        )
-        self.cpu_mark_s = cpu_s()
-        """The CPU time of the process up to which its tasks' work is booked."""
-        self.run_began_s = 0.0
-        """When the last run began that had the process to itself."""
-        self._began_s: dict[str, float] = {}
-        self._between_s = 0.0
-        """CPU time between the ends and beginnings of runs that overlap: the next one has it."""
-        self._window_mark_s = 0.0
-        self._window_spent_s = 0.0
-
-    def begins(self, task_id: str, *, alone: bool) -> None:
-        """A run begins, ``alone`` or while others run."""
-        cpu_s, now_s = self._cpu_s(), self._clock_s()
-        if alone:
-            self.run_began_s, self._between_s = now_s, 0.0
-            self._began_s.clear()
-        else:
-            self.sampler.worked(cpu_s - self.cpu_mark_s)
-            self._between_s += cpu_s - self.cpu_mark_s
-            if len(self._began_s) < _OVERLAPPING_MAX:
-                self._began_s[task_id] = now_s
-        self.cpu_mark_s = cpu_s
-
-    def book_work(self) -> float:
-        """Book the CPU time of tasks until now, traced or not; how much it was, in seconds."""
-        cpu_s = self._cpu_s()
-        used_s = cpu_s - self.cpu_mark_s
-        self.cpu_mark_s = cpu_s
-        self.sampler.worked(used_s)
-        return used_s
-
-    def ran(self, name: str, task_id: str, used_s: float) -> None:
-        """A run has ended that was not traced."""
-        now_s = self._clock_s()
-        began_s = self._began_s.pop(task_id, self.run_began_s)
-        self.sampler.ran(name, self._used_s(name, used_s), now_s - began_s, now_s)
-
-    def plan(self, name: str, task: Any, *, guarded: bool) -> Plan | None:
-        """How the run of `task` that starts now begins a window, if it does."""
-        return self.sampler.plan(name, self._clock_s(), self._limit_s(task), guarded=guarded)
-
-    def goes_on(self, name: str, task: Any) -> Plan | None:
-        """How it is traced in the window that is open; ``None`` where the window ends before it."""
-        unbooked_s = self._cpu_s() - self._window_mark_s
-        return self.sampler.goes_on(name, self._clock_s(), self._limit_s(task), unbooked_s)
-
-    def postpone(self) -> None:
-        """A window that was planned could not begin."""
-        self.sampler.postpone(self._clock_s())
-
-    def window_opens(self, began_s: float) -> None:
-        """A window opens; what it costs is counted from the process's CPU time ``began_s``."""
-        self._window_mark_s, self._window_spent_s = began_s, 0.0
-
-    def run_traced(self, name: str, used_s: float, *, aborted: bool) -> None:
-        """A run has ended, traced, or was ``aborted`` after ``used_s``."""
-        now_s = self._clock_s()
-        self.spend(self.sampler.expected_s(name, now_s))
-        self.sampler.run_traced(name, self._used_s(name, used_s), now_s, aborted=aborted)
-
-    def _used_s(self, name: str, used_s: float) -> float:
-        """What a run has used: of those that overlap, a mean one has all that the process did."""
-        if name != SHARED_NAME:
-            return used_s
-        between_s, self._between_s = self._between_s, 0.0
-        return used_s + between_s
-
-    def spend(self, expected_s: float = 0.0) -> None:
-        """Book what the window has cost since the last time, but what was to be expected."""
-        cpu_s, now_s = self._cpu_s(), self._clock_s()
-        used_s, self._window_mark_s = cpu_s - self._window_mark_s, cpu_s
-        spent_s = max(used_s - expected_s, used_s / 4)
-        self._window_spent_s += spent_s
-        self.sampler.spend(spent_s, now_s)
-
-    def spend_around(self) -> None:
-        """Book what the window has cost between two runs."""
-        before_s = self._window_spent_s
-        self.spend()
-        self.sampler.spent_around(self._window_spent_s - before_s)
-
-    def window_closed(self) -> None:
-        """The window is over, and all that it cost is booked."""
-        self.spend()
-        self.sampler.window_closed(self._window_spent_s, self._clock_s())
-
-    def save_balance(self) -> None:
-        """Save what was earned and spent, for the next process in the slot."""
-        self._balances.save(self._slot, self.sampler.balance(self._clock_s()))
-
-
-class Depth:
-    """How many frames of each stack windows keep, of runs that overlap or of others."""
-
-    def __init__(self, least: int, most: int) -> None:
-        self.frames = self._least = least
-        self._most = max(least, most)
-
-    def too_shallow(self) -> None:
-        """Fewer frames did not reach the user's line."""
-        self.frames = self._most
-
-    @property
-    def is_deep(self) -> bool:
-        """Whether fewer could be kept."""
-        return self.frames > self._least
-
-    def too_slow(self) -> None:
-        """They leave room for too few runs: from now on, as few as possible are kept."""
-        self.frames = self._most = self._least
 
 
 class SampledTracing:

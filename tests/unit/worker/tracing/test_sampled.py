@@ -14,7 +14,7 @@ from otel_celery_memory.ipc.records import SHARED_NAME
 from otel_celery_memory.probes import tracemalloc_session
 from otel_celery_memory.worker.measuring.time_limits import TimeLimits
 from otel_celery_memory.worker.tracing import traced_window
-from otel_celery_memory.worker.tracing.sampled import (
+from otel_celery_memory.worker.tracing.depth import (
     DEEP_FRAMES,
     OVERLAPPING_FRAMES,
     WINDOW_FRAMES,
