@@ -235,9 +235,10 @@ class _Claim:
             share = left.malloc_bytes / max(self._malloc_bytes, 1)
         if share >= 1.0:
             return delta
-        return replace(
-            delta, size_bytes=round(delta.size_bytes * share), blocks=round(delta.blocks * share)
-        )
+        size_bytes, blocks = round(delta.size_bytes * share), round(delta.blocks * share)
+        if size_bytes >= SMALL_BLOCK_MAX_BYTES:
+            blocks = max(blocks, 1)  # a buffer that was moved to be enlarged has grown by a part
+        return replace(delta, size_bytes=size_bytes, blocks=blocks)
 
 
 def _is_large(delta: SiteDelta) -> bool:

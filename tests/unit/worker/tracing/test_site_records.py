@@ -210,6 +210,13 @@ def test_no_task_has_left_behind_more_than_the_allocators_say() -> None:
     }
 
 
+def test_a_buffer_that_was_moved_whole_has_grown_by_a_part_and_is_a_block() -> None:
+    buffer = ((APP, 6), FIRST)
+    moved: LiveSites = {buffer: (5_000_000, 1)}
+    assert rows_of(moved, {"a": Left(0.0, 600_000.0)}) == {("a", APP, 6, "", "task", 1)}
+    assert rows_of(moved, {"a": Left(0.0, 400.0)}) == {("a", APP, 6, "", "task", 0)}
+
+
 @pytest.mark.parametrize(
     ("raised", "size_bytes", "runs", "told"),
     [("a", 500, 2, 0), ("a", 5_000, 2, 1), ("a", 800, 4, 1), ("b", 500, 2, 1)],
