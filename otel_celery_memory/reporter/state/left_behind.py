@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from otel_celery_memory.ipc.records import ALIKE_LEAST_BYTES, UNLIKE_LEAST_BYTES, RunRetained
+from otel_celery_memory.probes.allocators import SMALL_BLOCK_BYTES
 from otel_celery_memory.reporter.state.heap_levels import Growth
 
 _INTERVAL_NS = 10 * 10**9
@@ -16,6 +17,10 @@ _INTERVALS_MAX = 40
 _LATELY_NS = 50 * 10**9
 SAMPLES = 10
 _SAMPLES_LEAST = 3
+_MANY_SAMPLES, _A_WHOLE_BLOCK_BYTES = 30, 0.99 * SMALL_BLOCK_BYTES
+"""Of so many samples a mean of nearly one block is something; of fewer, one of a whole block. What a
+process fills for good in its first minutes is a block in some of them, and a leak is one in each.
+"""
 _SURE_ERRORS = 2.5
 """Standard errors that a mean must differ from zero by."""
 _LIKELY_ERRORS, _LIKELY_SHARE = 1.4, 0.25
@@ -151,6 +156,13 @@ class _Sizes:
         return mean_bytes if mean_bytes > _LIKELY_ERRORS * error_bytes else 0.0
 
 
+def _sure_least_bytes(samples: int) -> float:
+    """A block more or less is nothing in three samples, and something in ten."""
+    if samples >= _MANY_SAMPLES:
+        return 0.0
+    return _A_WHOLE_BLOCK_BYTES if samples >= SAMPLES else UNLIKE_LEAST_BYTES
+
+
 def _mean_and_error(
     count: int, total_bytes: int, squares: int, *, spread_least_bytes: float = 0.0
 ) -> tuple[float, float]:
@@ -221,9 +233,7 @@ class LeftBehind:
         """Net bytes a run; ``None`` while too few runs were sampled."""
         alike = self._alike()
         if alike.count >= _SAMPLES_LEAST:
-            # A block more or less is nothing in three samples, and something in ten.
-            sure_least_bytes = 0 if alike.count >= SAMPLES else UNLIKE_LEAST_BYTES
-            return alike.kept(ALIKE_LEAST_BYTES, sure_least_bytes)
+            return alike.kept(ALIKE_LEAST_BYTES, _sure_least_bytes(alike.count))
         every = _sum((alike, *(each.unlike for each in self._lately())))
         if every.count < _SAMPLES_LEAST:
             return None

@@ -53,6 +53,12 @@ def test_a_block_more_or_less_is_nothing_in_three_samples_and_something_in_ten()
     assert kept(sampled(totals, *[100] * 7)) == pytest.approx(100, rel=0.2)
 
 
+def test_a_block_in_most_of_ten_samples_is_nothing_and_in_each_of_them_is_a_leak() -> None:
+    assert kept(sampled(TaskTotals(), *[100] * 11, 0)) == 0
+    assert kept(sampled(TaskTotals(), *[100] * 12)) == pytest.approx(100)
+    assert kept(sampled(TaskTotals(), *[100] * 39, 0)) == pytest.approx(100, rel=0.1)
+
+
 def test_that_nothing_is_kept_is_known_of_many_samples_that_agree_and_of_no_others() -> None:
     def is_nothing(*sizes: int) -> bool:
         found = sampled(TaskTotals(), *sizes).kept("a")
