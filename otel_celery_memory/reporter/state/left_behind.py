@@ -18,8 +18,8 @@ _LATELY_NS = 50 * 10**9
 SAMPLES = 10
 _SAMPLES_LEAST = 3
 _MANY_SAMPLES, _A_WHOLE_BLOCK_BYTES = 30, 0.99 * SMALL_BLOCK_BYTES
-"""Of so many samples a mean of nearly one block is something; of fewer, one of a whole block. What a
-process fills for good in its first minutes is a block in some of them, and a leak is one in each.
+"""Of so many samples a mean of nearly one block is something; of fewer, one of a whole block. What
+a process fills for good in its first minutes is a block in some of them, and a leak in each.
 """
 _SURE_ERRORS = 2.5
 """Standard errors that a mean must differ from zero by."""
