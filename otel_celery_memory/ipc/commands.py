@@ -33,7 +33,7 @@ class Balance:
     the second. ``recent_*`` are decayed totals of what earns as task time does and of tracing
     alone, as of ``at_s`` on the monotonic clock. ``runs`` is how many runs the process had in the
     ``lived_s`` seconds since it began, ``run_s`` the CPU time of one that was not traced, on the
-    mean.
+    mean. ``frames`` is how many of each stack its windows kept, if that was more than the fewest.
     """
 
     task_s: float = 0.0
@@ -44,6 +44,7 @@ class Balance:
     runs: float = 0.0
     run_s: float = 0.0
     lived_s: float = 0.0
+    frames: float = 0.0
 
 
 NO_BALANCE = Balance()

@@ -173,7 +173,7 @@ _SUSPECT = struct.Struct(f"<QB{TASK_NAME_MAX_BYTES}s")
 _CRC = struct.Struct("<I")
 SUSPECT_BYTES = _SUSPECT.size + _CRC.size
 SLOTS = SLOT_RINGS + 1
-_BALANCE = struct.Struct("<8d")
+_BALANCE = struct.Struct("<9d")
 _CAPTURED = struct.Struct("<QQ")
 _CELL_BYTES = _BALANCE.size + _CAPTURED.size
 _CELLS_AT = COMMANDS_BYTES
@@ -292,6 +292,7 @@ class ControlPage:
             balance.runs,
             balance.run_s,
             balance.lived_s,
+            balance.frames,
         )
 
     def load(self, slot: int) -> Balance:

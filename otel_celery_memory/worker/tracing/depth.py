@@ -16,9 +16,10 @@ DEEP_FRAMES = 16
 class Depth:
     """How many frames of each stack windows keep, of runs that overlap or of others."""
 
-    def __init__(self, least: int, most: int) -> None:
-        self.frames = self._least = least
-        self._most = max(least, most)
+    def __init__(self, least: int, most: int, before: int = 0) -> None:
+        """``before``: how many the process before in this slot kept in the end, if it is known."""
+        self._least, self._most = least, max(least, most)
+        self.frames = min(max(before, self._least), self._most)
 
     def too_shallow(self) -> None:
         """Fewer frames did not reach the user's line."""
@@ -28,6 +29,11 @@ class Depth:
     def is_deep(self) -> bool:
         """Whether fewer could be kept."""
         return self.frames > self._least
+
+    @property
+    def may_be_deeper(self) -> bool:
+        """Whether more could be kept."""
+        return self.frames < self._most
 
     def too_slow(self) -> None:
         """They leave room for too few runs: from now on, as few as possible are kept."""

@@ -102,7 +102,8 @@ class SampledTracing:
         self._told: dict[str, WhyNotTraced] = {}
         self._stepped_back = False
         self._stopped: Found | None = None
-        self._depth = Depth(max(settings.frames, WINDOW_FRAMES), DEEP_FRAMES)
+        least = max(settings.frames, WINDOW_FRAMES)
+        self._depth = Depth(least, DEEP_FRAMES, self._budget.frames_before)
         self._overlapping_depth = Depth(max(settings.frames, OVERLAPPING_FRAMES), WINDOW_FRAMES)
         self._alarm = Alarm(self._guard)
         self.always = False
@@ -288,11 +289,14 @@ class SampledTracing:
     def save_balance(self) -> None:
         """Save what was earned and spent, for the next process in the slot, and tell of which names
         no run is traced."""
-        self._budget.save_balance()
+        self._save_balance()
         for name, reason in self._sampler.refused().items():
             if self._told.get(name, WhyNotTraced.TRACED) is not reason:
                 self._told[name] = reason
                 self._send_not_traced(name, reason)
+
+    def _save_balance(self) -> None:
+        self._budget.save_balance(self._depth.frames if self._depth.is_deep else 0)
 
     def _send_not_traced(self, name: str, reason: WhyNotTraced) -> None:
         self._sink.send(TaskNotTraced(self._pid, time.time_ns(), name, reason.value))
@@ -407,7 +411,7 @@ class SampledTracing:
             return
         if capture is None:
             self._budget.window_closed()
-        self._budget.save_balance()
+        self._save_balance()
         # Without a lock: greenlets may switch while a record is sent.
         records, deep = found_records(
             self._pid,
@@ -417,6 +421,7 @@ class SampledTracing:
             capture,
             shared=self._shared,
             with_exception=self._raised,
+            may_be_deeper=self._depth.may_be_deeper,
         )
         if deep:
             self._depth_of(alone=not self._shared).too_shallow()

@@ -113,10 +113,13 @@ def found_records(
     *,
     shared: bool,
     with_exception: bool,
+    may_be_deeper: bool = False,
 ) -> tuple[list[Record], bool]:
     """Records of a window; and whether deeper stacks would name the user's line.
 
-    ``shared``: tasks overlapped in it. The exception of a single run that raised
+    Where they would, and ``may_be_deeper``, lines of libraries are left to the next window: what
+    they have may be the user's line's, which would be told beside them. ``shared``: tasks
+    overlapped in it. The exception of a single run that raised
     (``with_exception``) is alive with all its frames until the collector runs. It is larger than
     most leaks, and the run has not retained it.
     """
@@ -124,12 +127,22 @@ def found_records(
     names = list(found.runs)
     if found.grown:
         rows = _rows(found, chosen, code)
+        deep = _is_too_shallow(rows, chosen, shared=shared)
+        if deep and may_be_deeper and not shared:
+            rows = {
+                (task, where): [
+                    delta
+                    for delta in deltas
+                    if where in ("receiver", "idle") or not delta.of_library
+                ]
+                for (task, where), deltas in rows.items()
+            }
         records: list[Record] = []
         for task in {*names, *(task for task, _ in rows)}:
             own = {where: deltas for (name, where), deltas in rows.items() if name == task}
             runs = found.runs.get(task) or max(sum(found.runs.values()), 1)
             records += window_records(pid, WindowKind.COMPLETE, task, own, runs=runs)
-        return records, _is_too_shallow(rows, chosen, shared=shared)
+        return records, deep
     task = names[0] if len(names) == 1 and not shared else SHARED_NAME
     whole = found.whole and task != SHARED_NAME and not with_exception
     kind = WindowKind.PARTIAL

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 from otel_celery_memory.ipc.commands import Balance
@@ -43,6 +44,9 @@ class TracingBudget:
     ) -> None:
         self._slot = slot
         self._balances = balances
+        before = balances.load(slot)
+        self.frames_before = int(before.frames)
+        """How many frames the process before kept, if it needed more than the fewest."""
         self._limit_s = limit_s
         self._clock_s = clock_s
         self._cpu_s = cpu_s
@@ -51,7 +55,7 @@ class TracingBudget:
             settings.max_added_latency,
             clock_s(),
             chance,
-            balances.load(slot),
+            before,
             clock_s() + settings.warm_up,
         )
         self.cpu_mark_s = cpu_s()
@@ -140,6 +144,7 @@ class TracingBudget:
         self.spend()
         self.sampler.window_closed(self._window_spent_s, self._clock_s())
 
-    def save_balance(self) -> None:
-        """Save what was earned and spent, for the next process in the slot."""
-        self._balances.save(self._slot, self.sampler.balance(self._clock_s()))
+    def save_balance(self, frames: int) -> None:
+        """Save what was earned and spent, and ``frames``, for the next process in the slot."""
+        balance = self.sampler.balance(self._clock_s())
+        self._balances.save(self._slot, replace(balance, frames=float(frames)))

@@ -20,7 +20,7 @@ def page() -> Iterator[ControlPage]:
     made.close()
 
 
-FIRST_CELL, CELL_BYTES = COMMANDS_BYTES + SLOTS * 10 * 8, 2 * 8
+FIRST_CELL, CELL_BYTES = COMMANDS_BYTES + SLOTS * (9 + 2) * 8, 2 * 8
 ENDS, OTHERS = 0, 8
 """Where they are in a cell."""
 

@@ -21,7 +21,7 @@ from otel_celery_memory.ipc.control_page import PAGE_BYTES, SLOTS, ControlPage
 from tests.unit.forks import in_a_fork
 
 COMMANDS = Commands("always", 7, 20, True, 123.5, 0.75, task="shop.build_report")
-BALANCE = Balance(1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5)
+BALANCE = Balance(1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5, 8.5, 16.0)
 NOW_S = 100.0
 
 

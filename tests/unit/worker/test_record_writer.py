@@ -27,7 +27,7 @@ from tests.unit.rings import Rings, read_ring
 BIG = Site(1, 0, 0, 2, 3, 4, 0, "t" * 500, "p" * 1_000, "s" * 1_700)
 START, END = started(), finished()
 CELL = struct.Struct("<QQ")
-FIRST_CELL = COMMANDS_BYTES + SLOTS * 10 * 8
+FIRST_CELL = COMMANDS_BYTES + SLOTS * (9 + 2) * 8
 """After the commands and the balances."""
 
 

@@ -265,6 +265,15 @@ def test_deeper_stacks_are_given_up_where_they_leave_room_for_too_few_runs(
     assert not sampled._sampler.is_too_slow("a", tracing.clock())
 
 
+def test_a_successor_goes_on_with_as_many_frames_as_its_predecessor_needed(
+    tracing: Tracing,
+) -> None:
+    tracing.tracing._depth.too_shallow()
+    tracing.tracing.save_balance()
+    assert tracing.page.load(0).frames == DEEP_FRAMES
+    assert Tracing(page=tracing.page).tracing._depth.frames == DEEP_FRAMES
+
+
 def until_overlapping_runs_are_traced(tracing: Tracing) -> float:
     """How long that took, in which two runs are in flight all the time."""
     began_s = tracing.clock()

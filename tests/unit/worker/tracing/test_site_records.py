@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from types import SimpleNamespace
 from typing import Any
@@ -215,6 +216,23 @@ def test_a_buffer_that_was_moved_whole_has_grown_by_a_part_and_is_a_block() -> N
     moved: LiveSites = {buffer: (5_000_000, 1)}
     assert rows_of(moved, {"a": Left(0.0, 600_000.0)}) == {("a", APP, 6, "", "task", 1)}
     assert rows_of(moved, {"a": Left(0.0, 400.0)}) == {("a", APP, 6, "", "task", 0)}
+
+
+@pytest.mark.parametrize(("may_be_deeper", "lines"), [(True, {5}), (False, {5, 99})])
+def test_lines_of_libraries_are_left_to_a_deeper_window_where_one_may_come(
+    may_be_deeper: bool, lines: set[int]
+) -> None:
+    # A stack so deep that its oldest frames are cut off: the user's line is not in it.
+    library = ((json.__file__, 99), (json.__file__, 5))
+    found = Found(
+        {((APP, 5), FIRST): (800, 20), library: (90_000, 20)},
+        {"a": 2},
+        grown=True,
+        whole=True,
+        each_ran_before=True,
+    )
+    records = records_of(found, ("a", first_task), may_be_deeper=may_be_deeper)
+    assert {record.line for record in records if isinstance(record, Site)} == lines
 
 
 @pytest.mark.parametrize(
