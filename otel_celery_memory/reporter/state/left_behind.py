@@ -23,9 +23,9 @@ a process fills for good in its first minutes is a block in some of them, and a 
 """
 _SURE_ERRORS = 2.5
 """Standard errors that a mean must differ from zero by."""
-_LIKELY_ERRORS, _LIKELY_SHARE = 1.4, 0.25
-"""Where the heaps have grown by what nobody's samples explain: a mean of so many standard errors
-that would explain such a share of it is believed. One sample alone that shows something makes 1."""
+_LIKELY_ERRORS = 1.4
+"""Where the heaps have grown by what nobody's samples explain, a mean of so many standard errors is
+believed if it explains much of it. One sample alone that shows something makes 1."""
 _UNLIKE_SURE_BYTES = 1.5 * UNLIKE_LEAST_BYTES
 """Before runs of other tasks: a buffer of a kibibyte and its object may be there in all of them."""
 _SPREAD_LEAST_BYTES = 40.0
@@ -64,12 +64,13 @@ class Kept(NamedTuple):
     def of_unexplained(self, unexplained_bytes: float, likely_bytes: float) -> Kept:
         """Where nobody's samples explain so much of the growth, for each of its runs.
 
-        Somebody does it. If its samples are likely to show much of it, it is said to be this task.
+        Somebody does it. If its samples are likely to show much of it, ``likely_bytes``, it is said
+        to be this task.
         """
         kept = self
         if unexplained_bytes > kept.most_bytes:
             kept = kept._replace(most_bytes=unexplained_bytes, is_nothing=False)
-        if not kept.bytes_per_run and likely_bytes >= _LIKELY_SHARE * unexplained_bytes:
+        if not kept.bytes_per_run and likely_bytes:
             kept = kept._replace(bytes_per_run=min(likely_bytes, unexplained_bytes))
         return kept
 
@@ -242,9 +243,14 @@ class LeftBehind:
     def likely_bytes(self) -> float:
         """Net bytes a run of all samples that are kept, if they are likely to be more than nothing.
 
-        What one sample in a hundred shows is not in those of the last minute.
+        What one sample in a hundred shows is not in those of the last minute. Samples beside runs
+        of other tasks count where there are no others, for what messages do not explain.
         """
-        return _sum(each.alike for each in self._intervals).likely_bytes()
+        alike = _sum(each.alike for each in self._intervals)
+        if alike.count >= _SAMPLES_LEAST:
+            return alike.likely_bytes()
+        likely_bytes = _sum(each.unlike for each in self._intervals).likely_bytes()
+        return likely_bytes if likely_bytes >= UNLIKE_LEAST_BYTES else 0.0
 
     def largest_bytes(self) -> float:
         """What the sampled run has kept that has kept most, of all that are known."""

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from otel_celery_memory.ipc.records import RunRetained, TaskFinished, WhyNotTraced
 from otel_celery_memory.reporter.state.heap_levels import SPANS, HeapLevels
@@ -32,6 +32,8 @@ __all__ = ["Kept", "TaskTotal", "TaskTotals"]
 _UNEXPLAINED_LEAST_BYTES = 32 << 10
 _UNEXPLAINED_SHARE = 0.5
 """Of the growth: what the samples leave unexplained is told from noise by that."""
+_LIKELY_SHARE = 0.25
+"""Of what is not explained: a task of which samples are likely to show so much is said to do it."""
 
 
 def _least_first(kept: Kept) -> tuple[float, float]:
@@ -58,6 +60,21 @@ class TaskTotal:
     """By what the process said of it that spoke last."""
 
 
+@dataclass(frozen=True)
+class _Unexplained:
+    """What of the growth lately the samples do not explain, in bytes; runs by task meanwhile.
+
+    ``likely``: what a run keeps of the tasks that are likely to do it, and ``rest_bytes`` what they
+    leave to the others.
+    """
+
+    step: int = -1
+    bytes: float = 0.0
+    rest_bytes: float = 0.0
+    runs: Counter[str] = field(default_factory=Counter)
+    likely: Mapping[str, float] = field(default_factory=dict)
+
+
 class TaskTotals:
     """Totals by task name; the caller bounds the names."""
 
@@ -68,9 +85,7 @@ class TaskTotals:
         self._levels = HeapLevels()
         self._began_ns: int | None = None
         """When the first run ended."""
-        self._unexplained: tuple[int, float, Counter[str]] = (-1, 0.0, Counter())
-        """When it was worked out, as the number of a step; what of the growth the samples do not
-        explain, in bytes; and the runs meanwhile."""
+        self._unexplained = _Unexplained()
 
     def finished(self, task: str, record: TaskFinished) -> None:
         """Counts a run that had its process to itself."""
@@ -129,10 +144,11 @@ class TaskTotals:
         if total is None or kept is None:
             return None if growth is None else UNKNOWN.within(growth)
         kept = kept._replace(largest_bytes=total.left_behind.largest_bytes())
-        unexplained_bytes, runs = self._not_explained()
-        if unexplained_bytes and runs[task]:
-            likely_bytes = total.left_behind.likely_bytes()
-            kept = kept.of_unexplained(unexplained_bytes / runs[task], likely_bytes)
+        unexplained = self._not_explained()
+        likely_bytes = unexplained.likely.get(task, 0.0)
+        left_bytes = unexplained.bytes if likely_bytes else unexplained.rest_bytes
+        if left_bytes and unexplained.runs[task]:
+            kept = kept.of_unexplained(left_bytes / unexplained.runs[task], likely_bytes)
         return kept if growth is None else kept.within(growth)
 
     def largest(
@@ -157,7 +173,7 @@ class TaskTotals:
         """Starts again at zero."""
         self._totals.clear()
         self._levels.clear()
-        self._unexplained = (-1, 0.0, Counter())
+        self._unexplained = _Unexplained()
 
     def warms_up(self, time_ns: int) -> bool:
         """Whether the worker's tasks fill their caches then. The first time is when they begin."""
@@ -178,25 +194,45 @@ class TaskTotals:
             total = self._totals[task] = TaskTotal()
         return total
 
-    def _not_explained(self) -> tuple[float, Counter[str]]:
+    def _not_explained(self) -> _Unexplained:
         """What the heaps have grown by lately, less what the samples say of the runs meanwhile."""
-        known, left_bytes, runs = self._unexplained
-        if known == self._levels.newest:
-            return left_bytes, runs
-        left_bytes, runs = self._left_unexplained(SPANS[0])
-        # What goes on is a leak; a message that happened to be in memory, or warm-up, does not.
-        before_bytes, _ = self._left_unexplained(SPANS[1])
-        left_bytes = min(left_bytes, before_bytes * SPANS[0] / SPANS[1])
-        self._unexplained = (self._levels.newest, left_bytes, runs)
-        return left_bytes, runs
+        step = self._levels.newest
+        if self._unexplained.step != step:
+            now, before = self._left_unexplained(SPANS[0]), self._left_unexplained(SPANS[1])
+            # What goes on is a leak; a message that happened to be in memory, or warm-up, does not.
+            share = SPANS[0] / SPANS[1]
+            self._unexplained = replace(
+                now,
+                step=step,
+                bytes=min(now.bytes, before.bytes * share),
+                rest_bytes=min(now.rest_bytes, before.rest_bytes * share),
+            )
+        return self._unexplained
 
-    def _left_unexplained(self, steps: int) -> tuple[float, Counter[str]]:
+    def _left_unexplained(self, steps: int) -> _Unexplained:
         growth_bytes, runs = self._levels.lately(steps)
+        least_bytes = max(growth_bytes * _UNEXPLAINED_SHARE, _UNEXPLAINED_LEAST_BYTES)
         left_bytes = float(growth_bytes)
+        unsure = {}
         for task, count in runs.items():
             total = self._totals.get(task)
             kept = total.left_behind.kept() if total else None
-            left_bytes -= max((kept.bytes_per_run if kept else None) or 0.0, 0.0) * count
-        if left_bytes <= max(growth_bytes * _UNEXPLAINED_SHARE, _UNEXPLAINED_LEAST_BYTES):
-            left_bytes = 0.0
-        return left_bytes, runs
+            kept_bytes = max((kept.bytes_per_run if kept else None) or 0.0, 0.0)
+            left_bytes -= kept_bytes * count
+            if total and not kept_bytes:
+                unsure[task] = total.left_behind
+        if left_bytes <= least_bytes:
+            return _Unexplained(runs=runs)
+        likely = {
+            task: likely_bytes
+            for task, left_behind in unsure.items()
+            if (likely_bytes := left_behind.likely_bytes()) * runs[task]
+            >= _LIKELY_SHARE * left_bytes
+        }
+        rest_bytes = left_bytes - sum(likely[task] * runs[task] for task in likely)
+        return _Unexplained(
+            bytes=left_bytes,
+            rest_bytes=rest_bytes if rest_bytes > least_bytes else 0.0,
+            runs=runs,
+            likely=likely,
+        )

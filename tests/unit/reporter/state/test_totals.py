@@ -177,6 +177,7 @@ class Worker:
         *levels_kib: Callable[[float], float],
         task: str = "a",
         left: int | None = None,
+        alike: int = 1,
     ) -> Worker:
         """It runs in a child for each of the levels, which are given the time; samples left so."""
         until_s = self.at_s + seconds
@@ -193,6 +194,7 @@ class Worker:
                         time_ns=time_ns,
                         level_bytes=level_bytes,
                         warm_up=int(left is None),
+                        alike=alike,
                     ),
                 )
             self.at_s += 0.5
@@ -331,6 +333,24 @@ def test_where_growth_is_not_explained_it_is_that_of_the_task_whose_samples_like
     assert worker(300 * KIB, 40).kept().bytes_per_run == pytest.approx(300 * KIB / 40, rel=0.2)
     assert worker(300 * KIB, 200).kept().bytes_per_run == 0  # it was one sample
     assert worker(2 * KIB, 40).kept().bytes_per_run == 0  # it does not explain it
+
+
+def test_growth_that_samples_beside_other_tasks_are_likely_to_explain_is_not_theirs() -> None:
+    def worker(left: int) -> Worker:
+        """A heap grows by 1.2 KiB in each run of b, which always runs between two runs of a."""
+        made = Worker()
+        for _ in range(120):
+            made.run(1, lambda s: 900 + 1.2 * s, left=0)
+            made.run(1, lambda s: 900 + 1.2 * s, task="b", left=left, alike=0)
+        return made
+
+    known = worker(1_200)
+    assert known.kept("b").bytes_per_run == pytest.approx(1_200, rel=0.05)
+    assert known.kept("a").is_nothing
+    # So much may be the difference between two messages: nobody is said to do it, and nobody not.
+    unknown = worker(900)
+    assert (unknown.kept("b").bytes_per_run, unknown.kept("a").bytes_per_run) == (0, 0)
+    assert not unknown.kept("a").is_nothing
 
 
 def test_where_messages_hide_what_a_run_keeps_what_windows_found_is_told_within_the_counters() -> (
