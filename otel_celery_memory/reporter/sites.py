@@ -74,6 +74,8 @@ _LEAST_BLOCKS_ALIKE, _ALIKE_FACTOR, _ALIKE_LEAST_BYTES = 1.0, 2.0, 4 << 10
 """And of one, if it is about as large as what a sampled run of its task has kept."""
 _RARE_FACTOR = 3.0
 """What no one of n runs did happens in 3/n of them at most (the rule of three, at 95 %)."""
+_WINDOWS_KNOWN = 4
+"""A site that is in most of so many windows is of no few runs: what they have is churn."""
 _OWN_SHARE = 0.02
 """Of the largest rate: a line of the user's that grows so fast comes before those of libraries."""
 _CLAIM_FACTOR = 2.0
@@ -286,7 +288,7 @@ class SiteTotals:
             if not key[0] and kept.shows_nothing and kept.runs >= _RUNS_KNOWN:
                 continue
             claim = claims[key[0]] / max(kept.most_bytes, 1.0)
-            if kept.contradicts(counted[key[0]]) and mean.blocks >= _RARE_FACTOR / kept.runs:
+            if kept.contradicts(counted[key[0]]) and not _is_of_few_runs(mean, kept):
                 continue
             found[key] = mean if claim <= _CLAIM_FACTOR else mean.scaled(1 / claim)
         return found
@@ -386,3 +388,9 @@ class SiteTotals:
             rate_bytes_per_minute=rate,
             of_library=self._is_of_library(path, line),
         )
+
+
+def _is_of_few_runs(mean: SiteMean, kept: Kept) -> bool:
+    """Whether it may grow in so few runs that no sampled one is among them."""
+    is_seen_often = mean.windows >= _WINDOWS_KNOWN and not mean.is_rare
+    return mean.blocks < _RARE_FACTOR / kept.runs and not is_seen_often

@@ -353,6 +353,22 @@ def test_library_code_of_no_task_is_not_shown_where_some_task_keeps_nothing() ->
     assert totals.peek(60.0) == []
 
 
+def test_what_changes_in_most_windows_is_churn_where_sampled_runs_keep_nothing() -> None:
+    def shown(*in_windows: bool) -> bool:
+        totals = SiteTotals(describe, 10, {"a": Kept(0.0, 130.0, 20, True)}.get)
+        totals.finished(finished(1, task="a"))
+        for has_grown in in_windows:
+            totals.window(window(1, "a", kind=WindowKind.COMPLETE, runs=35, sites=int(has_grown)))
+            if has_grown:
+                totals.site(site(6_000, 1, task="a", blocks=4 if len(in_windows) > 1 else 5))
+        return bool(totals.peek(60.0))
+
+    # A few blocks in each window, of runs that keep nothing: a slot, or a full cache.
+    assert not shown(True, True, True, True)
+    # A leak in few runs is in few windows, and in none of twenty samples.
+    assert shown(True)
+
+
 def test_a_line_in_few_windows_is_shown_if_it_explains_what_its_task_keeps() -> None:
     def shown(kept: float, *, each_window: bool) -> bool:
         totals = SiteTotals(describe, 10, {"a": Kept(kept, 2_000.0, 300, False)}.get)
