@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from otel_celery_memory.ipc.records import ALIKE_LEAST_BYTES, UNLIKE_LEAST_BYTES, RunRetained
-from otel_celery_memory.probes.allocators import SMALL_BLOCK_BYTES
 from otel_celery_memory.reporter.state.heap_levels import Growth
 
 _INTERVAL_NS = 10 * 10**9
@@ -17,7 +16,7 @@ _INTERVALS_MAX = 40
 _LATELY_NS = 50 * 10**9
 SAMPLES = 10
 _SAMPLES_LEAST = 3
-_MANY_SAMPLES, _A_WHOLE_BLOCK_BYTES = 30, 0.99 * SMALL_BLOCK_BYTES
+_MANY_SAMPLES, _A_WHOLE_BLOCK_BYTES = 30, 1.1 * ALIKE_LEAST_BYTES
 """Of so many samples a mean of nearly one block is something; of fewer, one of a whole block. What
 a process fills for good in its first minutes is a block in some of them, and a leak in each.
 """
