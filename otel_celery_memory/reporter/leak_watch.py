@@ -44,8 +44,9 @@ from otel_celery_memory.telemetry.events import RankedSite
 
 logger = logging.getLogger(__name__)
 
-_CONFIRM_AGAIN_S = 600.0
-"""A suspicion that stands orders a census again after that time."""
+_CONFIRM_AGAIN_S = (150.0, 300.0, 600.0)
+"""A suspicion of which no holder is found orders a census again after those times, the last one
+again and again: on a busy machine the first census may have been too short."""
 _TASKS = 200
 _LATELY_STEPS, _LATELY_SHARE = 24, 0.2
 """Growth of the last two minutes, as a share of what it was, that is still some."""
@@ -134,6 +135,9 @@ class LeakWatch:
         self._verdicts = StandingVerdicts()
         self._due_s = wall_s() + self._pace.step_s
         self._confirmed: dict[str, float] = {}
+        """When a census of a task was ordered last."""
+        self._ordered: Counter[str] = Counter()
+        """How many of a task were."""
         emitter.census_taken = self._tasks.census
 
     def apply(self, record: Record) -> None:
@@ -366,16 +370,18 @@ class LeakWatch:
     def _order_census(self, drawn: Sequence[Verdict], now_s: float) -> None:
         """Of the first task that is suspected and of which it is not known what holds its objects.
 
-        One at a time, and of a task once in ten minutes.
+        One at a time, and of a task after longer and longer times.
         """
         for verdict in drawn:
             ordered_s = self._confirmed.get(verdict.task, -math.inf)
             if verdict.task and verdict.holder is None and verdict.kind in _CONFIRMED_KINDS:
-                if 0 <= now_s - ordered_s < _CONFIRM_AGAIN_S:
+                orders = min(self._ordered[verdict.task], len(_CONFIRM_AGAIN_S))
+                if 0 <= now_s - ordered_s < _CONFIRM_AGAIN_S[orders - 1]:
                     continue
                 if any(0 <= now_s - at_s < _CENSUS_S for at_s in self._confirmed.values()):
                     return
                 self._confirmed[verdict.task] = now_s
+                self._ordered[verdict.task] += 1
                 self._confirm(verdict.task)
                 return
 

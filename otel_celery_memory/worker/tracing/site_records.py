@@ -39,10 +39,12 @@ _DECORATORS_MAX = 10
 _HANDLERS = ("__call__", "before_start", "on_success", "on_retry", "on_failure", "after_return")
 """What Celery calls for a task, beside its function."""
 _FEW_RUNS = 4
-"""Of fewer, one of which raised, a little is no growth: `_is_of_few_that_raised`."""
+"""Of fewer, one of which raised, a little is no growth: `_is_of_what_was_raised`."""
 _DEEP_BLOCKS = 4
 """Growth at a library's line that is worth deeper stacks."""
 _LIKELY_SHARE = 0.9
+_ENLARGED_SHARE = 0.1
+"""A container that is full is enlarged by an eighth, and all of it is new to ``tracemalloc``."""
 _POOL_CODE = ("/billiard/pool.py", "/celery/concurrency/asynpool.py")
 _TRACER_CODE = celery.app.trace.__file__
 
@@ -199,17 +201,19 @@ def _rows(
         for key in [task if task in found.left_by else ALL]
     }
     return {
-        (task, where): [delta for delta in deltas if not _is_of_few_that_raised(found, task, delta)]
+        (task, where): [delta for delta in deltas if not _is_of_what_was_raised(found, task, delta)]
         for (task, where), deltas in scaled.items()
     }
 
 
-def _is_of_few_that_raised(found: Found, task: str, delta: SiteDelta) -> bool:
-    """Whether so little is left by so few runs, one of which raised: Celery keeps something of that
-    until the next one, and not always as much."""
+def _is_of_what_was_raised(found: Found, task: str, delta: SiteDelta) -> bool:
+    """Whether it may be what exceptions hold: frames in a circle, until a full collection; and so
+    little of so few runs is what Celery keeps of one until the next, not always as much."""
+    if task not in found.raised:
+        return False
     runs = found.runs.get(task, 0)
     is_little = delta.size_bytes < UNLIKE_LEAST_BYTES * runs
-    return task in found.raised and runs < _FEW_RUNS and is_little
+    return found.may_be_garbage or (runs < _FEW_RUNS and is_little)
 
 
 def _without_in_flight(
@@ -249,8 +253,8 @@ class _Claim:
         if share >= 1.0:
             return delta
         size_bytes, blocks = round(delta.size_bytes * share), round(delta.blocks * share)
-        if size_bytes >= SMALL_BLOCK_MAX_BYTES:
-            blocks = max(blocks, 1)  # a buffer that was moved to be enlarged has grown by a part
+        if share >= _ENLARGED_SHARE and size_bytes >= SMALL_BLOCK_MAX_BYTES:
+            blocks = max(blocks, 1)  # a buffer that was moved to be enlarged
         return replace(delta, size_bytes=size_bytes, blocks=blocks)
 
 

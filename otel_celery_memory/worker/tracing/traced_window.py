@@ -123,6 +123,8 @@ class Found:
     there was no look between, or too much is alive for one more to be grouped."""
     raised: frozenset[str] = frozenset()
     """Tasks of which a run in the window has raised, or was retried."""
+    may_be_garbage: bool = False
+    """Whether no full collection could be made before the last look."""
     each_ran_before: bool = False
     """Whether each of these tasks had also run before them in the window: otherwise what Celery
     keeps of the last run of each task seems to have grown."""
@@ -349,7 +351,8 @@ class TracedWindow:
         traces = self._alive_now()
         # What seems to have grown may be garbage that waits for the collector.
         more = len(traces) - len(earlier.traces)
-        if self._may_collect() and more >= max(
+        may_collect = self._may_collect()
+        if may_collect and more >= max(
             _SUSPECT_BLOCKS, (self.runs - earlier.at_runs) / _SUSPECT_RUNS
         ):
             self._collect()
@@ -392,6 +395,8 @@ class TracedWindow:
             in_flight=in_flight,
             steady=steady,
             raised=frozenset(self._raised),
+            # Where the user has disabled the collector, garbage stays: it is what leaks.
+            may_be_garbage=not may_collect and gc.isenabled(),
             each_ran_before=ran_before,
         )
 

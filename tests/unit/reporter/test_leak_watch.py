@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -225,7 +226,7 @@ def test_while_a_worker_warms_up_nobody_is_suspected() -> None:
 
 def test_a_suspicion_orders_one_census_and_tells_what_it_found() -> None:
     worker = Worker({"leaks": always(10 * KIB), "healthy": never})
-    worker.works(5)
+    worker.works(4)
     assert worker.confirmed == ["leaks"]
     grown = (
         TypeGrown(11, 1, 100, 900, 300, 9, 9, "dict", "shop.feeds._seen"),
@@ -265,10 +266,15 @@ def test_what_names_hold_leaks_before_a_full_collection_has_said_so(
     assert worker.told()[-1] == (told, "leaks")
 
 
-def test_what_no_census_answers_is_asked_again_after_ten_minutes() -> None:
+def test_what_no_census_answers_is_asked_again_soon_and_then_every_ten_minutes() -> None:
     worker = Worker({"leaks": always(10 * KIB), "healthy": never})
-    worker.works(16)
-    assert worker.confirmed == ["leaks", "leaks"]
+    asked = []
+    for _ in range(45):
+        worker.works(1)
+        asked.append(len(worker.confirmed))
+    at_minutes = [asked.index(count) for count in range(1, asked[-1] + 1)]
+    between = [later - at for at, later in pairwise(at_minutes)]
+    assert between[:4] == [pytest.approx(each, abs=1) for each in (2.5, 5, 10, 10)]
 
 
 def test_the_nearest_limit_is_forecast() -> None:

@@ -215,7 +215,8 @@ def test_a_buffer_that_was_moved_whole_has_grown_by_a_part_and_is_a_block() -> N
     buffer = ((APP, 6), FIRST)
     moved: LiveSites = {buffer: (5_000_000, 1)}
     assert rows_of(moved, {"a": Left(0.0, 600_000.0)}) == {("a", APP, 6, "", "task", 1)}
-    assert rows_of(moved, {"a": Left(0.0, 400.0)}) == {("a", APP, 6, "", "task", 0)}
+    # What was replaced has left next to nothing behind.
+    assert rows_of(moved, {"a": Left(0.0, 50_000.0)}) == {("a", APP, 6, "", "task", 0)}
 
 
 @pytest.mark.parametrize(("may_be_deeper", "lines"), [(True, {5}), (False, {5, 99})])
@@ -248,6 +249,22 @@ def test_a_little_that_few_runs_left_of_which_one_raised_is_no_growth_of_their_t
         grown=True,
         whole=True,
         raised=frozenset({raised}),
+    )
+    records = records_of(found, ("a", first_task), ("b", second_task))
+    assert sum(isinstance(each, Site) for each in records) == told
+
+
+@pytest.mark.parametrize(("raised", "told"), [("a", 0), ("b", 1)])
+def test_what_runs_that_raised_left_is_no_growth_where_nothing_could_be_collected(
+    raised: str, told: int
+) -> None:
+    found = Found(
+        {((APP, 5), FIRST): (900_000, 9)},
+        {"a": 9, "b": 9},
+        grown=True,
+        whole=True,
+        raised=frozenset({raised}),
+        may_be_garbage=True,
     )
     records = records_of(found, ("a", first_task), ("b", second_task))
     assert sum(isinstance(each, Site) for each in records) == told
