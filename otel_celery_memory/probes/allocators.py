@@ -318,7 +318,8 @@ class SharedHeap:
         return self._collections_at_fork is not None
 
 
-def _is_frozen() -> bool:
+def is_frozen() -> bool:
+    """Whether objects are frozen, by the user unless we do so at this moment."""
     return hasattr(gc, "get_freeze_count") and gc.get_freeze_count() > 0
 
 
@@ -373,7 +374,7 @@ class FreeLists:
         clear_type_cache()
         if self.takes_out is None:
             # A heap that the user has frozen is not to be unfrozen: that would copy it.
-            self.frozen_by_user = self.frozen_by_user or _is_frozen()
+            self.frozen_by_user = self.frozen_by_user or is_frozen()
             is_large = sys.getallocatedblocks() > _EMPTIED_MAX_BLOCKS
             self.takes_out = self.shared_heap.is_shared() or is_large
         if self.takes_out:
@@ -383,7 +384,7 @@ class FreeLists:
         if self.frozen_by_user or not hasattr(gc, "freeze"):
             self._clear_beside_frozen()
             return
-        if _is_frozen():
+        if is_frozen():
             self.frozen_by_user = True
             self._clear_beside_frozen()
             return

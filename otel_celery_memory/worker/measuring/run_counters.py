@@ -78,6 +78,7 @@ from otel_celery_memory.probes.allocators import (
     InUse,
     SharedHeap,
     full_collections,
+    is_frozen,
     level_caches,
     malloc_in_use,
     open_files_in_use,
@@ -190,7 +191,7 @@ class Collector:
     def allowed(self) -> bool:
         """Whether there may be a collection of ours."""
         # Counting what is frozen takes time where much is: once is enough.
-        self._frozen = self._frozen or gc.get_freeze_count() > 0
+        self._frozen = self._frozen or is_frozen()
         return gc.isenabled() and not self._frozen
 
     def may_collect_fully(self) -> bool:
@@ -284,8 +285,8 @@ class RunCounters:
         self._sampled_lately: set[str] = set()
         self._spoiled: Counter[str] = Counter()
         """How many samples of a task in a row had a full collection in them."""
-        is_short_lived = 0 < self._predecessors_runs < _SHORT_LIFE_RUNS
-        self._passes_most = 0 if is_short_lived else _PASSES_MOST
+        self._is_short_lived = 0 < self._predecessors_runs < _SHORT_LIFE_RUNS
+        self._passes_most = 0 if self._is_short_lived else _PASSES_MOST
         self._passes: dict[str, int] = {}
         self._passes_left: dict[str, int] = {}
         """Of tasks that were seen to follow on themselves: how many samples may be passed over
@@ -345,9 +346,9 @@ class RunCounters:
         if not closes and not opens:
             return
         allowed = self._collector.allowed()
-        self._others.note()
         is_reusable = False
         if closes:
+            self._others.note()
             is_reusable = self._close(closes, name, began_cpu_ns, allowed=allowed)
             self._wait(closes, 2 * (self._cpu_ns() - began_cpu_ns), began_cpu_ns, now_ns)
             # A larger number is an object of its own: the next run would seem to keep a block.
@@ -481,7 +482,7 @@ class RunCounters:
         self._watch_heap(self._now[_HEAP])
         garbage = _difference(self._before, self._now, _HEAP) if allowed else None
         alike = following == name and bool(self._marks[_FOLLOWS_OWN])
-        is_early = not self._passes_most or self._samples[name] < _EARLY_SAMPLES
+        is_early = self._is_short_lived or self._samples[name] < _EARLY_SAMPLES
         if name in self._passes:
             # As many again where that was worth it; else fewer.
             most = self._passes[name]

@@ -38,7 +38,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
-from otel_celery_memory.probes.allocators import HeapReading, full_collections, read_heap
+from otel_celery_memory.probes.allocators import (
+    HeapReading,
+    full_collections,
+    is_frozen,
+    read_heap,
+)
 from otel_celery_memory.probes.native_threads import native_lock
 from otel_celery_memory.probes.sites import (
     LiveSites,
@@ -351,8 +356,7 @@ class TracedWindow:
         traces = self._alive_now()
         # What seems to have grown may be garbage that waits for the collector.
         more = len(traces) - len(earlier.traces)
-        may_collect = self._may_collect()
-        if may_collect and more >= max(
+        if self._may_collect() and more >= max(
             _SUSPECT_BLOCKS, (self.runs - earlier.at_runs) / _SUSPECT_RUNS
         ):
             self._collect()
@@ -395,7 +399,8 @@ class TracedWindow:
             in_flight=in_flight,
             steady=steady,
             raised=frozenset(self._raised),
-            may_be_garbage=not may_collect and self._is_shared_for_now(),
+            # Where the collector is the user's, what it leaves is what there is to know.
+            may_be_garbage=not self._is_collector_users() and self._is_shared(),
             each_ran_before=ran_before,
         )
 
@@ -517,19 +522,18 @@ class TracedWindow:
 
     def _may_collect(self) -> bool:
         """Whether a full collection is ours to make: the user leaves the collector as it is."""
-        frozen = gc.get_freeze_count() if hasattr(gc, "get_freeze_count") else 0
-        if frozen or not gc.isenabled() or self._tracer.free_lists.shared_heap.is_shared():
+        if self._is_collector_users() or self._is_shared():
             return False
         return sys.getallocatedblocks() <= _COLLECTED_MAX_BLOCKS
 
-    def _is_shared_for_now(self) -> bool:
-        """Whether the heap is still shared with the main process. Where the user has disabled the
-        collector, garbage stays; where he has frozen objects, a later window would know no more."""
-        return (
-            gc.isenabled()
-            and not gc.get_freeze_count()
-            and self._tracer.free_lists.shared_heap.is_shared()
-        )
+    @staticmethod
+    def _is_collector_users() -> bool:
+        """Whether the user has disabled the collector, or frozen objects."""
+        return not gc.isenabled() or is_frozen()
+
+    def _is_shared(self) -> bool:
+        """Whether the heap is still shared with the main process, until a first full collection."""
+        return self._tracer.free_lists.shared_heap.is_shared()
 
     def _is_ours(self) -> bool:
         """Whether it is still this window's tracing that is on."""
