@@ -9,7 +9,6 @@ of its task, so that the verdict names what holds the objects.
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -86,6 +85,19 @@ _RULES = {
 
 
 @dataclass(frozen=True)
+class _Ordered:
+    """Censuses of one task: when the last one was ordered, and how many were."""
+
+    at_s: float
+    times: int
+
+    @property
+    def again_s(self) -> float:
+        """After that time another one may be."""
+        return _CONFIRM_AGAIN_S[min(self.times, len(_CONFIRM_AGAIN_S)) - 1]
+
+
+@dataclass(frozen=True)
 class Pace:
     """How long a step is, and for how long a process must have been at work to be judged."""
 
@@ -134,10 +146,8 @@ class LeakWatch:
         self._growing: tuple[Growing, ...] = ()
         self._verdicts = StandingVerdicts()
         self._due_s = wall_s() + self._pace.step_s
-        self._confirmed: dict[str, float] = {}
-        """When a census of a task was ordered last."""
-        self._ordered: Counter[str] = Counter()
-        """How many of a task were."""
+        self._censuses: dict[str, _Ordered] = {}
+        """The censuses that were ordered, by task."""
         emitter.census_taken = self._tasks.census
 
     def apply(self, record: Record) -> None:
@@ -373,15 +383,14 @@ class LeakWatch:
         One at a time, and of a task after longer and longer times.
         """
         for verdict in drawn:
-            ordered_s = self._confirmed.get(verdict.task, -math.inf)
             if verdict.task and verdict.holder is None and verdict.kind in _CONFIRMED_KINDS:
-                orders = min(self._ordered[verdict.task], len(_CONFIRM_AGAIN_S))
-                if 0 <= now_s - ordered_s < _CONFIRM_AGAIN_S[orders - 1]:
+                last = self._censuses.get(verdict.task)
+                if last is not None and 0 <= now_s - last.at_s < last.again_s:
                     continue
-                if any(0 <= now_s - at_s < _CENSUS_S for at_s in self._confirmed.values()):
+                if any(0 <= now_s - each.at_s < _CENSUS_S for each in self._censuses.values()):
                     return
-                self._confirmed[verdict.task] = now_s
-                self._ordered[verdict.task] += 1
+                times = 1 if last is None else last.times + 1
+                self._censuses[verdict.task] = _Ordered(now_s, times)
                 self._confirm(verdict.task)
                 return
 
